@@ -1,0 +1,134 @@
+"""What goes into the core and what comes out: validated on creation, free of ROS.
+
+Images are RGB uint8 [height, width, 3]; poses are float64 [4, 4] (see `geometry`); stamps are int64 nanoseconds.
+"""
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from .geometry import Matrix, check_rigid
+from .labels import LabelSet
+
+MAX_IMAGE_SIDE = 16384
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class CameraImage:
+    """One rectified image of one camera, with its calibration and the vehicle's pose at its own shutter time.
+
+    Raises:
+        ValueError: a field is misshapen, not finite or not usable; the message names the camera.
+    """
+
+    name: str
+    stamp_ns: int
+    image: Tensor  # uint8 [height, width, 3], RGB
+    intrinsics: Matrix  # [3, 3], pixels
+    ego_from_camera: Matrix  # [4, 4], where the camera (optical frame) is mounted
+    world_from_ego: Matrix  # [4, 4], at stamp_ns
+
+    def __post_init__(self) -> None:
+        image, k = self.image, np.asarray(self.intrinsics, dtype=np.float64)
+        where = f"camera {self.name}"
+        if image.dtype != torch.uint8 or image.dim() != 3 or image.shape[2] != 3:
+            raise ValueError(f"{where}: image must be uint8 [height, width, 3], not {image.dtype} {tuple(image.shape)}")
+        if not 0 < min(image.shape[:2]) <= max(image.shape[:2]) <= MAX_IMAGE_SIDE:
+            raise ValueError(f"{where}: image size {tuple(image.shape[:2])} is outside 1..{MAX_IMAGE_SIDE}")
+        if k.shape != (3, 3) or not np.isfinite(k).all() or k[0, 0] <= 0 or k[1, 1] <= 0:
+            raise ValueError(f"{where}: intrinsics must be a finite 3x3 matrix with positive focal lengths")
+        object.__setattr__(self, "intrinsics", k)
+        for name in ("ego_from_camera", "world_from_ego"):
+            object.__setattr__(self, name, check_rigid(getattr(self, name), f"{where}: {name}"))
+
+    @property
+    def size_hw(self) -> tuple[int, int]:
+        """Height and width in pixels."""
+        return int(self.image.shape[0]), int(self.image.shape[1])
+
+
+@dataclass(frozen=True, slots=True)
+class VehicleMotion:
+    """Measured motion of the vehicle, in the vehicle frame (MODEL: ego-motion vector entries 7 to 15)."""
+
+    acceleration_mps2: tuple[float, float, float]  # contains gravity: about +9.8 on z at rest
+    rotation_rate_radps: tuple[float, float, float]
+    velocity_mps: tuple[float, float, float]
+
+    def __post_init__(self) -> None:
+        if not np.isfinite([*self.acceleration_mps2, *self.rotation_rate_radps, *self.velocity_mps]).all():
+            raise ValueError("vehicle motion has entries that are not finite")
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Frame:
+    """One set of camera images around one reference time.
+
+    Raises:
+        ValueError: no camera, a camera given twice, or a pose that is not rigid.
+    """
+
+    stamp_ns: int
+    world_from_ego: Matrix  # [4, 4], at stamp_ns
+    cameras: tuple[CameraImage, ...]
+    motion: VehicleMotion | None = None  # from IMU and odometry, where the vehicle has them
+
+    def __post_init__(self) -> None:
+        names = [camera.name for camera in self.cameras]
+        if not names:
+            raise ValueError("a frame needs at least one camera")
+        twice = sorted({name for name in names if names.count(name) > 1})
+        if twice:
+            raise ValueError(f"cameras given twice in one frame: {', '.join(twice)}")
+        object.__setattr__(self, "world_from_ego", check_rigid(self.world_from_ego, "frame: world_from_ego"))
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class GridGeometry:
+    """Where a voxel grid lies: voxel (ix, iy, iz) fills [ix, ix + 1] x ... in units of the voxel size."""
+
+    shape_xyz: tuple[int, int, int]
+    voxel_size_m: tuple[float, float, float]
+    ego_from_grid: Matrix  # [4, 4]: outer corner of voxel 0,0,0 and the axes of the grid
+
+    def centres_m(self, indices: Matrix) -> Matrix:
+        """Voxel centres [n, 3] in the ego frame, of integer indices [n, 3] (x, y, z)."""
+        local = (np.asarray(indices) + 0.5) * np.asarray(self.voxel_size_m)
+        return local @ self.ego_from_grid[:3, :3].T + self.ego_from_grid[:3, 3]
+
+
+@dataclass(frozen=True, slots=True)
+class HistoryReport:
+    """What the temporal memory did in one step."""
+
+    ages_s: tuple[float, ...] = ()  # ages of the states that were fused, oldest first; empty after a reset
+    states_kept: int = 0
+    reset: str | None = None  # why the memory was cleared before this step, or None
+    ego_motion: str = "zeros"  # where the ego-motion vector's rates came from
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Occupancy:
+    """A semantic voxel grid around the vehicle at `stamp_ns`."""
+
+    stamp_ns: int
+    oldest_image_stamp_ns: int
+    newest_image_stamp_ns: int
+    class_id: Tensor  # uint8 [X, Y, Z]
+    confidence: Tensor | None  # uint8 [X, Y, Z], 255 * probability of the class
+    instance_id: Tensor | None  # int32 [X, Y, Z], 0 = stuff
+    geometry: GridGeometry
+    labels: LabelSet
+    cameras: tuple[str, ...]  # used, in the order of the weights
+    history: HistoryReport
+    timings_ms: Mapping[str, float] = field(default_factory=dict)  # stage -> wall time
+
+    @property
+    def occupied(self) -> Tensor:
+        """Bool [X, Y, Z]: every voxel that is not free."""
+        if self.labels.free_id is None:
+            return torch.ones_like(self.class_id, dtype=torch.bool)
+        return self.class_id != self.labels.free_id
