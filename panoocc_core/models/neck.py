@@ -1,0 +1,25 @@
+"""Feature pyramid (arXiv 1612.03144)."""
+
+from torch import Tensor, nn
+from torch.nn import functional
+
+
+class FeaturePyramid(nn.Module):
+    """Lateral 1x1 and output 3x3 convolutions; further levels are strided convolutions of the last output."""
+
+    def __init__(self, in_channels: tuple[int, ...], channels: int, levels: int):
+        super().__init__()
+        self.lateral = nn.ModuleList(nn.Conv2d(inputs, channels, 1) for inputs in in_channels)
+        self.output = nn.ModuleList(
+            nn.Conv2d(channels, channels, 3, stride=1 if i < len(in_channels) else 2, padding=1) for i in range(levels)
+        )
+
+    def forward(self, maps: list[Tensor]) -> list[Tensor]:
+        """Backbone maps, finest first -> `levels` maps [camera, channel, row, column], finest first."""
+        laterals = [conv(x) for conv, x in zip(self.lateral, maps, strict=True)]
+        for i in range(len(laterals) - 1, 0, -1):
+            laterals[i - 1] = laterals[i - 1] + functional.interpolate(laterals[i], size=laterals[i - 1].shape[2:])
+        outputs = [conv(x) for conv, x in zip(self.output, laterals)]
+        for conv in self.output[len(laterals) :]:
+            outputs.append(conv(outputs[-1]))
+        return outputs

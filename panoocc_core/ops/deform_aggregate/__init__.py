@@ -1,0 +1,19 @@
+"""Grouped deformable aggregation, the core of DCNv3-style layers (InternImage, arXiv 2211.05778)."""
+
+from torch import Tensor
+
+from . import reference
+
+
+def deform_aggregate(values: Tensor, offsets: Tensor, weights: Tensor) -> Tensor:
+    """Every pixel and group sums its points around the pixel; zeros outside the map.
+
+    Args:
+        values: [image, row, column, group, channel].
+        offsets: float32 [image, row, column, group, point, 2], (dx, dy) from the pixel, in pixels.
+        weights: [image, row, column, group, point], already normalised.
+
+    Returns:
+        [image, row, column, group * channel].
+    """
+    return reference.deform_aggregate(values, offsets, weights)

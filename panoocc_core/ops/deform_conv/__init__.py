@@ -1,0 +1,22 @@
+"""Modulated deformable convolution (DCNv2, arXiv 1811.11168)."""
+
+from torch import Tensor
+
+from . import reference
+
+
+def deform_conv(
+    x: Tensor, offsets: Tensor, masks: Tensor, weight: Tensor, stride: int = 1, padding: int = 1
+) -> Tensor:
+    """Convolution whose taps are moved and scaled at every output pixel; zeros outside the map, no bias.
+
+    Args:
+        x: [image, channel, row, column].
+        offsets: float32 [image, 2 * tap, out row, out column], (dy, dx) interleaved tap by tap, in pixels.
+        masks: [image, tap, out row, out column].
+        weight: [out channel, channel, kernel row, kernel column].
+
+    Returns:
+        [image, out channel, out row, out column], channels last in memory.
+    """
+    return reference.deform_conv(x, offsets, masks, weight, stride, padding)

@@ -1,0 +1,31 @@
+"""Linear interpolation with zeros outside, as rows and weights of a zero-bordered table."""
+
+import torch
+from torch import Tensor
+from torch.nn import functional
+
+
+def cell_and_fraction(position: Tensor, size: int | Tensor) -> tuple[Tensor, Tensor]:
+    """Lower neighbour in a bordered axis and the share of the upper one.
+
+    Args:
+        position: any shape; 0 is the centre of the first cell, size - 1 that of the last.
+        size: number of cells without the border.
+
+    Returns:
+        int32 index in 0..size of the lower neighbour (0 is the lower border cell) and the weight in [0, 1] of the next
+        one.  Positions outside weigh only a border cell; a NaN gets a valid index and a NaN weight.
+    """
+    low = torch.floor(position).to(torch.int32)
+    low = torch.minimum(low.clamp_(min=-1), torch.as_tensor(size - 1, dtype=torch.int32, device=low.device))
+    return low + 1, (position - low).clamp_(0, 1)
+
+
+def bordered(maps: Tensor) -> Tensor:
+    """[source, row, column, channel] with one ring of zero cells added to rows and columns."""
+    return functional.pad(maps, (0, 0, 1, 1, 1, 1))
+
+
+def weighted_rows(table: Tensor, rows: Tensor, weights: Tensor) -> Tensor:
+    """Sum of `weights` [bag, k] times the rows [bag, k] of a table [row, channel]: [bag, channel]."""
+    return functional.embedding_bag(rows, table, per_sample_weights=weights.to(table.dtype), mode="sum")

@@ -1,0 +1,19 @@
+"""Resampling of voxel features at moved voxel centres."""
+
+from torch import Tensor
+
+from . import reference
+
+
+def voxel_warp(tokens: Tensor, shape_hwz: tuple[int, int, int], positions: Tensor) -> Tensor:
+    """Trilinear samples of a voxel volume, zeros outside.
+
+    Args:
+        tokens: [row * column * layer, channel] in the order (h * W + w) * Z + z.
+        shape_hwz: rows (y), columns (x) and layers (z).
+        positions: float32 [sample, 3] (x, y, z) in voxels, 0 at the centre of the first one.
+
+    Returns:
+        [sample, channel].
+    """
+    return reference.voxel_warp(tokens, shape_hwz, positions)

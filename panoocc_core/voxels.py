@@ -1,0 +1,97 @@
+"""The coarse voxel grid: shapes, centres, and the only places where voxel axes change order.
+
+Tokens are [N, C] with N = rows * columns * layers, in the order (row * columns + column) * layers + layer; rows run
+along y, columns along x, layers along z.  Volumes are [1, C, Z, Y, X], output grids [X, Y, Z, ...].
+"""
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from .config import GridConfig
+from .geometry import Matrix, rigid
+
+
+def extent_m(grid: GridConfig) -> tuple[float, float, float]:
+    """Size of the grid along x, y and z."""
+    low, high = grid.range_m[:3], grid.range_m[3:]
+    return high[0] - low[0], high[1] - low[1], high[2] - low[2]
+
+
+def shape_hwz(grid: GridConfig) -> tuple[int, int, int]:
+    """Rows, columns and layers."""
+    return grid.rows, grid.columns, grid.layers
+
+
+def token_count(grid: GridConfig) -> int:
+    """Number of voxels."""
+    return grid.rows * grid.columns * grid.layers
+
+
+def _tokens_xyz(x: Matrix, y: Matrix, z: Matrix) -> Matrix:
+    """[N, 3] in token order from the coordinates of columns, rows and layers."""
+    rows, columns, layers = np.meshgrid(y, x, z, indexing="ij")
+    return np.stack((columns, rows, layers), axis=-1).reshape(-1, 3)
+
+
+def centres_m(grid: GridConfig) -> Matrix:
+    """Voxel centres [N, 3] (x, y, z) in the network frame."""
+    low, size = np.array(grid.range_m[:3]), np.array(extent_m(grid))
+    counts = (grid.columns, grid.rows, grid.layers)
+    x, y, z = (low[i] + (np.arange(n) + 0.5) / n * size[i] for i, n in enumerate(counts))
+    return _tokens_xyz(x, y, z)
+
+
+def reference_points_m(grid: GridConfig, heights: str) -> Matrix:
+    """Points [N, 3] (x, y, z) that cross-attention projects; `heights` as in EncoderConfig.reference_heights."""
+    points = centres_m(grid)
+    if heights == "metric_linspace":
+        height = extent_m(grid)[2]
+        z = grid.range_m[2] + np.linspace(0.5, height - 0.5, grid.layers)
+        points[:, 2] = np.tile(z, grid.rows * grid.columns)
+    return points
+
+
+def voxel_positions(points_m: Tensor, grid: GridConfig) -> Tensor:
+    """Continuous voxel indices [n, 3] (x, y, z), 0 at the centre of the first voxel, of points in the network frame."""
+    counts = points_m.new_tensor((grid.columns, grid.rows, grid.layers))
+    low, size = points_m.new_tensor(grid.range_m[:3]), points_m.new_tensor(extent_m(grid))
+    return (points_m - low) / size * counts - 0.5
+
+
+def ego_from_grid(grid: GridConfig) -> Matrix:
+    """Pose [4, 4] of the outer corner of the first voxel."""
+    return grid.ego_from_network.matrix @ rigid(np.eye(3), np.array(grid.range_m[:3]))
+
+
+def tokens_to_volume(tokens: Tensor, shape: tuple[int, int, int]) -> Tensor:
+    """[N, C] -> [1, C, Z, Y, X]; a view."""
+    return tokens.view(*shape, -1).permute(3, 2, 0, 1).unsqueeze(0)
+
+
+def volume_to_tokens(volume: Tensor) -> Tensor:
+    """[1, C, Z, Y, X] -> [N, C]."""
+    return volume[0].permute(2, 3, 1, 0).flatten(0, 2)
+
+
+def volume_to_grid(volume: Tensor) -> Tensor:
+    """[1, C, Z, Y, X] -> [X, Y, Z, C]; a view."""
+    return volume[0].permute(3, 2, 1, 0)
+
+
+def grid_to_volume(grid: Tensor) -> Tensor:
+    """[X, Y, Z, C] -> [1, C, Z, Y, X]; a view."""
+    return grid.permute(3, 2, 1, 0).unsqueeze(0)
+
+
+def column_mean(tokens: Tensor, shape: tuple[int, int, int]) -> Tensor:
+    """Mean over the layers: [N, C] -> [rows * columns, C]."""
+    return tokens.view(shape[0] * shape[1], shape[2], -1).mean(dim=1)
+
+
+def pillar_positions(grid: GridConfig, device: torch.device) -> Tensor:
+    """Column and row of every token as (x, y) in 0..1, float32 [N, 2]."""
+    x = (np.arange(grid.columns) + 0.5) / grid.columns
+    y = (np.arange(grid.rows) + 0.5) / grid.rows
+    xy = _tokens_xyz(x, y, np.zeros(grid.layers))[:, :2]
+    return torch.as_tensor(xy, dtype=torch.float32, device=device)
