@@ -1,0 +1,65 @@
+"""Voxel attention: deformable attention of voxel queries over one or two volumes of voxels."""
+
+from typing import Literal
+
+import torch
+from torch import Tensor, nn
+
+from ..config import GridConfig
+from ..ops.deform_attn import deform_attn
+from ..voxels import pillar_positions
+
+SLOTS = 2  # the volume before and the current one
+
+
+class VoxelAttention(nn.Module):
+    """Every voxel samples two volumes around its own column; the two results are averaged (paper section 3.3).
+
+    `memory` says what is sampled.  "own_layer": the horizontal layer that the voxel lies in.  "first_tokens": the first
+    rows * columns tokens of the list, read as if they were a map, as the published weights were trained.
+    """
+
+    def __init__(self, embed: int, heads: int, points: int, grid: GridConfig, memory: Literal["first_tokens", "own_layer"]):
+        super().__init__()
+        self.heads, self.points, self.grid, self.memory = heads, points, grid, memory
+        self.sampling_offsets = nn.Linear(SLOTS * embed, heads * SLOTS * points * 2)
+        self.attention_weights = nn.Linear(SLOTS * embed, heads * SLOTS * points)
+        self.value_proj = nn.Linear(embed, embed)
+        self.output_proj = nn.Linear(embed, embed)
+
+    def forward(self, query: Tensor, position: Tensor, previous: Tensor | None = None) -> Tensor:
+        """Attended query with its residual.
+
+        Args:
+            query: [N, C], the current volume.
+            position: [N, C], positional encoding; it steers the sampling only.
+            previous: [N, C] aligned volume from before, or None: the query stands in both places.
+        """
+        first = query if previous is None else previous
+        steering = torch.cat((first, query + position), dim=-1)  # [N, 2C]
+        count = query.shape[0]
+        offsets = self.sampling_offsets(steering).float().view(count, self.heads, SLOTS, self.points, 2)
+        weights = self.attention_weights(steering).float().view(count, self.heads, SLOTS, self.points).softmax(-1)
+
+        grid = self.grid
+        shape = (grid.rows, grid.columns)
+        values = torch.cat([self._maps(self.value_proj(self._read(tokens))) for tokens in (first, query)], dim=1)
+        here = pillar_positions(grid, query.device)[:, None, None, None]
+        locations = here + offsets / offsets.new_tensor((grid.columns, grid.rows))
+        attended = deform_attn(values, (shape,) * SLOTS, locations, weights / SLOTS, self._source(count, query.device))
+        return self.output_proj(attended) + query
+
+    def _read(self, tokens: Tensor) -> Tensor:
+        """The tokens that the sampling can reach."""
+        return tokens[: self.grid.rows * self.grid.columns] if self.memory == "first_tokens" else tokens
+
+    def _maps(self, values: Tensor) -> Tensor:
+        """Projected tokens -> value maps [source, row * column, head, channel]."""
+        pillars = self.grid.rows * self.grid.columns
+        maps = values.view(pillars, -1, values.shape[-1]).transpose(0, 1)
+        return maps.unflatten(-1, (self.heads, -1))
+
+    def _source(self, count: int, device: torch.device) -> Tensor | None:
+        if self.memory == "first_tokens":
+            return None
+        return torch.arange(self.grid.layers, device=device).repeat(count // self.grid.layers)

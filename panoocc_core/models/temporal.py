@@ -1,0 +1,53 @@
+"""Fusion of the aligned history with the current volume (paper section 3.3)."""
+
+import torch
+from torch import Tensor, nn
+from torch.nn import functional
+
+from ..config import ModelConfig
+from ..voxels import shape_hwz, tokens_to_volume, volume_to_tokens
+from .attention import VoxelAttention
+
+
+class ConcatFusion(nn.Module):
+    """Channel concatenation of unfused volumes, then a 3-D convolutional bottleneck."""
+
+    def __init__(self, embed: int, slots: int, shape: tuple[int, int, int]):
+        super().__init__()
+        self.slots, self.shape = slots, shape
+        self.conv1 = nn.Conv3d(slots * embed, embed, 1, bias=False)
+        self.bn1 = nn.BatchNorm3d(embed)
+        self.conv2 = nn.Conv3d(embed, embed, 3, padding=1, bias=False)
+        self.bn2 = nn.BatchNorm3d(embed)
+        self.conv3 = nn.Conv3d(embed, embed, 1, bias=False)
+        self.bn3 = nn.BatchNorm3d(embed)
+        self.downsample = nn.Sequential(nn.Conv3d(slots * embed, embed, 1, bias=False), nn.BatchNorm3d(embed))
+
+    def forward(self, history: list[Tensor], current: Tensor, position: Tensor) -> Tensor:
+        """Aligned volumes [N, C], oldest first, and the current one -> fused [N, C].
+
+        Missing history is replaced by the oldest volume there is.
+        """
+        volumes = [*history, current]
+        volumes = [volumes[0]] * (self.slots - len(volumes)) + volumes
+        x = tokens_to_volume(torch.cat(volumes, dim=1), self.shape)
+        shortcut = self.downsample(x)
+        x = functional.relu(self.bn1(self.conv1(x)))
+        x = functional.relu(self.bn2(self.conv2(x)))
+        return volume_to_tokens(functional.relu(self.bn3(self.conv3(x)) + shortcut))
+
+
+class RecurrentFusion(VoxelAttention):
+    """Voxel attention over the previous fused volume and the current one."""
+
+    def forward(self, history: list[Tensor], current: Tensor, position: Tensor) -> Tensor:  # type: ignore[override]
+        """At most one aligned volume [N, C] and the current one -> fused [N, C]."""
+        return super().forward(current, position, history[-1] if history else None)
+
+
+def build_fusion(config: ModelConfig) -> ConcatFusion | RecurrentFusion:
+    """The fusion that a configuration asks for."""
+    temporal = config.temporal
+    if temporal.kind == "concat":
+        return ConcatFusion(config.embed, len(temporal.ages_s) + 1, shape_hwz(config.grid))
+    return RecurrentFusion(config.embed, config.heads, temporal.points, config.grid, temporal.memory)

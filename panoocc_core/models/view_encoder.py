@@ -1,0 +1,115 @@
+"""View encoder: voxel queries gather image features where they project to (paper section 3.2)."""
+
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor, nn
+
+from ..config import EncoderConfig, GridConfig
+from ..ops.deform_attn import deform_attn
+from .attention import VoxelAttention
+
+MIN_DEPTH_M = 1e-5
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Projection:
+    """Where the voxels' reference points appear in the images."""
+
+    uv: Tensor  # float32 [camera, N, 2], in 0..1 over the padded image
+    visible: Tensor  # bool [camera, N]
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class CameraTokens:
+    """Feature maps of all cameras as one list of tokens."""
+
+    tokens: Tensor  # [camera, token, C], levels one after the other, finest first
+    shapes: tuple[tuple[int, int], ...]  # (rows, columns) of the levels
+
+
+def project(points_m: Tensor, image_from_network: Tensor, image_hw: tuple[int, int]) -> Projection:
+    """Project points [N, 3] of the network frame through float32 [camera, 3, 4] into images of one padded size."""
+    moved = torch.einsum("cij,nj->cni", image_from_network[:, :, :3], points_m) + image_from_network[:, None, :, 3]
+    depth = moved[..., 2:]
+    uv = moved[..., :2] / depth.clamp(min=MIN_DEPTH_M) / moved.new_tensor((image_hw[1], image_hw[0]))
+    inside = (uv > 0).all(-1) & (uv < 1).all(-1)
+    return Projection(uv, inside & (depth[..., 0] > MIN_DEPTH_M))
+
+
+class CrossAttention(nn.Module):
+    """Every voxel attends to the cameras that see its reference point; the mean over those cameras is taken."""
+
+    def __init__(self, embed: int, heads: int, points: int, levels: int):
+        super().__init__()
+        self.heads, self.levels, self.points = heads, levels, points
+        self.sampling_offsets = nn.Linear(embed, heads * levels * points * 2)
+        self.attention_weights = nn.Linear(embed, heads * levels * points)
+        self.value_proj = nn.Linear(embed, embed)
+        self.output_proj = nn.Linear(embed, embed)
+
+    def forward(self, query: Tensor, cameras: CameraTokens, projection: Projection) -> Tensor:
+        """[N, C] -> attended query [N, C] with its residual."""
+        count, shape = query.shape[0], (self.heads, self.levels, self.points)
+        values = self.value_proj(cameras.tokens).unflatten(-1, (self.heads, -1))
+        offsets = self.sampling_offsets(query).view(count, *shape, 2)
+        weights = self.attention_weights(query).float().view(count, self.heads, -1).softmax(-1).view(count, *shape)
+        sizes = torch.tensor([(columns, rows) for rows, columns in cameras.shapes], device=query.device)
+
+        summed = torch.zeros_like(query)
+        for camera, (uv, visible) in enumerate(zip(projection.uv, projection.visible)):
+            seen = visible.nonzero().squeeze(1)
+            locations = uv[seen][:, None, None, None] + offsets[seen].float() / sizes[:, None]
+            attended = deform_attn(values[camera : camera + 1], cameras.shapes, locations, weights[seen])
+            summed = summed.index_add(0, seen, attended)  # each voxel at most once a camera: deterministic
+        mean = summed / projection.visible.sum(0).clamp(min=1)[:, None]
+        return self.output_proj(mean.to(query.dtype)) + query
+
+
+class FeedForward(nn.Sequential):
+    """Two linear layers with a ReLU between, and the residual."""
+
+    def __init__(self, embed: int, hidden: int):
+        super().__init__(nn.Linear(embed, hidden), nn.ReLU(), nn.Linear(hidden, embed))
+
+    def forward(self, x: Tensor) -> Tensor:
+        return super().forward(x) + x
+
+
+class EncoderLayer(nn.Module):
+    def __init__(self, config: EncoderConfig, grid: GridConfig, embed: int, heads: int, ffn: int, levels: int):
+        super().__init__()
+        self.self_attention = VoxelAttention(embed, heads, config.self_points, grid, config.self_memory)
+        self.cross_attention = CrossAttention(embed, heads, config.cross_points, levels)
+        self.ffn = FeedForward(embed, ffn)
+        self.norms = nn.ModuleList(nn.LayerNorm(embed) for _ in range(3))
+
+    def forward(self, query: Tensor, position: Tensor, cameras: CameraTokens, projection: Projection) -> Tensor:
+        query = self.norms[0](self.self_attention(query, position))
+        query = self.norms[1](self.cross_attention(query, cameras, projection))
+        return self.norms[2](self.ffn(query))
+
+
+class ViewEncoder(nn.Module):
+    def __init__(
+        self, config: EncoderConfig, grid: GridConfig, cameras: int, embed: int, heads: int, ffn: int, levels: int
+    ):
+        super().__init__()
+        self.camera_embedding = nn.Parameter(torch.zeros(cameras, embed))
+        self.level_embedding = nn.Parameter(torch.zeros(levels, embed))
+        self.layers = nn.ModuleList(EncoderLayer(config, grid, embed, heads, ffn, levels) for _ in range(config.layers))
+
+    def camera_tokens(self, maps: list[Tensor]) -> CameraTokens:
+        """Feature maps [camera, C, row, column] -> tokens that know their camera and level."""
+        tokens = [
+            level.flatten(2).transpose(1, 2) + self.camera_embedding[:, None] + embedding
+            for level, embedding in zip(maps, self.level_embedding, strict=True)
+        ]
+        return CameraTokens(torch.cat(tokens, dim=1), tuple((level.shape[2], level.shape[3]) for level in maps))
+
+    def forward(self, query: Tensor, position: Tensor, maps: list[Tensor], projection: Projection) -> Tensor:
+        """Voxel features [N, C] of this instant, not yet fused with history."""
+        cameras = self.camera_tokens(maps)
+        for layer in self.layers:
+            query = layer(query, position, cameras, projection)
+        return query

@@ -1,0 +1,85 @@
+"""From coarse voxel features to class logits on the output grid, with an occupancy gate or a thing head."""
+
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor, nn
+from torch.nn import functional
+
+from ..config import ModelConfig
+from ..voxels import grid_to_volume, shape_hwz, tokens_to_volume, volume_to_grid, volume_to_tokens
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class VoxelLogits:
+    """What the voxel decoder gives."""
+
+    classes: Tensor  # [X, Y, Z, class]
+    gate: Tensor | None  # [X, Y, Z], logit of being occupied
+    things: Tensor | None  # [N, 2], logits of the coarse voxels
+
+
+class Upsample(nn.Sequential):
+    """Transposed convolutions, each with batch norm and ReLU: volume [1, C, Z, Y, X] -> [1, C', Z', Y', X']."""
+
+    def __init__(self, config: ModelConfig):
+        layers: list[nn.Module] = []
+        channels = config.embed
+        for stage in config.decoder.upsample:
+            conv = nn.ConvTranspose3d(channels, stage.channels, stage.kernel, stage.stride, stage.padding)
+            layers += [conv, nn.BatchNorm3d(stage.channels), nn.ReLU()]
+            channels = stage.channels
+        super().__init__(*layers)
+
+
+class ClassMlp(nn.Sequential):
+    """Linear layers with Softplus between, then a linear classifier."""
+
+    def __init__(self, widths: tuple[int, ...], classes: int):
+        layers: list[nn.Module] = []
+        for inputs, outputs in zip(widths, widths[1:]):
+            layers += [nn.Linear(inputs, outputs), nn.Softplus()]
+        super().__init__(*layers[:-1], nn.Linear(widths[-1], classes))
+
+
+class VoxelDecoder(nn.Module):
+    def __init__(self, config: ModelConfig):
+        super().__init__()
+        self.config, self.shape = config.decoder, shape_hwz(config.grid)
+        channels, kernel = config.decoder.mlp[0], config.decoder.gate_kernel
+        self.upsample = Upsample(config)
+        self.mlp = ClassMlp(config.decoder.mlp, len(config.labels.names))
+        gated = config.decoder.gate_threshold is not None
+        self.gate = nn.Conv3d(channels, 1, kernel, padding=kernel // 2) if gated else None
+        self.things = nn.Conv3d(config.embed, 2, 1) if config.decoder.thing_head else None
+
+    def forward(self, tokens: Tensor) -> VoxelLogits:
+        """Fused voxel features [N, C] -> logits."""
+        coarse = tokens_to_volume(tokens, self.shape)
+        fine = self.upsample(coarse)  # [1, C', Z, Y, X]
+        return VoxelLogits(
+            classes=self._resized(self.mlp(volume_to_grid(fine).contiguous())),
+            gate=None if self.gate is None else volume_to_grid(self.gate(fine)).squeeze(-1),
+            things=None if self.things is None else volume_to_tokens(self.things(coarse)),
+        )
+
+    def _resized(self, logits: Tensor) -> Tensor:
+        if self.config.logit_upsample == (1, 1, 1):
+            return logits
+        volume = grid_to_volume(logits).contiguous()
+        factors = [float(factor) for factor in self.config.logit_upsample]
+        return volume_to_grid(functional.interpolate(volume, scale_factor=factors, mode="trilinear"))
+
+
+def classify(logits: VoxelLogits, gate_threshold: float | None, free_id: int | None) -> Tensor:
+    """Final classes uint8 [X, Y, Z]: the best class, or free where the gate's probability stays below the threshold."""
+    classes = logits.classes.argmax(-1).to(torch.uint8)
+    if logits.gate is None or gate_threshold is None or free_id is None:
+        return classes
+    return classes.masked_fill(logits.gate.float().sigmoid() < gate_threshold, free_id)
+
+
+def class_confidence(logits: VoxelLogits) -> Tensor:
+    """255 times the probability of the best class, uint8 [X, Y, Z]."""
+    best = logits.classes.amax(-1).float() - logits.classes.float().logsumexp(-1)
+    return (best.exp() * 255).round().to(torch.uint8)
