@@ -107,6 +107,7 @@ class HistoryReport:
     ages_s: tuple[float, ...] = ()  # ages of the states that were fused, oldest first; empty after a reset
     states_kept: int = 0
     reset: str | None = None  # why the memory was cleared before this step, or None
+    resets: Mapping[str, int] = field(default_factory=dict)  # reason -> how often, since the stream began
     ego_motion: str = "zeros"  # where the ego-motion vector's rates came from
 
 

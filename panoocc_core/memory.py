@@ -1,0 +1,182 @@
+"""Temporal memory of voxel volumes, indexed by time: what is kept, what is recalled, when it is cleared.
+
+States are kept at a fixed spacing, whatever the rate of the stream; a network gets the ones whose ages come nearest to
+those it was trained with.  A memory is a value: every function returns a new one.
+"""
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field, replace
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from .config import EgoMotionConfig, GridConfig, ModelConfig, TemporalConfig
+from .ego_motion import StampedPose
+from .geometry import NS_PER_S, Matrix, invert, rotation_angle_rad
+from .ops.voxel_warp import voxel_warp
+from .types import CameraImage, Frame
+from .voxels import centres_m, shape_hwz, voxel_positions
+
+# A frame this much (of the spacing) before its turn is kept already: streams jitter.
+EARLY = 0.2
+# What may be measured anew for the same calibration.
+MOUNT_SHIFT_M, MOUNT_TURN_RAD, INTRINSICS_SHARE = 0.02, 0.01, 0.002
+# A pose source's own jumps, on top of what the limits of speed and turn rate allow.
+POSE_SLACK_M, POSE_SLACK_RAD = 1.0, 0.1
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class VoxelState:
+    """One volume of the past."""
+
+    stamp_ns: int
+    world_from_ego: Matrix  # [4, 4]
+    tokens: Tensor  # [N, C]: unfused (concat) or fused (recurrent) features
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Calibration:
+    """What must stay the same from frame to frame, per camera."""
+
+    size_hw: tuple[int, int]
+    intrinsics: Matrix
+    ego_from_camera: Matrix
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class VoxelMemory:
+    """All that a stream remembers."""
+
+    states: tuple[VoxelState, ...] = ()  # oldest first
+    track: tuple[StampedPose, ...] = ()  # recent poses, oldest first, the last one of the last frame
+    anchor_ns: int = 0  # stamp of the first frame since the last reset: the spacing is counted from here
+    calibration: Mapping[str, Calibration] = field(default_factory=dict)
+    resets: Mapping[str, int] = field(default_factory=dict)  # reason -> how often, since the stream began
+
+
+def cleared(memory: VoxelMemory, reason: str) -> VoxelMemory:
+    """An empty memory that has counted the reason."""
+    return VoxelMemory(resets={**memory.resets, reason: memory.resets.get(reason, 0) + 1})
+
+
+def reset_reason(memory: VoxelMemory, frame: Frame, config: TemporalConfig) -> str | None:
+    """Why the history cannot go on with this frame, or None: the clock jumped back, the pause was too long, the pose
+    teleported, or the cameras are not the same as before."""
+    if not memory.track:
+        return None
+    last = memory.track[-1]
+    seconds = (frame.stamp_ns - last.stamp_ns) / NS_PER_S
+    if seconds < 0:
+        return "clock_jump"
+    if seconds > config.horizon_s:
+        return "gap"
+    step = invert(last.world_from_ego) @ frame.world_from_ego
+    too_far = np.linalg.norm(step[:3, 3]) > config.max_speed_mps * seconds + POSE_SLACK_M
+    if too_far or rotation_angle_rad(step[:3, :3]) > config.max_turn_radps * seconds + POSE_SLACK_RAD:
+        return "teleport"
+    if not _same_calibration(memory.calibration, frame.cameras):
+        return "calibration"
+    return None
+
+
+def calibration_of(cameras: tuple[CameraImage, ...]) -> dict[str, Calibration]:
+    """The calibrations of a frame's cameras, by name."""
+    return {c.name: Calibration(c.size_hw, c.intrinsics, c.ego_from_camera) for c in cameras}
+
+
+def _same_calibration(known: Mapping[str, Calibration], cameras: tuple[CameraImage, ...]) -> bool:
+    if set(known) != {camera.name for camera in cameras}:
+        return False
+    return all(_same_camera(known[camera.name], camera) for camera in cameras)
+
+
+def _same_camera(known: Calibration, camera: CameraImage) -> bool:
+    if known.size_hw != camera.size_hw:
+        return False
+    change = invert(known.ego_from_camera) @ camera.ego_from_camera
+    focal = known.intrinsics[0, 0]
+    return (
+        bool(np.abs(known.intrinsics - camera.intrinsics).max() <= INTRINSICS_SHARE * focal)
+        and bool(np.linalg.norm(change[:3, 3]) <= MOUNT_SHIFT_M)
+        and rotation_angle_rad(change[:3, :3]) <= MOUNT_TURN_RAD
+    )
+
+
+def recall(memory: VoxelMemory, stamp_ns: int, config: TemporalConfig) -> list[VoxelState]:
+    """For every wanted age the state that comes nearest to it within the tolerance, oldest first; each at most once."""
+    tolerance_ns = int(config.tolerance_s * NS_PER_S)
+    found: list[VoxelState] = []
+    for age_s in config.ages_s:
+        wanted_ns = stamp_ns - int(age_s * NS_PER_S)
+        free = [state for state in memory.states if all(state is not other for other in found)]
+        near = min(free, key=lambda state: abs(state.stamp_ns - wanted_ns), default=None)
+        if near is not None and abs(near.stamp_ns - wanted_ns) <= tolerance_ns:
+            found.append(near)
+    return found
+
+
+def remember(memory: VoxelMemory, frame: Frame, tokens: Tensor, config: ModelConfig) -> VoxelMemory:
+    """The memory after a frame whose volume is `tokens`: kept when its turn has come; what is too old is dropped."""
+    temporal = config.temporal
+    anchor_ns = memory.anchor_ns if memory.track else frame.stamp_ns
+    oldest_ns = frame.stamp_ns - int(temporal.horizon_s * NS_PER_S)
+    states = tuple(state for state in memory.states if state.stamp_ns >= oldest_ns)
+    if temporal.ages_s and _is_its_turn(memory, frame.stamp_ns, anchor_ns, temporal):
+        states += (VoxelState(frame.stamp_ns, frame.world_from_ego, tokens),)
+    return replace(
+        memory,
+        states=states,
+        track=extended_track(memory.track, frame, config.ego_motion),
+        anchor_ns=anchor_ns,
+        calibration=calibration_of(frame.cameras),
+    )
+
+
+def _is_its_turn(memory: VoxelMemory, stamp_ns: int, anchor_ns: int, config: TemporalConfig) -> bool:
+    """Whether a frame is the first one of its slot; slots begin a little early, so that jitter skips none."""
+    spacing_ns = int(config.spacing_s * NS_PER_S)
+
+    def slot(ns: int) -> int:
+        return (ns - anchor_ns + int(EARLY * spacing_ns)) // spacing_ns
+
+    return not memory.states or slot(stamp_ns) > slot(memory.states[-1].stamp_ns)
+
+
+def extended_track(track: tuple[StampedPose, ...], frame: Frame, config: EgoMotionConfig) -> tuple[StampedPose, ...]:
+    """The track with this frame's pose; poses older than twice the ego-motion interval are dropped."""
+    oldest_ns = frame.stamp_ns - int(2 * config.interval_s * NS_PER_S)
+    kept = tuple(pose for pose in track if oldest_ns <= pose.stamp_ns < frame.stamp_ns)
+    return (*kept, StampedPose(frame.stamp_ns, frame.world_from_ego))
+
+
+def past_from_current(
+    world_from_past: Matrix, world_from_current: Matrix, ego_from_network: Matrix, keep_height: bool
+) -> Matrix:
+    """Motion [4, 4] of the network's frame from now to a past instant, in float64 (world coordinates are large)."""
+    motion = invert(world_from_past) @ world_from_current
+    motion = invert(ego_from_network) @ motion @ ego_from_network
+    if keep_height:
+        motion[2, 3] = 0.0
+    return motion
+
+
+def warped(tokens: Tensor, motion: Matrix, grid: GridConfig) -> Tensor:
+    """A past volume [N, C] resampled at the voxel centres of now; `motion` is past from current, zeros outside."""
+    moved = centres_m(grid) @ motion[:3, :3].T + motion[:3, 3]
+    positions = voxel_positions(torch.as_tensor(moved, dtype=torch.float32, device=tokens.device), grid)
+    return voxel_warp(tokens, shape_hwz(grid), positions)
+
+
+def align(
+    states: list[VoxelState], world_from_ego: Matrix, config: ModelConfig, ego_from_network: Matrix
+) -> list[Tensor]:
+    """States warped into the network's frame at the pose `world_from_ego`, in their order: each [N, C]."""
+    return [
+        warped(
+            state.tokens,
+            past_from_current(state.world_from_ego, world_from_ego, ego_from_network, config.temporal.keep_height),
+            config.grid,
+        )
+        for state in states
+    ]

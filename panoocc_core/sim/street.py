@@ -1,0 +1,140 @@
+"""The street as a curve with lanes, and the ground as a map of classes and colours.
+
+Street coordinates are (s, l): metres along the centre line and metres to its left.
+"""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import cv2
+import numpy as np
+from numpy.typing import ArrayLike, NDArray
+
+from ..labels import OCC3D
+from .shapes import linear
+
+CELL_M = 0.1
+MAX_CELLS = 120_000_000  # 1.2 square kilometres, half a gigabyte with colours
+_SHIFT = 4  # fractional bits of the polygons' corners
+
+Points = NDArray[np.float64]
+
+
+@dataclass(frozen=True, slots=True)
+class Profile:
+    """Widths across the street in metres, the same on both sides."""
+
+    lanes: int  # per direction
+    lane_m: float = 3.5
+    parking_m: float = 2.3
+    pavement_m: float = 3.0
+    verge_m: float = 2.5
+
+    @property
+    def kerb_m(self) -> float:
+        """From the centre line to the kerb."""
+        return self.lanes * self.lane_m + self.parking_m
+
+    @property
+    def pavement_end_m(self) -> float:
+        """From the centre line to the outer edge of the pavement."""
+        return self.kerb_m + self.pavement_m
+
+    @property
+    def lot_m(self) -> float:
+        """From the centre line to where buildings may begin."""
+        return self.pavement_end_m + self.verge_m
+
+
+class Centreline:
+    """A curve of straight parts and arcs from s = 0 to `length_m`, in steps of half a metre."""
+
+    def __init__(self, generator: np.random.Generator, length_m: float):
+        self.length_m = length_m
+        step = 0.5
+        curvature: list[float] = []
+        while len(curvature) * step < length_m:
+            curvature += [0.0] * int(generator.uniform(25, 60) / step)
+            radius, angle = generator.uniform(60, 140), generator.uniform(0.25, 0.8)
+            curvature += [generator.choice([-1, 1]) / radius] * int(radius * angle / step)
+        bend = np.convolve(np.pad(curvature, 20, mode="edge"), np.ones(41) / 41, mode="valid")  # 20 m of easing
+        self._yaw = np.cumsum(bend[: int(length_m / step) + 1] * step)
+        self._xy = np.cumsum(np.stack((np.cos(self._yaw), np.sin(self._yaw)), axis=1) * step, axis=0)
+        self._s = np.arange(len(self._yaw)) * step
+
+    def pose(self, s: ArrayLike, left: ArrayLike = 0.0) -> tuple[Points, Points, Points]:
+        """x, y in metres and heading in radians at street coordinates; beyond the ends the street goes straight on."""
+        s, left = np.broadcast_arrays(np.asarray(s, float), np.asarray(left, float))
+        inner = np.clip(s, 0, self._s[-1])
+        x, y, yaw = (np.interp(inner, self._s, values) for values in (self._xy[:, 0], self._xy[:, 1], self._yaw))
+        beyond = s - inner
+        x = x + beyond * np.cos(yaw) - left * np.sin(yaw)
+        return x, y + beyond * np.sin(yaw) + left * np.cos(yaw), yaw
+
+    def band(self, start: float, end: float, right: float, left: float) -> Points:
+        """Outline [n, 2] of the strip between two distances from the centre line."""
+        s = np.append(np.arange(start, end, 1.0), end)
+        edges = [np.stack(self.pose(s, offset)[:2], axis=1) for offset in (right, left)]
+        return np.concatenate((edges[0], edges[1][::-1]))
+
+
+class Ground:
+    """Class and colour of the plane z = 0, in cells of 0.1 m; terrain beyond the map.
+
+    Raises:
+        ValueError: the map would be unreasonably large.
+    """
+
+    def __init__(self, low_xy: Points, high_xy: Points, base_colour: tuple[int, int, int]):
+        self.low_xy = np.asarray(low_xy, float)
+        columns, rows = np.ceil((np.asarray(high_xy) - self.low_xy) / CELL_M).astype(int) + 1
+        if columns * rows > MAX_CELLS:
+            raise ValueError(f"the street covers {columns * rows * CELL_M**2 / 1e6:.1f} square km: too much; make it shorter")
+        self.class_id = np.full((rows, columns), OCC3D.names.index("terrain"), np.uint8)
+        self.colour = np.empty((rows, columns, 3), np.uint8)
+        self.colour[:] = base_colour
+        self._mips: list[NDArray[np.uint8]] = []
+
+    def paint(self, outline: Points, colour: Sequence[int], class_name: str | None = None) -> None:
+        """Fill a polygon [n, 2] (world, metres); None paints the colour only."""
+        corners = np.round(((outline - self.low_xy) / CELL_M - 0.5) * (1 << _SHIFT)).astype(np.int32)
+        cv2.fillPoly(self.colour, [corners], [float(c) for c in colour], cv2.LINE_AA, _SHIFT)
+        if class_name is not None:
+            cv2.fillPoly(self.class_id, [corners], float(OCC3D.names.index(class_name)), cv2.LINE_8, _SHIFT)
+
+    def finish(self) -> None:
+        """Prepare the coarser copies of the colours that distant pixels read."""
+        self._mips = [self.colour]
+        for _ in range(2):
+            half = self._mips[-1]
+            self._mips.append(cv2.resize(half, None, fx=0.25, fy=0.25, interpolation=cv2.INTER_AREA))
+
+    def classes(self, x: NDArray[np.floating], y: NDArray[np.floating]) -> NDArray[np.uint8]:
+        """Class of points."""
+        column = np.floor((x - self.low_xy[0]) / CELL_M).astype(np.int64)
+        row = np.floor((y - self.low_xy[1]) / CELL_M).astype(np.int64)
+        rows, columns = self.class_id.shape
+        known = (column >= 0) & (column < columns) & (row >= 0) & (row < rows)
+        found = self.class_id[np.clip(row, 0, rows - 1), np.clip(column, 0, columns - 1)]
+        return np.where(known, found, np.uint8(OCC3D.names.index("terrain")))
+
+    def colours(self, x: NDArray[np.float32], y: NDArray[np.float32], footprint_m: NDArray[np.float32]) -> NDArray[np.float32]:
+        """Linear colour [n, 3] of points [n], averaged over about `footprint_m`."""
+        level = (footprint_m > 0.2).astype(np.int8) + (footprint_m > 0.8)
+        out = np.empty((*x.shape, 3), np.float32)
+        for index, mip in enumerate(self._mips):
+            here = level == index
+            if here.any():
+                cell = CELL_M * 4**index
+                u, v = (x[here] - self.low_xy[0]) / cell - 0.5, (y[here] - self.low_xy[1]) / cell - 0.5
+                out[here] = _sample(mip, u.astype(np.float32), v.astype(np.float32))
+        return linear(out / 255)
+
+
+def _sample(image: NDArray[np.uint8], u: NDArray[np.float32], v: NDArray[np.float32]) -> NDArray[np.float32]:
+    """Bilinear colours [n, 3]; OpenCV limits a map's width, so that the points are folded into rows of 256."""
+    pad = -len(u) % 256
+    maps = [np.pad(values, (0, pad)).reshape(-1, 256) for values in (u, v)]
+    # Terrain has a texture of its own (see shading), so that the repeated border is not noticed.
+    sampled = cv2.remap(image, maps[0], maps[1], cv2.INTER_LINEAR, borderMode=cv2.BORDER_REPLICATE)
+    return sampled.reshape(-1, 3)[: len(u)].astype(np.float32)
