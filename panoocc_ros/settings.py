@@ -1,0 +1,94 @@
+"""The node's parameters as one frozen, validated tree: names, defaults, limits and what they mean stand only here.
+
+`parameters.py` declares them with rclpy; `config/params.yaml` documents them (a test holds the two together).
+"""
+
+import dataclasses
+from dataclasses import dataclass
+from typing import Any
+
+
+class SettingsError(ValueError):
+    """A parameter that cannot be used; the message names it and says what to set."""
+
+
+def _parameter(
+    default: Any, description: str, *, choices: tuple[str, ...] = (), limits: tuple[float, float] | None = None
+) -> Any:
+    return dataclasses.field(
+        default=default, metadata={"description": description, "choices": choices, "limits": limits}
+    )
+
+
+@dataclass(frozen=True, slots=True)
+class NodeSettings:
+    """Parameters of the node `panoocc`.
+
+    Raises:
+        SettingsError: a value is outside its limits or choices, or parameters contradict each other.
+    """
+
+    model: str = _parameter("pano_small_occ3d", "Model preset, or the path of a YAML file that describes one.")
+    checkpoint: str = _parameter(
+        "", "File with the weights (.safetensors, or a published .pth). Empty needs seeded_weights."
+    )
+    seeded_weights: bool = _parameter(
+        False, "Run with weights from a random generator with a fixed seed: for trials only, the voxels mean nothing."
+    )
+    device: str = _parameter("auto", "cpu, cuda, cuda:<number>, or auto: cuda where there is one, else cpu.")
+    precision: str = _parameter("fp32", "Number format of the network.", choices=("fp32", "fp16", "bf16"))
+    threads: int = _parameter(0, "CPU threads of the network; 0 leaves the choice to torch.", limits=(0, 1024))
+    rig: str = _parameter(
+        "nuscenes", "Rig: which camera is on which topic, and the frames. A name in config/rigs, or a YAML file."
+    )
+    base_frame: str = _parameter("", "Frame of the voxels; empty takes the rig's (usually base_link).")
+    fixed_frame: str = _parameter(
+        "", "Frame through which history is fused; empty takes the rig's. It must not jump: odom rather than map."
+    )
+    sync_spread_ms: float = _parameter(
+        0.0, "Largest distance of an image from the reference camera; 0 takes the rig's.", limits=(0.0, 10_000.0)
+    )
+    tf_timeout_s: float = _parameter(
+        0.5, "How long a set waits for its transforms before it is dropped, with the reason.", limits=(0.0, 10.0)
+    )
+    camera_timeout_s: float = _parameter(
+        2.0, "A camera without an image for this long is reported as an ERROR.", limits=(0.1, 3600.0)
+    )
+    image_reliability: str = _parameter(
+        "best_effort",
+        "QoS of images and camera infos. best_effort matches every driver; reliable loses nothing on playback.",
+        choices=("best_effort", "reliable"),
+    )
+    image_queue: int = _parameter(5, "Depth of the subscription of every camera.", limits=(1, 100))
+    encoding: str = _parameter(
+        "sparse", "VoxelGrid: sparse lists occupied voxels, dense all of them.", choices=("sparse", "dense")
+    )
+    confidence: bool = _parameter(True, "Publish the confidence of every voxel.")
+    markers_max_rate_hz: float = _parameter(
+        2.0, "~/markers are sent at most this often (RViz is slow with cubes); 0 switches them off.", limits=(0.0, 60.0)
+    )
+    diagnostics_period_s: float = _parameter(1.0, "Time between two messages on /diagnostics.", limits=(0.1, 60.0))
+    latency_warn_ms: float = _parameter(
+        0.0, "p95 from arrival to output beyond which timing is a WARN; 0: no limit.", limits=(0.0, 1e6)
+    )
+    latency_error_ms: float = _parameter(
+        0.0, "p95 from arrival to output beyond which timing is an ERROR; 0: no limit.", limits=(0.0, 1e6)
+    )
+
+    def __post_init__(self) -> None:
+        for field in dataclasses.fields(self):
+            _check(field.name, getattr(self, field.name), field.metadata["choices"], field.metadata["limits"])
+        if not self.checkpoint and not self.seeded_weights:
+            raise SettingsError(
+                "parameter checkpoint: give the file with the weights (or set seeded_weights for a trial without any)"
+            )
+        if self.checkpoint and self.seeded_weights:
+            raise SettingsError("parameters checkpoint and seeded_weights exclude each other: keep one of the two")
+
+
+def _check(name: str, value: Any, choices: tuple[str, ...], limits: tuple[float, float] | None) -> None:
+    if choices and value not in choices:
+        raise SettingsError(f"parameter {name}: {value!r} is not one of {', '.join(choices)}")
+    # Written so that NaN fails too.
+    if limits and not limits[0] <= value <= limits[1]:
+        raise SettingsError(f"parameter {name}: {value} is outside {limits[0]:g}..{limits[1]:g}")

@@ -1,0 +1,35 @@
+"""Node parameters: limits, contradictions, and their documentation in config/params.yaml."""
+
+import dataclasses
+
+import pytest
+import yaml
+
+from panoocc_core.resources import folder
+from panoocc_ros.settings import NodeSettings, SettingsError
+
+
+@pytest.mark.parametrize(
+    ("values", "text"),
+    [
+        ({}, "checkpoint: give the file"),
+        ({"checkpoint": "a.safetensors", "seeded_weights": True}, "exclude each other"),
+        ({"seeded_weights": True, "precision": "fp8"}, "precision: 'fp8' is not one of fp32, fp16, bf16"),
+        ({"seeded_weights": True, "tf_timeout_s": float("nan")}, "tf_timeout_s: nan is outside"),
+        ({"seeded_weights": True, "image_queue": 0}, "image_queue: 0 is outside 1..100"),
+    ],
+)
+def test_bad_values_are_refused_by_name(values, text):
+    with pytest.raises(SettingsError, match=text):
+        NodeSettings(**values)
+
+
+def test_params_yaml_documents_every_parameter_with_its_default():
+    documented = yaml.safe_load((folder("config") / "params.yaml").read_text())["/**"]["ros__parameters"]
+    defaults = {field.name: field.default for field in dataclasses.fields(NodeSettings)}
+    assert documented == defaults
+
+
+def test_every_parameter_is_described():
+    for field in dataclasses.fields(NodeSettings):
+        assert len(field.metadata["description"]) > 20, field.name
