@@ -1,0 +1,43 @@
+"""Sends the node's `Health` on /diagnostics and hears of incompatible QoS."""
+
+from collections.abc import Callable, Iterable
+
+from diagnostic_msgs.msg import DiagnosticArray, DiagnosticStatus, KeyValue
+from rclpy.event_handler import SubscriptionEventCallbacks
+from rclpy.node import Node
+from rclpy.qos import qos_policy_name_from_kind
+
+from .graph import qos
+from .health import Health
+
+LEVELS = (DiagnosticStatus.OK, DiagnosticStatus.WARN, DiagnosticStatus.ERROR)
+
+
+class Diagnostics:
+    """Publisher of one status per subject, named `<node>: <subject>`."""
+
+    def __init__(self, node: Node) -> None:
+        self._node = node
+        self._publisher = node.create_publisher(DiagnosticArray, "/diagnostics", qos(depth=10))
+
+    def publish(self, healths: Iterable[Health]) -> None:
+        """Send all statuses with the node's time."""
+        message = DiagnosticArray(status=[self._status(health) for health in healths])
+        message.header.stamp = self._node.get_clock().now().to_msg()
+        self._publisher.publish(message)
+
+    def _status(self, health: Health) -> DiagnosticStatus:
+        return DiagnosticStatus(
+            level=LEVELS[health.level],
+            name=f"{self._node.get_name()}: {health.subject}",
+            message=health.message,
+            hardware_id=self._node.get_name(),
+            values=[KeyValue(key=key, value=value) for key, value in health.values.items()],
+        )
+
+
+def on_incompatible_qos(report: Callable[[str], None]) -> SubscriptionEventCallbacks:
+    """Callbacks that report the name of the policy in which a publisher and the node do not fit."""
+    return SubscriptionEventCallbacks(
+        incompatible_qos=lambda event: report(qos_policy_name_from_kind(event.last_policy_kind))
+    )
