@@ -25,7 +25,7 @@ def generate_launch_description() -> LaunchDescription:
             ),
             Node(
                 package="panoocc",
-                executable="play",
+                executable="play_bag",
                 name="player",
                 output="screen",
                 arguments=[
