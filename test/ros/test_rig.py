@@ -1,0 +1,72 @@
+"""Rig files: the shipped ones load, and every mistake is named together with what is allowed."""
+
+import pytest
+import yaml
+
+from panoocc_core.config import model_config
+from panoocc_core.settings import ConfigError
+from panoocc_ros.rig import load_rig
+
+GOOD = {
+    "reference": "A",
+    "cameras": [
+        {"name": "A", "topic": "/a/image_raw", "info_topic": "/a/camera_info"},
+        {"name": "B", "topic": "/b/image_rect/compressed", "info_topic": "/b/camera_info", "shutter_offset_ms": 2},
+    ],
+}
+
+
+def load(tmp_path, content):
+    path = tmp_path / "rig.yaml"
+    path.write_text(yaml.safe_dump(content))
+    return load_rig(str(path))
+
+
+def test_the_nuscenes_rig_has_the_cameras_of_the_published_networks():
+    rig = load_rig("nuscenes").select(model_config("pano_small_occ3d").cameras)
+    assert rig.names == model_config("pano_small_occ3d").cameras
+    assert rig.camera("CAM_BACK_LEFT").topic == "/cam_back_left/image_raw/compressed"
+    assert rig.reference == "CAM_FRONT" and rig.camera("CAM_FRONT").is_compressed
+
+
+def test_the_waymo_rig_has_five_cameras():
+    assert len(load_rig("waymo").cameras) == 5
+
+
+def test_properties_follow_the_topics(tmp_path):
+    rig = load(tmp_path, GOOD)
+    assert (rig.camera("A").is_rectified, rig.camera("B").is_rectified) == (False, True)
+    assert (rig.camera("A").is_compressed, rig.camera("B").is_compressed) == (False, True)
+    assert rig.camera("B").shutter_offset_ns == 2_000_000 and rig.spread_ns == 50_000_000
+    with pytest.raises(KeyError, match="no camera 'C', only A, B"):
+        rig.camera("C")
+
+
+def test_selecting_reorders_and_refuses_what_is_missing(tmp_path):
+    rig = load(tmp_path, GOOD)
+    chosen = rig.select(("B",))
+    assert chosen.names == ("B",) and chosen.reference == "B"
+    with pytest.raises(ConfigError, match=r"camera\(s\) TOP.*it has A, B"):
+        rig.select(("A", "TOP"))
+
+
+@pytest.mark.parametrize(
+    ("change", "message"),
+    [
+        ({"referense": "A"}, "unknown key 'referense'"),
+        ({"reference": "C"}, "reference 'C' is none of the cameras A, B"),
+        ({"spread_ms": 0}, "spread_ms must be above 0"),
+        ({"period_ms": -1}, "period_ms must be above 0"),
+        ({"cameras": []}, "at least one camera"),
+        ({"cameras": [GOOD["cameras"][0], GOOD["cameras"][0]]}, "name 'A' is used twice"),
+        ({"cameras": [{"name": "A", "topic": "/a"}]}, "'info_topic' is missing"),
+    ],
+)
+def test_mistakes_are_named(tmp_path, change, message):
+    with pytest.raises(ConfigError, match=message):
+        load(tmp_path, GOOD | change)
+
+
+def test_an_unknown_rig_lists_the_known_ones():
+    with pytest.raises(ConfigError, match="'nuscene'.*nuscenes, waymo"):
+        load_rig("nuscene")
