@@ -1,0 +1,86 @@
+# Every target works in .venv and .ros of this checkout and installs nothing anywhere else. `make` alone lists them.
+SHELL := /bin/bash
+.SHELLFLAGS := -eu -o pipefail -c
+.DEFAULT_GOAL := help
+.DELETE_ON_ERROR:
+
+ROS := $(shell tools/ros_kind.sh)
+ifeq ($(ROS),)
+$(error tools/ros_kind.sh could not say which ROS 2 to use)
+endif
+
+# The installed ROS fixes the Python; the wheels are tested with 3.11.
+PYTHON ?= $(if $(filter system,$(ROS)),python3,$(shell for python in python3.11 python3; do \
+    if $$python -c '' 2>/dev/null; then echo $$python; break; fi; done))
+MODEL ?= nano
+OUT ?= out
+BAG ?=
+CASES ?=
+TESTS ?= test
+TORCH_INDEX ?=
+
+PIP := .venv/bin/python -m pip --disable-pip-version-check install --quiet --quiet
+IN_ROS := tools/ros_env.sh .venv/bin/python
+REQUIREMENTS := $(wildcard requirements/*.txt)
+PACKAGES := panoocc_core panoocc_ros
+MESSAGES := $(wildcard msg/*.msg) $(shell find test/interfaces -type f)
+INSTALLED := package.xml CMakeLists.txt $(MESSAGES) \
+    $(shell find config launch scripts $(PACKAGES) -type f -not -name '*.pyc' -not -name '.*' 2>/dev/null)
+
+.PHONY: help setup build demo test lint bench parity clean
+
+help: ## this list
+	@echo "PanoOcc for ROS 2.  ROS here: $(ROS).  Python: $(PYTHON).  Targets:"
+	@sed -n 's/^\([a-z]*\):.*## \(.*\)/  make \1|\2/p' $(firstword $(MAKEFILE_LIST)) | column -t -s '|'
+	@echo "Variables:"
+	@echo "  MODEL=$(MODEL)        preset in config/models, or a YAML file   (demo, bench)"
+	@echo "  BAG=             rosbag2 folder or .mcap file to run on; a simulated street without it   (demo)"
+	@echo "  OUT=$(OUT)          where the demo's picture, recording and latency table go   (demo)"
+	@echo "  CASES=           folder of cases to compare with   (parity)"
+	@echo "  TESTS=$(TESTS)       folder, file or file::test   (test)"
+	@echo "  TORCH_INDEX=     package index for PyTorch, e.g. https://download.pytorch.org/whl/cpu   (setup)"
+	@echo "  PANOOCC_ROS=     'wheels' or 'system': overrides which ROS 2 is used   (all)"
+
+setup: .venv/.ready ## virtual environment with PyTorch, ROS 2 (unless installed) and the tools
+
+.venv/.made:
+	tools/make_venv.sh $(PYTHON) $(ROS)
+	touch $@
+
+.venv/.ready: .venv/.made $(REQUIREMENTS)
+	$(PIP) $(if $(TORCH_INDEX),--index-url $(TORCH_INDEX)) "$$(grep '^torch==' requirements/base.txt)"
+ifeq ($(ROS),wheels)
+	$(PIP) -r requirements/base.txt -r requirements/dev.txt -r requirements/ros-jazzy.txt
+	.venv/bin/python tools/ros_wheels.py
+else
+	$(PIP) -r requirements/ros-system.txt
+endif
+	touch $@
+
+build: .ros/.built ## colcon workspace in .ros with our messages and nodes
+
+.ros/.built: .venv/.ready $(INSTALLED) tools/colcon_build.sh tools/ros_env.sh
+	tools/colcon_build.sh
+	touch $@
+
+demo: .ros/.built ## street or bag -> node -> recording, picture and latency table in OUT
+	$(IN_ROS) -m panoocc_ros.demo $(if $(BAG),--bag $(BAG)) --model $(MODEL) --out $(OUT)
+
+test: .ros/.built ## all tests: core, offline, and live nodes over DDS
+	$(IN_ROS) -m pytest $(TESTS)
+
+lint: .venv/.ready ## ruff (rules and format) and mypy
+	.venv/bin/ruff check .
+	.venv/bin/ruff format --check .
+	.venv/bin/mypy $(PACKAGES)
+
+bench: .ros/.built ## time per stage of a model
+	$(IN_ROS) -m panoocc_ros.cli bench --model $(MODEL)
+
+parity: .venv/.ready ## compare with reference values in CASES
+	@[ -n "$(CASES)" ] || { echo "make parity CASES=<folder of reference cases>" >&2; exit 2; }
+	.venv/bin/python -m test.parity.run $(CASES)
+
+clean: ## remove everything that make wrote
+	rm -rf .venv .ros out .pytest_cache .mypy_cache .ruff_cache
+	find $(PACKAGES) test launch -name __pycache__ -type d -prune -exec rm -rf {} +
