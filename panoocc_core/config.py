@@ -135,7 +135,7 @@ class TemporalConfig:
 
     kind: Literal["concat", "recurrent"]  # unfused queue with 3-D convolutions, or the fused state fed back
     ages_s: tuple[float, ...]  # wanted ages, oldest first; empty: no history
-    tolerance_s: float = 0.25
+    tolerance_s: float = 0.3
     spacing_s: float = 0.5  # states are kept at this spacing
     points: int = 4  # recurrent: sampling points of the fusing attention
     memory: Literal["first_tokens", "own_layer"] = "own_layer"  # recurrent: as EncoderConfig.self_memory

@@ -18,8 +18,8 @@ from .ops.voxel_warp import voxel_warp
 from .types import CameraImage, Frame
 from .voxels import centres_m, shape_hwz, voxel_positions
 
-# A frame this much (of the spacing) before its turn is kept already: streams jitter.
-EARLY = 0.2
+# How much longer than wanted (share of the spacing) a pause between kept states may get: streams jitter.
+SPACING_SLACK = 0.05
 # What may be measured anew for the same calibration.
 MOUNT_SHIFT_M, MOUNT_TURN_RAD, INTRINSICS_SHARE = 0.02, 0.01, 0.002
 # A pose source's own jumps, on top of what the limits of speed and turn rate allow.
@@ -50,7 +50,6 @@ class VoxelMemory:
 
     states: tuple[VoxelState, ...] = ()  # oldest first
     track: tuple[StampedPose, ...] = ()  # recent poses, oldest first, the last one of the last frame
-    anchor_ns: int = 0  # stamp of the first frame since the last reset: the spacing is counted from here
     calibration: Mapping[str, Calibration] = field(default_factory=dict)
     resets: Mapping[str, int] = field(default_factory=dict)  # reason -> how often, since the stream began
 
@@ -119,28 +118,25 @@ def recall(memory: VoxelMemory, stamp_ns: int, config: TemporalConfig) -> list[V
 def remember(memory: VoxelMemory, frame: Frame, tokens: Tensor, config: ModelConfig) -> VoxelMemory:
     """The memory after a frame whose volume is `tokens`: kept when its turn has come; what is too old is dropped."""
     temporal = config.temporal
-    anchor_ns = memory.anchor_ns if memory.track else frame.stamp_ns
     oldest_ns = frame.stamp_ns - int(temporal.horizon_s * NS_PER_S)
     states = tuple(state for state in memory.states if state.stamp_ns >= oldest_ns)
-    if temporal.ages_s and _is_its_turn(memory, frame.stamp_ns, anchor_ns, temporal):
+    if temporal.ages_s and _is_its_turn(memory, frame.stamp_ns, temporal):
         states += (VoxelState(frame.stamp_ns, frame.world_from_ego, tokens),)
     return replace(
         memory,
         states=states,
         track=extended_track(memory.track, frame, config.ego_motion),
-        anchor_ns=anchor_ns,
         calibration=calibration_of(frame.cameras),
     )
 
 
-def _is_its_turn(memory: VoxelMemory, stamp_ns: int, anchor_ns: int, config: TemporalConfig) -> bool:
-    """Whether a frame is the first one of its slot; slots begin a little early, so that jitter skips none."""
-    spacing_ns = int(config.spacing_s * NS_PER_S)
-
-    def slot(ns: int) -> int:
-        return (ns - anchor_ns + int(EARLY * spacing_ns)) // spacing_ns
-
-    return not memory.states or slot(stamp_ns) > slot(memory.states[-1].stamp_ns)
+def _is_its_turn(memory: VoxelMemory, stamp_ns: int, config: TemporalConfig) -> bool:
+    """Whether a frame is kept: waiting for the next one (as far away as the last) would stretch the spacing."""
+    if not memory.states:
+        return True
+    since_kept_ns = stamp_ns - memory.states[-1].stamp_ns
+    frame_period_ns = stamp_ns - memory.track[-1].stamp_ns
+    return since_kept_ns + frame_period_ns > (1 + SPACING_SLACK) * config.spacing_s * NS_PER_S
 
 
 def extended_track(track: tuple[StampedPose, ...], frame: Frame, config: EgoMotionConfig) -> tuple[StampedPose, ...]:

@@ -16,9 +16,10 @@ def cell_and_fraction(position: Tensor, size: int | Tensor) -> tuple[Tensor, Ten
         int32 index in 0..size of the lower neighbour (0 is the lower border cell) and the weight in [0, 1] of the next
         one.  Positions outside weigh only a border cell; a NaN gets a valid index and a NaN weight.
     """
-    low = torch.floor(position).to(torch.int32)
-    low = torch.minimum(low.clamp_(min=-1), torch.as_tensor(size - 1, dtype=torch.int32, device=low.device))
-    return low + 1, (position - low).clamp_(0, 1)
+    top = torch.as_tensor(size, dtype=position.dtype, device=position.device)
+    position = torch.minimum(position.clamp(min=-1), top)
+    low = torch.minimum(position.floor(), top - 1)
+    return low.to(torch.int32).clamp_(min=-1) + 1, position - low  # the clamp turns what a NaN became into an index
 
 
 def bordered(maps: Tensor) -> Tensor:

@@ -1,0 +1,129 @@
+"""The temporal memory: time decides what is kept and recalled; every rule of reset."""
+
+import numpy as np
+import pytest
+import torch
+
+from panoocc_core.config import GridConfig, TemporalConfig, model_config
+from panoocc_core.geometry import NS_PER_S, rigid
+from panoocc_core.memory import VoxelMemory, cleared, past_from_current, recall, remember, reset_reason, warped
+from panoocc_core.voxels import centres_m, token_count
+
+from .conftest import heading, street_frame
+
+OCC = model_config("pano_small_occ3d")
+PAN = model_config("pano_small_4f")
+TOKENS = torch.zeros(1, 1)
+
+
+def drive(config, rate_hz: float, seconds: float, jitter_s: float = 0.0):
+    """Memories and recalled ages frame by frame of a steady stream."""
+    draw = np.random.default_rng(0)
+    memory, ages = VoxelMemory(), []
+    for i in range(round(rate_hz * seconds) + 1):
+        frame = street_frame(100 + i / rate_hz + draw.uniform(-jitter_s, jitter_s), size_hw=(2, 2))
+        assert reset_reason(memory, frame, config.temporal) is None
+        states = recall(memory, frame.stamp_ns, config.temporal)
+        ages.append([(frame.stamp_ns - state.stamp_ns) / NS_PER_S for state in states])
+        memory = remember(memory, frame, TOKENS, config)
+    return memory, ages
+
+
+@pytest.mark.parametrize("rate_hz", [2, 10, 12, 30])
+@pytest.mark.parametrize("jitter_s", [0.0, 0.01])
+def test_any_rate_gives_the_trained_spacing(rate_hz, jitter_s):
+    memory, ages = drive(OCC, rate_hz, 10, jitter_s)
+    for found in ages[round(rate_hz * 7) :]:
+        assert found == pytest.approx([6.0, 4.0, 2.0], abs=0.27)
+    spacing = np.diff([state.stamp_ns for state in memory.states]) / NS_PER_S
+    assert spacing == pytest.approx(0.5, abs=0.05)
+    assert len(memory.states) <= 14  # six seconds at half a second, whatever the rate
+
+
+@pytest.mark.parametrize("rate_hz", [2, 10, 12, 30])
+def test_the_recurrent_state_is_half_a_second_old(rate_hz):
+    memory, ages = drive(PAN, rate_hz, 4)
+    for found in ages[round(rate_hz) :]:
+        assert found == pytest.approx([0.5], abs=0.07)
+    assert len(memory.states) <= 10
+
+
+@pytest.mark.parametrize("rate_hz", [1.7, 2.3, 3.1, 3.8, 4.4, 7.3, 25])
+def test_odd_rates_find_all_ages_with_bounded_memory(rate_hz):
+    memory, ages = drive(OCC, rate_hz, 12, jitter_s=0.01)
+    assert all(found == pytest.approx([6.0, 4.0, 2.0], abs=0.301) for found in ages[round(rate_hz * 7) :])
+    assert len(memory.states) <= 2 * 6.3 / 0.5
+
+
+def test_history_grows_from_nothing():
+    _, ages = drive(OCC, 2, 6.5)
+    assert [len(found) for found in ages] == [0, 0, 0, 0, 1, 1, 1, 1, 2, 2, 2, 2, 3, 3]
+
+
+def test_a_state_serves_one_age_only():
+    temporal = TemporalConfig(kind="concat", ages_s=(1.2, 1.0), tolerance_s=0.25)
+    config = model_config("nano")
+    memory = remember(VoxelMemory(), street_frame(0, size_hw=(2, 2)), TOKENS, config)
+    assert len(recall(memory, round(1.1 * NS_PER_S), temporal)) == 1
+
+
+def remembered(**changes) -> VoxelMemory:
+    return remember(VoxelMemory(), street_frame(100, **changes), TOKENS, OCC)
+
+
+@pytest.mark.parametrize(
+    ("frame", "reason"),
+    [
+        (street_frame(100.5, x_m=5.0), None),
+        (street_frame(99.9), "clock_jump"),
+        (street_frame(106.4), "gap"),
+        (street_frame(106.2), None),
+        (street_frame(100.5, x_m=60.0), "teleport"),
+        (street_frame(100.5, yaw_deg=170.0), "teleport"),
+        (street_frame(100.5, mount_z_m=1.55), "calibration"),
+        (street_frame(100.5, mount_z_m=1.51), None),
+        (street_frame(100.5, size_hw=(180, 320)), "calibration"),
+    ],
+)
+def test_reset_rules(frame, reason):
+    assert reset_reason(remembered(), frame, OCC.temporal) == reason
+
+
+def test_a_clear_counts_its_reason_and_keeps_nothing():
+    memory = cleared(cleared(cleared(remembered(), "gap"), "teleport"), "gap")
+    assert memory.states == () and memory.track == () and dict(memory.resets) == {"gap": 2, "teleport": 1}
+
+
+GRID = GridConfig(rows=20, columns=16, layers=4, range_m=(-16.0, -20.0, -2.0, 16.0, 20.0, 6.0))
+
+
+def field_in_world(world_from_ego: np.ndarray) -> torch.Tensor:
+    """A smooth function of the world, seen at the voxel centres of a vehicle's grid: [N, 1]."""
+    world = centres_m(GRID) @ world_from_ego[:3, :3].T + world_from_ego[:3, 3]
+    return torch.tensor(world @ (0.3, -0.2, 0.5), dtype=torch.float32)[:, None]
+
+
+def test_a_still_world_stays_still_under_the_moving_vehicle():
+    past = rigid(heading(20), np.array([1003.0, 502.0, 1.0]))
+    now = past @ rigid(heading(-7), np.array([3.3, 0.4, 0.1]))
+    motion = past_from_current(past, now, np.eye(4), keep_height=False)
+    out = warped(field_in_world(past), motion, GRID).view(20, 16, 4)
+    expected = field_in_world(now).view(20, 16, 4)
+    inner = (slice(4, -4), slice(2, -5), slice(1, -1))  # where the past grid covers the present one
+    torch.testing.assert_close(out[inner], expected[inner], atol=1e-3, rtol=0)
+    assert not torch.allclose(field_in_world(past).view(20, 16, 4)[inner], expected[inner], atol=0.3)
+
+
+def test_the_warp_happens_in_the_networks_frame():
+    """A network frame that is turned by 90 degrees sees a drive ahead as a drive along its y axis."""
+    ego_from_network = rigid(heading(-90), np.array([0.9, 0.0, 1.8]))
+    motion = past_from_current(np.eye(4), rigid(np.eye(3), np.array([4.0, 0, 0.3])), ego_from_network, keep_height=True)
+    assert motion[:3, 3] == pytest.approx([0.0, 4.0, 0.0], abs=1e-9)
+    tall = past_from_current(np.eye(4), rigid(np.eye(3), np.array([4.0, 0, 0.3])), ego_from_network, keep_height=False)
+    assert tall[2, 3] == pytest.approx(0.3)
+
+
+def test_voxels_from_outside_are_zero():
+    tokens = torch.ones(token_count(GRID), 1)
+    out = warped(tokens, rigid(np.eye(3), np.array([100.0, 0, 0])), GRID)
+    assert out.abs().max() == 0
