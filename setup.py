@@ -1,0 +1,18 @@
+"""Puts the files that are not code beside the packages; everything else stands in pyproject.toml."""
+
+from pathlib import Path
+
+from setuptools import setup
+
+
+def shared(*folders: str) -> list[tuple[str, list[str]]]:
+    """Every file below `folders`, to be installed below share/panoocc under the same path."""
+    found: dict[str, list[str]] = {}
+    for folder in folders:
+        for path in sorted(Path(folder).rglob("*")):
+            if path.is_file() and "__pycache__" not in path.parts:
+                found.setdefault(f"share/panoocc/{path.parent.as_posix()}", []).append(path.as_posix())
+    return sorted(found.items())
+
+
+setup(data_files=shared("config", "launch", "msg"))
