@@ -101,6 +101,7 @@ class Synchroniser:
         self.sets_dropped: Counter[str] = Counter()  # by a camera that was missing
         self._streams = {name: _Stream((offsets_ns or {}).get(name, 0)) for name in cameras}
         self._started_ns: int | None = None
+        self._cleared = False
 
     def add(self, camera: str, stamp_ns: int, message: Any, now_ns: int) -> list[MessageSet]:
         """Take one image and return the sets that it completes, oldest first (nearly always none or one).
@@ -132,6 +133,7 @@ class Synchroniser:
 
     def clear(self) -> None:
         """Forget all waiting images and estimates."""
+        self._cleared = True
         for name, stream in self._streams.items():
             if stream.items:
                 self.images_dropped["clock_back", name] += len(stream.items)
@@ -148,7 +150,7 @@ class Synchroniser:
 
     def _went_back(self, camera: str) -> None:
         stream = self._streams[camera]
-        if stream.taken is None and self.epoch:
+        if stream.taken is None and self._cleared:
             # Nothing of this camera was used since the last jump: a straggler of the old time had come in between.
             if stream.items:
                 self.images_dropped["clock_back", camera] += len(stream.items)

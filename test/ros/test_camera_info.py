@@ -1,0 +1,106 @@
+"""Calibrations: windows and bins of the sensor, lens distortion undone, everything unusable refused by field."""
+
+import cv2
+import numpy as np
+import pytest
+
+from panoocc_ros.camera_info import CalibrationError, calibration, same_calibration
+from test.ros.messages import camera_info, picture
+
+POINTS = np.random.default_rng(0).uniform((-0.4, -0.3, 1.0), (0.4, 0.3, 1.0), (20, 3))
+
+
+def test_k_serves_a_camera_without_distortion():
+    lens = calibration(camera_info(distortion=(0.0,) * 5), is_rectified=False)
+    np.testing.assert_array_equal(lens.intrinsics, [[50, 0, 32], [0, 50, 24], [0, 0, 1]])
+    image = picture()
+    assert lens.rectify(image) is image
+
+
+@pytest.mark.parametrize(
+    ("model", "distortion"),
+    [
+        ("plumb_bob", (-0.3, 0.1, 0.001, -0.002, 0.01)),
+        ("rational_polynomial", (0.4, 0.2, 0.001, 0.001, 0.02, 0.6, 0.25, 0.04)),
+        ("equidistant", (0.05, -0.02, 0.01, -0.003)),
+    ],
+)
+def test_undistorting_moves_a_point_to_where_the_pinhole_model_sees_it(model, distortion):
+    info = camera_info(size_hw=(480, 640), focal=500.0, model=model, distortion=distortion)
+    lens = calibration(info, is_rectified=False)
+    project = cv2.fisheye.projectPoints if model == "equidistant" else cv2.projectPoints
+    for point in POINTS[:8]:
+        seen = project(point.reshape(1, 1, 3), np.zeros(3), np.zeros(3), lens.raw_intrinsics, np.array(distortion))[0]
+        seen = seen.reshape(2)
+        pinhole = (lens.intrinsics @ point)[:2]
+        image = np.zeros((480, 640, 3), np.uint8)
+        cv2.circle(image, tuple(int(v) for v in np.round(seen * 16)), 3 * 16, (255, 255, 255), -1, cv2.LINE_AA, 4)
+        found = np.argwhere(lens.rectify(image)[:, :, 0] > 127).mean(axis=0)[::-1]
+        assert np.abs(found - pinhole).max() < 0.6
+        if np.abs(seen - pinhole).max() > 3:
+            assert np.abs(found - seen).max() > 1.5
+
+
+def test_a_rectified_image_has_p_and_the_axes_of_r():
+    info = camera_info(distortion=(-0.3, 0.1, 0, 0, 0))
+    turn = cv2.Rodrigues(np.array([0.01, -0.02, 0.005]))[0]
+    info.r = turn.reshape(-1)
+    info.p = np.array([44.0, 0, 30, -5.0, 0, 44, 22, 0, 0, 0, 1, 0])
+    lens = calibration(info, is_rectified=True)
+    np.testing.assert_array_equal(lens.intrinsics, [[44, 0, 30], [0, 44, 22], [0, 0, 1]])
+    np.testing.assert_array_equal(lens.camera_from_rectified, turn.T)
+    image = picture()
+    assert lens.rectify(image) is image
+    raw = calibration(info, is_rectified=False)
+    np.testing.assert_array_equal(raw.camera_from_rectified, np.eye(3))
+
+
+def test_a_window_and_bins_of_the_sensor_shift_and_scale_k():
+    info = camera_info(size_hw=(480, 640), focal=500.0)
+    info.roi.x_offset, info.roi.y_offset, info.roi.width, info.roi.height = 100, 40, 400, 320
+    info.binning_x, info.binning_y = 2, 4
+    lens = calibration(info, is_rectified=False)
+    np.testing.assert_array_equal(lens.intrinsics, [[250, 0, 110], [0, 125, 50], [0, 0, 1]])
+    assert lens.size_hw == (80, 200)
+
+
+def test_an_image_of_another_size_is_refused():
+    lens = calibration(camera_info(), is_rectified=False)
+    with pytest.raises(CalibrationError, match="image is 32x24, its CameraInfo is for 64x48"):
+        lens.rectify(picture(size_hw=(24, 32)))
+
+
+def changed(**fields):
+    info = camera_info()
+    for name, value in fields.items():
+        setattr(info, name, value)
+    return info
+
+
+@pytest.mark.parametrize(
+    ("info", "message"),
+    [
+        (changed(k=np.zeros(9)), "K is all zero"),
+        (changed(k=np.array([np.nan, 0, 1, 0, 1, 1, 0, 0, 1])), "K has entries that are not finite"),
+        (changed(k=np.array([-5.0, 0, 1, 0, 1, 1, 0, 0, 1])), "focal lengths -5 and 1"),
+        (changed(k=np.zeros(8)), "K has 8 entries, not 9"),
+        (changed(d=np.array([np.inf] * 5)), "D has entries that are not finite"),
+        (changed(d=np.ones(5), distortion_model="mei"), "'mei' is not one of plumb_bob.*rectify"),
+        (changed(d=np.ones(7)), r"plumb_bob takes \(4, 5\) coefficients, not 7"),
+        (changed(d=np.ones(5), height=0), "height and width are zero"),
+    ],
+)
+def test_unusable_calibrations_are_refused_by_field(info, message):
+    with pytest.raises(CalibrationError, match=message):
+        calibration(info, is_rectified=False)
+
+
+def test_r_that_is_no_rotation_is_refused():
+    with pytest.raises(CalibrationError, match="R is not a rotation"):
+        calibration(changed(r=np.full(9, 0.5)), is_rectified=True)
+
+
+def test_the_header_does_not_make_another_calibration():
+    assert same_calibration(camera_info(stamp_ns=1, frame_id="a"), camera_info(stamp_ns=2, frame_id="b"))
+    assert not same_calibration(camera_info(), camera_info(focal=51.0))
+    assert not same_calibration(camera_info(), changed(binning_x=2))
