@@ -37,7 +37,7 @@ help: ## this list
 	@echo "  BAG=             rosbag2 folder or .mcap file to run on; a simulated street without it   (demo)"
 	@echo "  OUT=$(OUT)          where the demo's picture, recording and latency table go   (demo)"
 	@echo "  CASES=           folder of cases to compare with   (parity)"
-	@echo "  TESTS=$(TESTS)       folder, file or file::test   (test)"
+	@echo "  TESTS=$(TESTS)       what pytest is given: a folder, file::test, "-m live" ...   (test)"
 	@echo "  TORCH_INDEX=     package index for PyTorch, e.g. https://download.pytorch.org/whl/cpu   (setup)"
 	@echo "  PANOOCC_ROS=     'wheels' or 'system': overrides which ROS 2 is used   (all)"
 
