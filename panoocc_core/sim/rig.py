@@ -31,7 +31,8 @@ class SimCamera:
 
     def __post_init__(self) -> None:
         if not (0 < self.width <= MAX_IMAGE_SIDE and 0 < self.height <= MAX_IMAGE_SIDE):
-            raise ValueError(f"camera {self.name}: image size {self.width}x{self.height} is outside 1..{MAX_IMAGE_SIDE}")
+            size = f"{self.width}x{self.height}"
+            raise ValueError(f"camera {self.name}: image size {size} is outside 1..{MAX_IMAGE_SIDE}")
         k = np.asarray(self.intrinsics, dtype=np.float64)
         if k.shape != (3, 3) or not np.isfinite(k).all() or k[0, 0] <= 0 or k[1, 1] <= 0:
             raise ValueError(f"camera {self.name}: intrinsics must be a finite 3x3 matrix with positive focal lengths")

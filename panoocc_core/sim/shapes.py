@@ -12,7 +12,7 @@ from enum import IntEnum
 import numpy as np
 from numpy.typing import NDArray
 
-Floats = NDArray[np.float32]
+Floats = NDArray[np.floating]  # float32 unless an argument brings float64
 Ints = NDArray[np.int32]
 
 
@@ -138,8 +138,8 @@ def inside(kind: int, planes: Floats, local: Floats) -> NDArray[np.bool_]:
     if kind == Kind.HULL:
         return (planes[:, :3] @ local <= planes[:, 3:]).all(axis=0)
     if kind == Kind.ELLIPSOID:
-        return (local * local).sum(axis=0) <= 1
-    return ((local[:2] ** 2).sum(axis=0) <= 1) & (np.abs(local[2]) <= 1)
+        return np.asarray((local * local).sum(axis=0) <= 1)
+    return np.asarray(((local[:2] ** 2).sum(axis=0) <= 1) & (np.abs(local[2]) <= 1))
 
 
 def linear(colours: Sequence[Sequence[float]] | Floats) -> Floats:

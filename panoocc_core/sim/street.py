@@ -11,10 +11,11 @@ import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
 from ..labels import OCC3D
-from .shapes import linear
+from .shapes import Floats, linear
 
 CELL_M = 0.1
 MAX_CELLS = 120_000_000  # 1.2 square kilometres, half a gigabyte with colours
+MAX_SIDE = 32_000  # OpenCV's limit for sampling
 _SHIFT = 4  # fractional bits of the polygons' corners
 
 Points = NDArray[np.float64]
@@ -88,8 +89,11 @@ class Ground:
     def __init__(self, low_xy: Points, high_xy: Points, base_colour: tuple[int, int, int]):
         self.low_xy = np.asarray(low_xy, float)
         columns, rows = np.ceil((np.asarray(high_xy) - self.low_xy) / CELL_M).astype(int) + 1
-        if columns * rows > MAX_CELLS:
-            raise ValueError(f"the street covers {columns * rows * CELL_M**2 / 1e6:.1f} square km: too much; make it shorter")
+        if columns * rows > MAX_CELLS or max(columns, rows) > MAX_SIDE:
+            size = f"{columns * CELL_M:.0f} m x {rows * CELL_M:.0f} m"
+            raise ValueError(
+                f"the ground around the street would cover {size}, which is too much; make the drive shorter"
+            )
         self.class_id = np.full((rows, columns), OCC3D.names.index("terrain"), np.uint8)
         self.colour = np.empty((rows, columns, 3), np.uint8)
         self.colour[:] = base_colour
@@ -107,9 +111,10 @@ class Ground:
         self._mips = [self.colour]
         for _ in range(2):
             half = self._mips[-1]
-            self._mips.append(cv2.resize(half, None, fx=0.25, fy=0.25, interpolation=cv2.INTER_AREA))
+            smaller = cv2.resize(half, None, fx=0.25, fy=0.25, interpolation=cv2.INTER_AREA)
+            self._mips.append(np.asarray(smaller, np.uint8))
 
-    def classes(self, x: NDArray[np.floating], y: NDArray[np.floating]) -> NDArray[np.uint8]:
+    def classes(self, x: Floats, y: Floats) -> NDArray[np.uint8]:
         """Class of points."""
         column = np.floor((x - self.low_xy[0]) / CELL_M).astype(np.int64)
         row = np.floor((y - self.low_xy[1]) / CELL_M).astype(np.int64)
@@ -118,7 +123,7 @@ class Ground:
         found = self.class_id[np.clip(row, 0, rows - 1), np.clip(column, 0, columns - 1)]
         return np.where(known, found, np.uint8(OCC3D.names.index("terrain")))
 
-    def colours(self, x: NDArray[np.float32], y: NDArray[np.float32], footprint_m: NDArray[np.float32]) -> NDArray[np.float32]:
+    def colours(self, x: Floats, y: Floats, footprint_m: Floats) -> Floats:
         """Linear colour [n, 3] of points [n], averaged over about `footprint_m`."""
         level = (footprint_m > 0.2).astype(np.int8) + (footprint_m > 0.8)
         out = np.empty((*x.shape, 3), np.float32)
@@ -131,7 +136,7 @@ class Ground:
         return linear(out / 255)
 
 
-def _sample(image: NDArray[np.uint8], u: NDArray[np.float32], v: NDArray[np.float32]) -> NDArray[np.float32]:
+def _sample(image: NDArray[np.uint8], u: Floats, v: Floats) -> Floats:
     """Bilinear colours [n, 3]; OpenCV limits a map's width, so that the points are folded into rows of 256."""
     pad = -len(u) % 256
     maps = [np.pad(values, (0, pad)).reshape(-1, 256) for values in (u, v)]
