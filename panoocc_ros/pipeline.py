@@ -156,6 +156,7 @@ class Pipeline:
             waiting=len(self._queue),
             waiting_for=self._queue[0].lacks if self._queue else None,
             last_drop=self._counters.last_drop,
+            tf_missing=self._counters.tf_missing,
             tf_problem=self._counters.tf_problem,
             tf_missing=self._counters.tf_missing,
             silent={name: None if age is None else age / NS_PER_S for name, age in silent.items()},
@@ -199,6 +200,8 @@ class Pipeline:
                     return None
                 self._queue.popleft()
                 self._drop(lacking.reason, lacking.camera, lacking.text)
+                if lacking.reason.startswith("tf_"):
+                    self._counters.tf_missing = lacking.text
                 if lacking.reason.startswith("tf_"):
                     self._counters.tf_missing = lacking.text
                 continue

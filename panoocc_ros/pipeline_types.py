@@ -65,6 +65,7 @@ class PipelineStatus:
     waiting: int  # sets
     waiting_for: str | None  # what the oldest waiting set lacks
     last_drop: str | None
+    tf_missing: str | None  # the transform that the last lost set lacked; None once a set had all of them
     tf_problem: str | None  # the newest transform that was refused
     tf_missing: str | None  # the transform for the lack of which the newest set was dropped; None once one came out
     silent: Mapping[str, float | None]  # camera -> age of its last image in seconds
@@ -84,5 +85,6 @@ class Counters:
     resets: Counter[str] = field(default_factory=Counter)
     last_stamp_ns: dict[str, int] = field(default_factory=dict)
     last_drop: str | None = None
+    tf_missing: str | None = None
     tf_problem: str | None = None
     tf_missing: str | None = None
