@@ -1,8 +1,8 @@
 """From messages to frames: one path for the live node and for bags, so that both give the same result.
 
-What a set becomes depends on the stamps alone: sets are formed by the synchroniser, a transform counts only when samples
-lie on both sides of the time asked for, and sets leave in order.  Clocks decide merely how long to wait for what is
-missing.  Everything that is dropped has a reason, a text and a counter.
+What a set becomes depends on the stamps alone: sets are formed by the synchroniser, a transform counts only when
+samples lie on both sides of the time asked for, and sets leave in order.  Clocks decide merely how long to wait for
+what is missing.  Everything that is dropped has a reason, a text and a counter.
 """
 
 import itertools
@@ -158,7 +158,6 @@ class Pipeline:
             last_drop=self._counters.last_drop,
             tf_missing=self._counters.tf_missing,
             tf_problem=self._counters.tf_problem,
-            tf_missing=self._counters.tf_missing,
             silent={name: None if age is None else age / NS_PER_S for name, age in silent.items()},
             last_stamp_ns=dict(self._counters.last_stamp_ns),
             missing_info=tuple(name for name in self.rig.names if name not in self._infos),
@@ -200,8 +199,6 @@ class Pipeline:
                     return None
                 self._queue.popleft()
                 self._drop(lacking.reason, lacking.camera, lacking.text)
-                if lacking.reason.startswith("tf_"):
-                    self._counters.tf_missing = lacking.text
                 if lacking.reason.startswith("tf_"):
                     self._counters.tf_missing = lacking.text
                 continue

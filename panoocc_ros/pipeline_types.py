@@ -67,7 +67,6 @@ class PipelineStatus:
     last_drop: str | None
     tf_missing: str | None  # the transform that the last lost set lacked; None once a set had all of them
     tf_problem: str | None  # the newest transform that was refused
-    tf_missing: str | None  # the transform for the lack of which the newest set was dropped; None once one came out
     silent: Mapping[str, float | None]  # camera -> age of its last image in seconds
     last_stamp_ns: Mapping[str, int]
     missing_info: tuple[str, ...]  # cameras without CameraInfo
@@ -87,4 +86,3 @@ class Counters:
     last_drop: str | None = None
     tf_missing: str | None = None
     tf_problem: str | None = None
-    tf_missing: str | None = None
