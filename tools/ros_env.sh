@@ -34,6 +34,19 @@ use_wheels() {
     export ROS_DOMAIN_ID
 }
 
+# Each process takes 134 MB of shared memory under our profile. Containers often have 64 MB in all; there Fast DDS would
+# print errors and use the network, so it keeps its own small segment, and we say so.
+use_large_shared_memory() {
+    local free_mb
+    free_mb=$(df --output=avail --block-size=1M /dev/shm 2>/dev/null | tail -n 1) || true
+    if [ "${free_mb:-0}" -ge 1024 ]; then
+        export FASTDDS_DEFAULT_PROFILES_FILE=$root/config/fastdds.xml
+    else
+        echo "ros_env: /dev/shm has ${free_mb:-0} MB, too little for config/fastdds.xml: bursts of images may be lost" \
+            "(docker run --shm-size=2g)" >&2
+    fi
+}
+
 # ROS's own setup files read variables that are not set.
 source_ros() {
     set +u
@@ -54,8 +67,10 @@ if [ "${PANOOCC_ENVIRONMENT:-}" != "$root" ]; then
     export RMW_IMPLEMENTATION=${RMW_IMPLEMENTATION:-rmw_fastrtps_cpp}
     export ROS_AUTOMATIC_DISCOVERY_RANGE=${ROS_AUTOMATIC_DISCOVERY_RANGE:-LOCALHOST}
     export ROS_HOME=${ROS_HOME:-$root/.ros/home} ROS_LOG_DIR=${ROS_LOG_DIR:-$root/.ros/log}
-    export FASTDDS_DEFAULT_PROFILES_FILE=${FASTDDS_DEFAULT_PROFILES_FILE:-$root/config/fastdds.xml}
+    # Fast DDS 2 (up to Jazzy) knows the first name, Fast DDS 3 the second.
+    export FASTRTPS_DEFAULT_PROFILES_FILE=${FASTRTPS_DEFAULT_PROFILES_FILE:-$root/config/fastdds.xml}
     export CYCLONEDDS_URI=${CYCLONEDDS_URI:-file://$root/config/cyclonedds.xml}
+    [ -n "${FASTDDS_DEFAULT_PROFILES_FILE:-}" ] || use_large_shared_memory
 fi
 
 [ $# -gt 0 ] || set -- "${SHELL:-bash}"
