@@ -73,8 +73,7 @@ def paint_ground(random: np.random.Generator, street: Centreline, profile: Profi
         inset = {_PAVING: profile.pavement_m, _KERB: 0.18, _ASPHALT: 0.0}[across]
         name = "driveable_surface" if across is _ASPHALT else "sidewalk"
         for crossing in crossings:
-            half = crossing.half_m + inset
-            area = street.band(crossing.s_m - half, crossing.s_m + half, -crossing.reach_m, crossing.reach_m)
+            area = street.across(crossing.s_m, crossing.half_m + inset, crossing.reach_m)
             ground.paint(area, across, name)
         edge = profile.kerb_m + inset
         ground.paint(street.band(low, high, -edge, edge), across, name)

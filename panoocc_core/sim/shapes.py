@@ -136,7 +136,7 @@ def _quadric(origin: Floats, direction: Floats) -> tuple[Floats, Floats]:
 def inside(kind: int, planes: Floats, local: Floats) -> NDArray[np.bool_]:
     """Whether points [3, n] of the unit frame lie in a unit solid."""
     if kind == Kind.HULL:
-        return (planes[:, :3] @ local <= planes[:, 3:]).all(axis=0)
+        return np.asarray((planes[:, :3] @ local <= planes[:, 3:]).all(axis=0))
     if kind == Kind.ELLIPSOID:
         return np.asarray((local * local).sum(axis=0) <= 1)
     return np.asarray(((local[:2] ** 2).sum(axis=0) <= 1) & (np.abs(local[2]) <= 1))

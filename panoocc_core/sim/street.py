@@ -78,6 +78,13 @@ class Centreline:
         edges = [np.stack(self.pose(s, offset)[:2], axis=1) for offset in (right, left)]
         return np.concatenate((edges[0], edges[1][::-1]))
 
+    def across(self, s: float, half_m: float, reach_m: float) -> Points:
+        """Outline [4, 2] of a straight strip at right angles to the street."""
+        x, y, yaw = (float(value) for value in self.pose(s))
+        ahead, left = np.array([np.cos(yaw), np.sin(yaw)]), np.array([-np.sin(yaw), np.cos(yaw)])
+        corners = ((-half_m, -reach_m), (half_m, -reach_m), (half_m, reach_m), (-half_m, reach_m))
+        return np.array([(x, y) + a * ahead + b * left for a, b in corners])
+
 
 class Ground:
     """Class and colour of the plane z = 0, in cells of 0.1 m; terrain beyond the map.
