@@ -1,14 +1,15 @@
-"""The occupancy node, with RViz on demand: `ros2 launch panoocc panoocc.launch.py checkpoint:=/path/PanoOcc_small.safetensors`.
+"""The occupancy node, with RViz on demand: `ros2 launch panoocc panoocc.launch.py checkpoint:=/path/to/weights`.
 
 Only what is given on the command line overrides the parameter file; defaults stand in the node alone.
 """
 
-from launch import LaunchContext, LaunchDescription
 from launch.actions import DeclareLaunchArgument, OpaqueFunction
 from launch.conditions import IfCondition
 from launch.substitutions import LaunchConfiguration, PathJoinSubstitution
 from launch_ros.actions import Node, SetParameter
 from launch_ros.substitutions import FindPackageShare
+
+from launch import LaunchContext, LaunchDescription
 
 CONFIG = PathJoinSubstitution([FindPackageShare("panoocc"), "config"])
 OVERRIDES = ("model", "checkpoint", "seeded_weights", "rig", "device")  # passed on where they are given

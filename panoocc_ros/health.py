@@ -12,7 +12,7 @@ OUTPUT = "output"  # the status that says whether grids come out, and why not
 TIMING = "timing"  # the status with the latencies of every stage
 IDLE, WORKING, WAITING = "idle", "working", "waiting"  # values of its key `state`
 
-ARRIVAL_TO_OUTPUT = "arrival_to_output"  # from a set's last image in the node to its grid published
+READY_TO_OUTPUT = "ready_to_output"  # stage: from a set complete with its transforms to its grid published
 
 
 @dataclass(frozen=True, slots=True)
@@ -105,12 +105,12 @@ def _output_verdict(report: OutputReport, inputs: list[Health], state: str) -> t
 
 
 def timing_health(summary: Summary, warn_ms: float, error_ms: float) -> Health:
-    """Percentiles per stage; limits apply to the p95 from arrival to output (0: no limit)."""
+    """Percentiles per stage; limits apply to the p95 from complete set to grid (0: no limit)."""
     values = {f"{stage}.{key}": f"{number:g}" for stage, numbers in summary.items() for key, number in numbers.items()}
-    if ARRIVAL_TO_OUTPUT not in summary:
+    if READY_TO_OUTPUT not in summary:
         return Health(TIMING, OK, "no grid yet", values)
-    p95_ms = summary[ARRIVAL_TO_OUTPUT]["p95_ms"]
-    message = f"{p95_ms:.0f} ms from arrival to output (p95)"
+    p95_ms = summary[READY_TO_OUTPUT]["p95_ms"]
+    message = f"{p95_ms:.0f} ms from complete set to grid (p95)"
     for level, limit_ms in ((ERROR, error_ms), (WARN, warn_ms)):
         if limit_ms and p95_ms > limit_ms:
             return Health(TIMING, level, f"{message}, more than the limit of {limit_ms:g} ms", values)

@@ -1,4 +1,7 @@
-"""The books of the node: grids out, sets lost and why, failures, resets.  Written by two threads, read by a third."""
+"""The node's own books, beside the pipeline's: grids out, sets lost behind the pipeline, failures, resets.
+
+Written by the worker and the executor's thread, read by the latter.
+"""
 
 import threading
 import time
@@ -14,8 +17,7 @@ class Accounts:
     """A copy of the books at one moment."""
 
     grids: int = 0
-    drops: Counter[str] = field(default_factory=Counter)  # reason -> sets that the node took in and gave no grid for
-    camera_drops: Counter[tuple[str, str]] = field(default_factory=Counter)  # (camera, reason) -> sets
+    drops: Counter[str] = field(default_factory=Counter)  # reason -> complete sets that gave no grid
     failures: int = 0
     last_grid_age_s: float | None = None
     problem: str | None = None  # why the newest set gave no grid; None once a grid came
@@ -33,7 +35,6 @@ class Ledger:
         self._lock = threading.Lock()
         self._grids = self._failures = self._history_fused = self._states_kept = 0
         self._drops: Counter[str] = Counter()
-        self._camera_drops: Counter[tuple[str, str]] = Counter()
         self._resets: Counter[str] = Counter()
         self._last_grid_s: float | None = None
         self._problem: str | None = None
@@ -52,13 +53,16 @@ class Ledger:
                 self._resets[occupancy.history.reset] += 1
             return sequence
 
-    def drop(self, reason: str, text: str, camera: str | None = None) -> None:
-        """A set was lost: replaced by a newer one, or refused because of one camera's image."""
+    def drop(self, reason: str, text: str) -> None:
+        """A complete set was lost."""
         with self._lock:
             self._drops[reason] += 1
             self._problem = text
-            if camera is not None:
-                self._camera_drops[camera, reason] += 1
+
+    def refuse(self, text: str) -> None:
+        """The pipeline refused a set because of one image, and has counted it."""
+        with self._lock:
+            self._problem = text
 
     def fail(self, error: Exception) -> str:
         """The step raised an exception; returns the text for the log."""
@@ -75,7 +79,6 @@ class Ledger:
             return Accounts(
                 grids=self._grids,
                 drops=Counter(self._drops),
-                camera_drops=Counter(self._camera_drops),
                 failures=self._failures,
                 last_grid_age_s=None if self._last_grid_s is None else self._now_s() - self._last_grid_s,
                 problem=self._problem,

@@ -5,7 +5,7 @@
 
 import dataclasses
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, Literal
 
 
 class SettingsError(ValueError):
@@ -60,7 +60,7 @@ class NodeSettings:
         choices=("best_effort", "reliable"),
     )
     image_queue: int = _parameter(5, "Depth of the subscription of every camera.", limits=(1, 100))
-    encoding: str = _parameter(
+    encoding: Literal["sparse", "dense"] = _parameter(
         "sparse", "VoxelGrid: sparse lists occupied voxels, dense all of them.", choices=("sparse", "dense")
     )
     confidence: bool = _parameter(True, "Publish the confidence of every voxel.")
@@ -69,10 +69,10 @@ class NodeSettings:
     )
     diagnostics_period_s: float = _parameter(1.0, "Time between two messages on /diagnostics.", limits=(0.1, 60.0))
     latency_warn_ms: float = _parameter(
-        0.0, "p95 from arrival to output beyond which timing is a WARN; 0: no limit.", limits=(0.0, 1e6)
+        0.0, "p95 from complete set to grid beyond which timing is a WARN; 0: no limit.", limits=(0.0, 1e6)
     )
     latency_error_ms: float = _parameter(
-        0.0, "p95 from arrival to output beyond which timing is an ERROR; 0: no limit.", limits=(0.0, 1e6)
+        0.0, "p95 from complete set to grid beyond which timing is an ERROR; 0: no limit.", limits=(0.0, 1e6)
     )
 
     def __post_init__(self) -> None:

@@ -5,9 +5,9 @@ from dataclasses import replace
 from types import SimpleNamespace
 
 from panoocc_ros.health import (
-    ARRIVAL_TO_OUTPUT,
     ERROR,
     OK,
+    READY_TO_OUTPUT,
     WARN,
     CameraReport,
     Health,
@@ -73,7 +73,7 @@ def test_output_counts_and_state():
 
 
 def test_timing_goes_there_and_back_and_knows_limits():
-    summary = {"decode": summarise([1.0, 2.0]), ARRIVAL_TO_OUTPUT: summarise([100.0, 300.0])}
+    summary = {"decode": summarise([1.0, 2.0]), READY_TO_OUTPUT: summarise([100.0, 300.0])}
     health = timing_health(summary, warn_ms=0, error_ms=0)
     assert health.level == OK and summary_from_values(health.values) == summary
     assert timing_health(summary, warn_ms=50, error_ms=0).level == WARN
@@ -93,12 +93,12 @@ def test_the_ledger_numbers_grids_and_forgets_a_problem_when_one_comes():
     ledger = Ledger(now_s=lambda: now[0])
     assert ledger.grid(occupancy(reset="clock_jump", ages=())) == 0
     ledger.drop("busy", "a newer set came first")
-    ledger.drop("image", "CAM_BACK: corrupt", camera="CAM_BACK")
+    ledger.refuse("CAM_BACK: corrupt")
+    assert ledger.read().problem == "CAM_BACK: corrupt"
     assert ledger.fail(RuntimeError("out of memory\nsecond line")) == "RuntimeError: out of memory"
     now[0] = 12.5
     accounts = ledger.read()
-    assert accounts.drops == Counter(busy=1, image=1, failed=1)
-    assert accounts.camera_drops == Counter({("CAM_BACK", "image"): 1})
+    assert accounts.drops == Counter(busy=1, failed=1)
     assert (accounts.problem, accounts.last_grid_age_s) == ("RuntimeError: out of memory", 2.5)
     assert ledger.grid(occupancy()) == 1
     accounts = ledger.read()

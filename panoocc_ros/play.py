@@ -1,0 +1,254 @@
+"""Plays a rosbag2 over DDS: raw CDR bytes, true types, in the rhythm of its stamps or of the node that works on it.
+
+`python -m panoocc_ros.play BAG --wait-for-node panoocc --step` sends one set of images, waits for its grid, and so on.
+"""
+
+import argparse
+import itertools
+import sys
+import time
+from collections.abc import Collection, Iterable, Iterator, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+import rclpy
+from rclpy.executors import ExternalShutdownException
+from rclpy.node import Node
+from rosgraph_msgs.msg import Clock
+from tqdm import tqdm
+
+from .bag import LATCHED_TOPICS, BagError, BagReader, RawMessage
+from .graph import UnknownType, message_class, qos
+from .pacing import Pacer, steps
+from .watch import NodeWatch
+
+IMAGE_TYPES = ("sensor_msgs/msg/Image", "sensor_msgs/msg/CompressedImage")
+TF_TYPE = "tf2_msgs/msg/TFMessage"
+STEP_LEAD_NS = 500_000_000
+TICK_S = 0.01
+EXIT_BAD_INPUT, EXIT_NO_SUBSCRIBER, EXIT_NO_ANSWER, EXIT_INTERRUPTED = 2, 3, 4, 130
+
+
+class PlayError(RuntimeError):
+    """Playing cannot go on; `code` is the exit code."""
+
+    def __init__(self, text: str, code: int) -> None:
+        super().__init__(text)
+        self.code = code
+
+
+@dataclass(slots=True)
+class PlayReport:
+    """What was sent."""
+
+    messages: int = 0
+    steps: int = 0
+    unanswered: int = 0  # steps after which the node gave no grid
+
+
+class Player:
+    """Publishers for the topics of a bag, and the simulated clock."""
+
+    def __init__(self, node: Node, types: dict[str, str], clock: bool) -> None:
+        self.types = types
+        self._node = node
+        self._publishers = {
+            topic: node.create_publisher(message_class(kind), topic, qos(latched=topic in LATCHED_TOPICS))
+            for topic, kind in types.items()
+        }
+        self._clock = node.create_publisher(Clock, "/clock", qos(depth=1)) if clock else None
+        self._clock_ns: int | None = None
+
+    def topics_of(self, *kinds: str) -> frozenset[str]:
+        """The topics of some types."""
+        return frozenset(topic for topic, kind in self.types.items() if kind in kinds)
+
+    def wait_for_subscribers(self, topics: Collection[str], timeout_s: float) -> None:
+        """Return when every one of `topics` has a subscriber.
+
+        Raises:
+            PlayError: a topic is not played, or has no subscriber in time.
+        """
+        absent = sorted(set(topics) - set(self._publishers))
+        if absent:
+            raise PlayError(f"the bag has no topic {', '.join(absent)}", EXIT_BAD_INPUT)
+        end_s = time.monotonic() + timeout_s
+        while missing := [topic for topic in topics if not self._publishers[topic].get_subscription_count()]:
+            if time.monotonic() > end_s:
+                raise PlayError(
+                    f"nobody has subscribed to {', '.join(missing)} within {timeout_s:g} s", EXIT_NO_SUBSCRIBER
+                )
+            self.spin(0.05)
+
+    def send(self, message: RawMessage) -> None:
+        """Publish the bytes of one message, after the clock if there is one."""
+        self.set_clock(message.stamp_ns)
+        self._publishers[message.topic].publish(message.data)
+
+    def set_clock(self, stamp_ns: int) -> None:
+        """Set the simulated clock; it does not go back before `rewind`."""
+        self._clock_ns = stamp_ns if self._clock_ns is None else max(stamp_ns, self._clock_ns)
+        if self._clock is not None:
+            clock = Clock()
+            clock.clock.sec, clock.clock.nanosec = divmod(self._clock_ns, 1_000_000_000)
+            self._clock.publish(clock)
+
+    def rewind(self) -> None:
+        """The next message may be older than the last one: a new loop."""
+        self._clock_ns = None
+
+    def spin(self, timeout_s: float) -> None:
+        """Let subscriptions and discovery work for a while."""
+        end_s = time.monotonic() + timeout_s
+        while (left_s := end_s - time.monotonic()) > 0:
+            rclpy.spin_once(self._node, timeout_sec=left_s)
+
+    def run_clock(self) -> None:
+        """Spin for one tick, the clock running on: what waits for a deadline must not wait for ever."""
+        self.spin(TICK_S)
+        if self._clock_ns is not None:
+            self.set_clock(self._clock_ns + int(TICK_S * 1e9))
+
+
+def play(arguments: argparse.Namespace, node: Node) -> PlayReport:
+    """Play a bag as the command line says.
+
+    Raises:
+        BagError: the bag cannot be read.
+        PlayError: nobody listens, or the node that is waited for does not answer.
+    """
+    with BagReader(arguments.bag) as bag:
+        player = Player(node, _playable(bag.topics, arguments.topics), arguments.clock)
+        watch = NodeWatch(node, arguments.wait_for_node) if arguments.wait_for_node else None
+        if watch and not watch.wait_until_idle(arguments.wait_timeout):
+            text = f"node {arguments.wait_for_node} is not there, or not ready, within {arguments.wait_timeout:g} s"
+            raise PlayError(text, EXIT_NO_SUBSCRIBER)
+        if arguments.wait_for_subscribers is not None:
+            player.wait_for_subscribers(arguments.wait_for_subscribers or list(player.types), arguments.wait_timeout)
+        report = PlayReport()
+        for loop in itertools.count(1) if arguments.loop == 0 else range(1, arguments.loop + 1):
+            player.rewind()
+            messages = _shown(bag, player.types, f"loop {loop}" if loop > 1 else "playing", arguments.quiet, report)
+            _play_once(player, watch, messages, arguments, report)
+        if watch and not watch.wait_until_idle(arguments.step_timeout, player.run_clock):
+            text = f"node {arguments.wait_for_node} is still busy {arguments.step_timeout:g} s after the last message"
+            raise PlayError(text, EXIT_NO_ANSWER)
+        player.spin(0.2)  # the last messages leave before the publishers are destroyed
+    return report
+
+
+def _play_once(
+    player: Player,
+    watch: NodeWatch | None,
+    messages: Iterator[RawMessage],
+    arguments: argparse.Namespace,
+    report: PlayReport,
+) -> None:
+    if watch is None or not arguments.step:
+        _play_paced(player, messages, arguments.rate)
+        return
+    for group in steps(messages, player.topics_of(*IMAGE_TYPES), player.topics_of(TF_TYPE), STEP_LEAD_NS):
+        known = watch.grids
+        for message in group:
+            player.send(message)
+        report.steps += 1
+        report.unanswered += not watch.wait_for_grid(known, arguments.step_timeout, player.run_clock)
+
+
+def _play_paced(player: Player, messages: Iterable[RawMessage], rate: float) -> None:
+    pacer = Pacer(rate)
+    for message in messages:
+        while (wait_s := pacer.wait_s(message.stamp_ns)) > 0:
+            player.set_clock(message.stamp_ns - int(wait_s * rate * 1e9))
+            player.spin(min(wait_s, TICK_S))
+        player.send(message)
+
+
+def _playable(types: dict[str, str], wanted: Sequence[str] | None) -> dict[str, str]:
+    """The topics to play, with their types; whoever asks for a topic by name gets it or an error."""
+    absent = sorted(set(wanted or ()) - set(types))
+    if absent:
+        raise PlayError(f"the bag has no topic {', '.join(absent)}; it has {', '.join(types)}", EXIT_BAD_INPUT)
+    playable = {}
+    for topic in types if wanted is None else wanted:
+        try:
+            message_class(types[topic])
+            playable[topic] = types[topic]
+        except UnknownType as error:
+            if wanted is not None:
+                raise PlayError(f"{topic}: {error}", EXIT_BAD_INPUT) from error
+            print(f"play: {topic} is left out: {error}", file=sys.stderr)
+    playable.pop("/clock", None)  # --clock gives the time
+    return playable
+
+
+def _shown(
+    bag: BagReader, topics: Collection[str], title: str, quiet: bool, report: PlayReport
+) -> Iterator[RawMessage]:
+    """The messages of the bag, counted and with a progress bar."""
+    with tqdm(total=bag.count(topics), desc=title, unit="msg", disable=quiet, mininterval=0.5) as bar:
+        for message in bag.messages(topics):
+            yield message
+            report.messages += 1
+            bar.update()
+
+
+def parser() -> argparse.ArgumentParser:
+    """The command line."""
+    parser = argparse.ArgumentParser(prog="play_bag", description=(__doc__ or "").splitlines()[0])
+    parser.add_argument("bag", type=Path, help="rosbag2 folder, or .mcap or .db3 file")
+    parser.add_argument("--topics", nargs="+", help="play these only")
+    parser.add_argument("--rate", type=_positive, default=1.0, help="times real time (default 1)")
+    parser.add_argument("--loop", type=int, default=1, help="how often; 0 for ever (default 1)")
+    parser.add_argument("--clock", action="store_true", help="publish /clock, for nodes with use_sim_time")
+    parser.add_argument(
+        "--wait-for-subscribers",
+        nargs="*",
+        metavar="TOPIC",
+        help="begin when these topics have a subscriber (without names: all that are played)",
+    )
+    parser.add_argument(
+        "--wait-for-node",
+        metavar="NODE",
+        help="begin when this occupancy node says in /diagnostics that it is ready, end when it is idle again",
+    )
+    parser.add_argument(
+        "--step", action="store_true", help="one set of images at a time: go on when the node has given its grid"
+    )
+    parser.add_argument("--wait-timeout", type=_positive, default=60.0, help="seconds to wait at the start")
+    parser.add_argument("--step-timeout", type=_positive, default=120.0, help="seconds to wait for a grid")
+    parser.add_argument("--quiet", action="store_true", help="no progress bar")
+    return parser
+
+
+def _positive(text: str) -> float:
+    value = float(text)
+    if not 0 < value < float("inf"):
+        raise argparse.ArgumentTypeError(f"must be positive, not {text}")
+    return value
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    """Play a bag; returns the exit code."""
+    rclpy.init(args=sys.argv if argv is None else list(argv))
+    own_arguments = rclpy.utilities.remove_ros_args(sys.argv)[1:] if argv is None else list(argv)
+    arguments = parser().parse_args(own_arguments)
+    if arguments.step and not arguments.wait_for_node:
+        parser().error("--step needs --wait-for-node: whose grids are to be waited for?")
+    node = rclpy.create_node("play_bag")
+    try:
+        report = play(arguments, node)
+    except (BagError, PlayError) as error:
+        print(f"play: {error}", file=sys.stderr)
+        return error.code if isinstance(error, PlayError) else EXIT_BAD_INPUT
+    except (KeyboardInterrupt, ExternalShutdownException):
+        return EXIT_INTERRUPTED
+    finally:
+        rclpy.try_shutdown()
+    steps_text = f", {report.steps} sets, {report.unanswered} without a grid" if report.steps else ""
+    print(f"play: {report.messages} messages{steps_text}")
+    return 0
+
+
+if __name__ == "__main__":
+    raise SystemExit(main())

@@ -1,0 +1,120 @@
+"""Records topics into a rosbag2: raw CDR bytes, true types.
+
+`python -m panoocc_ros.record /panoocc/occupancy /diagnostics --out grids.mcap` ends with Ctrl-C, after `--count`
+messages, or after `--timeout` seconds.  The bag gets its name only when it is whole.
+"""
+
+import argparse
+import functools
+import signal
+import sys
+import threading
+import time
+from collections.abc import Sequence
+from pathlib import Path
+
+import rclpy
+from rclpy.node import Node
+from rclpy.parameter import Parameter
+from rclpy.signals import SignalHandlerOptions
+
+from .bag import BagError, BagWriter
+from .graph import UnknownType, message_class, qos
+
+EXIT_BAD_INPUT, EXIT_TOO_FEW = 2, 3
+
+
+class Recorder:
+    """Subscribes to topics as soon as somebody publishes them, and writes what comes."""
+
+    def __init__(self, node: Node, writer: BagWriter, topics: Sequence[str]) -> None:
+        self._node, self._writer = node, writer
+        self._missing = set(topics)
+        self.counts = dict.fromkeys(topics, 0)
+
+    def discover(self) -> None:
+        """Subscribe to the topics that have appeared.
+
+        Raises:
+            UnknownType: a topic's type is not installed.
+        """
+        for topic, kinds in self._node.get_topic_names_and_types() if self._missing else ():
+            publishers = self._node.get_publishers_info_by_topic(topic) if topic in self._missing else ()
+            if publishers:
+                self._missing.discard(topic)
+                latched = all(info.qos_profile.durability == qos(latched=True).durability for info in publishers)
+                reliable = all(info.qos_profile.reliability == qos().reliability for info in publishers)
+                callback = functools.partial(self._write, topic, kinds[0], latched)
+                kind = message_class(kinds[0])
+                self._node.create_subscription(kind, topic, callback, qos(reliable, latched), raw=True)
+                print(f"record: {topic} ({kinds[0]})", flush=True)
+
+    @property
+    def missing(self) -> list[str]:
+        """Topics that nobody has published yet."""
+        return sorted(self._missing)
+
+    def _write(self, topic: str, kind: str, latched: bool, data: bytes) -> None:
+        stamp_ns = self._node.get_clock().now().nanoseconds
+        self._writer.write(topic, kind, stamp_ns, data, latched)
+        self.counts[topic] += 1
+
+
+def record(arguments: argparse.Namespace, node: Node, stop: threading.Event) -> dict[str, int]:
+    """Record as the command line says, or until `stop` is set; returns the messages per topic.
+
+    Raises:
+        BagError: the bag cannot be written.
+        UnknownType: a topic's type is not installed.
+    """
+    end_s = time.monotonic() + arguments.timeout
+    with BagWriter(arguments.out, overwrite=arguments.overwrite) as writer:
+        recorder = Recorder(node, writer, arguments.topics)
+        next_look_s = 0.0
+        while not stop.is_set() and time.monotonic() < end_s:
+            if time.monotonic() >= next_look_s:
+                recorder.discover()
+                next_look_s = time.monotonic() + 0.1
+            rclpy.spin_once(node, timeout_sec=0.1)
+            if arguments.count and sum(recorder.counts.values()) >= arguments.count:
+                break
+    for topic in recorder.missing:
+        print(f"record: nobody published {topic}", file=sys.stderr)
+    return recorder.counts
+
+
+def parser() -> argparse.ArgumentParser:
+    """The command line."""
+    parser = argparse.ArgumentParser(prog="record_bag", description=(__doc__ or "").splitlines()[0])
+    parser.add_argument("topics", nargs="+", help="topics to record; they may appear later")
+    parser.add_argument("--out", type=Path, required=True, help="an .mcap file, or a rosbag2 folder")
+    parser.add_argument("--overwrite", action="store_true", help="replace a bag of this name")
+    parser.add_argument("--count", type=int, default=0, help="end after so many messages; 0: no limit")
+    parser.add_argument("--timeout", type=float, default=float("inf"), help="end after so many seconds")
+    parser.add_argument("--use-sim-time", action="store_true", help="time of recording from /clock")
+    return parser
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    """Record; returns the exit code: 0, or 3 when fewer messages came than `--count`."""
+    arguments = parser().parse_args(argv)
+    # Our own handler only ends the loop: what was recorded is written out before the process ends.
+    rclpy.init(signal_handler_options=SignalHandlerOptions.NO)
+    stop = threading.Event()
+    for number in (signal.SIGINT, signal.SIGTERM):
+        signal.signal(number, lambda *_: stop.set())
+    use_sim_time = Parameter("use_sim_time", value=arguments.use_sim_time)
+    node = rclpy.create_node("record_bag", parameter_overrides=[use_sim_time])
+    try:
+        counts = record(arguments, node, stop)
+    except (BagError, UnknownType) as error:
+        print(f"record: {error}", file=sys.stderr)
+        return EXIT_BAD_INPUT
+    finally:
+        rclpy.try_shutdown()
+    print(f"record: {arguments.out}: " + ", ".join(f"{count} on {topic}" for topic, count in counts.items()))
+    return EXIT_TOO_FEW if sum(counts.values()) < arguments.count else 0
+
+
+if __name__ == "__main__":
+    raise SystemExit(main())

@@ -1,0 +1,59 @@
+"""Watches an occupancy node from outside: how many grids it has given, and whether it has nothing left to do."""
+
+import time
+from collections.abc import Callable
+
+import rclpy
+from diagnostic_msgs.msg import DiagnosticArray
+from rclpy.node import Node
+
+from .graph import message_class, qos
+from .health import IDLE, OUTPUT
+
+Spin = Callable[[], None]  # lets the watching node work for a moment
+
+IDLE_REPORTS = 2  # the first may have been on its way when the last message was sent
+
+
+class NodeWatch:
+    """Counts the grids of the node `name` and reads its diagnostics."""
+
+    def __init__(self, node: Node, name: str) -> None:
+        self._node = node
+        self._output_status = f"{name}: {OUTPUT}"
+        self.grids = 0
+        self._idle_reports = 0
+        voxel_grid = message_class("panoocc/msg/VoxelGrid")
+        node.create_subscription(voxel_grid, f"/{name}/occupancy", self._on_grid, qos(), raw=True)
+        node.create_subscription(DiagnosticArray, "/diagnostics", self._on_diagnostics, qos())
+
+    def wait_for_grid(self, known: int, timeout_s: float, spin: Spin | None = None) -> bool:
+        """Whether there are more than `known` grids before the time is over or the node says that none will come."""
+        self._wait(lambda: self.grids > known, timeout_s, spin)
+        return self.grids > known
+
+    def wait_until_idle(self, timeout_s: float, spin: Spin | None = None) -> bool:
+        """Whether the node reports that it has nothing to do before the time is over."""
+        return self._wait(lambda: False, timeout_s, spin)
+
+    def _wait(self, done: Callable[[], bool], timeout_s: float, spin: Spin | None) -> bool:
+        """Spin until `done()` or the node is idle (True), or the time is over (False)."""
+        self._idle_reports = 0
+        end_s = time.monotonic() + timeout_s
+        while not done() and self._idle_reports < IDLE_REPORTS:
+            if time.monotonic() > end_s:
+                return False
+            if spin is None:
+                rclpy.spin_once(self._node, timeout_sec=0.05)
+            else:
+                spin()
+        return True
+
+    def _on_grid(self, _: bytes) -> None:
+        self.grids += 1
+
+    def _on_diagnostics(self, message: DiagnosticArray) -> None:
+        for status in message.status:
+            if status.name == self._output_status:
+                state = {value.key: value.value for value in status.values}.get("state")
+                self._idle_reports = self._idle_reports + 1 if state == IDLE else 0
