@@ -19,7 +19,7 @@ CASES ?=
 TESTS ?= test
 TORCH_INDEX ?=
 
-PIP := .venv/bin/python -m pip --disable-pip-version-check install --quiet --quiet
+PIP := .venv/bin/python -m pip --disable-pip-version-check install --quiet --quiet --no-compile
 IN_ROS := tools/ros_env.sh .venv/bin/python
 REQUIREMENTS := $(wildcard requirements/*.txt)
 PACKAGES := panoocc_core panoocc_ros
@@ -55,6 +55,7 @@ ifeq ($(ROS),wheels)
 else
 	$(PIP) -r requirements/ros-system.txt
 endif
+	.venv/bin/python -c 'import cv2, numpy, rosbags, safetensors, torch, yaml'
 	touch $@
 
 build: .ros/.built ## colcon workspace in .ros with our messages and nodes

@@ -26,7 +26,8 @@ use_wheels() {
     libraries=$(printf '%s:' "$venv/lib" "$venv"/lib/python3.*/site-packages/ros_*.libs)
     export ROS_DISTRO=jazzy ROS_VERSION=2 ROS_PYTHON_VERSION=3
     export AMENT_PREFIX_PATH=$venv CMAKE_PREFIX_PATH=$venv
-    export LD_LIBRARY_PATH=$libraries${LD_LIBRARY_PATH:-}
+    export LD_LIBRARY_PATH=${libraries%:}${LD_LIBRARY_PATH:+:$LD_LIBRARY_PATH}
+    export RMW_IMPLEMENTATION=rmw_fastrtps_cpp
     # Libraries are on the path already: the wheels need not start every interpreter twice to put them there.
     export _ROS_WHEELS_BOOTSTRAP_COMPLETE=1
     # Every checkout talks on its own domain, so that two of them on one machine do not hear each other.
@@ -38,8 +39,10 @@ use_wheels() {
 # print errors and use the network, so it keeps its own small segment, and we say so.
 use_large_shared_memory() {
     local free_mb
-    free_mb=$(df --output=avail --block-size=1M /dev/shm 2>/dev/null | tail -n 1) || true
+    free_mb=$(df --output=avail --block-size=1M /dev/shm 2>/dev/null | tail -n 1 | tr -d ' ') || true
     if [ "${free_mb:-0}" -ge 1024 ]; then
+        # Fast DDS 2 (up to Jazzy) knows the first name, Fast DDS 3 the second.
+        export FASTRTPS_DEFAULT_PROFILES_FILE=$root/config/fastdds.xml
         export FASTDDS_DEFAULT_PROFILES_FILE=$root/config/fastdds.xml
     else
         echo "ros_env: /dev/shm has ${free_mb:-0} MB, too little for config/fastdds.xml: bursts of images may be lost" \
@@ -64,13 +67,10 @@ if [ "${PANOOCC_ENVIRONMENT:-}" != "$root" ]; then
         export PANOOCC_ENVIRONMENT=$root
     fi
     export PATH=$venv/bin:$PATH PYTHONPATH=$root${PYTHONPATH:+:$PYTHONPATH}
-    export RMW_IMPLEMENTATION=${RMW_IMPLEMENTATION:-rmw_fastrtps_cpp}
     export ROS_AUTOMATIC_DISCOVERY_RANGE=${ROS_AUTOMATIC_DISCOVERY_RANGE:-LOCALHOST}
     export ROS_HOME=${ROS_HOME:-$root/.ros/home} ROS_LOG_DIR=${ROS_LOG_DIR:-$root/.ros/log}
-    # Fast DDS 2 (up to Jazzy) knows the first name, Fast DDS 3 the second.
-    export FASTRTPS_DEFAULT_PROFILES_FILE=${FASTRTPS_DEFAULT_PROFILES_FILE:-$root/config/fastdds.xml}
     export CYCLONEDDS_URI=${CYCLONEDDS_URI:-file://$root/config/cyclonedds.xml}
-    [ -n "${FASTDDS_DEFAULT_PROFILES_FILE:-}" ] || use_large_shared_memory
+    [ -n "${FASTRTPS_DEFAULT_PROFILES_FILE:-}${FASTDDS_DEFAULT_PROFILES_FILE:-}" ] || use_large_shared_memory
 fi
 
 [ $# -gt 0 ] || set -- "${SHELL:-bash}"
