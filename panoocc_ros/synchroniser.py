@@ -101,6 +101,7 @@ class Synchroniser:
         self.sets_dropped: Counter[str] = Counter()  # by a camera that was missing
         self._streams = {name: _Stream((offsets_ns or {}).get(name, 0)) for name in cameras}
         self._started_ns: int | None = None
+        self._first_ns: int | None = None  # of the reference camera since the last jump
         self._cleared = False
 
     def add(self, camera: str, stamp_ns: int, message: Any, now_ns: int) -> list[MessageSet]:
@@ -118,6 +119,8 @@ class Synchroniser:
                 return []
             self._went_back(camera)
         stream.append(stamp_ns, message, now_ns, self.period_ns)
+        if camera == self.reference and self._first_ns is None:
+            self._first_ns = time_ns
         if len(stream.items) > self.depth:
             del stream.items[0]
             self.images_dropped["queue_full", camera] += 1
@@ -133,7 +136,7 @@ class Synchroniser:
 
     def clear(self) -> None:
         """Forget all waiting images and estimates."""
-        self._cleared = True
+        self._cleared, self._first_ns = True, None
         for name, stream in self._streams.items():
             if stream.items:
                 self.images_dropped["clock_back", name] += len(stream.items)
@@ -212,8 +215,8 @@ class Synchroniser:
         return True, nearest if distance_ns <= min([self.spread_ns, *gaps]) else None
 
     def _is_dead(self, stream: _Stream, reference: _Item) -> bool:
-        last_ns = stream.last_ns
-        return last_ns is not None and reference.time_ns - last_ns > self.silent_ns
+        since_ns = self._first_ns if stream.last_ns is None else stream.last_ns
+        return since_ns is not None and reference.time_ns - since_ns > self.silent_ns
 
     def _complete(self, reference: _Item, chosen: dict[str, _Item | None]) -> MessageSet | None:
         items = {self.reference: reference} | {name: item for name, item in chosen.items() if item is not None}
