@@ -98,7 +98,8 @@ def _output_verdict(report: OutputReport, inputs: list[Health], state: str) -> t
         return report.problem_level, f"no grid from the last set: {report.last_problem}"
     bad = [health for health in inputs if health.level == ERROR] or [health for health in inputs if health.level]
     if bad and state == IDLE:
-        return bad[0].level, "no new grid: " + "; ".join(f"{health.subject}: {health.message}" for health in bad)
+        others = f" (and {', '.join(health.subject for health in bad[1:])})" if len(bad) > 1 else ""
+        return bad[0].level, f"no new grid: {bad[0].subject}: {bad[0].message}{others}"
     if report.grids_out:
         return OK, f"{report.grids_out} grids from {report.sets_in} sets"
     return (OK, "first set in work") if state != IDLE else (WARN, "no grid yet: no complete set of images has come")
@@ -122,7 +123,7 @@ def summary_from_values(values: Mapping[str, str]) -> Summary:
     summary: Summary = {}
     for name, number in values.items():
         stage, _, key = name.rpartition(".")
-        summary.setdefault(stage, {})[key] = float(number)
+        summary.setdefault(stage, {})[key] = int(number) if key == "count" else float(number)
     return summary
 
 

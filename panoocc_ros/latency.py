@@ -41,7 +41,7 @@ def summarise(times_ms: Iterable[float]) -> dict[str, float]:
         "p95_ms": p95,
         "p99_ms": p99,
         "mean_ms": round(float(times.mean()), 3),
-        "count": times.size,
+        "count": int(times.size),
     }
 
 

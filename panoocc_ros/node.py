@@ -171,6 +171,8 @@ class OccupancyNode(Node):
 
     def _on_failure(self, error: Exception) -> None:
         """Worker thread: whatever broke one step must not break the next one."""
+        if not rclpy.ok():
+            return  # the node ended during the step
         self._stream.reset("the step before failed")
         text = self._ledger.fail(error)
         self.get_logger().error(f"the step failed, the memory is cleared: {text}", throttle_duration_sec=LOG_PERIOD_S)

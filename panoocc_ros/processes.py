@@ -3,7 +3,7 @@
 import signal
 import subprocess
 import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 
 LOG_LINES = 15
@@ -75,7 +75,9 @@ class Children:
         self._children.append(child)
         return child
 
-    def wait(self, child: Child, timeout_s: float, tick_s: float = 0.2, on_tick=lambda: None) -> None:
+    def wait(
+        self, child: Child, timeout_s: float, tick_s: float = 0.2, on_tick: Callable[[], None] = lambda: None
+    ) -> None:
         """Wait for the end of one child, and see to it that no other has failed meanwhile.
 
         Raises:

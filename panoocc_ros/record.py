@@ -21,6 +21,7 @@ from rclpy.signals import SignalHandlerOptions
 from .bag import BagError, BagWriter
 from .graph import UnknownType, message_class, qos
 
+MOST_EARLY = 1000  # messages that wait for simulated time to begin
 EXIT_BAD_INPUT, EXIT_TOO_FEW = 2, 3
 
 
@@ -30,6 +31,7 @@ class Recorder:
     def __init__(self, node: Node, writer: BagWriter, topics: Sequence[str]) -> None:
         self._node, self._writer = node, writer
         self._missing = set(topics)
+        self._early: list[tuple[str, str, bool, bytes]] = []  # what came before the first /clock
         self.counts = dict.fromkeys(topics, 0)
 
     def discover(self) -> None:
@@ -55,9 +57,13 @@ class Recorder:
         return sorted(self._missing)
 
     def _write(self, topic: str, kind: str, latched: bool, data: bytes) -> None:
-        stamp_ns = self._node.get_clock().now().nanoseconds
-        self._writer.write(topic, kind, stamp_ns, data, latched)
         self.counts[topic] += 1
+        self._early.append((topic, kind, latched, data))
+        stamp_ns = self._node.get_clock().now().nanoseconds
+        if stamp_ns > 0 or len(self._early) > MOST_EARLY:
+            for early_topic, early_kind, early_latched, early_data in self._early:
+                self._writer.write(early_topic, early_kind, stamp_ns, early_data, early_latched)
+            self._early.clear()
 
 
 def record(arguments: argparse.Namespace, node: Node, stop: threading.Event) -> dict[str, int]:

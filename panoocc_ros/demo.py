@@ -1,0 +1,229 @@
+"""The whole way over real DDS: a bag is played into the installed node, what it publishes is recorded, and drawn.
+
+`python -m panoocc_ros.demo` leaves in `out`: panoocc_demo.png, occupancy.mcap, report.json and the processes' logs.
+Node, player and recorder are processes of their own, as on a vehicle; nothing is waited for without a limit.
+"""
+
+import argparse
+import os
+import random
+import sys
+import time
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from pathlib import Path
+
+from tqdm import tqdm
+
+from panoocc_core import CheckpointError, ModelConfig, model_config
+from panoocc_core.resources import folder
+from panoocc_core.settings import ConfigError
+
+from .bag import BagError, BagReader
+from .demo_report import DemoRun, demo_report, read_recording, stages, write_picture, write_report
+from .latency import latency_table
+from .network import chosen_device
+from .processes import Child, Children, ProcessError
+from .replay import check_topics
+from .rig import Rig, load_rig
+from .sim_bag import write_street_bag
+
+NODE = "panoocc"
+RECORDED = (f"/{NODE}/occupancy", f"/{NODE}/labels", "/diagnostics", "/tf", "/tf_static")
+REAL_TIME_ON_CPU = ("nano",)  # presets that keep up with two sets a second on two cores
+PACES = {"real": "real time", "step": "one set at a time"}
+START_S = 300.0  # for weights to be made or loaded
+STEP_S = 600.0  # for one set
+EXIT_FAILED, EXIT_BAD_INPUT, EXIT_INTERRUPTED = 1, 2, 130
+
+
+class DemoError(RuntimeError):
+    """The demo cannot be run, or had no result; the message says what to do."""
+
+
+def demo(arguments: argparse.Namespace) -> Path:
+    """Run the demo; returns the folder with its results.
+
+    Raises:
+        BagError, CheckpointError, ConfigError, DemoError: bad input; the message names it.
+        ProcessError: node, player or recorder failed; the message has the end of its log.
+    """
+    out = arguments.out
+    out.mkdir(parents=True, exist_ok=True)
+    config, rig = model_config(arguments.model), load_rig(arguments.rig)
+    bag = arguments.bag or _simulated_street(out / "street.mcap")
+    with BagReader(bag) as reader:
+        check_topics(reader, rig.select(config.cameras))
+    pace = _pace(arguments, config)
+    print(f"{config.name} on {bag}: {PACES[pace]}", flush=True)
+    begin_s = time.monotonic()
+    recording = _run_processes(arguments, bag, rig.select(config.cameras), pace)
+    run = DemoRun(bag, arguments.bag is None, PACES[pace], time.monotonic() - begin_s)
+    _leave_results(out, recording, run, rig)
+    return out
+
+
+def _simulated_street(path: Path) -> Path:
+    """A short drive through a simulated street, made anew: the same every time."""
+    with tqdm(desc="simulated street", unit="set") as bar:
+
+        def show(done: int, total: int) -> None:
+            bar.total = total
+            bar.update(done - bar.n)
+
+        return write_street_bag(path, overwrite=True, progress=show)
+
+
+def _pace(arguments: argparse.Namespace, config: ModelConfig) -> str:
+    if arguments.pace != "auto":
+        return str(arguments.pace)
+    fast = config.name in REAL_TIME_ON_CPU or chosen_device(arguments.device) != "cpu"
+    return "real" if fast else "step"
+
+
+def _run_processes(arguments: argparse.Namespace, bag: Path, rig: Rig, pace: str) -> Path:
+    """Start node, recorder and player, and wait for the end of the player; returns the recording."""
+    path = arguments.out / "occupancy.mcap"
+    sim_time = pace == "real"
+    weights = (
+        ["-p", "seeded_weights:=true"]
+        if arguments.checkpoint is None
+        else ["-p", f"checkpoint:={arguments.checkpoint}"]
+    )
+    node_command = [*_executable("occupancy_node"), "--ros-args", "-p", f"model:={arguments.model}", *weights]
+    for name, value in {
+        "rig": arguments.rig,
+        "device": arguments.device,
+        "precision": arguments.precision,
+        "image_reliability": "reliable",
+        "use_sim_time": str(sim_time).lower(),
+    }.items():
+        node_command += ["-p", f"{name}:={value}"]
+    recorder_command = [*_executable("record_bag"), *RECORDED, "--out", str(path), "--overwrite"]
+    recorder_command += ["--use-sim-time"] if sim_time else []
+    topics = [topic for camera in rig.cameras for topic in (camera.topic, camera.info_topic)]
+    player_command = [*_executable("play_bag"), str(bag), "--wait-for-node", NODE, "--wait-for-subscribers", *topics]
+    player_command += ["--wait-timeout", str(START_S), "--step-timeout", str(STEP_S)]
+    player_command += ["--clock"] if sim_time else ["--step"]
+    with Children(_environment(), arguments.out) as children, _progress() as show:
+        children.start("node", node_command)
+        recorder = children.start("recorder", recorder_command)
+        player = children.start("player", player_command)
+        children.wait(player, timeout_s=_time_limit_s(bag, rig), on_tick=lambda: show(player))
+        if recorder.stop() != 0:
+            raise recorder.fail("could not write the recording")
+    return path
+
+
+def _executable(name: str) -> list[str]:
+    """The command of an installed executable of the package, run by this interpreter (the one that has torch).
+
+    Raises:
+        DemoError: the package is not built, or its workspace is not sourced.
+    """
+    for prefix in os.environ.get("AMENT_PREFIX_PATH", "").split(os.pathsep):
+        path = Path(prefix) / "lib" / "panoocc" / name
+        if path.is_file():
+            return [sys.executable, str(path)]
+    raise DemoError(
+        f"no prefix in AMENT_PREFIX_PATH has lib/panoocc/{name}: build the package and source its workspace "
+        "(`make demo` does both)"
+    )
+
+
+def _environment() -> dict[str, str]:
+    """This process's environment with a DDS domain of its own, on this machine only."""
+    environment = dict(os.environ)
+    environment["ROS_DOMAIN_ID"] = str(random.randint(1, 101))
+    environment["ROS_AUTOMATIC_DISCOVERY_RANGE"] = "LOCALHOST"
+    environment["PYTHONUNBUFFERED"] = "1"
+    if Path("/dev/shm").is_dir():
+        environment.setdefault("FASTRTPS_DEFAULT_PROFILES_FILE", str(folder("config") / "fastdds.xml"))
+    return environment
+
+
+def _time_limit_s(bag: Path, rig: Rig) -> float:
+    with BagReader(bag) as reader:
+        sets = reader.count([rig.camera(rig.reference).topic])
+        return START_S + (reader.end_ns - reader.start_ns) * 1e-9 + STEP_S * (sets + 1)
+
+
+@contextmanager
+def _progress() -> Iterator["_Progress"]:
+    progress = _Progress()
+    yield progress
+    progress.end()
+
+
+class _Progress:
+    """Shows the player's own progress bar, which goes to its log; every ten seconds where nobody watches."""
+
+    def __init__(self) -> None:
+        self._tty = sys.stderr.isatty()
+        self._shown, self._next_s = "", 0.0
+
+    def __call__(self, player: Child) -> None:
+        lines = player.log.read_text(errors="replace").replace("\r", "\n").split("\n")
+        line = next((line for line in reversed(lines) if line.strip()), "waiting for the node")
+        if line != self._shown and (self._tty or time.monotonic() >= self._next_s):
+            print(line, end="\r" if self._tty else "\n", file=sys.stderr, flush=True)
+            self._shown, self._next_s = line, time.monotonic() + 10
+
+    def end(self) -> None:
+        if self._tty:
+            print(file=sys.stderr)
+
+
+def _leave_results(out: Path, recorded: Path, run: DemoRun, rig: Rig) -> None:
+    recording = read_recording(recorded, NODE)
+    report = demo_report(recording, run)
+    write_report(out / "report.json", report)
+    if not recording.grids:
+        raise DemoError(f"the node gave no grid; it says: {report['last_words']} (see {out / 'node.log'})")
+    write_picture(out / "panoocc_demo.png", recording, run, rig, report)
+    print(latency_table(stages(recording)))
+    drops = ", ".join(f"{count} {reason}" for reason, count in report["drops"].items()) or "none"
+    print(f"sets in: {report['sets_in']}, grids out: {report['grids_out']}, dropped: {drops}")
+    if report["weights"].startswith("seeded"):
+        print("The weights are seeded, not trained: the voxels show that everything works, not what the cameras see.")
+    print(f"results: {', '.join(str(out / name) for name in ('panoocc_demo.png', 'occupancy.mcap', 'report.json'))}")
+
+
+def parser() -> argparse.ArgumentParser:
+    """The command line."""
+    parser = argparse.ArgumentParser(prog="panoocc_ros.demo", description=(__doc__ or "").splitlines()[0])
+    parser.add_argument("--bag", type=Path, help="rosbag2 folder, or .mcap or .db3 file (default: a simulated street)")
+    parser.add_argument("--model", default="nano", help="preset, or YAML file (default nano)")
+    parser.add_argument("--checkpoint", type=Path, help="weights; without them they are seeded, not trained")
+    parser.add_argument("--rig", default="nuscenes", help="rig in config/rigs, or YAML file (default nuscenes)")
+    parser.add_argument("--device", default="auto", help="cpu, cuda, cuda:<number> or auto (default)")
+    parser.add_argument("--precision", default="fp32", choices=("fp32", "fp16", "bf16"))
+    parser.add_argument(
+        "--pace",
+        default="auto",
+        choices=("auto", "real", "step"),
+        help="real: by the bag's stamps; step: every set waits for the grid of the one before, so that none is "
+        "dropped; auto (default): step for networks that are slow on this device",
+    )
+    parser.add_argument("--out", type=Path, default=Path("out"), help="folder for the results (default out)")
+    return parser
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    """Run the demo; returns the exit code."""
+    arguments = parser().parse_args(argv)
+    try:
+        demo(arguments)
+    except KeyboardInterrupt:
+        return EXIT_INTERRUPTED
+    except (DemoError, ProcessError) as error:
+        print(f"demo: {error}", file=sys.stderr)
+        return EXIT_FAILED
+    except (BagError, CheckpointError, ConfigError, ValueError) as error:
+        print(f"demo: {error}", file=sys.stderr)
+        return EXIT_BAD_INPUT
+    return 0
+
+
+if __name__ == "__main__":
+    raise SystemExit(main())

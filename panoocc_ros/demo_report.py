@@ -1,0 +1,115 @@
+"""What the demo leaves behind: report.json, the picture and the latency table, from the recording alone."""
+
+import json
+import os
+import platform
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import torch
+
+from panoocc_core.render import contact_sheet, write_png
+
+from .convert import stamp_ns
+from .health import OUTPUT, TIMING, summary_from_values
+from .latency import Summary
+from .received import Recording, images_of_grid, read_recording, voxels_from_message
+from .rig import Rig
+
+NOTE_SEEDED = "weights seeded, not trained"
+
+
+@dataclass(frozen=True, slots=True)
+class DemoRun:
+    """How the demo was run."""
+
+    bag: Path
+    bag_is_simulated: bool
+    pace: str
+    wall_s: float
+
+
+def demo_report(recording: Recording, run: DemoRun) -> dict[str, Any]:
+    """Sets, grids, drops, latencies and circumstances, ready for JSON.
+
+    Raises:
+        ValueError: the node never said anything on /diagnostics.
+    """
+    if not recording.diagnostics:
+        raise ValueError("the recording has no /diagnostics of the node: it was never ready")
+    output, model = _values(recording, OUTPUT), _values(recording, "model")
+    return {
+        "sets_in": int(output["sets_in"]),
+        "grids_out": int(output["grids_out"]),
+        "grids_recorded": recording.grids,
+        "drops": _counts(output, "drops."),
+        "incomplete_sets": _counts(_values(recording, "sets"), "incomplete."),
+        "resets": _counts(model, "resets."),
+        "last_words": recording.diagnostics[OUTPUT].message,
+        "stages": stages(recording),
+        "model": model["model"],
+        "weights": "seeded, not trained" if model["weights"] == "seeded" else model["weights"],
+        "device": model["device"],
+        "precision": model["precision"],
+        "history_fused_last": int(model["history_fused"]),
+        "bag": "simulated street" if run.bag_is_simulated else str(run.bag),
+        "pace": run.pace,
+        "wall_s": round(run.wall_s, 1),
+        "hardware": hardware(),
+        "versions": {"python": platform.python_version(), "torch": torch.__version__, "ros": os.environ["ROS_DISTRO"]},
+    }
+
+
+def stages(recording: Recording) -> Summary:
+    """Latencies by stage, as the node reported them last."""
+    return summary_from_values(_values(recording, TIMING))
+
+
+def _values(recording: Recording, subject: str) -> dict[str, str]:
+    return {value.key: value.value for value in recording.diagnostics[subject].values}
+
+
+def _counts(values: Mapping[str, str], prefix: str) -> dict[str, int]:
+    return {key.removeprefix(prefix): int(value) for key, value in values.items() if key.startswith(prefix)}
+
+
+def hardware() -> dict[str, Any]:
+    """Processor, cores, memory and GPUs of this machine."""
+    cpu_info = Path("/proc/cpuinfo")
+    lines = cpu_info.read_text().splitlines() if cpu_info.is_file() else []
+    names = [line.partition(":")[2].strip() for line in lines if line.startswith("model name")]
+    return {
+        "processor": names[0] if names else platform.machine(),
+        "cores": os.cpu_count(),
+        "memory_gib": round(os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES") / 2**30, 1),
+        "gpus": [torch.cuda.get_device_name(i) for i in range(torch.cuda.device_count())],
+    }
+
+
+def write_report(path: Path, report: Mapping[str, Any]) -> None:
+    """Write report.json; it appears only once it is whole."""
+    part = path.with_name(path.name + ".part")
+    part.write_text(json.dumps(report, indent=2) + "\n")
+    part.replace(path)
+
+
+def write_picture(path: Path, recording: Recording, run: DemoRun, rig: Rig, report: Mapping[str, Any]) -> None:
+    """The newest grid beside the images that it was made from.
+
+    Raises:
+        BagError: the images are not in the bag.
+        ValueError: there is no grid, or no label set to read it with.
+    """
+    if recording.last_grid is None or recording.labels is None:
+        raise ValueError("the recording has no grid, or no label set: there is nothing to draw")
+    voxels = voxels_from_message(recording.last_grid, recording.labels)
+    images = images_of_grid(run.bag, rig, recording.last_grid)
+    seconds = stamp_ns(recording.last_grid.header.stamp) / 1e9
+    title = f"PanoOcc {report['model']}, {seconds:.3f} s, earlier frames fused: {recording.last_grid.history_frames}"
+    note = NOTE_SEEDED if report["weights"].startswith("seeded") else ""
+    write_png(path, contact_sheet(images, voxels, title, note))
+
+
+__all__ = ["DemoRun", "demo_report", "read_recording", "stages", "write_picture", "write_report"]

@@ -1,0 +1,109 @@
+"""From the node's messages back to what can be drawn and reported: the side of whoever receives them."""
+
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from panoocc_core.geometry import rigid, rotation_from_quaternion
+from panoocc_core.labels import LabelSet
+from panoocc_core.types import GridGeometry
+from panoocc_core.voxel_view import Voxels
+
+from .bag import BagError, BagReader
+from .convert import DENSE, NO_FREE_ID, stamp_ns
+from .images import Pixels, decode
+from .rig import Rig
+
+
+@dataclass(frozen=True, slots=True)
+class Recording:
+    """What a node published, as it was recorded."""
+
+    grids: int
+    last_grid: Any  # the newest VoxelGrid, None where there is none
+    labels: LabelSet | None
+    diagnostics: dict[str, Any]  # subject -> the newest DiagnosticStatus
+
+
+def labels_from_message(message: Any) -> LabelSet:
+    """The label set in a panoocc/LabelSet."""
+    rgb = np.asarray(message.rgb, dtype=np.uint8).reshape(-1, 3).tolist()
+    return LabelSet(
+        key=message.key,
+        version=int(message.version),
+        names=tuple(message.names),
+        is_thing=tuple(bool(flag) for flag in message.is_thing),
+        colours=tuple((r, g, b) for r, g, b in rgb),
+        free_id=None if message.free_id == NO_FREE_ID else int(message.free_id),
+    )
+
+
+def voxels_from_message(message: Any, labels: LabelSet) -> Voxels:
+    """The volume in a panoocc/VoxelGrid, sparse or dense, as arrays [X, Y, Z].
+
+    Raises:
+        ValueError: the grid names another label set, or its arrays do not fit its size.
+    """
+    if (message.label_set, message.label_set_version) != (labels.key, labels.version):
+        raise ValueError(f"the grid is of label set {message.label_set!r}, not {labels.key!r}")
+    shape = (int(message.size_x), int(message.size_y), int(message.size_z))
+    class_id = _volume(message, message.class_id, shape, labels.free_id or 0)
+    confidence = _volume(message, message.confidence, shape, 0) if len(message.confidence) else None
+    position, turn, size = message.origin.position, message.origin.orientation, message.voxel_size
+    rotation = rotation_from_quaternion(np.array([turn.x, turn.y, turn.z, turn.w]))
+    ego_from_grid = rigid(rotation, np.array([position.x, position.y, position.z]))
+    return Voxels(class_id, GridGeometry(shape, (size.x, size.y, size.z), ego_from_grid), labels, confidence)
+
+
+def _volume(message: Any, values: Any, shape: tuple[int, int, int], fill: int) -> np.ndarray:
+    """Values of a grid's voxels as uint8 [X, Y, Z]; voxels that a sparse grid does not list get `fill`."""
+    flat = np.full(shape[0] * shape[1] * shape[2], fill, dtype=np.uint8)
+    indices = slice(None) if message.encoding == DENSE else np.asarray(message.indices)
+    try:
+        flat[indices] = np.asarray(values, dtype=np.uint8)
+    except (IndexError, ValueError) as error:
+        raise ValueError(f"a grid of {shape} voxels does not hold the {len(values)} that its arrays list") from error
+    return flat.reshape(shape[::-1]).transpose(2, 1, 0)
+
+
+def read_recording(path: Path, node: str) -> Recording:
+    """What the node called `node` published, from a bag.
+
+    Raises:
+        BagError: the bag cannot be read.
+    """
+    count, last_grid, labels = 0, None, None
+    diagnostics: dict[str, Any] = {}
+    with BagReader(path) as bag:
+        for raw in bag.messages((f"/{node}/occupancy", f"/{node}/labels", "/diagnostics")):
+            message = bag.deserialise(raw)
+            if raw.topic.endswith("/occupancy"):
+                count, last_grid = count + 1, message
+            elif raw.topic.endswith("/labels"):
+                labels = labels_from_message(message)
+            else:
+                prefix = f"{node}: "
+                own = [status for status in message.status if status.name.startswith(prefix)]
+                diagnostics |= {status.name.removeprefix(prefix): status for status in own}
+    return Recording(count, last_grid, labels, diagnostics)
+
+
+def images_of_grid(bag_path: Path, rig: Rig, grid: Any) -> dict[str, Pixels]:
+    """The camera images that a grid was made from: those of its bag whose stamps lie in the grid's span.
+
+    Raises:
+        BagError: the bag cannot be read, or has none of these images.
+    """
+    oldest_ns, newest_ns = stamp_ns(grid.oldest_image_stamp), stamp_ns(grid.newest_image_stamp)
+    cameras = {camera.topic: camera.name for camera in rig.cameras}
+    images: dict[str, Pixels] = {}
+    with BagReader(bag_path) as bag:
+        for raw in bag.messages(tuple(cameras)):
+            message = bag.deserialise(raw)
+            if oldest_ns <= stamp_ns(message.header.stamp) <= newest_ns:
+                images[cameras[raw.topic]] = decode(message)
+    if not images:
+        raise BagError(f"{bag_path} has no image from {oldest_ns} to {newest_ns} ns, of which the grid was made")
+    return images
