@@ -16,6 +16,7 @@ from torch import Tensor
 
 from .checkpoint_names import modern, published_names
 from .config import ModelConfig, model_config, presets
+from .inference import ready_for_inference
 from .models.panoocc import PanoOcc
 from .seeded_weights import Shapes, seeded_state
 
@@ -182,8 +183,7 @@ def load_model(
     network = PanoOcc(config)
     tensors = seeded_tensors(network, seed) if checkpoint is None else read_tensors(Path(checkpoint))
     load_published(network, tensors, "the seeded state" if checkpoint is None else str(checkpoint))
-    network.eval().requires_grad_(False)
-    return network.to(target, PRECISIONS[precision])
+    return ready_for_inference(network).to(target, PRECISIONS[precision])
 
 
 def usable_device(device: str | torch.device) -> torch.device:

@@ -64,14 +64,39 @@ def ego_from_grid(grid: GridConfig) -> Matrix:
     return grid.ego_from_network.matrix @ rigid(np.eye(3), np.array(grid.range_m[:3]))
 
 
-def tokens_to_volume(tokens: Tensor, shape: tuple[int, int, int]) -> Tensor:
-    """[N, C] -> [1, C, Z, Y, X]; a view."""
-    return tokens.view(*shape, -1).permute(3, 2, 0, 1).unsqueeze(0)
+def token_order_volume(tokens: Tensor, shape: tuple[int, int, int]) -> Tensor:
+    """[N, C] -> [1, C, Y, X, Z]; a view whose memory is channels-last, so that convolutions need no copy."""
+    return tokens.view(*shape, -1).permute(3, 0, 1, 2).unsqueeze(0)
 
 
-def volume_to_tokens(volume: Tensor) -> Tensor:
-    """[1, C, Z, Y, X] -> [N, C]."""
-    return volume[0].permute(2, 3, 1, 0).flatten(0, 2)
+def token_order_volume_to_tokens(volume: Tensor) -> Tensor:
+    """[1, C, Y, X, Z] -> [N, C]."""
+    return volume[0].permute(1, 2, 3, 0).flatten(0, 2)
+
+
+def tokens_to_layers(tokens: Tensor, shape: tuple[int, int, int]) -> Tensor:
+    """[N, C] -> [Z, C, Y, X], channels last in memory: one image a layer."""
+    return tokens.view(*shape, -1).permute(2, 3, 0, 1).contiguous(memory_format=torch.channels_last)
+
+
+def layers_to_volume(layers: Tensor) -> Tensor:
+    """[Z, C, Y, X] -> [1, C, Z, Y, X]; a view."""
+    return layers.transpose(0, 1).unsqueeze(0)
+
+
+def volume_to_layers(volume: Tensor) -> Tensor:
+    """[1, C, Z, Y, X] -> [Z, C, Y, X]; a view."""
+    return volume[0].transpose(0, 1)
+
+
+def layers_to_points(layers: Tensor) -> Tensor:
+    """[Z, C, Y, X] -> [Z, Y, X, C]; a view, contiguous where the layers lie channels-last."""
+    return layers.permute(0, 2, 3, 1)
+
+
+def points_to_grid(points: Tensor) -> Tensor:
+    """[Z, Y, X, C] -> [X, Y, Z, C]; a view."""
+    return points.transpose(0, 2)
 
 
 def volume_to_grid(volume: Tensor) -> Tensor:

@@ -56,7 +56,7 @@ class PanoOcc(nn.Module):
 
     def encode_images(self, images: Tensor) -> list[Tensor]:
         """[camera, 3, row, column], normalised and padded -> feature pyramid, finest first."""
-        return self.neck(self.backbone(images.to(self.dtype)))
+        return self.neck(self.backbone(images.to(self.dtype, memory_format=torch.channels_last)))
 
     def encode_voxels(self, maps: list[Tensor], projection: Projection, ego_motion: Tensor) -> Tensor:
         """Feature pyramid, projection and ego-motion vector [18] -> unfused voxel features [N, C]."""

@@ -17,12 +17,14 @@ class DeformConv2d(nn.Module):
         plain = nn.Conv2d(channels, outputs, 3, stride, padding=1, bias=False)
         self.stride, self.weight = stride, plain.weight
         self.conv_offset = nn.Conv2d(channels, 27, 3, stride, padding=1)
+        self.register_parameter("bias", None)  # until a batch norm is folded in
 
     def forward(self, x: Tensor) -> Tensor:
         """[image, channel, row, column] -> the same with `outputs` channels."""
         steering = self.conv_offset(x).float()
         offsets, masks = steering[:, :18], steering[:, 18:].sigmoid()
-        return deform_conv(x, offsets, masks, self.weight, stride=self.stride)
+        out = deform_conv(x, offsets, masks, self.weight, stride=self.stride)
+        return out if self.bias is None else out + self.bias[:, None, None]
 
 
 class Bottleneck(nn.Module):
@@ -48,9 +50,9 @@ class Bottleneck(nn.Module):
 
     def forward(self, x: Tensor) -> Tensor:
         shortcut = x if self.downsample is None else self.downsample(x)
-        x = functional.relu(self.bn1(self.conv1(x)))
-        x = functional.relu(self.bn2(self.conv2(x)))
-        return functional.relu(self.bn3(self.conv3(x)) + shortcut)
+        x = functional.relu_(self.bn1(self.conv1(x)))
+        x = functional.relu_(self.bn2(self.conv2(x)))
+        return functional.relu_(self.bn3(self.conv3(x)) + shortcut)
 
 
 class ResNet(nn.Module):
@@ -72,7 +74,7 @@ class ResNet(nn.Module):
 
     def forward(self, images: Tensor) -> list[Tensor]:
         """[camera, 3, row, column] -> maps of the output stages, finest first."""
-        x = functional.relu(self.bn1(self.conv1(images)))
+        x = functional.relu_(self.bn1(self.conv1(images)))
         x = functional.max_pool2d(x, 3, 2, padding=1)
         maps = []
         for stage in range(1, len(self.config.blocks) + 1):

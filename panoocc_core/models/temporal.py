@@ -5,7 +5,7 @@ from torch import Tensor, nn
 from torch.nn import functional
 
 from ..config import ModelConfig
-from ..voxels import shape_hwz, tokens_to_volume, volume_to_tokens
+from ..voxels import shape_hwz, token_order_volume, token_order_volume_to_tokens
 from .attention import VoxelAttention
 
 
@@ -30,11 +30,15 @@ class ConcatFusion(nn.Module):
         """
         volumes = [*history, current]
         volumes = [volumes[0]] * (self.slots - len(volumes)) + volumes
-        x = tokens_to_volume(torch.cat(volumes, dim=1), self.shape)
+        x = token_order_volume(torch.cat(volumes, dim=1), self.shape)
         shortcut = self.downsample(x)
-        x = functional.relu(self.bn1(self.conv1(x)))
-        x = functional.relu(self.bn2(self.conv2(x)))
-        return volume_to_tokens(functional.relu(self.bn3(self.conv3(x)) + shortcut))
+        x = functional.relu_(self.bn1(self.conv1(x)))
+        x = functional.relu_(self.bn2(self._conv2(x)))
+        return token_order_volume_to_tokens(functional.relu_(self.bn3(self.conv3(x)) + shortcut))
+
+    def _conv2(self, x: Tensor) -> Tensor:
+        """The 3x3x3 convolution; its kernel is stored as (z, y, x), the volume lies as (y, x, z)."""
+        return functional.conv3d(x, self.conv2.weight.permute(0, 1, 3, 4, 2), self.conv2.bias, padding=1)
 
 
 class RecurrentFusion(VoxelAttention):

@@ -61,7 +61,7 @@ class CrossAttention(nn.Module):
             seen = visible.nonzero().squeeze(1)
             locations = uv[seen][:, None, None, None] + offsets[seen].float() / sizes[:, None]
             attended = deform_attn(values[camera : camera + 1], cameras.shapes, locations, weights[seen])
-            summed = summed.index_add(0, seen, attended)  # each voxel at most once a camera: deterministic
+            summed[seen] = summed[seen] + attended  # a camera has a voxel once at most, so the order is always the same
         mean = summed / projection.visible.sum(0).clamp(min=1)[:, None]
         return self.output_proj(mean.to(query.dtype)) + query
 

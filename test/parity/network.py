@@ -9,6 +9,7 @@ import numpy as np
 import torch
 
 from panoocc_core.checkpoint import load_published
+from panoocc_core.inference import ready_for_inference
 from panoocc_core.config import ModelConfig
 from panoocc_core.geometry import quaternion_from_rotation
 from panoocc_core.memory import VoxelState, align
@@ -17,6 +18,7 @@ from panoocc_core.models.panoocc import PanoOcc
 from panoocc_core.models.voxel_decoder import classify
 from panoocc_core.point_labels import point_labels
 from panoocc_core.settings import build
+from panoocc_core.voxels import layers_to_volume, volume_to_grid
 
 from .check import Case
 
@@ -151,7 +153,7 @@ class CaseRun:
         self.model = PanoOcc(self.config)
         tensors = {name: torch.from_numpy(value) for name, value in case.state_dict().items()}
         load_published(self.model, tensors, case.network["case"])
-        self.model.eval().to(self.device)
+        ready_for_inference(self.model).to(self.device)
         self.recorder = Recorder(self.model)
         self.states: dict[int, VoxelState] = {}
         self.maps: dict[int, list[torch.Tensor]] = {}
@@ -185,7 +187,7 @@ class CaseRun:
 
         logits = model.decode(fused)
         out = dict(self.recorder.outputs)
-        out["decoder"] = out.pop("upsampled")[0].permute(3, 2, 1, 0)
+        out["decoder"] = volume_to_grid(layers_to_volume(out.pop("upsampled")))
         out |= {"projection.uv": projection.uv, "projection.mask": projection.visible, "logits": logits.classes}
         out["classes"] = classify(logits, config.decoder.gate_threshold, config.labels.free_id)
         if history:
