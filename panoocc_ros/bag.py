@@ -29,6 +29,10 @@ class BagError(RuntimeError):
     """A bag that cannot be read or written; the text names the file or topic and says what to do."""
 
 
+class BagWriteError(BagError):
+    """A bag that cannot be written: no permission, no room, or the name is taken."""
+
+
 @dataclass(frozen=True, slots=True)
 class RawMessage:
     """One message as it lies in the bag."""
@@ -147,10 +151,10 @@ class BagReader:
         except BagError:
             raise
         except _DAMAGE as error:
-            reason = str(error) or type(error).__name__
+            reason = (str(error) or type(error).__name__).rstrip(".")
             raise BagError(
-                f"{self.path}: {what}: {reason}. If the recording was cut off, try `ros2 bag reindex` or "
-                "`mcap recover`, or record it again"
+                f"{self.path}: {what}: {reason}. If it is a recording that was cut off, try `mcap recover` or "
+                "`ros2 bag reindex`"
             ) from error
 
 
@@ -161,15 +165,15 @@ class BagWriter:
     `ros2 bag play`.  After an exception inside `with`, nothing is left behind.
 
     Raises:
-        BagError: the path exists (unless `overwrite`), or cannot be written.
+        BagWriteError: the path exists (unless `overwrite`), or cannot be written.
     """
 
     def __init__(self, path: Path | str, overwrite: bool = False) -> None:
         self.path = Path(path)
         if self.path.exists() and not overwrite:
-            raise BagError(f"{self.path} exists already: choose another name, or allow to overwrite it")
+            raise BagWriteError(f"{self.path} exists already: choose another name, or allow to overwrite it")
         if self.path.is_dir() and not (self.path / "metadata.yaml").is_file():
-            raise BagError(f"{self.path} is a folder but no bag: it is not overwritten")
+            raise BagWriteError(f"{self.path} is a folder but no bag: it is not overwritten")
         self._connections: dict[str, Connection] = {}
         with self._errors():
             self.path.parent.mkdir(parents=True, exist_ok=True)
@@ -202,7 +206,7 @@ class BagWriter:
         """Write a message object, or its CDR bytes; the first one declares the topic.
 
         Raises:
-            BagError: the disk is full, or the topic had another type before.
+            BagWriteError: the disk is full, or the topic had another type before.
         """
         data = message if isinstance(message, bytes) else bytes(typestore().serialize_cdr(message, kind))
         connection = self._connections.get(topic)
@@ -210,12 +214,12 @@ class BagWriter:
             if connection is None:
                 connection = self._declare(topic, kind, topic in LATCHED_TOPICS if latched is None else latched)
             if connection.msgtype != kind:
-                raise BagError(f"{topic} holds {connection.msgtype}, not {kind}")
+                raise BagWriteError(f"{topic} holds {connection.msgtype}, not {kind}")
             self._writer.write(connection, stamp_ns, data)
 
     def _declare(self, topic: str, kind: str, latched: bool) -> Connection:
         if kind not in typestore().fielddefs:
-            raise BagError(f"{topic}: the type {kind} is not known")
+            raise BagWriteError(f"{topic}: the type {kind} is not known")
         connection = self._writer.add_connection(
             topic, kind, typestore=typestore(), offered_qos_profiles=[_qos(latched)]
         )
@@ -227,8 +231,8 @@ class BagWriter:
         made = self._work / self.path.stem
         if self.path.suffix == ".mcap":
             made = made / f"{self.path.stem}.mcap"
-        if self.path.is_dir():
-            shutil.rmtree(self.path)
+        if self.path.is_dir():  # only files are replaced by renaming
+            os.replace(self.path, self._work / "replaced")
         os.replace(made, self.path)
 
     @contextlib.contextmanager
@@ -236,7 +240,9 @@ class BagWriter:
         try:
             yield
         except OSError as error:
-            raise BagError(f"{self.path}: cannot be written: {error.strerror or error}; nothing was kept") from error
+            raise BagWriteError(
+                f"{self.path}: cannot be written: {error.strerror or error}; nothing was kept"
+            ) from error
 
 
 # What reading torn bytes raises: rosbags' own errors are Exceptions of many kinds, some plain assertions.

@@ -1,0 +1,41 @@
+"""The command `panoocc`: everything that works without a running ROS."""
+
+import argparse
+import sys
+from collections.abc import Sequence
+
+from .run import add_run
+
+EXIT_INTERRUPTED = 130
+
+
+def parser() -> argparse.ArgumentParser:
+    """The whole command line."""
+    root = argparse.ArgumentParser(
+        prog="panoocc",
+        description="Semantic 3-D occupancy from surround cameras.  Every command explains itself with --help.",
+    )
+    subparsers = root.add_subparsers(title="commands", metavar="COMMAND", required=True)
+    add_run(subparsers)
+    try:
+        from panoocc_core.cli import add_commands
+    except ModuleNotFoundError as error:
+        if error.name != "panoocc_core.cli":
+            raise
+    else:
+        add_commands(subparsers)
+    return root
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    """Run one command; returns its exit status."""
+    arguments = parser().parse_args(argv)
+    try:
+        return int(arguments.run(arguments))
+    except KeyboardInterrupt:
+        print("panoocc: interrupted", file=sys.stderr)
+        return EXIT_INTERRUPTED
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,284 @@
+"""`panoocc run` from end to end on small bags, and every way in which it refuses."""
+
+import shutil
+import subprocess
+import sys
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+
+from panoocc_core import OccupancyStream, load_model
+from panoocc_core.labels import OCC3D
+from panoocc_ros.bag import BagReader
+from panoocc_ros.cli import main
+from panoocc_ros.convert import stamp_ns
+from test.ros.bags import PERIOD_NS, RIG, T0, TF, drive, write_drive
+from test.ros.messages import MS
+
+NANO = ["--model", "nano", "--seeded-weights", "--device", "cpu", "--no-progress"]
+REAL_BAG = Path(__file__).parents[3] / "shared" / "data" / "nuscenes_scene0103"
+GRID, POINTS = "/panoocc/occupancy", "/panoocc/points"
+
+
+def read(path, topic):
+    with BagReader(path) as bag:
+        return [(message.stamp_ns, bag.deserialise(message)) for message in bag.messages([topic])]
+
+
+@pytest.fixture(scope="module")
+def whole_run(tmp_path_factory):
+    """A drive of three sets and what a run makes of it."""
+    folder = tmp_path_factory.mktemp("run")
+    write_drive(folder / "drive.mcap", sets=3)
+    assert main(["run", str(folder / "drive.mcap"), *NANO, "--out", str(folder / "grids.mcap")]) == 0
+    return folder
+
+
+def test_every_set_gives_a_grid_with_the_inputs_stamps(whole_run):
+    grids = read(whole_run / "grids.mcap", GRID)
+    assert [stamp_ns(grid.header.stamp) for _, grid in grids] == [T0 + k * PERIOD_NS - 10 * MS for k in range(3)]
+    assert [grid.sequence for _, grid in grids] == [0, 1, 2]
+    for recorded_ns, grid in grids:
+        reference_ns = stamp_ns(grid.header.stamp)
+        assert 0 <= recorded_ns - reference_ns <= 100 * MS
+        assert stamp_ns(grid.oldest_image_stamp) == reference_ns
+        assert stamp_ns(grid.newest_image_stamp) == reference_ns + 25 * MS
+        assert grid.header.frame_id == "base_link" and grid.cameras_used == 0b111111
+        assert (grid.size_x, grid.size_y, grid.size_z) == (100, 100, 16) and grid.label_set == OCC3D.key
+        assert 0 < len(grid.indices) == len(grid.class_id) == len(grid.confidence)
+        assert len(grid.instance_id) == 0 and grid.class_id.max() < 17
+
+
+def test_points_foxglove_labels_and_transforms_go_along(whole_run):
+    path = whole_run / "grids.mcap"
+    grids, points, cells = (read(path, topic) for topic in (GRID, POINTS, "/panoocc/occupancy_foxglove"))
+    for (_, grid), (_, cloud), (_, fox) in zip(grids, points, cells, strict=True):
+        assert cloud.width == len(grid.indices) and cloud.header.frame_id == fox.frame_id == grid.header.frame_id
+        assert stamp_ns(cloud.header.stamp) == stamp_ns(fox.timestamp) == stamp_ns(grid.header.stamp)
+        alpha = fox.data.reshape(-1, 4)[:, 3]
+        np.testing.assert_array_equal(np.flatnonzero(alpha), grid.indices)
+    ((_, labels),) = read(path, "/panoocc/labels")
+    assert tuple(labels.names) == OCC3D.names and labels.free_id == 17
+    with BagReader(path) as bag, BagReader(whole_run / "drive.mcap") as drive_bag:
+        for topic in ("/tf", "/tf_static"):
+            assert [m.data for m in bag.messages([topic])] == [m.data for m in drive_bag.messages([topic])]
+
+
+def test_late_transforms_change_no_bit_of_the_grids(whole_run):
+    path = write_drive(whole_run / "late.mcap", sets=3, tf_late_ns=37 * MS)
+    out = whole_run / "late_grids.mcap"
+    assert main(["run", str(path), *NANO, "--out", str(out), "--no-points", "--no-foxglove"]) == 0
+    with BagReader(whole_run / "grids.mcap") as first, BagReader(out) as second:
+        grids = [[message.data for message in bag.messages([GRID])] for bag in (first, second)]
+        assert POINTS not in second.topics
+    assert grids[0] == grids[1] and len(grids[0]) == 3
+
+
+def test_the_summary_tells_sets_motion_and_latency(whole_run, capsys):
+    arguments = ["run", str(whole_run / "drive.mcap"), *NANO, "--out", str(whole_run / "dense"), "--dense"]
+    assert main([*arguments, "--limit", "2", "--no-confidence"]) == 0
+    text = capsys.readouterr().out
+    assert "2 sets in, 2 grids out, 0 sets lost; fixed frame odom" in text
+    assert "ego motion since the last frame: 1.00 m, yaw +0.00 deg" in text
+    for stage in ("read", "decode", "backbone", "encoder", "write", "total"):
+        assert stage in text
+    (_, grid), _ = read(whole_run / "dense", GRID)
+    assert grid.encoding == 0 and len(grid.class_id) == 100 * 100 * 16 and len(grid.confidence) == 0
+
+
+@pytest.fixture(scope="module")
+def good(tmp_path_factory):
+    return write_drive(tmp_path_factory.mktemp("good") / "drive.mcap", sets=2)
+
+
+def refused(capsys, tmp_path, *arguments, out=None):
+    """Exit status and the one line on stderr; asserts that nothing is left behind."""
+    before = sorted(tmp_path.rglob("*"))
+    status = main(["run", *(str(a) for a in arguments), "--out", str(out or tmp_path / "out.mcap")])
+    error = capsys.readouterr().err
+    assert sorted(tmp_path.rglob("*")) == before
+    assert error.startswith("panoocc: ") and error.count("\n") == 1
+    return status, error
+
+
+def test_a_missing_and_a_truncated_bag(capsys, tmp_path, good):
+    status, error = refused(capsys, tmp_path, tmp_path / "nowhere", *NANO)
+    assert status == 2 and "nowhere: no such bag" in error
+    (tmp_path / "cut.mcap").write_bytes(good.read_bytes()[:-500])
+    status, error = refused(capsys, tmp_path, tmp_path / "cut.mcap", *NANO)
+    assert status == 2 and "cut.mcap: cannot be opened" in error and "mcap recover" in error
+
+
+@pytest.mark.parametrize(
+    ("skip", "message"),
+    [
+        (
+            "/cam_back/image_raw/compressed",
+            "no topic /cam_back/image_raw/compressed (camera CAM_BACK); its topics of this",
+        ),
+        ("/cam_front_left/camera_info", "no topic /cam_front_left/camera_info (camera CAM_FRONT_LEFT)"),
+    ],
+)
+def test_a_missing_topic_is_named_with_those_that_are_there(capsys, tmp_path, skip, message):
+    path = write_drive(tmp_path / "drive.mcap", sets=1, skip=(skip,))
+    status, error = refused(capsys, tmp_path, path, *NANO)
+    assert status == 2 and message in error
+    assert "/cam_front/" + skip.split("/", 2)[2] in error
+
+
+def test_a_bag_without_transforms(capsys, tmp_path):
+    path = write_drive(tmp_path / "drive.mcap", sets=1, tf_kinds=())
+    status, error = refused(capsys, tmp_path, path, *NANO)
+    assert status == 2 and "neither /tf nor /tf_static" in error
+
+
+def spoiled_jpegs(topic, message):
+    if "image" in topic:
+        message.data = message.data[: message.data.size // 2]
+    return message
+
+
+def no_calibration(topic, message):
+    if topic == "/cam_back/camera_info":
+        message.k = np.zeros(9)
+    return message
+
+
+def other_instants(topic, message):
+    if topic.startswith("/cam_back_left/image"):
+        message.header.stamp.sec += 100
+    return message
+
+
+@pytest.mark.parametrize(
+    ("options", "message"),
+    [
+        (
+            {"change": spoiled_jpegs},
+            "no grid from 2 sets (lost: 2 image (CAM_FRONT)): camera CAM_FRONT: the JPEG is cut",
+        ),
+        ({"change": no_calibration}, "camera CAM_BACK: K is all zero: the camera is not calibrated"),
+        ({"tf_kinds": ("/tf_static",)}, "pose of the vehicle: above 'base_link' there is none of odom, map, world"),
+        ({"tf_kinds": ("/tf",)}, "camera CAM_FRONT: no transform has named the frame 'cam_front'"),
+        ({"change": other_instants}, "made no complete set (2 missing_camera (CAM_BACK_LEFT))"),
+    ],
+)
+def test_a_bag_that_gives_no_grid_says_why(capsys, tmp_path, options, message):
+    path = write_drive(tmp_path / "drive.mcap", **options)
+    status, error = refused(capsys, tmp_path, path, *NANO)
+    assert status == 3 and message in error
+
+
+def test_one_spoiled_set_costs_one_grid(capsys, tmp_path):
+    def spoil_one(topic, message):
+        if topic == "/cam_front/image_raw/compressed" and stamp_ns(message.header.stamp) < T0 + 50 * MS:
+            message.data = message.data[:100]
+        return message
+
+    path = write_drive(tmp_path / "drive.mcap", change=spoil_one)
+    assert main(["run", str(path), *NANO, "--out", str(tmp_path / "out.mcap")]) == 0
+    text = capsys.readouterr().out
+    assert "2 sets in, 1 grids out, 1 sets lost" in text and "lost: 1 image (CAM_FRONT)" in text
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        (["--model", "pano_tiny", "--seeded-weights"], "pano_tiny"),
+        (["--model", "nano", "--checkpoint", "nothing.pth"], "nothing.pth: no such file"),
+        (["--model", "nano", "--seeded-weights", "--rig", "waymo"], "the rig lacks"),
+        (["--model", "nano", "--seeded-weights", "--rig", "my_rig"], "no rig 'my_rig'"),
+        (["--model", "nano", "--seeded-weights", "--spread-ms", "-3"], "spread_ms must be above 0"),
+        (["--model", "nano", "--seeded-weights", "--device", "tpu"], "tpu"),
+    ],
+)
+def test_bad_arguments(capsys, tmp_path, good, arguments, message):
+    status, error = refused(capsys, tmp_path, good, *arguments, "--no-progress")
+    assert status == 2 and message in error
+
+
+def test_a_checkpoint_of_something_else(capsys, tmp_path, good):
+    torch.save({"state_dict": {"conv.weight": torch.zeros(3)}}, tmp_path / "other.pth")
+    status, error = refused(capsys, tmp_path, good, "--model", "nano", "--checkpoint", tmp_path / "other.pth")
+    assert status == 2 and "other.pth" in error and "conv.weight" in error
+
+
+def test_an_output_that_cannot_be_written(capsys, tmp_path, good):
+    (tmp_path / "file").write_text("")
+    status, error = refused(capsys, tmp_path, good, *NANO, out=tmp_path / "file" / "out.mcap")
+    assert status == 4 and "file/out.mcap: cannot be written" in error
+    (tmp_path / "old.mcap").write_text("precious")
+    status, error = refused(capsys, tmp_path, good, *NANO, out=tmp_path / "old.mcap")
+    assert status == 4 and "old.mcap exists already" in error and (tmp_path / "old.mcap").read_text() == "precious"
+    shutil.copy(good, tmp_path / "drive.mcap")
+    status, error = refused(capsys, tmp_path, tmp_path / "drive.mcap", *NANO, out=tmp_path / "drive.mcap")
+    assert status == 2 and "is the bag itself" in error
+
+
+def test_a_disk_that_fills_up(tmp_path, good):
+    # The limit on a file's size stands in for a full disk: the kernel refuses the write in the same way.
+    code = (
+        "import resource, sys; resource.setrlimit(resource.RLIMIT_FSIZE, (4096, 4096));"
+        "from panoocc_ros.cli import main; sys.exit(main(sys.argv[1:]))"
+    )
+    arguments = ["run", str(good), *NANO, "--out", str(tmp_path / "out.mcap")]
+    done = subprocess.run([sys.executable, "-c", code, *arguments], capture_output=True, text=True, timeout=200)
+    assert done.returncode == 4, done.stderr
+    assert "out.mcap: cannot be written: File too large; nothing was kept" in done.stderr
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_arguments_that_exclude_each_other(capsys, good):
+    for arguments in (["--model", "nano"], [*NANO, "--checkpoint", "x.pth"], [*NANO, "--limit", "0"]):
+        with pytest.raises(SystemExit) as stopped:
+            main(["run", str(good), "--out", "out.mcap", *arguments])
+        assert stopped.value.code == 2
+        assert capsys.readouterr().err
+
+
+def test_help_explains_what_the_bag_needs(capsys):
+    with pytest.raises(SystemExit) as stopped:
+        main(["run", "--help"])
+    assert stopped.value.code == 0
+    text = capsys.readouterr().out
+    assert "/tf_static" in text and "exit status" in text and "ros2 bag play" in text
+
+
+def test_a_network_that_fails_is_counted_and_the_memory_cleared(good, tmp_path, monkeypatch):
+    from panoocc_core import NonFiniteError
+    from panoocc_ros.bag import BagWriter
+    from panoocc_ros.pipeline import Pipeline
+    from panoocc_ros.replay import Replay, ReplayOptions
+
+    stream = OccupancyStream(load_model("nano", seeded_weights=True))
+    real, calls = stream.step, []
+
+    def step(frame):
+        calls.append(frame)
+        if len(calls) == 1:
+            raise NonFiniteError("the class logits are not finite")
+        return real(frame)
+
+    monkeypatch.setattr(stream, "step", step)
+    rig = RIG.select(stream.model.config.cameras)
+    with BagReader(good) as bag, BagWriter(tmp_path / "out.mcap") as writer:
+        report = Replay(bag, stream, RIG, Pipeline(rig)).run(writer, ReplayOptions(with_points=False))
+    assert report.grids == 1 and report.failures == {"the class logits are not finite": 1} and len(calls) == 2
+
+
+@pytest.mark.skipif(not REAL_BAG.is_dir(), reason="needs the folder ../shared/data/nuscenes_scene0103")
+def test_two_real_key_frames(tmp_path, capsys):
+    out = tmp_path / "out.mcap"
+    assert main(["run", str(REAL_BAG), *NANO, "--out", str(out)]) == 0
+    text = capsys.readouterr().out
+    assert "2 sets in, 2 grids out, 0 sets lost; fixed frame map" in text
+    assert "ego motion since the last frame: 4.27 m, yaw -1.01 deg" in text
+    (_, first), _ = read(out, GRID)
+    assert stamp_ns(first.newest_image_stamp) - stamp_ns(first.oldest_image_stamp) == 42_606_000
+
+
+def test_a_drive_has_what_its_name_says():
+    events = drive(sets=2)
+    assert sum(kind == TF for _, _, kind, _ in events) == 16 and len({topic for _, topic, *_ in events}) == 14
