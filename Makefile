@@ -21,7 +21,7 @@ TORCH_INDEX ?=
 
 PIP := .venv/bin/python -m pip --disable-pip-version-check install --quiet --quiet --no-compile
 IN_ROS := tools/ros_env.sh .venv/bin/python
-REQUIREMENTS := $(wildcard requirements/*.txt)
+REQUIREMENTS := $(addprefix requirements/,$(if $(filter system,$(ROS)),ros-system.txt,base.txt dev.txt ros-jazzy.txt constraints.txt))
 PACKAGES := panoocc_core panoocc_ros
 MESSAGES := $(wildcard msg/*.msg) $(shell find test/interfaces -type f)
 INSTALLED := package.xml CMakeLists.txt $(MESSAGES) \

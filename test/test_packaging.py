@@ -1,0 +1,120 @@
+"""What `pip install .` and `make build` leave behind, used from outside the checkout."""
+
+import importlib.util
+import os
+import shutil
+import subprocess
+import sys
+import venv
+from pathlib import Path
+
+import pytest
+
+from panoocc_core.resources import folder
+
+CHECKOUT = folder("config").parent
+INSTALLED = CHECKOUT / ".ros" / "install"
+WHERE_FROM = """
+import panoocc_core, panoocc_ros
+from panoocc_core.resources import folder, listing
+print(panoocc_core.__file__); print(panoocc_ros.__file__); print(folder("config")); print(folder("msg"))
+print(*listing("models"))
+"""
+
+
+def presets() -> list[str]:
+    return sorted(path.stem for path in (CHECKOUT / "config" / "models").glob("*.yaml"))
+
+
+def assert_comes_from(prefix: Path, python: str, environment: dict[str, str], cwd: Path) -> None:
+    """Both packages and both folders are those below `prefix`, and the presets are complete."""
+    done = subprocess.run(
+        [python, "-c", WHERE_FROM], env=environment, cwd=cwd, capture_output=True, text=True, timeout=120, check=False
+    )
+    assert done.returncode == 0, done.stderr
+    *places, models = done.stdout.splitlines()
+    assert len(places) == 4 and all(Path(place).is_relative_to(prefix) for place in places), done.stdout
+    assert models.split() == presets()
+
+
+@pytest.fixture(scope="module")
+def pip_prefix(tmp_path_factory) -> Path:
+    """A fresh environment into which a copy of the checkout was installed, without its dependencies."""
+    work = tmp_path_factory.mktemp("pip")
+    source, prefix = work / "source", work / "environment"
+    source.mkdir()
+    for name in ("pyproject.toml", "setup.py", "README.md", "LICENSE"):
+        shutil.copy(CHECKOUT / name, source)
+    for name in ("panoocc_core", "panoocc_ros", "config", "launch", "msg"):
+        shutil.copytree(CHECKOUT / name, source / name, ignore=shutil.ignore_patterns("__pycache__"))
+    venv.create(prefix, with_pip=False)
+    command = [sys.executable, "-m", "pip", "--python", str(prefix / "bin" / "python"), "install", "--quiet"]
+    done = subprocess.run(
+        [*command, "--no-deps", "--no-build-isolation", "--no-index", str(source)],
+        env=_with_dependencies(),
+        capture_output=True,
+        text=True,
+        timeout=240,
+        check=False,
+    )
+    assert done.returncode == 0, done.stderr
+    return prefix
+
+
+def _with_dependencies() -> dict[str, str]:
+    """An environment whose Python finds our dependencies, but neither the checkout nor a workspace."""
+    dependencies = Path(importlib.util.find_spec("setuptools").origin).parents[1]
+    return {**os.environ, "PYTHONPATH": str(dependencies)}
+
+
+def test_pip_installs_packages_and_the_files_beside_them(pip_prefix, tmp_path):
+    assert_comes_from(pip_prefix, str(pip_prefix / "bin" / "python"), _with_dependencies(), tmp_path)
+
+
+def test_pip_installs_the_command(pip_prefix):
+    command = pip_prefix / "bin" / "panoocc"
+    assert "panoocc_ros.cli" in command.read_text() and os.access(command, os.X_OK)
+
+
+@pytest.mark.live
+@pytest.mark.skipif(not INSTALLED.is_dir(), reason="no workspace; run 'make build'")
+class TestWorkspace:
+    def environment(self) -> dict[str, str]:
+        """That of `make test`, without the checkout, which comes first there."""
+        paths = [path for path in os.environ.get("PYTHONPATH", "").split(os.pathsep) if path != str(CHECKOUT)]
+        return {**os.environ, "PYTHONPATH": os.pathsep.join(paths)}
+
+    def test_colcon_installs_packages_and_the_files_beside_them(self, tmp_path):
+        assert_comes_from(INSTALLED, sys.executable, self.environment(), tmp_path)
+
+    def run(self, name: str, *arguments: str, cwd: Path) -> subprocess.CompletedProcess:
+        """Start one of the installed executables."""
+        executable = INSTALLED / "lib" / "panoocc" / name
+        assert executable.read_text().splitlines()[0] == "#!/usr/bin/env python3"
+        command = [str(executable), *arguments]
+        return subprocess.run(
+            command, env=self.environment(), cwd=cwd, capture_output=True, text=True, timeout=120, check=False
+        )
+
+    @pytest.mark.parametrize("name", ["play_bag", "record_bag"])
+    def test_executables_explain_themselves(self, name, tmp_path):
+        done = self.run(name, "--help", cwd=tmp_path)
+        assert done.returncode == 0 and "usage" in done.stdout, done.stdout + done.stderr
+
+    def test_the_node_starts_and_asks_for_weights(self, tmp_path):
+        done = self.run("occupancy_node", cwd=tmp_path)
+        assert done.returncode != 0 and "parameter checkpoint" in done.stderr, done.stdout + done.stderr
+
+    @pytest.mark.parametrize("name", ["VoxelGrid", "LabelSet"])
+    def test_messages_have_the_fields_of_their_definition(self, name):
+        import panoocc.msg
+
+        definition = (folder("msg") / f"{name}.msg").read_text()
+        lines = [line.split("#")[0].split() for line in definition.splitlines()]
+        fields = {words[1]: words[0] for words in lines if len(words) == 2 and "=" not in words[1]}
+        generated = getattr(panoocc.msg, name).get_fields_and_field_types()
+        assert list(generated) == list(fields)
+        for field, declared in fields.items():
+            element = declared.removesuffix("[]")
+            element = {"bool": "boolean"}.get(element, element)
+            assert generated[field] == (f"sequence<{element}>" if declared.endswith("[]") else element)
