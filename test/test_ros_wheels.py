@@ -15,9 +15,9 @@ _SPECIFICATION.loader.exec_module(ros_wheels)
 @pytest.mark.parametrize(("tag", "version"), [("cp311", "3.11"), ("cp39", "3.9"), ("cp312", "3.12")])
 def test_both_folders_of_the_builder_are_replaced(tag, version):
     builder = f"/opt/python/{tag}-{tag}"
-    text = f'INTERFACE_INCLUDE_DIRECTORIES "{builder}/include/python{version};{builder}/lib/python{version}/site-packages/numpy"'
+    text = f'INCLUDES "{builder}/include/python{version};{builder}/lib/python{version}/site-packages/numpy"'
     after = ros_wheels.rewrite(text, "/usr/include/python3.11", "/env/site-packages")
-    assert after == 'INTERFACE_INCLUDE_DIRECTORIES "/usr/include/python3.11;/env/site-packages/numpy"'
+    assert after == 'INCLUDES "/usr/include/python3.11;/env/site-packages/numpy"'
     assert ros_wheels.rewrite(after, "/usr/include/python3.11", "/env/site-packages") == after
 
 
