@@ -68,7 +68,7 @@ demo: .ros/.built ## street or bag -> node -> recording, picture and latency tab
 	$(IN_ROS) -m panoocc_ros.demo $(if $(BAG),--bag $(BAG)) --model $(MODEL) --out $(OUT)
 
 test: .ros/.built ## all tests: core, offline, and live nodes over DDS
-	$(IN_ROS) -m pytest $(TESTS)
+	PANOOCC_REQUIRE_ROS=1 $(IN_ROS) -m pytest $(TESTS)
 
 lint: .venv/.ready ## ruff (rules and format) and mypy
 	.venv/bin/ruff check .
