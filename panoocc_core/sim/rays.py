@@ -11,6 +11,7 @@ from .shapes import Floats, Ints, ShapeTable, enter
 
 NEAR_M = 0.05
 FAR_M = 160.0
+_MAX_SHADOW_CELLS = 40_000_000
 GROUND, SKY = -1, -2  # in place of a shape's index
 
 _CORNERS = np.array([[x, y, z] for x in (-1, 1) for y in (-1, 1) for z in (-1, 1)], np.float32)
@@ -92,7 +93,8 @@ def _windows(
 class ShadowMap:
     """Height of the first solid along the sun's rays, in the plane across them.
 
-    Coordinates are metres along two axes across the sun's direction, and "rise" towards the sun.
+    Coordinates are metres along two axes across the sun's direction, and "rise" towards the sun.  `cell_m` grows where
+    the map would have more than 40 million cells.
     """
 
     def __init__(self, to_sun: Floats, low: Floats, high: Floats, cell_m: float):
@@ -103,8 +105,9 @@ class ShadowMap:
         spread = box @ self.axes.T
         self.low = spread.min(axis=0).astype(np.float32)
         self.top = float(spread[:, 2].max()) + 1
-        self.cell_m = cell_m
-        columns, rows = np.ceil((spread.max(axis=0) - self.low)[:2] / cell_m).astype(int) + 1
+        size_m = (spread.max(axis=0) - self.low)[:2]
+        self.cell_m = max(cell_m, float(np.sqrt(size_m.prod() / _MAX_SHADOW_CELLS)))
+        columns, rows = np.ceil(size_m / self.cell_m).astype(int) + 1
         self.rise_m = np.full((rows, columns), -np.inf, np.float32)
 
     def add(self, shapes: ShapeTable, which: NDArray[np.bool_]) -> None:
@@ -130,10 +133,16 @@ class ShadowMap:
             region = self.rise_m[top:bottom, left:right]
             np.maximum(region, self.top - fall.reshape(region.shape), out=region)
 
-    def copy(self) -> "ShadowMap":
-        """The same shadows, to which moving shapes can be added."""
+    def around(self, point: Floats, reach_m: float) -> "ShadowMap":
+        """A copy of the surroundings of a point [3], to which moving shapes can be added."""
+        middle = (self.axes[:2] @ point - self.low[:2]) / self.cell_m
+        first = np.floor(middle - reach_m / self.cell_m).astype(int)
+        first = np.clip(first, 0, np.array(self.rise_m.shape[::-1]) - 1)
+        last = np.maximum(np.ceil(middle + reach_m / self.cell_m).astype(int), first + 1)
         other = object.__new__(ShadowMap)
-        other.__dict__.update(self.__dict__, rise_m=self.rise_m.copy())
+        rise_m = self.rise_m[first[1] : last[1], first[0] : last[0]].copy()
+        low = self.low + np.append(first * self.cell_m, 0).astype(np.float32)
+        other.__dict__.update(self.__dict__, rise_m=rise_m, low=low)
         return other
 
     def lit(self, points: Floats, bias_m: float = 0.25) -> Floats:

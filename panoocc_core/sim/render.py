@@ -8,7 +8,7 @@ from numpy.typing import NDArray
 from ..labels import OCC3D
 from . import shading
 from .materials import surface
-from .rays import GROUND, SKY, Hits, ShadowMap, cast
+from .rays import FAR_M, GROUND, SKY, Hits, ShadowMap, cast
 from .rig import Rig, SimCamera
 from .scene import Scene
 from .shapes import Floats, Ints, ShapeTable
@@ -67,7 +67,7 @@ class Renderer:
 
     def _shadows(self, shapes: ShapeTable, origin: Floats) -> ShadowMap:
         near = np.hypot(*(shapes.centre_m[:, :2] - origin[:2]).T) < _MOVING_SHADOWS_M
-        shadows = self._still_shadows.copy()
+        shadows = self._still_shadows.around(origin, FAR_M)
         shadows.add(shapes, shapes.moving & near & (np.median(shapes.half_m, axis=1) > _THIN_M))
         return shadows
 

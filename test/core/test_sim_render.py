@@ -175,3 +175,14 @@ def test_a_camera_that_looks_down_sees_the_road(renderer: Renderer) -> None:
     assert picture.class_id[32, 32] == OCC3D.names.index("driveable_surface")
     assert picture.depth_m[32, 32] == pytest.approx(30, rel=1e-3)
     assert mounted((0, 0, 1), 0)[2, 3] == 1
+
+
+def test_cropped_shadows_are_the_same_shadows(scene: Scene, renderer: Renderer) -> None:
+    middle = scene.world_from_ego(0.0)[:3, 3]
+    points = (middle + np.random.default_rng(0).uniform((-20, -20, 0), (20, 20, 4), (3000, 3))).astype(np.float32)
+    whole = renderer._still_shadows.lit(points)
+    assert 0.1 < whole.mean() < 0.95
+    crop = renderer._still_shadows.around(middle, 40)
+    assert crop.rise_m.size < renderer._still_shadows.rise_m.size
+    assert np.abs(crop.lit(points) - whole).mean() < 1e-3
+    assert renderer._still_shadows.around(middle + 1e5, 40).rise_m.size > 0
