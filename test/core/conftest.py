@@ -33,7 +33,14 @@ def heading(degrees: float) -> np.ndarray:
 
 
 EGO_FROM_OPTICAL = np.array([[0, 0, 1.0], [-1, 0, 0], [0, -1, 0]])
-YAWS_DEG = {"CAM_FRONT": 0, "CAM_FRONT_RIGHT": -55, "CAM_FRONT_LEFT": 55, "CAM_BACK": 180, "CAM_BACK_LEFT": 110, "CAM_BACK_RIGHT": -110}
+YAWS_DEG = {
+    "CAM_FRONT": 0,
+    "CAM_FRONT_RIGHT": -55,
+    "CAM_FRONT_LEFT": 55,
+    "CAM_BACK": 180,
+    "CAM_BACK_LEFT": 110,
+    "CAM_BACK_RIGHT": -110,
+}
 
 
 def street_frame(

@@ -78,7 +78,9 @@ def test_cameras_are_matched_by_name_in_any_order(nano_model):
 def test_wrong_cameras_are_named(nano_model):
     frame = street_frame(0.0)
     stranger = replace(frame.cameras[0], name="CAM_ROOF")
-    with pytest.raises(ValueError, match="lacks CAM_FRONT and has CAM_ROOF; the network takes CAM_FRONT, CAM_FRONT_RIGHT"):
+    with pytest.raises(
+        ValueError, match="lacks CAM_FRONT and has CAM_ROOF; the network takes CAM_FRONT, CAM_FRONT_RIGHT"
+    ):
         OccupancyStream(nano_model).step(Frame(0, frame.world_from_ego, (stranger, *frame.cameras[1:])))
 
 

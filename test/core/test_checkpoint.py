@@ -1,0 +1,177 @@
+"""Published checkpoints: strict loading, the duplicated heads, conversion, refusals."""
+
+import pickle
+
+import pytest
+import torch
+from safetensors.torch import load_file, save_file
+
+from panoocc_core import CheckpointError, OccupancyStream, load_model
+from panoocc_core.checkpoint import (
+    convert,
+    expected_shapes,
+    fitting_presets,
+    load_published,
+    seeded_tensors,
+    usable_device,
+)
+from panoocc_core.checkpoint_names import published_names
+from panoocc_core.config import ModelConfig, model_config, presets
+from panoocc_core.models.panoocc import PanoOcc
+from panoocc_core.seeded_weights import seeded_state
+
+from ..parity.check import read_keys
+from .conftest import street_frame
+
+KEYS = __import__("pathlib").Path(__file__).parents[1] / "parity" / "keys"
+PUBLISHED = {
+    "PanoOcc_small": "pano_small_occ3d",
+    "PanoOcc_base": "pano_base_occ3d",
+    "PanoOcc_small_1f": "pano_small_1f",
+    "PanoOcc_small_4f": "pano_small_4f",
+    "PanoOcc_base_4f": "pano_base_4f",
+    "PanoOcc_large_4f": "pano_large_4f",
+}
+
+
+@pytest.fixture(scope="module")
+def tensors(nano):
+    return seeded_tensors(PanoOcc(nano))
+
+
+def save_pth(path, tensors):
+    torch.save({"meta": {"epoch": 24, "CLASSES": ["car"]}, "state_dict": tensors, "optimizer": {}}, path)
+    return path
+
+
+@pytest.mark.parametrize(("keys", "preset"), PUBLISHED.items())
+def test_full_size_parameter_lists_are_accepted_one_for_one(keys, preset):
+    with torch.device("meta"):
+        model = PanoOcc(model_config(preset))
+    assert expected_shapes(model) == read_keys(KEYS / f"{keys}.keys.txt")
+
+
+def test_base_pretrain_is_the_same_network_as_base():
+    assert "pano_base_pretrain_occ3d" in presets()
+    shapes = []
+    for name in ("pano_base_occ3d", "pano_base_pretrain_occ3d"):
+        with torch.device("meta"):
+            shapes.append(expected_shapes(PanoOcc(model_config(name))))
+    assert shapes[0] == shapes[1]
+
+
+def test_a_full_size_network_is_filled_and_found():
+    shapes = read_keys(KEYS / "PanoOcc_small_1f.keys.txt")
+    full = {name: torch.from_numpy(value) for name, value in seeded_state(shapes).items()}
+    model = PanoOcc(model_config("pano_small_1f"))
+    load_published(model, full, "the generated file")
+    first = "pts_bbox_head.cls_branches.0.0.weight"
+    assert torch.equal(model.boxes.class_branch[0].weight, full[first])
+    assert fitting_presets(full) == ["pano_small_1f"]
+
+
+def test_a_file_gives_the_same_occupancy_as_its_conversion(tmp_path, nano: ModelConfig, tensors):
+    source = save_pth(tmp_path / "nano.pth", {f"module.{name}": value for name, value in tensors.items()})
+    target = tmp_path / "nano.safetensors"
+    report = convert(source, target, "nano")
+    assert "a checkpoint of nano" in report and f"{len(tensors)} entries" in report
+    one = OccupancyStream(load_model("nano", checkpoint=source)).step(street_frame(0))
+    other = OccupancyStream(load_model("nano", checkpoint=target)).step(street_frame(0))
+    assert torch.equal(one.class_id, other.class_id) and torch.equal(one.confidence, other.confidence)
+    names = published_names(PanoOcc(nano).state_dict(), nano)
+    assert set(load_file(target)) == {copies[0] for copies in names.values()}  # one copy of the shared branches
+
+
+def test_old_names_of_the_deformable_offsets_are_understood(tmp_path):
+    shapes = read_keys(KEYS.parent / "portable" / "occ_small" / "keys.txt")
+    state = {
+        n.replace(".conv2.conv_offset.", ".conv2_offset."): torch.from_numpy(v) for n, v in seeded_state(shapes).items()
+    }
+    assert any("conv2_offset" in name for name in state)
+    from panoocc_core.checkpoint import read_tensors
+
+    assert set(read_tensors(save_pth(tmp_path / "old.pth", state))) == set(shapes)
+
+
+@pytest.mark.parametrize(
+    ("change", "expected"),
+    [
+        (lambda t: t.pop("img_backbone.conv1.weight"), "1 missing: img_backbone.conv1.weight"),
+        (lambda t: t.update({"img_backbone.extra": torch.zeros(1)}), "1 unexpected: img_backbone.extra"),
+        (
+            lambda t: t.update({"img_backbone.bn1.weight": torch.zeros(7)}),
+            r"1 of another shape: img_backbone.bn1.weight \(7,\) instead of \(16,\)",
+        ),
+        (
+            lambda t: t.update({"pts_bbox_head.cls_branches.1.0.bias": torch.zeros(64)}),
+            "1 unequal copies of a shared branch: pts_bbox_head.cls_branches.1.0.bias",
+        ),
+        (lambda t: t["img_backbone.conv1.weight"].view(-1)[:1].fill_(float("nan")), "1 tensors hold NaN or infinity"),
+    ],
+)
+def test_anything_that_does_not_fit_is_listed(tmp_path, tensors, change, expected):
+    broken = {name: value.clone() for name, value in tensors.items()}
+    change(broken)
+    path = save_pth(tmp_path / "broken.pth", broken)
+    with pytest.raises(CheckpointError, match=expected) as error:
+        load_model("nano", checkpoint=path)
+    assert "broken.pth" in str(error.value)
+
+
+def test_the_right_preset_is_proposed(tmp_path, tensors):
+    with pytest.raises(CheckpointError, match="It fits the preset nano"):
+        load_model("pano_small_1f", checkpoint=save_pth(tmp_path / "a.pth", tensors))
+
+
+class Hostile:
+    def __reduce__(self):
+        return (print, ("this must never be printed",))
+
+
+def hostile_zip(path):
+    torch.save({"state_dict": {"a": torch.zeros(1)}, "meta": Hostile()}, path)
+
+
+def hostile_pickle(path):
+    path.write_bytes(pickle.dumps(Hostile()))
+
+
+def truncated(path):
+    torch.save({"state_dict": {"a": torch.zeros(5000)}}, path)
+    path.write_bytes(path.read_bytes()[:3000])
+
+
+@pytest.mark.parametrize(
+    ("write", "name", "message"),
+    [
+        (hostile_zip, "a.pth", "refused, because loading it would run code"),
+        (hostile_pickle, "a.pth", "refused, because loading it would run code"),
+        (truncated, "a.pth", "not a readable checkpoint"),
+        (lambda p: p.write_bytes(b"not a checkpoint"), "a.pth", "a.pth: "),
+        (lambda p: p.write_bytes(b""), "a.pth", "a.pth: "),
+        (lambda p: p.write_bytes(b"x" * 100), "a.safetensors", "not a readable checkpoint"),
+        (lambda p: torch.save([1, 2, 3], p), "a.pth", "holds no tensors"),
+        (lambda p: torch.save({"state_dict": {"epoch": 3}}, p), "a.pth", "holds no tensors"),
+        (lambda p: save_file({"a": torch.zeros(2)}, p), "a.safetensors", "1 unexpected: a"),
+        (lambda p: None, "absent.pth", "no such file"),
+    ],
+)
+def test_bad_files_are_refused_clearly_and_nothing_runs(tmp_path, capfd, write, name, message):
+    path = tmp_path / name
+    write(path)
+    with pytest.raises(CheckpointError, match=message):
+        load_model("nano", checkpoint=path)
+    assert "this must never be printed" not in capfd.readouterr().out
+
+
+def test_weights_must_be_chosen():
+    with pytest.raises(CheckpointError, match="either a checkpoint file or ask for seeded weights"):
+        load_model("nano")
+
+
+@pytest.mark.parametrize(
+    ("device", "text"), [("cuda:99", "is not on this machine"), ("gpu", "unknown"), ("meta", "not supported")]
+)
+def test_devices_that_cannot_be_used_are_named(device, text):
+    with pytest.raises(ValueError, match=text):
+        usable_device(device)

@@ -1,0 +1,85 @@
+"""The configuration tree: presets are data, and nothing in a file is ignored."""
+
+import pytest
+import yaml
+
+from panoocc_core.config import ConfigError, InternImageConfig, model_config, presets
+
+PUBLISHED = {
+    "pano_small_occ3d": ((200, 200, 16), (448, 800), 18),
+    "pano_base_occ3d": ((200, 200, 16), (864, 1600), 18),
+    "pano_base_pretrain_occ3d": ((200, 200, 16), (864, 1600), 18),
+    "pano_small_1f": ((400, 400, 64), (320, 800), 17),
+    "pano_small_4f": ((400, 400, 64), (320, 800), 17),
+    "pano_base_4f": ((400, 400, 64), (640, 1600), 17),
+    "pano_large_4f": ((400, 400, 64), (640, 1600), 17),
+}
+
+
+@pytest.mark.parametrize(("name", "expected"), PUBLISHED.items())
+def test_published_presets(name, expected):
+    config = model_config(name)
+    assert (config.output_shape_xyz, config.images.padded_hw, len(config.labels.names)) == expected
+
+
+def test_every_preset_loads():
+    assert set(PUBLISHED) < set(presets())
+    assert all(model_config(name).name == name for name in presets())
+
+
+def test_a_kind_replaces_what_it_extends():
+    assert isinstance(model_config("pano_large_4f").backbone, InternImageConfig)
+
+
+def variant(tmp_path, **changes):
+    path = tmp_path / "mine.yaml"
+    path.write_text(yaml.safe_dump({"extends": "nano", **changes}))
+    return path
+
+
+def test_a_smaller_relative_needs_no_code(tmp_path):
+    config = model_config(variant(tmp_path, grid={"rows": 10, "columns": 12}, cameras=["LEFT", "RIGHT"]))
+    assert config.name == "mine" and config.output_shape_xyz == (48, 40, 16) and config.cameras == ("LEFT", "RIGHT")
+    assert config.grid.layers == model_config("nano").grid.layers
+
+
+@pytest.mark.parametrize(
+    ("changes", "message"),
+    [
+        ({"colour": 1}, "mine.yaml: unknown key 'colour'; the keys here are backbone, boxes"),
+        ({"grid": {"hight": 3}}, "mine.yaml.grid: unknown key 'hight'"),
+        ({"grid": {"rows": "many"}}, "mine.yaml.grid.rows: 'many' is not of type int"),
+        ({"grid": {"rows": True}}, "mine.yaml.grid.rows: True is not of type int"),
+        ({"grid": {"rows": 0}}, "rows, columns and layers must be positive"),
+        ({"backbone": {"kind": "vit"}}, "mine.yaml.backbone.kind: 'vit' is not one of 'resnet', 'internimage'"),
+        ({"images": {"channel_order": "GBR"}}, "'GBR' is not one of 'RGB', 'BGR'"),
+        ({"images": {"mean": [1.0, 2.0]}}, "must be a list of 3 values, not 2"),
+        ({"temporal": {"ages_s": [1.0, 2.0]}}, "ages_s must be positive, oldest first"),
+        ({"levels": 2}, "levels must be at least 3"),
+        ({"cameras": ["A", "A"]}, "cameras must be a list of different names"),
+        ({"extends": "nonsense"}, "unknown model preset 'nonsense'; presets: nano"),
+    ],
+)
+def test_what_cannot_be_used_is_named(tmp_path, changes, message):
+    with pytest.raises(ConfigError, match=message.replace("[", r"\[")):
+        model_config(variant(tmp_path, **changes))
+
+
+def test_files_that_are_no_configuration(tmp_path):
+    path = tmp_path / "a.yaml"
+    for text in ("- 1\n", ":\n  - [", "\x00"):
+        path.write_text(text)
+        with pytest.raises(ConfigError, match=r"a\.yaml"):
+            model_config(path)
+    with pytest.raises(ConfigError, match="absent.yaml"):
+        model_config(tmp_path / "absent.yaml")
+    path.write_text("name: lonely\n")
+    with pytest.raises(ConfigError, match="the key 'description' is missing"):
+        model_config(path)
+
+
+def test_a_file_cannot_extend_itself(tmp_path):
+    path = tmp_path / "loop.yaml"
+    path.write_text(f"extends: {path}\n")
+    with pytest.raises(ConfigError, match="extends itself"):
+        model_config(path)

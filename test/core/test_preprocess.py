@@ -1,0 +1,103 @@
+"""Image preparation and projections: published crop, any size, motion between shutters."""
+
+import dataclasses
+
+import numpy as np
+import pytest
+import torch
+
+from panoocc_core.config import model_config
+from panoocc_core.geometry import image_from_world_points, rigid
+from panoocc_core.preprocess import crop_window, input_from_pixels, network_image, pixels_from_ego, prepare
+from panoocc_core.types import Frame
+from panoocc_core.voxels import ego_from_grid
+
+from .conftest import heading, street_frame
+
+OCC, BASE, PAN = (model_config(name) for name in ("pano_small_occ3d", "pano_base_occ3d", "pano_small_4f"))
+
+
+@pytest.mark.parametrize(
+    ("config", "window"), [(OCC, (36, 0, 864, 1600)), (BASE, (36, 0, 864, 1600)), (PAN, (260, 0, 640, 1600))]
+)
+def test_the_published_crop_takes_the_top_rows_away(config, window):
+    assert crop_window((900, 1600), config.images) == window
+
+
+@pytest.mark.parametrize("size_hw", [(1080, 1920), (1280, 1920), (480, 640), (300, 2000), (3, 5)])
+def test_any_image_size_fits(size_hw):
+    top, left, rows, columns = crop_window(size_hw, OCC.images)
+    assert top + rows == size_hw[0] and 0 <= left and left + columns <= size_hw[1] and min(rows, columns) > 0
+    out = network_image(torch.zeros(*size_hw, 3, dtype=torch.uint8), OCC.images)
+    assert out.shape == (3, 448, 800)
+
+
+def test_intrinsics_follow_crop_and_resize():
+    matrix = input_from_pixels((900, 1600), OCC.images)
+    assert matrix @ (100.0, 436.0, 1.0) == pytest.approx((50.0, 200.0, 1.0))
+
+
+def test_channels_normalisation_and_padding():
+    image = torch.zeros(900, 1600, 3, dtype=torch.uint8)
+    image[..., 0] = 200  # red
+    bgr, rgb = network_image(image, OCC.images), network_image(image, PAN.images)
+    assert bgr[2, 0, 0].item() == pytest.approx(200 - 123.675) and bgr[0, 0, 0].item() == pytest.approx(-103.53)
+    assert rgb[0, 0, 0].item() == pytest.approx((200 - 123.675) / 58.395, abs=1e-5)
+    assert bgr[:, 432:].abs().max() == 0 and bgr[:, 431].abs().min() > 0
+
+
+def test_halving_averages_four_pixels():
+    draw = torch.Generator().manual_seed(0)
+    image = torch.randint(0, 256, (900, 1600, 3), generator=draw, dtype=torch.uint8)
+    out = network_image(image, OCC.images)
+    mean = image[36:38, 0:2].float().mean((0, 1)).flip(0) - torch.tensor(OCC.images.mean)
+    torch.testing.assert_close(out[:, 0, 0], mean, atol=1e-4, rtol=0)
+
+
+def test_a_point_ahead_is_in_the_middle_of_the_front_image():
+    frame = street_frame(0.0)
+    pixels, depth = image_from_world_points(pixels_from_ego(frame.cameras[0], frame), np.array([[11.0, 0.0, 1.5]]))
+    assert pixels[0] == pytest.approx((80.0, 45.0)) and depth[0] == pytest.approx(10.0)
+
+
+def test_motion_between_the_shutters_counts():
+    """The camera saw the world from a place 0.5 m further on and turned: a still point of the world keeps its pixel."""
+    frame = street_frame(0.0)
+    late = rigid(heading(2.0), np.array([0.5, 0.1, 0.0]))
+    camera = dataclasses.replace(frame.cameras[0], world_from_ego=late)
+    point_world = np.array([[14.0, 2.0, 1.0]])
+    pixels, _ = image_from_world_points(pixels_from_ego(camera, frame), point_world)  # the ego frame is the world here
+    camera_from_world = np.linalg.inv(late @ camera.ego_from_camera)
+    expected, _ = image_from_world_points(camera.intrinsics @ camera_from_world[:3], point_world)
+    assert pixels == pytest.approx(expected)
+    unmoved, _ = image_from_world_points(pixels_from_ego(frame.cameras[0], frame), point_world)
+    assert np.abs(unmoved - expected).max() > 1
+
+
+def test_projection_of_a_network_frame_that_is_not_the_vehicles():
+    """The panoptic networks predict in the frame of a roof LiDAR: its y axis points ahead."""
+    frame = street_frame(0.0, size_hw=(900, 1600))
+    inputs = prepare(frame, PAN, torch.device("cpu"))
+    ahead = np.array([0.0, 20.0, 0.0, 1.0])
+    u, v, depth = inputs.image_from_network[0].double().numpy() @ ahead
+    assert depth > 18 and abs(u / depth - 400) < 12  # the middle column of the front camera
+    corner = ego_from_grid(PAN.grid)
+    assert corner[:3, 0] == pytest.approx((0, -1, 0), abs=0.05)  # x of the grid points to the right
+
+
+def test_wrong_frames_are_refused():
+    frame = street_frame(0.0)
+    camera = frame.cameras[0]
+    for changes, message in (
+        ({"image": camera.image.float()}, "camera CAM_FRONT: image must be uint8"),
+        ({"intrinsics": np.zeros((3, 3))}, "camera CAM_FRONT: intrinsics"),
+        (
+            {"ego_from_camera": np.full((4, 4), np.nan)},
+            "camera CAM_FRONT: ego_from_camera has entries that are not finite",
+        ),
+        ({"world_from_ego": 2 * np.eye(4)}, "camera CAM_FRONT: world_from_ego is not a rigid transform"),
+    ):
+        with pytest.raises(ValueError, match=message):
+            dataclasses.replace(camera, **changes)
+    with pytest.raises(ValueError, match="cameras given twice in one frame: CAM_FRONT"):
+        Frame(0, np.eye(4), (camera, camera))
