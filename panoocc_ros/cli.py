@@ -5,6 +5,7 @@ import sys
 from collections.abc import Sequence
 
 from .run import add_run
+from .sim_command import add_command as add_sim
 
 EXIT_INTERRUPTED = 130
 
@@ -17,6 +18,7 @@ def parser() -> argparse.ArgumentParser:
     )
     subparsers = root.add_subparsers(title="commands", metavar="COMMAND", required=True)
     add_run(subparsers)
+    add_sim(subparsers)
     try:
         from panoocc_core.cli import add_commands
     except ModuleNotFoundError as error:

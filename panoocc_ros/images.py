@@ -143,7 +143,8 @@ def _with_cv_bridge(message: Any, known: list[str]) -> Pixels:
         from cv_bridge import CvBridge  # ROS installs have it; it knows some more encodings
     except ImportError as error:
         raise ImageError(
-            f"encoding {message.encoding!r} is not known; known are {', '.join(known)} (cv_bridge knows more: install it)"
+            f"encoding {message.encoding!r} is not known; known are {', '.join(known)} "
+            "(cv_bridge knows more: install it)"
         ) from error
     try:
         return np.ascontiguousarray(CvBridge().imgmsg_to_cv2(message, desired_encoding="rgb8"))

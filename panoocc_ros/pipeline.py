@@ -6,8 +6,10 @@ what is missing.  Everything that is dropped has a reason, a text and a counter.
 """
 
 import itertools
+import os
 import threading
 from collections import Counter, deque
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from typing import Any
 
@@ -68,6 +70,7 @@ class Pipeline:
         self._buffer = TransformBuffer()
         self._infos: dict[str, Any] = {}
         self._calibrations: dict[str, tuple[Any, Calibration]] = {}  # of the thread that calls `frame`
+        self._decoders = ThreadPoolExecutor(min(len(rig.names), os.cpu_count() or 1), "decoder")
         self._queue: deque[_Waiting] = deque()
         self._fixed_frame = None if rig.fixed_frame == AUTO else rig.fixed_frame
         self._reset: str | None = None
@@ -133,7 +136,8 @@ class Pipeline:
             Refused: an image or a calibration cannot be used; it is counted, and the text names the camera.
         """
         try:
-            cameras = tuple(self._camera_image(name, ready) for name in self.rig.names)
+            # OpenCV lets go of Python's lock while it decodes.
+            cameras = tuple(self._decoders.map(lambda name: self._camera_image(name, ready), self.rig.names))
             return Frame(ready.stamp_ns, ready.world_from_ego, cameras)
         except Refused as refusal:
             self._drop(refusal.reason, refusal.camera, str(refusal))

@@ -1,4 +1,4 @@
-"""Sets of one instant: properties over random jitter, losses and orders of arrival, and the situations that hurt others."""
+"""Sets of one instant: properties over random jitter, losses and orders of arrival, and what hurts other solutions."""
 
 import itertools
 
