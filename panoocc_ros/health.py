@@ -49,8 +49,9 @@ def camera_health(camera: CameraReport, node_age_s: float, timeout_s: float) -> 
 
 
 def _camera_verdict(camera: CameraReport, node_age_s: float, timeout_s: float) -> tuple[int, str]:
-    if camera.qos_problem:
-        return ERROR, f"incompatible QoS on {camera.qos_problem}"
+    is_silent = camera.image_age_s is None or camera.image_age_s > timeout_s
+    if camera.qos_problem and (is_silent or not camera.has_calibration):
+        return ERROR, f"incompatible QoS: {camera.qos_problem}"
     if camera.image_age_s is None:
         level = ERROR if node_age_s > timeout_s else WARN
         return level, f"no image yet on {camera.topic}; is the camera running, is the topic of the rig right?"
@@ -58,6 +59,8 @@ def _camera_verdict(camera: CameraReport, node_age_s: float, timeout_s: float) -
         return ERROR, f"dead: the last image on {camera.topic} came {camera.image_age_s:.1f} s ago"
     if not camera.has_calibration:
         return ERROR, f"no CameraInfo yet on {camera.info_topic}; images cannot be used without it"
+    if camera.qos_problem:
+        return WARN, f"{camera.rate_hz:.1f} Hz, but another publisher is not heard: {camera.qos_problem}"
     if camera.drops:
         return OK, f"{camera.rate_hz:.1f} Hz; lost so far: {_counts(camera.drops)}"
     return OK, f"{camera.rate_hz:.1f} Hz"

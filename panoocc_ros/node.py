@@ -134,9 +134,9 @@ class OccupancyNode(Node):
     def _poll(self) -> None:
         """Hand complete sets to the worker."""
         while (ready := self._pipeline.poll(self._now_ns())) is not None:
-            if ready.reset is not None:
-                self.get_logger().warning(f"the memory is cleared: {ready.reset}")
             reset, self._requested_reset = ready.reset or self._requested_reset, None
+            if reset is not None:
+                self.get_logger().warning(f"the memory is cleared: {reset}")
             replaced = self._worker.submit(Job(ready, reset, time.perf_counter()))
             if replaced is not None:
                 self._ledger.drop("busy", "a newer set came before the worker was free")

@@ -1,0 +1,161 @@
+"""A bag over DDS: what comes live equals what comes offline, and topics carry what they promise."""
+
+import numpy as np
+import pytest
+
+from test.ros.needs_ros import require_ros
+
+require_ros()
+
+import rclpy  # noqa: E402
+from panoocc.msg import VoxelGrid  # noqa: E402
+from rclpy.serialization import deserialize_message, serialize_message  # noqa: E402
+from sensor_msgs.msg import PointCloud2  # noqa: E402
+from visualization_msgs.msg import MarkerArray  # noqa: E402
+
+from panoocc_core import OccupancyStream, load_model  # noqa: E402
+from panoocc_ros import play  # noqa: E402
+from panoocc_ros.bag import BagReader, BagWriter, typestore  # noqa: E402
+from panoocc_ros.convert import stamp_ns  # noqa: E402
+from panoocc_ros.graph import qos  # noqa: E402
+from panoocc_ros.pipeline import Pipeline  # noqa: E402
+from panoocc_ros.replay import Replay, ReplayOptions  # noqa: E402
+from test.ros.drive import Drive  # noqa: E402
+from test.ros.live import node_and_peer  # noqa: E402
+
+pytestmark = pytest.mark.live
+
+SETS = 6
+DRIVE = Drive()
+
+
+@pytest.fixture(scope="module")
+def bag(tmp_path_factory):
+    return DRIVE.write_bag(tmp_path_factory.mktemp("bag") / "drive.mcap", SETS)
+
+
+@pytest.fixture(scope="module")
+def live(tmp_path_factory, bag):
+    """Node and peer after the bag was played in steps, so that the node dropped nothing."""
+    log = tmp_path_factory.mktemp("node") / "node.log"
+    with node_and_peer(log, image_reliability="reliable") as (node, peer):
+        report = play_steps(peer, bag)
+        assert (report.steps, report.unanswered) == (SETS, 0), node.words
+        yield node, peer, list(peer.raw_grids)
+
+
+def play_steps(peer, bag, *options):
+    topics = [topic for camera in DRIVE.rig.cameras for topic in (camera.topic, camera.info_topic)]
+    arguments = ["--wait-for-node", "panoocc", "--step", "--step-timeout", "30", "--quiet", *options]
+    return play.play(play.parser().parse_args([str(bag), *arguments, "--wait-for-subscribers", *topics]), peer.node)
+
+
+@pytest.fixture(scope="module")
+def offline(tmp_path_factory, bag):
+    """Raw grids of the same bag without ROS."""
+    path = tmp_path_factory.mktemp("offline") / "grids.mcap"
+    network = load_model("nano", seeded_weights=True)
+    with BagReader(bag) as reader, BagWriter(path) as writer:
+        pipeline = Pipeline(DRIVE.rig.select(network.config.cameras))
+        Replay(reader, OccupancyStream(network), DRIVE.rig, pipeline).run(writer, ReplayOptions())
+    with BagReader(path) as reader:
+        return [message.data for message in reader.messages(("/panoocc/occupancy",))]
+
+
+def test_every_set_gives_a_grid_with_its_stamps_and_number(live):
+    grids = [deserialize_message(data, VoxelGrid) for data in live[2]]
+    assert [stamp_ns(grid.header.stamp) for grid in grids] == [DRIVE.stamp_ns(k) for k in range(SETS)]
+    assert [grid.sequence for grid in grids] == list(range(SETS))
+    assert [grid.history_frames for grid in grids] == [0, 0, 1, 1, 2, 2]  # states are 1 s and 2 s old
+    offsets = [camera.shutter_offset_ns for camera in DRIVE.rig.cameras]
+    for k, grid in enumerate(grids):
+        assert stamp_ns(grid.oldest_image_stamp) == DRIVE.stamp_ns(k) + min(offsets)
+        assert stamp_ns(grid.newest_image_stamp) == DRIVE.stamp_ns(k) + max(offsets)
+        assert grid.header.frame_id == "base_link" and grid.cameras_used == 0b111111
+        assert (np.diff(np.asarray(grid.indices, dtype=np.int64)) > 0).all()
+        assert len(grid.indices) == len(grid.class_id) == len(grid.confidence) > 0
+
+
+def test_live_and_offline_grids_are_equal_bit_for_bit(live, offline):
+    assert len(offline) == SETS
+    for number, (ours, theirs) in enumerate(zip(live[2], offline)):
+        a, b = (deserialize_message(data, VoxelGrid) for data in (ours, theirs))
+        for field in VoxelGrid.get_fields_and_field_types():
+            assert getattr(a, field) == getattr(b, field), f"grid {number} differs in {field}"
+        # The node's class was built by colcon, the offline bytes were written by rosbags.
+        assert without_garbage(ours, "panoocc/msg/VoxelGrid") == theirs, f"grid {number}"
+
+
+def without_garbage(data, kind):
+    """The same message with zeros between fields, where Fast CDR leaves whatever was in memory."""
+    clean = bytes(typestore().serialize_cdr(typestore().deserialize_cdr(data, kind), kind))
+    assert len(clean) == len(data)
+    return clean
+
+
+def test_labels_are_there_for_whoever_comes_late(live):
+    _, peer, _ = live
+    peer.wait(lambda: peer.labels, "labels")
+    labels = peer.labels[0]
+    assert labels.key == peer.grids[0].label_set and labels.names[labels.free_id] == "free"
+    assert len(labels.rgb) == 3 * len(labels.names) == 3 * len(labels.is_thing)
+
+
+def test_a_looped_bag_resets_the_memory_once_and_goes_on(live, bag):
+    node, peer, first = live
+    points, markers = [], []
+    subscriptions = [
+        peer.node.create_subscription(PointCloud2, "/panoocc/points", points.append, qos()),
+        peer.node.create_subscription(MarkerArray, "/panoocc/markers", markers.append, qos(), raw=True),
+    ]
+    before = len(peer.raw_grids)
+    report = play_steps(peer, bag)
+    for subscription in subscriptions:
+        peer.node.destroy_subscription(subscription)
+    assert report.unanswered == 0
+    grids = [deserialize_message(data, VoxelGrid) for data in peer.raw_grids[before:]]
+    assert [grid.sequence for grid in grids] == list(range(before, before + SETS))
+    again = [deserialize_message(data, VoxelGrid) for data in first]
+    assert [grid.history_frames for grid in grids] == [grid.history_frames for grid in again]
+    for ours, theirs in zip(grids, again):
+        assert (ours.indices, ours.class_id, ours.confidence) == (theirs.indices, theirs.class_id, theirs.confidence)
+    assert node.words.count("the memory is cleared") == 1
+    resets = {key: value for key, value in peer.values("model").items() if key.startswith("resets.")}
+    assert list(resets.values()) == ["1"], resets
+    check_points(points, grids)
+    check_markers(markers)
+
+
+def check_points(points, grids):
+    assert len(points) == SETS
+    for cloud, grid in zip(points, grids):
+        assert cloud.header == grid.header and cloud.width == len(grid.indices)
+        offset = {field.name: field.offset for field in cloud.fields}
+        rows = np.frombuffer(cloud.data, np.uint8).reshape(cloud.width, cloud.point_step)
+        assert (rows[:, offset["label"]] == np.asarray(grid.class_id)).all()
+
+
+def check_markers(markers):
+    assert 1 <= len(markers) <= SETS
+    for data in markers:
+        array = deserialize_message(data, MarkerArray)
+        assert array.markers[0].action == 3  # DELETEALL
+        assert sum(len(marker.points) for marker in array.markers) > 1000
+        assert without_garbage(serialize_message(array), "visualization_msgs/msg/MarkerArray") == data
+
+
+def test_the_reset_service_empties_the_history(live):
+    node, peer, _ = live
+    from std_srvs.srv import Trigger
+
+    client = peer.node.create_client(Trigger, "/panoocc/reset_history")
+    assert client.wait_for_service(10)
+    future = client.call_async(Trigger.Request())
+    rclpy.spin_until_future_complete(peer.node, future, timeout_sec=5)
+    assert future.result() is not None and future.result().success
+    count = len(peer.raw_grids)
+    peer.advertise(DRIVE.messages(1))
+    peer.send(DRIVE.whole_set(SETS))
+    peer.wait_for_grids(count + 1)
+    assert peer.grids[-1].history_frames == 0
+    assert "the memory is cleared: requested by service" in node.words
