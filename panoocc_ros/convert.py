@@ -61,16 +61,16 @@ class Voxels:
 
 def occupied_voxels(occupancy: Occupancy) -> Voxels:
     """The voxels of `occupancy` that are not free, as arrays on the CPU."""
-    indices = torch.nonzero(_flat(occupancy.occupied)).flatten()
-
-    def pick(grid: torch.Tensor | None) -> Any:
-        return None if grid is None else _flat(grid)[indices].cpu().numpy()
-
+    class_id, free_id = _flat(occupancy.class_id), occupancy.labels.free_id
+    assert class_id is not None
+    is_occupied = np.ones(class_id.shape, dtype=bool) if free_id is None else class_id != free_id
+    indices = np.flatnonzero(is_occupied)
+    instances, confidence = _flat(occupancy.instance_id), _flat(occupancy.confidence)
     return Voxels(
-        indices=indices.cpu().numpy().astype(np.uint32),
-        class_id=pick(occupancy.class_id),
-        instance_id=_instances(pick(occupancy.instance_id)),
-        confidence=pick(occupancy.confidence),
+        indices=indices.astype(np.uint32),
+        class_id=class_id[indices],
+        instance_id=None if instances is None else _instances(instances[indices]),
+        confidence=None if confidence is None else confidence[indices],
         geometry=occupancy.geometry,
         labels=occupancy.labels,
     )
@@ -79,10 +79,9 @@ def occupied_voxels(occupancy: Occupancy) -> Voxels:
 def all_voxels(occupancy: Occupancy) -> Voxels:
     """Every voxel of `occupancy`, free or not, as arrays on the CPU."""
     every = np.arange(occupancy.class_id.numel(), dtype=np.uint32)
-    grids = (occupancy.class_id, occupancy.instance_id, occupancy.confidence)
-    class_id, instances, confidence = (None if grid is None else _flat(grid).cpu().numpy() for grid in grids)
+    class_id, instances = _flat(occupancy.class_id), _instances(_flat(occupancy.instance_id))
     assert class_id is not None
-    return Voxels(every, class_id, _instances(instances), confidence, occupancy.geometry, occupancy.labels)
+    return Voxels(every, class_id, instances, _flat(occupancy.confidence), occupancy.geometry, occupancy.labels)
 
 
 def fill_voxel_grid(
@@ -228,9 +227,10 @@ def _fill_grid_pose(pose: Any, size: Any, geometry: GridGeometry) -> None:
     size.x, size.y, size.z = (float(edge) for edge in geometry.voxel_size_m)
 
 
-def _flat(grid: torch.Tensor) -> torch.Tensor:
-    """[X, Y, Z] as one row in the order of VoxelGrid's indices."""
-    return grid.permute(2, 1, 0).reshape(-1)
+def _flat(grid: torch.Tensor | None) -> NDArray[Any] | None:
+    """[X, Y, Z] as one row in the order of VoxelGrid's indices, on the CPU."""
+    # NumPy turns the axes several times faster than torch does, whose threads are not worth waking for this.
+    return None if grid is None else grid.cpu().numpy().transpose(2, 1, 0).ravel()
 
 
 def _instances(values: Any) -> NDArray[np.uint16] | None:
