@@ -101,7 +101,8 @@ class Synchroniser:
         self.sets_dropped: Counter[str] = Counter()  # by a camera that was missing
         self._streams = {name: _Stream((offsets_ns or {}).get(name, 0)) for name in cameras}
         self._started_ns: int | None = None
-        self._first_ns: int | None = None  # of the reference camera since the last jump
+        self._first_ns: int | None = None  # time of the first image since the last jump
+        self._acting = reference  # the camera that opens sets
         self._cleared = False
 
     def add(self, camera: str, stamp_ns: int, message: Any, now_ns: int) -> list[MessageSet]:
@@ -119,8 +120,9 @@ class Synchroniser:
                 return []
             self._went_back(camera)
         stream.append(stamp_ns, message, now_ns, self.period_ns)
-        if camera == self.reference and self._first_ns is None:
+        if self._first_ns is None:
             self._first_ns = time_ns
+        self._replace_dead_reference(camera, time_ns)
         if len(stream.items) > self.depth:
             del stream.items[0]
             self.images_dropped["queue_full", camera] += 1
@@ -136,7 +138,7 @@ class Synchroniser:
 
     def clear(self) -> None:
         """Forget all waiting images and estimates."""
-        self._cleared, self._first_ns = True, None
+        self._cleared, self._first_ns, self._acting = True, None, self.reference
         for name, stream in self._streams.items():
             if stream.items:
                 self.images_dropped["clock_back", name] += len(stream.items)
@@ -164,7 +166,7 @@ class Synchroniser:
 
     def _decide(self, final_before_ns: int | None) -> list[MessageSet]:
         done: list[MessageSet] = []
-        waiting = self._streams[self.reference].items
+        waiting = self._streams[self._acting].items
         while waiting:
             final = final_before_ns is not None and waiting[0].arrived_ns <= final_before_ns
             following_ns = waiting[1].time_ns if len(waiting) > 1 else None
@@ -182,8 +184,8 @@ class Synchroniser:
         """The image of every other camera (None: it has none for this instant); None while one is undecided."""
         chosen: dict[str, _Item | None] = {}
         for name, stream in self._streams.items():
-            if name != self.reference:
-                final_here = final or self._is_dead(stream, reference)
+            if name != self._acting:
+                final_here = final or self._is_dead(stream, reference.time_ns)
                 decided, chosen[name] = self._choose(stream, reference, following_ns, final_here)
                 if not decided:
                     return None
@@ -214,12 +216,23 @@ class Synchroniser:
         gaps = [FAR_OF_GAP * gap for gap in _gaps(reference, following_ns, after)]
         return True, nearest if distance_ns <= min([self.spread_ns, *gaps]) else None
 
-    def _is_dead(self, stream: _Stream, reference: _Item) -> bool:
+    def _is_dead(self, stream: _Stream, time_ns: int) -> bool:
         since_ns = self._first_ns if stream.last_ns is None else stream.last_ns
-        return since_ns is not None and reference.time_ns - since_ns > self.silent_ns
+        return since_ns is not None and time_ns - since_ns > self.silent_ns
+
+    def _replace_dead_reference(self, camera: str, time_ns: int) -> None:
+        """Let another camera open the sets while the reference is dead, where sets may lack an image."""
+        if camera == self.reference:
+            self._acting = camera
+        elif self.missing != "drop" and self._is_dead(self._streams[self._acting], time_ns):
+            self._acting = camera
+            late = self._streams[camera].items[:-1]  # only what comes from now on is worth a set
+            if late:
+                self.images_dropped["unmatched", camera] += len(late)
+                self._streams[camera].items = self._streams[camera].items[-1:]
 
     def _complete(self, reference: _Item, chosen: dict[str, _Item | None]) -> MessageSet | None:
-        items = {self.reference: reference} | {name: item for name, item in chosen.items() if item is not None}
+        items = {self._acting: reference} | {name: item for name, item in chosen.items() if item is not None}
         absent = [name for name in chosen if name not in items]
         reused: dict[str, _Item] = {}
         if self.missing == "reuse_last":
@@ -245,7 +258,7 @@ class Synchroniser:
     def _forget_before(self, time_ns: int) -> None:
         """Drop the images that no later set can take: those in sets, and those before the newest one at `time_ns`."""
         for name, stream in self._streams.items():
-            if name == self.reference:
+            if name == self._acting:
                 continue
             place = bisect_right(stream.items, time_ns, key=lambda item: item.time_ns) - 1  # the newest may still serve
             taken_ns = -(2**63) if stream.taken is None else stream.taken.time_ns

@@ -166,6 +166,25 @@ def test_a_dead_camera_is_blank_or_reused_when_asked():
     assert synchroniser.sets_dropped == {"BACK": 25}  # too old to be reused
 
 
+@pytest.mark.parametrize("policy", ["blank", "reuse_last"])
+def test_another_camera_stands_in_for_a_dead_reference_until_it_is_back(policy):
+    random = np.random.default_rng(3)
+    streams = images(10, 60, random, jitter=0.02)
+    streams["FRONT"] = [item for item in streams["FRONT"] if not 20 <= item[1] < 45]
+    events = arrivals(streams, random, latest_ms=5)
+    sets, synchroniser = run(events, missing=policy, period_ns=100 * MS, reuse_age_ns=500 * MS)
+    instants = [max(s.messages.values()) for s in sets]
+    assert instants == sorted(set(instants))
+    without = [s for s in sets if "FRONT" in s.blank]
+    if policy == "blank":
+        assert len(without) >= 13 and {*range(20), *range(32, 45), *range(46, 60)} <= set(instants)
+    else:
+        assert without == [] and {*range(20), *range(46, 60)} <= set(instants)  # an image 1 s old is not reused
+    assert [s.stamp_ns for s in sets] == sorted(s.stamp_ns for s in sets)
+    dropping, _ = run(events, missing="drop", period_ns=100 * MS)
+    assert {*range(20), *range(45, 60)} == {s.messages["BACK"] for s in dropping}
+
+
 @pytest.mark.parametrize("period_ns", [100 * MS, None])
 def test_after_a_bag_loop_it_goes_on_at_once(period_ns):
     for seed in range(20):
