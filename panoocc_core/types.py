@@ -126,6 +126,7 @@ class Occupancy:
     cameras: tuple[str, ...]  # used, in the order of the weights
     history: HistoryReport
     timings_ms: Mapping[str, float] = field(default_factory=dict)  # stage -> wall time
+    cpu_ms: Mapping[str, float] = field(default_factory=dict)  # stage -> CPU time of the process, all cores together
 
     @property
     def occupied(self) -> Tensor:

@@ -4,6 +4,9 @@ import argparse
 import sys
 from collections.abc import Sequence
 
+from panoocc_core.cli import add_commands
+
+from .bench import add_bench
 from .run import add_run
 from .sim_command import add_command as add_sim
 
@@ -19,13 +22,8 @@ def parser() -> argparse.ArgumentParser:
     subparsers = root.add_subparsers(title="commands", metavar="COMMAND", required=True)
     add_run(subparsers)
     add_sim(subparsers)
-    try:
-        from panoocc_core.cli import add_commands
-    except ModuleNotFoundError as error:
-        if error.name != "panoocc_core.cli":
-            raise
-    else:
-        add_commands(subparsers)
+    add_bench(subparsers)
+    add_commands(subparsers)
     return root
 
 

@@ -5,7 +5,7 @@ Every set is worked on, none is skipped for lack of time; apart from that the gr
 
 import time
 from collections import Counter, deque
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -16,13 +16,13 @@ from panoocc_core import Frame, NonFiniteError, Occupancy, OccupancyStream
 from panoocc_core.geometry import NS_PER_S, Matrix, invert
 
 from .bag import BagError, BagReader, BagWriter, RawMessage, new_message, typestore
+from .bag_source import TF_TOPICS, message_count, ready_sets
 from .convert import Encoding, fill_foxglove_grid, fill_label_set, fill_points, fill_voxel_grid, occupied_voxels
 from .pipeline import Pipeline, PipelineStatus, ReadySet, Refused
 from .rig import Rig
 
 IMAGE_TYPES = ("sensor_msgs/msg/Image", "sensor_msgs/msg/CompressedImage")
 INFO_TYPE = "sensor_msgs/msg/CameraInfo"
-TF_TOPICS = ("/tf", "/tf_static")
 POSES_KEPT = 64
 
 
@@ -113,41 +113,17 @@ class Replay:
         return self.report
 
     def _ready_sets(self, writer: BagWriter, show_progress: bool) -> Iterator[tuple[int, ReadySet]]:
-        handlers = self._handlers(writer)
-        messages = self._bag.messages(handlers.keys())
-        now_ns = self._bag.start_ns
-        with tqdm(total=self._bag.count(handlers.keys()), unit="msg", disable=not show_progress) as bar:
-            for message in messages:
-                now_ns = message.stamp_ns
-                # First what the time that has passed decides, as the node's timer does; then the message.
-                yield from self._poll(now_ns)
-                handlers[message.topic](message)
-                yield from self._poll(now_ns)
+        total = message_count(self._bag, self._pipeline)
+        with tqdm(total=total, unit="msg", disable=not show_progress) as bar:
+
+            def show(_message: RawMessage) -> None:
                 bar.update()
                 bar.set_postfix(grids=self.report.grids, refresh=False)
-        for ready in self._pipeline.finish():
-            yield now_ns, ready
 
-    def _poll(self, now_ns: int) -> Iterator[tuple[int, ReadySet]]:
-        while (ready := self._pipeline.poll(now_ns)) is not None:
-            yield now_ns, ready
+            def pass_on(message: RawMessage) -> None:
+                writer.write(message.topic, message.type, message.stamp_ns, message.data)
 
-    def _handlers(self, writer: BagWriter) -> dict[str, Callable[[RawMessage], None]]:
-        pipeline, read = self._pipeline, self._bag.deserialise
-
-        def on_image(camera: str) -> Callable[[RawMessage], None]:
-            return lambda message: pipeline.on_image(camera, read(message), message.stamp_ns)
-
-        def on_info(camera: str) -> Callable[[RawMessage], None]:
-            return lambda message: pipeline.on_camera_info(camera, read(message))
-
-        def on_transforms(message: RawMessage) -> None:
-            pipeline.on_transforms(read(message), static=message.topic == "/tf_static")
-            writer.write(message.topic, message.type, message.stamp_ns, message.data)
-
-        handlers = {camera.topic: on_image(camera.name) for camera in pipeline.rig.cameras}
-        handlers |= {camera.info_topic: on_info(camera.name) for camera in pipeline.rig.cameras}
-        return handlers | dict.fromkeys(TF_TOPICS, on_transforms)
+            yield from ready_sets(self._bag, self._pipeline, show, pass_on)
 
     def _work(self, ready: ReadySet, now_ns: int, output: "_Output") -> None:
         begin_s = time.perf_counter()

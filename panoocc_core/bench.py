@@ -1,0 +1,164 @@
+"""Time and memory of a network, as ratios measured in one run: stage by stage, and against the machine's own speed."""
+
+import platform
+import resource
+import time
+from collections.abc import Callable, Sequence
+from dataclasses import asdict, dataclass, field
+from statistics import median
+from typing import Any
+
+import torch
+from torch import Tensor
+from torch.nn import functional
+
+from .models.panoocc import PanoOcc
+from .ops.deform_attn import deform_attn
+from .stream import OccupancyStream
+from .types import Frame
+
+GEMM_SIDE = 2048
+
+
+@dataclass(frozen=True, slots=True)
+class BenchReport:
+    """Medians over the counted frames."""
+
+    model: str
+    device: str
+    precision: str
+    hardware: str
+    frames: int
+    wall_ms: dict[str, float]  # stage -> median; "total" is their sum
+    cpu_ms: dict[str, float]
+    gemm_gflops: float  # the machine's speed with one large matrix product of the same precision, in this run
+    gemm_equivalents: float  # how many GFLOP of such products one frame takes: independent of the machine's speed
+    sampling_ratio: float  # our deformable attention against one grid_sample a level, wall time, below 1 is faster
+    peak_memory_mb: float
+    notes: list[str] = field(default_factory=list)
+
+    def as_dict(self) -> dict[str, Any]:
+        return asdict(self)
+
+
+def bench(model: PanoOcc, frames: Sequence[Frame], warmup: int, on_frame: Callable[[], None]) -> BenchReport:
+    """Run frames through a stream; the first `warmup` are not counted.
+
+    Raises:
+        ValueError: no frame is left to be counted.
+    """
+    counted = len(frames) - warmup
+    if counted < 1:
+        raise ValueError(f"{len(frames)} frames and {warmup} for warm-up leave none to measure; give a longer bag")
+    stream, results = OccupancyStream(model), []
+    for frame in frames:
+        results.append(stream.step(frame))
+        on_frame()
+    stages = list(results[0].timings_ms)
+    wall = {stage: median(r.timings_ms[stage] for r in results[warmup:]) for stage in stages}
+    cpu = {stage: median(r.cpu_ms[stage] for r in results[warmup:]) for stage in stages}
+    wall["total"], cpu["total"] = sum(wall.values()), sum(cpu.values())
+    speed = gemm_gflops(model.device, model.dtype)
+    return BenchReport(
+        model=model.config.name,
+        device=str(model.device),
+        precision=str(model.dtype).removeprefix("torch."),
+        hardware=hardware(model.device),
+        frames=counted,
+        wall_ms=wall,
+        cpu_ms=cpu,
+        gemm_gflops=speed,
+        gemm_equivalents=wall["total"] / 1e3 * speed,
+        sampling_ratio=sampling_ratio(model.device),
+        peak_memory_mb=peak_memory_mb(model.device),
+    )
+
+
+def _seconds(work: Callable[[], object], device: torch.device, repeats: int = 5) -> float:
+    """Median wall time after one run for warm-up."""
+    times = []
+    for _ in range(repeats + 1):
+        if device.type == "cuda":
+            torch.cuda.synchronize(device)
+        start = time.perf_counter()
+        work()
+        if device.type == "cuda":
+            torch.cuda.synchronize(device)
+        times.append(time.perf_counter() - start)
+    return median(times[1:])
+
+
+@torch.inference_mode()
+def gemm_gflops(device: torch.device, dtype: torch.dtype) -> float:
+    """GFLOP/s (multiply and add counted as two) of a square matrix product."""
+    a = torch.randn(GEMM_SIDE, GEMM_SIDE, device=device).to(dtype)
+    return 2 * GEMM_SIDE**3 / _seconds(lambda: a @ a, device) / 1e9
+
+
+@torch.inference_mode()
+def sampling_ratio(device: torch.device, queries: int = 4000) -> float:
+    """Time of our deformable attention divided by that of one `grid_sample` a level, the usual torch formulation."""
+    shapes = ((112, 200), (56, 100), (28, 50), (14, 25), (7, 13))
+    heads, channels, points = 8, 32, 8
+    draw = torch.Generator().manual_seed(0)
+    tokens = sum(rows * columns for rows, columns in shapes)
+    values = torch.randn(1, tokens, heads, channels, generator=draw).to(device)
+    locations = torch.rand(queries, heads, len(shapes), points, 2, generator=draw).to(device)
+    weights = torch.rand(queries, heads, len(shapes), points, generator=draw).to(device)
+    ours = _seconds(lambda: deform_attn(values, shapes, locations, weights), device)
+    usual = _seconds(lambda: _by_grid_sample(values, shapes, locations, weights), device)
+    return ours / usual
+
+
+def _by_grid_sample(values: Tensor, shapes: tuple[tuple[int, int], ...], locations: Tensor, weights: Tensor) -> Tensor:
+    """Deformable attention with one grid_sample a level, all samples stored before they are summed."""
+    levels = values[0].split([rows * columns for rows, columns in shapes])
+    samples = []
+    for level, (tokens, (rows, columns)) in enumerate(zip(levels, shapes)):
+        maps = tokens.permute(1, 2, 0).unflatten(2, (rows, columns))  # [head, channel, row, column]
+        grid = locations[:, :, level].transpose(0, 1) * 2 - 1  # [head, query, point, 2]
+        samples.append(functional.grid_sample(maps, grid, align_corners=False))  # [head, channel, query, point]
+    stacked = torch.stack(samples, dim=3).flatten(3)
+    return (stacked * weights.transpose(0, 1).flatten(2)[:, None]).sum(-1).permute(2, 0, 1).flatten(1)
+
+
+def peak_memory_mb(device: torch.device) -> float:
+    """Largest memory so far: of the device's tensors on CUDA, of the process on a CPU."""
+    if device.type == "cuda":
+        return torch.cuda.max_memory_allocated(device) / 1e6
+    return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1e3
+
+
+def hardware(device: torch.device) -> str:
+    """What the numbers were measured on."""
+    if device.type == "cuda":
+        return torch.cuda.get_device_name(device)
+    return f"{_cpu_name()}, {torch.get_num_threads()} threads, torch {torch.__version__}"
+
+
+def _cpu_name() -> str:
+    try:
+        with open("/proc/cpuinfo") as lines:
+            return next(line.split(":", 1)[1].strip() for line in lines if line.startswith("model name"))
+    except (OSError, StopIteration):
+        return platform.processor() or platform.machine()
+
+
+def table(report: BenchReport) -> str:
+    """The report as text."""
+    lines = [
+        f"{report.model} on {report.hardware}, {report.precision}, median of {report.frames} frames",
+        f"{'stage':12s} {'wall ms':>10s} {'CPU ms':>10s} {'share':>7s}",
+    ]
+    total = report.cpu_ms["total"]
+    for stage, wall in report.wall_ms.items():
+        cpu = report.cpu_ms[stage]
+        lines.append(f"{stage:12s} {wall:10.1f} {cpu:10.1f} {100 * cpu / total:6.1f}%")
+    lines += [
+        f"matrix products in this run: {report.gemm_gflops:.0f} GFLOP/s; a frame takes as long as "
+        f"{report.gemm_equivalents:.0f} GFLOP of them",
+        f"deformable attention takes {report.sampling_ratio:.2f} of the time of one grid_sample a level",
+        f"peak memory {report.peak_memory_mb:.0f} MB",
+        *report.notes,
+    ]
+    return "\n".join(lines)
