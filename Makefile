@@ -19,6 +19,8 @@ CASES ?=
 TESTS ?= test
 TORCH_INDEX ?=
 
+# Nothing is left in the home folder; PIP_NO_CACHE_DIR=0 lets pip keep its downloads there.
+export PIP_NO_CACHE_DIR ?= 1
 PIP := .venv/bin/python -m pip --disable-pip-version-check install --quiet --quiet --no-compile
 IN_ROS := tools/ros_env.sh .venv/bin/python
 REQUIREMENTS := $(addprefix requirements/,$(if $(filter system,$(ROS)),ros-system.txt,base.txt dev.txt ros-jazzy.txt constraints.txt))
@@ -30,16 +32,19 @@ INSTALLED := package.xml CMakeLists.txt $(MESSAGES) \
 .PHONY: help setup build demo test lint bench parity clean
 
 help: ## this list
-	@echo "PanoOcc for ROS 2.  ROS here: $(ROS).  Python: $(PYTHON).  Targets:"
-	@sed -n 's/^\([a-z]*\):.*## \(.*\)/  make \1|\2/p' $(firstword $(MAKEFILE_LIST)) | column -t -s '|'
+	@echo "PanoOcc for ROS 2. Targets:"
+	@sed -n 's/^\([a-z]*\):.*## \(.*\)/\1 \2/p' $(firstword $(MAKEFILE_LIST)) | \
+	    while read -r target text; do printf '  make %-8s %s\n' "$$target" "$$text"; done
 	@echo "Variables:"
-	@echo "  MODEL=$(MODEL)        preset in config/models, or a YAML file   (demo, bench)"
-	@echo "  BAG=             rosbag2 folder or .mcap file to run on; a simulated street without it   (demo)"
-	@echo "  OUT=$(OUT)          where the demo's picture, recording and latency table go   (demo)"
-	@echo "  CASES=           folder of cases to compare with   (parity)"
-	@echo "  TESTS=$(TESTS)       what pytest is given: a folder, file::test, "-m live" ...   (test)"
-	@echo "  TORCH_INDEX=     package index for PyTorch, e.g. https://download.pytorch.org/whl/cpu   (setup)"
-	@echo "  PANOOCC_ROS=     'wheels' or 'system': overrides which ROS 2 is used   (all)"
+	@printf '  %-12s %s\n' \
+	    MODEL= "preset in config/models, or a YAML file; now $(MODEL)   (demo, bench)" \
+	    BAG= "rosbag2 folder or .mcap file to run on; a simulated street without it   (demo)" \
+	    OUT= "where the demo's picture, recording and latency table go; now $(OUT)   (demo)" \
+	    CASES= "folder of reference cases to compare with   (parity)" \
+	    TESTS= "what pytest is given, e.g. test/core, file.py::test, '-m live'; now $(TESTS)   (test)" \
+	    TORCH_INDEX= "package index for PyTorch, e.g. https://download.pytorch.org/whl/cpu   (setup)" \
+	    PYTHON= "interpreter for .venv; now $(PYTHON)   (setup)" \
+	    PANOOCC_ROS= "wheels or system: overrides which ROS 2 is used; now $(ROS)   (all)"
 
 setup: .venv/.ready ## virtual environment with PyTorch, ROS 2 (unless installed) and the tools
 
