@@ -26,6 +26,18 @@ def chosen_rig(settings: NodeSettings) -> Rig:
         changes["spread_ms"] = settings.sync_spread_ms
     try:
         return replace(load_rig(settings.rig), **changes)  # type: ignore[arg-type]
+    except ValueError as error:
+        raise SettingsError(f"parameter rig: {error}") from error
+
+
+def rig_for(config: ModelConfig, rig: Rig) -> Rig:
+    """The cameras of the rig that the network uses, in its order.
+
+    Raises:
+        SettingsError: the rig lacks one.
+    """
+    try:
+        return rig.select(config.cameras)
     except ConfigError as error:
         raise SettingsError(f"parameter rig: {error}") from error
 

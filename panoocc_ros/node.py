@@ -29,7 +29,7 @@ from .health import READY_TO_OUTPUT
 from .inputs import CameraWatch
 from .latency import StageTimes
 from .ledger import Ledger
-from .network import chosen_config, chosen_rig, loaded_network
+from .network import chosen_config, chosen_rig, loaded_network, rig_for
 from .outputs import Outputs
 from .parameters import read_settings
 from .pipeline import Pipeline
@@ -62,22 +62,22 @@ def keep_reset(old: Job, new: Job) -> Job:
 
 
 class OccupancyNode(Node):
-    """See the module.
+    """See the module; `options` are those of rclpy's Node.
 
     Raises:
         SettingsError: a parameter cannot be used; nothing was subscribed to.
     """
 
-    def __init__(self) -> None:
-        super().__init__("panoocc")
+    def __init__(self, **options: Any) -> None:
+        super().__init__("panoocc", **options)
         begin_s = time.perf_counter()
         self._settings = settings = read_settings(self)
         rig, config = chosen_rig(settings), chosen_config(settings)
-        self._rig = rig.select(config.cameras)
+        self._rig = rig_for(config, rig)
         network = loaded_network(settings, config)
         self._stream = OccupancyStream(network)
-        options = PipelineOptions(tf_timeout_s=settings.tf_timeout_s, camera_timeout_s=settings.camera_timeout_s)
-        self._pipeline = Pipeline(self._rig, options)
+        limits = PipelineOptions(tf_timeout_s=settings.tf_timeout_s, camera_timeout_s=settings.camera_timeout_s)
+        self._pipeline = Pipeline(self._rig, limits)
         self._cameras, self._ledger, self._times = CameraWatch(self._rig), Ledger(), StageTimes()
         self._outputs = Outputs(self, settings, rig.names, self._rig.base_frame)
         self._outputs.publish_labels(config.labels)

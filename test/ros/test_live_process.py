@@ -1,0 +1,136 @@
+"""The node as a process: bad starts, a busy network that holds up nothing, quick ends, a step that fails."""
+
+import threading
+import time
+
+import pytest
+
+from test.ros.needs_ros import require_ros
+
+require_ros()
+
+import rclpy  # noqa: E402
+from rclpy.executors import SingleThreadedExecutor  # noqa: E402
+from rclpy.parameter import Parameter  # noqa: E402
+from std_srvs.srv import Trigger  # noqa: E402
+
+from panoocc_ros.node import OccupancyNode, main  # noqa: E402
+from test.ros.drive import Drive  # noqa: E402
+from test.ros.live import NodeProcess, Peer, node_and_peer  # noqa: E402
+
+pytestmark = pytest.mark.live
+
+DRIVE = Drive()
+SEEDED = {"model": "nano", "seeded_weights": "true"}
+# parameters, what the fatal line must name, what it must say
+BAD_STARTS = {
+    "no_weights": ({"model": "nano"}, "parameter checkpoint", "seeded_weights"),
+    "unknown_preset": ({"model": "pano_tiny", "seeded_weights": "true"}, "parameter model", "nano"),
+    "foreign_checkpoint": ({"model": "nano", "checkpoint": "{folder}/other.pth"}, "parameter checkpoint", "other.pth"),
+    "missing_checkpoint": ({"model": "nano", "checkpoint": "/nowhere.pth"}, "parameter checkpoint", "no such file"),
+    "unknown_rig": ({**SEEDED, "rig": "tricycle"}, "parameter rig", "nuscenes"),
+    "rig_without_cameras_of_the_network": ({**SEEDED, "rig": "waymo"}, "parameter rig", "CAM_FRONT"),
+    "unknown_device": ({**SEEDED, "device": "tpu"}, "parameter device", "cuda"),
+    "wrong_type": ({**SEEDED, "tf_timeout_s": "soon"}, "parameter tf_timeout_s", "float"),
+    "out_of_range": ({**SEEDED, "image_queue": 0}, "parameter image_queue", "1..100"),
+    "wrong_choice": ({**SEEDED, "encoding": "octree"}, "parameter encoding", "sparse, dense"),
+}
+
+
+@pytest.mark.parametrize("name", BAD_STARTS)
+def test_a_bad_start_ends_with_one_fatal_line_that_names_the_parameter(name, tmp_path, capfd):
+    parameters, parameter, remedy = BAD_STARTS[name]
+    (tmp_path / "other.pth").write_bytes(b"not a checkpoint")
+    given = [f"{key}:={value}".format(folder=tmp_path) for key, value in parameters.items()]
+    code = main(["occupancy_node", "--ros-args", *(word for one in given for word in ("-p", one))])
+    words = capfd.readouterr().err
+    fatal = [line for line in words.splitlines() if "[FATAL]" in line]
+    assert code == 2 and len(fatal) == 1 and parameter in fatal[0], words
+    assert remedy in words, words
+
+
+def test_a_bad_start_ends_the_process(tmp_path):
+    node = NodeProcess(tmp_path / "node.log", model="nano")
+    try:
+        assert node.wait() == 2, node.words
+        assert "parameter checkpoint" in node.words and "Traceback" not in node.words
+    finally:
+        node.kill()
+
+
+@pytest.fixture
+def slow_model(tmp_path):
+    """A network of the size of nano whose step takes seconds: the same layers over a much finer grid."""
+    path = tmp_path / "slow.yaml"
+    path.write_text("extends: nano\ngrid: {rows: 120, columns: 120, layers: 16}\n")
+    return path
+
+
+def test_a_long_step_holds_up_neither_services_nor_diagnostics_nor_the_end(tmp_path, slow_model):
+    with node_and_peer(tmp_path / "node.log", model=slow_model, image_reliability="reliable") as (node, peer):
+        client = peer.node.create_client(Trigger, "/panoocc/reset_history")
+        assert client.wait_for_service(10)
+        peer.advertise(DRIVE.messages(1))
+        peer.send(DRIVE.messages(1))
+        peer.wait(lambda: peer.values("output")["state"] == "working", "busy worker")
+        answers_s = []
+        for k in range(1, 4):
+            peer.send(DRIVE.whole_set(k))
+            answers_s.append(seconds_to_answer(peer, client))
+        assert peer.values("output")["state"] == "working" and not peer.raw_grids, "the step was too short to tell"
+        assert max(answers_s) < 0.5, answers_s
+        assert "drops.busy" in peer.values("output")
+        code, seconds = node.interrupt()
+        assert code == 0 and seconds < 5, f"exit code {code} after {seconds:.1f} s: {node.words}"
+
+
+def seconds_to_answer(peer, client):
+    """The longer one of: an answer of the service, the next diagnostics less their period."""
+    begin_s = time.monotonic()
+    future = client.call_async(Trigger.Request())
+    rclpy.spin_until_future_complete(peer.node, future, timeout_sec=5)
+    assert future.done(), "the service did not answer"
+    service_s = time.monotonic() - begin_s
+    count, begin_s = peer.health_count, time.monotonic()
+    peer.wait(lambda: peer.health_count > count, "diagnostics")
+    return max(service_s, time.monotonic() - begin_s - 0.2)
+
+
+@pytest.fixture
+def node_inside():
+    """A node in this process, so that its network can be made to fail, and a peer."""
+    peer = Peer()
+    given = {"model": "nano", "seeded_weights": True, "image_reliability": "reliable", "diagnostics_period_s": 0.2}
+    node = OccupancyNode(parameter_overrides=[Parameter(name, value=value) for name, value in given.items()])
+    executor = SingleThreadedExecutor()
+    executor.add_node(node)
+    thread = threading.Thread(target=executor.spin, daemon=True)
+    thread.start()
+    yield node, peer
+    executor.shutdown()
+    thread.join(5)
+    assert node.stop()
+    node.destroy_node()
+    peer.close()
+
+
+def test_a_step_that_fails_is_reported_and_the_next_one_starts_afresh(node_inside, monkeypatch):
+    node, peer = node_inside
+    peer.advertise(DRIVE.messages(1))
+    peer.send(DRIVE.messages(1))
+    peer.wait_for_grids(1)
+
+    def fail(_):
+        raise RuntimeError("out of memory on the test bench")
+
+    with monkeypatch.context() as patch:
+        patch.setattr(node._stream, "step", fail)
+        peer.send(DRIVE.whole_set(1))
+        peer.wait_for_health("model", 2, "RuntimeError: out of memory on the test bench")
+        assert peer.values("output")["drops.failed"] == "1"
+        assert "out of memory" in peer.health["output"].message
+    peer.send(DRIVE.whole_set(2))  # 1 s after the first set: without the failure that one would be fused
+    peer.wait_for_grids(2)
+    assert peer.grids[-1].history_frames == 0
+    peer.wait_for_health("model", 1, "seeded")
+    assert peer.values("model")["resets.the step before failed"] == "1"
