@@ -1,6 +1,7 @@
 """The command `panoocc`: everything that works without a running ROS."""
 
 import argparse
+import os
 import sys
 from collections.abc import Sequence
 
@@ -10,7 +11,7 @@ from .bench import add_bench
 from .run import add_run
 from .sim_command import add_command as add_sim
 
-EXIT_INTERRUPTED = 130
+EXIT_INTERRUPTED, EXIT_BROKEN_PIPE = 130, 141
 
 
 def parser() -> argparse.ArgumentParser:
@@ -31,7 +32,12 @@ def main(argv: Sequence[str] | None = None) -> int:
     """Run one command; returns its exit status."""
     arguments = parser().parse_args(argv)
     try:
-        return int(arguments.run(arguments))
+        status = int(arguments.run(arguments))
+        sys.stdout.flush()
+        return status
+    except BrokenPipeError:  # `panoocc models | head`: nobody reads on, which is no fault to report
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        return EXIT_BROKEN_PIPE
     except KeyboardInterrupt:
         print("panoocc: interrupted", file=sys.stderr)
         return EXIT_INTERRUPTED

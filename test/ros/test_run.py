@@ -238,6 +238,13 @@ def test_arguments_that_exclude_each_other(capsys, good):
         assert capsys.readouterr().err
 
 
+def test_a_reader_that_stops_reading_causes_no_traceback():
+    command = [sys.executable, "-m", "panoocc_ros.cli", "models"]
+    with subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True) as process:
+        process.stdout.close()
+        assert process.stderr.read() == "" and process.wait(60) == 141
+
+
 def test_help_explains_what_the_bag_needs(capsys):
     with pytest.raises(SystemExit) as stopped:
         main(["run", "--help"])
