@@ -14,6 +14,7 @@ from pathlib import Path
 import rclpy
 from rclpy.executors import ExternalShutdownException
 from rclpy.node import Node
+from rclpy.utilities import remove_ros_args
 from rosgraph_msgs.msg import Clock
 from tqdm import tqdm
 
@@ -230,12 +231,12 @@ def _positive(text: str) -> float:
 
 
 def main(argv: Sequence[str] | None = None) -> int:
-    """Play a bag; returns the exit code."""
-    rclpy.init(args=sys.argv if argv is None else list(argv))
-    own_arguments = rclpy.utilities.remove_ros_args(sys.argv)[1:] if argv is None else list(argv)
-    arguments = parser().parse_args(own_arguments)
+    """Play a bag; `argv` is without the program's name, and may have --ros-args.  Returns the exit code."""
+    words = sys.argv[1:] if argv is None else list(argv)
+    arguments = parser().parse_args(remove_ros_args(words))
     if arguments.step and not arguments.wait_for_node:
         parser().error("--step needs --wait-for-node: whose grids are to be waited for?")
+    rclpy.init(args=words)
     node = rclpy.create_node("play_bag")
     try:
         report = play(arguments, node)

@@ -10,13 +10,15 @@ import signal
 import sys
 import threading
 import time
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from pathlib import Path
 
 import rclpy
 from rclpy.node import Node
 from rclpy.parameter import Parameter
 from rclpy.signals import SignalHandlerOptions
+from rclpy.utilities import remove_ros_args
 
 from .bag import BagError, BagWriter
 from .graph import UnknownType, message_class, qos
@@ -89,6 +91,19 @@ def record(arguments: argparse.Namespace, node: Node, stop: threading.Event) -> 
     return recorder.counts
 
 
+@contextmanager
+def _stopped_by_signals() -> Iterator[threading.Event]:
+    """An event that SIGINT and SIGTERM set, and nothing more: what was recorded is written before the process ends."""
+    stop = threading.Event()
+    numbers = (signal.SIGINT, signal.SIGTERM)
+    before = [signal.signal(number, lambda *_: stop.set()) for number in numbers]
+    try:
+        yield stop
+    finally:
+        for number, handler in zip(numbers, before):
+            signal.signal(number, handler)
+
+
 def parser() -> argparse.ArgumentParser:
     """The command line."""
     parser = argparse.ArgumentParser(prog="record_bag", description=(__doc__ or "").splitlines()[0])
@@ -102,17 +117,15 @@ def parser() -> argparse.ArgumentParser:
 
 
 def main(argv: Sequence[str] | None = None) -> int:
-    """Record; returns the exit code: 0, or 3 when fewer messages came than `--count`."""
-    arguments = parser().parse_args(argv)
-    # Our own handler only ends the loop: what was recorded is written out before the process ends.
-    rclpy.init(signal_handler_options=SignalHandlerOptions.NO)
-    stop = threading.Event()
-    for number in (signal.SIGINT, signal.SIGTERM):
-        signal.signal(number, lambda *_: stop.set())
+    """Record; `argv` is as for the player.  Returns the exit code: 0, or 3 when fewer messages came than `--count`."""
+    words = sys.argv[1:] if argv is None else list(argv)
+    arguments = parser().parse_args(remove_ros_args(words))
+    rclpy.init(args=words, signal_handler_options=SignalHandlerOptions.NO)
     use_sim_time = Parameter("use_sim_time", value=arguments.use_sim_time)
     node = rclpy.create_node("record_bag", parameter_overrides=[use_sim_time])
     try:
-        counts = record(arguments, node, stop)
+        with _stopped_by_signals() as stop:
+            counts = record(arguments, node, stop)
     except (BagError, UnknownType) as error:
         print(f"record: {error}", file=sys.stderr)
         return EXIT_BAD_INPUT

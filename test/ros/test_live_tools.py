@@ -1,0 +1,124 @@
+"""Player and recorder over DDS: bytes, order and exit codes."""
+
+import os
+import signal
+import subprocess
+import sys
+import time
+
+import pytest
+
+from test.ros.needs_ros import require_ros
+
+require_ros()
+
+from panoocc_ros import play, record  # noqa: E402
+from panoocc_ros.bag import BagReader  # noqa: E402
+from test.ros.drive import IMAGE_TYPE, TF_TYPE, Drive  # noqa: E402
+from test.ros.live import ROOT, Peer  # noqa: E402
+
+pytestmark = pytest.mark.live
+
+DRIVE = Drive()
+SETS = 3
+
+
+@pytest.fixture(scope="module")
+def bag(tmp_path_factory):
+    return DRIVE.write_bag(tmp_path_factory.mktemp("bag") / "drive.mcap", SETS)
+
+
+@pytest.fixture
+def recorder(tmp_path):
+    """Starts a recorder as a process of its own; returns it and its log."""
+    started = []
+
+    def start(*arguments):
+        log = (tmp_path / "record.log").open("wb")
+        command = [sys.executable, "-m", "panoocc_ros.record", *map(str, arguments)]
+        environment = os.environ | {"PYTHONPATH": f"{ROOT}{os.pathsep}{os.environ.get('PYTHONPATH', '')}"}
+        started.append(subprocess.Popen(command, stdout=log, stderr=log, env=environment, cwd=ROOT))
+        return started[-1], tmp_path / "record.log"
+
+    yield start
+    for process in started:
+        if process.poll() is None:
+            process.kill()
+            process.wait()
+
+
+def played(bag, *options):
+    """Exit code of the player in this process."""
+    return play.main([str(bag), "--quiet", *options])
+
+
+def test_what_is_played_is_what_is_recorded_byte_for_byte(tmp_path, bag, recorder, capsys):
+    camera = DRIVE.rig.cameras[0].topic
+    count = SETS + len(DRIVE.poses(0)) * SETS + 1
+    process, log = recorder(camera, "/tf", "/tf_static", "--out", tmp_path / "again.mcap", "--count", count)
+    options = ("--topics", camera, "/tf", "/tf_static", "--rate", "3", "--wait-for-subscribers")
+    assert played(bag, *options) == 0, log.read_text()
+    assert process.wait(20) == 0, log.read_text()
+    assert f"{count} messages" in capsys.readouterr().out
+    with BagReader(bag) as before, BagReader(tmp_path / "again.mcap") as after:
+        assert after.topics == {camera: IMAGE_TYPE, "/tf": TF_TYPE, "/tf_static": TF_TYPE}
+        for topic in after.topics:
+            sent, kept = ([one.data for one in reader.messages((topic,))] for reader in (before, after))
+            assert kept == sent, topic
+
+
+def test_the_rhythm_of_the_stamps_is_kept(bag):
+    peer = Peer()
+    try:
+        arguments = play.parser().parse_args(
+            [str(bag), "--rate", "2", "--quiet", "--topics", DRIVE.rig.cameras[0].topic]
+        )
+        begin_s = time.monotonic()
+        report = play.play(arguments, peer.node)
+        assert report.messages == SETS
+        assert 0.5 * (SETS - 1) / 2 <= time.monotonic() - begin_s < 5
+    finally:
+        peer.close()
+
+
+def test_the_player_says_what_is_wrong(tmp_path, bag, capsys):
+    broken = tmp_path / "cut.mcap"
+    broken.write_bytes(bag.read_bytes()[:5000])
+    for options, code, words in (
+        ((tmp_path / "none.mcap",), 2, "none.mcap"),
+        ((broken,), 2, "cut.mcap"),
+        ((bag, "--topics", "/lidar"), 2, "the bag has no topic /lidar"),
+        ((bag, "--wait-for-subscribers", "/tf", "--wait-timeout", "0.3"), 3, "nobody has subscribed to /tf"),
+        ((bag, "--wait-for-node", "panoocc", "--wait-timeout", "0.3"), 3, "node panoocc is not there"),
+    ):
+        assert played(*options) == code, options
+        assert words in capsys.readouterr().err, options
+    with pytest.raises(SystemExit) as refused:
+        played(bag, "--step")
+    assert refused.value.code == 2 and "--wait-for-node" in capsys.readouterr().err
+
+
+def test_a_recorder_that_is_interrupted_leaves_a_whole_bag(tmp_path, recorder):
+    out = tmp_path / "cut_short.mcap"
+    process, log = recorder("/tf", "--out", out)
+    peer = Peer()
+    try:
+        poses = DRIVE.poses(0)
+        peer.advertise(poses)
+        peer.send(poses)
+        peer.spin(0.5)
+        assert not out.exists(), "a bag that is not whole must not have its name"
+        process.send_signal(signal.SIGINT)
+        assert process.wait(10) == 0, log.read_text()
+    finally:
+        peer.close()
+    with BagReader(out) as reader:
+        assert [one.data for one in reader.messages()] == [one.data for one in poses]
+
+
+def test_the_recorder_says_what_is_wrong(tmp_path, capsys):
+    (tmp_path / "there.mcap").write_bytes(b"something")
+    assert record.main(["/tf", "--out", str(tmp_path / "there.mcap")]) == 2
+    assert "there.mcap exists already" in capsys.readouterr().err
+    assert record.main(["/silence", "--out", str(tmp_path / "few.mcap"), "--count", "1", "--timeout", "0.3"]) == 3
+    assert "nobody published /silence" in capsys.readouterr().err
