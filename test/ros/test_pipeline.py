@@ -324,3 +324,42 @@ def test_conflicting_transforms_are_reported():
     pipeline.on_transforms(tf(("odom", "base_link", T0, np.eye(4))), static=False)
     pipeline.on_transforms(tf(("map", "base_link", T0, np.eye(4))), static=False)
     assert "two parents" in pipeline.status(0).tf_problem
+
+
+def test_a_transform_of_the_old_time_that_straggles_in_is_no_second_jump():
+    pipeline = ready_pipeline()
+    send_tf(pipeline, T0 - 60 * MS, T0 + 5 * NS_PER_S)
+    for k in (40, 0):  # the second set is the jump
+        send_images(pipeline, k)
+        drain(pipeline, T0)
+    send_tf(pipeline, T0 + 5 * NS_PER_S, T0 + 5 * NS_PER_S)  # late, from before the jump
+    send_tf(pipeline, T0 - 60 * MS, T0 + 60 * MS)
+    (ready,) = drain(pipeline, T0)
+    assert pipeline.status(T0).resets == {"the stamps of the images went back": 1}
+    np.testing.assert_allclose(ready.world_from_ego, pose_at(T0), atol=2e-4)
+
+
+def test_waiting_ends_although_the_callers_clock_goes_back():
+    pipeline = ready_pipeline(tf_timeout_s=0.5)
+    send_images(pipeline, 0, now=100 * NS_PER_S)
+    assert drain(pipeline, 100 * NS_PER_S) == [] and pipeline.status(100 * NS_PER_S).waiting == 1
+    assert drain(pipeline, NS_PER_S) == []
+    assert drain(pipeline, NS_PER_S + 500 * MS) == []
+    assert pipeline.status(NS_PER_S + 500 * MS).set_drops == {("tf_timeout", ""): 1}
+
+
+def test_a_rectified_image_looks_along_the_axes_that_r_turned():
+    cameras = tuple(replace(c, topic=c.topic.replace("image_raw", "image_rect")) for c in RIG.cameras)
+    pipeline = ready_pipeline(replace(RIG, cameras=cameras))
+    info = camera_info()
+    rectified_from_camera = turned(0.1)[:3, :3]
+    info.r = rectified_from_camera.reshape(-1)
+    pipeline.on_camera_info("LEFT", info)
+    send_tf(pipeline, T0 - 60 * MS, T0 + 60 * MS)
+    send_images(pipeline, 0)
+    (ready,) = drain(pipeline, T0)
+    left = next(camera for camera in pipeline.frame(ready).cameras if camera.name == "LEFT")
+    point = np.array([0.3, -0.2, 5.0])  # in the camera's own axes
+    seen = rectified_from_camera @ point
+    in_ego = (MOUNTS["LEFT"] @ np.append(point, 1))[:3]
+    np.testing.assert_allclose((left.ego_from_camera @ np.append(seen, 1))[:3], in_ego, atol=1e-12)
