@@ -34,6 +34,8 @@ def generate_launch_description() -> LaunchDescription:
                     "--clock",
                     "--wait-for-node",
                     "panoocc",
+                    "--wait-timeout",
+                    "300",
                     "--rate",
                     LaunchConfiguration("rate"),
                     "--loop",

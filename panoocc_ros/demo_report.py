@@ -58,7 +58,11 @@ def demo_report(recording: Recording, run: DemoRun) -> dict[str, Any]:
         "pace": run.pace,
         "wall_s": round(run.wall_s, 1),
         "hardware": hardware(),
-        "versions": {"python": platform.python_version(), "torch": torch.__version__, "ros": os.environ["ROS_DISTRO"]},
+        "versions": {
+            "python": platform.python_version(),
+            "torch": torch.__version__,
+            "ros": os.environ.get("ROS_DISTRO", "unknown"),
+        },
     }
 
 

@@ -36,8 +36,11 @@ class Diagnostics:
         )
 
 
-def on_incompatible_qos(report: Callable[[str], None]) -> SubscriptionEventCallbacks:
-    """Callbacks that report the name of the policy in which a publisher and the node do not fit."""
+def on_mismatch(report: Callable[[str], None]) -> SubscriptionEventCallbacks:
+    """Callbacks that report in words why a publisher of the topic is not heard: the QoS policy, or the message type."""
     return SubscriptionEventCallbacks(
-        incompatible_qos=lambda event: report(qos_policy_name_from_kind(event.last_policy_kind))
+        incompatible_qos=lambda event: report(
+            f"a publisher's {qos_policy_name_from_kind(event.last_policy_kind)} (QoS) does not fit the node's"
+        ),
+        incompatible_type=lambda _: report("a publisher sends another message type"),
     )

@@ -36,11 +36,11 @@ class CameraReport:
     has_calibration: bool
     info_topic: str
     drops: Mapping[str, int]  # reason -> images or sets lost through this camera
-    qos_problem: str | None = None
+    mismatch: str | None = None  # why a publisher cannot be heard
 
 
 def camera_health(camera: CameraReport, node_age_s: float, timeout_s: float) -> Health:
-    """A camera is in ERROR when no image came for `timeout_s`, or its calibration or QoS makes images useless."""
+    """ERROR when no image came for `timeout_s`, or the calibration or the publisher make images useless."""
     level, message = _camera_verdict(camera, node_age_s, timeout_s)
     age = "never" if camera.image_age_s is None else f"{camera.image_age_s:.2f}"
     values = {"topic": camera.topic, "last_image_age_s": age, "rate_hz": f"{camera.rate_hz:.2f}"}
@@ -50,8 +50,8 @@ def camera_health(camera: CameraReport, node_age_s: float, timeout_s: float) -> 
 
 def _camera_verdict(camera: CameraReport, node_age_s: float, timeout_s: float) -> tuple[int, str]:
     is_silent = camera.image_age_s is None or camera.image_age_s > timeout_s
-    if camera.qos_problem and (is_silent or not camera.has_calibration):
-        return ERROR, f"incompatible QoS: {camera.qos_problem}"
+    if camera.mismatch and (is_silent or not camera.has_calibration):
+        return ERROR, camera.mismatch
     if camera.image_age_s is None:
         level = ERROR if node_age_s > timeout_s else WARN
         return level, f"no image yet on {camera.topic}; is the camera running, is the topic of the rig right?"
@@ -59,8 +59,8 @@ def _camera_verdict(camera: CameraReport, node_age_s: float, timeout_s: float) -
         return ERROR, f"dead: the last image on {camera.topic} came {camera.image_age_s:.1f} s ago"
     if not camera.has_calibration:
         return ERROR, f"no CameraInfo yet on {camera.info_topic}; images cannot be used without it"
-    if camera.qos_problem:
-        return WARN, f"{camera.rate_hz:.1f} Hz, but another publisher is not heard: {camera.qos_problem}"
+    if camera.mismatch:
+        return WARN, f"{camera.rate_hz:.1f} Hz, but another publisher is not heard: {camera.mismatch}"
     if camera.drops:
         return OK, f"{camera.rate_hz:.1f} Hz; lost so far: {_counts(camera.drops)}"
     return OK, f"{camera.rate_hz:.1f} Hz"

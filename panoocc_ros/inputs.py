@@ -12,20 +12,20 @@ RATE_IMAGES = 20  # the rate is taken over this many images
 
 
 class CameraWatch:
-    """Arrivals of every camera's images, and QoS that does not fit.  Belongs to the executor's thread."""
+    """Arrivals of every camera's images, and publishers that cannot be heard.  Belongs to the executor's thread."""
 
     def __init__(self, rig: Rig, now_s: Callable[[], float] = time.monotonic) -> None:
         self._rig, self._now_s = rig, now_s
         self._arrivals_s: Mapping[str, deque[float]] = {name: deque(maxlen=RATE_IMAGES) for name in rig.names}
-        self._qos_problems: dict[str, str] = {}
+        self._mismatches: dict[str, str] = {}
 
     def on_image(self, camera: str) -> None:
         """An image has come."""
         self._arrivals_s[camera].append(self._now_s())
 
-    def on_qos_problem(self, camera: str, text: str) -> None:
-        """A publisher's QoS does not fit the node's; `text` names topic and policy."""
-        self._qos_problems[camera] = text
+    def on_mismatch(self, camera: str, text: str) -> None:
+        """A publisher cannot be heard; `text` names the topic and why."""
+        self._mismatches[camera] = text
 
     def reports(self, status: PipelineStatus) -> list[CameraReport]:
         """One report per camera of the rig."""
@@ -46,5 +46,5 @@ class CameraWatch:
             has_calibration=name not in status.missing_info,
             info_topic=camera.info_topic,
             drops=drops,
-            qos_problem=self._qos_problems.get(name),
+            mismatch=self._mismatches.get(name),
         )

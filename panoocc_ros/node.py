@@ -23,7 +23,7 @@ from tf2_msgs.msg import TFMessage
 
 from panoocc_core import Occupancy, OccupancyStream
 
-from .diagnostics import Diagnostics, on_incompatible_qos
+from .diagnostics import Diagnostics, on_mismatch
 from .graph import qos
 from .health import READY_TO_OUTPUT
 from .inputs import CameraWatch
@@ -108,7 +108,7 @@ class OccupancyNode(Node):
             (CameraInfo, camera.info_topic, self._on_camera_info),
         )
         for kind, topic, callback in topics:
-            events = on_incompatible_qos(functools.partial(self._on_qos_problem, camera.name, topic))
+            events = on_mismatch(functools.partial(self._on_mismatch, camera.name, topic))
             callback = functools.partial(callback, camera.name)
             self.create_subscription(kind, topic, callback, profile, event_callbacks=events)
 
@@ -123,8 +123,8 @@ class OccupancyNode(Node):
     def _on_transforms(self, message: TFMessage, static: bool) -> None:
         self._pipeline.on_transforms(message, static)
 
-    def _on_qos_problem(self, camera: str, topic: str, policy: str) -> None:
-        self._cameras.on_qos_problem(camera, f"{topic}: {policy} of the publisher does not fit the node's")
+    def _on_mismatch(self, camera: str, topic: str, text: str) -> None:
+        self._cameras.on_mismatch(camera, f"{topic}: {text}")
 
     def _on_reset_history(self, _: Trigger.Request, response: Trigger.Response) -> Trigger.Response:
         self._requested_reset = "requested by service"
@@ -186,6 +186,7 @@ class OccupancyNode(Node):
             summary=self._times.summary(),
             busy=self._worker.busy,
             node_age_s=time.monotonic() - self._begun_s,
+            clock_stands=self._now_ns() == 0,
         )
         self._diagnostics.publish(healths(self._settings, self._facts, books))
 

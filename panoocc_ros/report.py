@@ -43,13 +43,14 @@ class Books:
     summary: Summary
     busy: bool
     node_age_s: float
+    clock_stands: bool  # simulated time has not begun
 
 
 def healths(settings: NodeSettings, facts: ModelFacts, books: Books) -> list[Health]:
-    """One status per subject: every camera, transforms, sets, model, timing, output."""
+    """One status per subject: clock, every camera, transforms, sets, model, timing, output."""
     cameras = [camera_health(camera, books.node_age_s, settings.camera_timeout_s) for camera in books.cameras]
     transforms = transforms_health(books.status)
-    inputs = [*cameras, transforms]
+    inputs = [clock_health(books.clock_stands), *cameras, transforms]
     return [
         *inputs,
         sets_health(books.status),
@@ -57,6 +58,13 @@ def healths(settings: NodeSettings, facts: ModelFacts, books: Books) -> list[Hea
         timing_health(books.summary, settings.latency_warn_ms, settings.latency_error_ms),
         output_health(_output_report(books), inputs),
     ]
+
+
+def clock_health(stands: bool) -> Health:
+    """ERROR while the node is told to take its time from /clock and nobody sends it: no deadline ever passes then."""
+    if stands:
+        return Health("clock", ERROR, "use_sim_time is set, but nothing has come on /clock: play with --clock")
+    return Health("clock", OK, "time goes on")
 
 
 def transforms_health(status: PipelineStatus) -> Health:

@@ -6,8 +6,9 @@ import numpy as np
 
 from panoocc_core.geometry import rigid
 from panoocc_ros.bag import BagWriter, RawMessage, typestore
+from panoocc_ros.convert import fill_header
 from panoocc_ros.rig import load_rig
-from test.ros.messages import MS, camera_info, jpeg, picture, tf
+from test.ros.messages import MS, camera_info, jpeg, picture, raw_image, tf
 
 T0 = 1_700_000_000_000_000_000
 PERIOD_NS = 500 * MS
@@ -70,6 +71,17 @@ class Drive:
                 if camera.name in broken:
                     message.data = message.data[: len(message.data) // 2]
                 messages.append(_raw(camera.topic, IMAGE_TYPE, stamp, message))
+        return messages
+
+    def raw_images(self, k):
+        """The images of set k as sensor_msgs/Image, all at the set's stamp."""
+        messages = []
+        for camera in self.rig.cameras:
+            rgb = self.pictures[camera.name][k % 2]
+            message = raw_image("rgb8", rgb, *rgb.shape[:2], step=3 * rgb.shape[1])
+            fill_header(message.header, self.stamp_ns(k), camera.name.lower())
+            topic = camera.topic.removesuffix("/compressed")
+            messages.append(_raw(topic, "sensor_msgs/msg/Image", self.stamp_ns(k), message))
         return messages
 
     def whole_set(self, k, **options):

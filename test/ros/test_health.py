@@ -50,7 +50,7 @@ def test_a_camera_that_never_came_is_an_error_only_after_the_timeout():
 def test_missing_calibration_and_wrong_qos_are_named():
     health = camera_health(replace(CAMERA, has_calibration=False), 100, 2)
     assert health.level == ERROR and "/cam_back/camera_info" in health.message
-    deaf = replace(CAMERA, qos_problem="/cam_back/image_raw: RELIABILITY")
+    deaf = replace(CAMERA, mismatch="/cam_back/image_raw: RELIABILITY")
     assert camera_health(deaf, 100, 2).level == WARN
     health = camera_health(replace(deaf, image_age_s=None), 100, 2)
     assert health.level == ERROR and "RELIABILITY" in health.message

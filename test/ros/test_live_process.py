@@ -1,5 +1,7 @@
 """The node as a process: bad starts, a busy network that holds up nothing, quick ends, a step that fails."""
 
+import dataclasses
+import itertools
 import threading
 import time
 
@@ -10,11 +12,15 @@ from test.ros.needs_ros import require_ros
 require_ros()
 
 import rclpy  # noqa: E402
+from builtin_interfaces.msg import Time  # noqa: E402
 from rclpy.executors import SingleThreadedExecutor  # noqa: E402
 from rclpy.parameter import Parameter  # noqa: E402
+from rosgraph_msgs.msg import Clock  # noqa: E402
 from std_srvs.srv import Trigger  # noqa: E402
 
+from panoocc_ros.graph import qos  # noqa: E402
 from panoocc_ros.node import OccupancyNode, main  # noqa: E402
+from panoocc_ros.settings import NodeSettings  # noqa: E402
 from test.ros.drive import Drive  # noqa: E402
 from test.ros.live import NodeProcess, Peer, node_and_peer  # noqa: E402
 
@@ -114,6 +120,16 @@ def node_inside():
     peer.close()
 
 
+def test_parameters_are_described_and_have_limits(node_inside):
+    node, _ = node_inside
+    for field in dataclasses.fields(NodeSettings):
+        descriptor = node.describe_parameter(field.name)
+        assert descriptor.description == field.metadata["description"] and descriptor.read_only, field.name
+        ranges = [*descriptor.integer_range, *descriptor.floating_point_range]
+        limits = field.metadata["limits"]
+        assert [(one.from_value, one.to_value) for one in ranges] == ([limits] if limits else []), field.name
+
+
 def test_a_step_that_fails_is_reported_and_the_next_one_starts_afresh(node_inside, monkeypatch):
     node, peer = node_inside
     peer.advertise(DRIVE.messages(1))
@@ -134,3 +150,25 @@ def test_a_step_that_fails_is_reported_and_the_next_one_starts_afresh(node_insid
     assert peer.grids[-1].history_frames == 0
     peer.wait_for_health("model", 1, "seeded")
     assert peer.values("model")["resets.the step before failed"] == "1"
+
+
+def test_raw_images_serve_as_well_and_a_clock_that_stands_is_named(tmp_path):
+    cameras = [
+        f"  - {{name: {one.name}, topic: {one.topic.removesuffix('/compressed')}, info_topic: {one.info_topic}}}"
+        for one in DRIVE.rig.cameras
+    ]
+    rig = tmp_path / "raw.yaml"
+    rig.write_text("\n".join(["reference: CAM_FRONT", "cameras:", *cameras]) + "\n")
+    settings = {"rig": rig, "image_reliability": "reliable", "use_sim_time": True}
+    with node_and_peer(tmp_path / "node.log", **settings) as (_, peer):
+        peer.wait_for_health("clock", 2, "nothing has come on /clock")
+        peer.wait_for_health("output", 2, "nothing has come on /clock")
+        messages = [DRIVE.static(), *DRIVE.infos(), *DRIVE.poses(0), *DRIVE.raw_images(0)]
+        peer.advertise(messages)
+        clock = peer.node.create_publisher(Clock, "/clock", qos())
+        times = (Clock(clock=Time(sec=DRIVE.stamp_ns(0) // 10**9 + k)) for k in itertools.count())
+        peer.node.create_timer(0.1, lambda: clock.publish(next(times)))
+        peer.wait_for_health("clock", 0, "")
+        peer.send(messages)
+        peer.wait_for_grids(1)  # nothing follows the set: the deadline, in simulated time, decides that it is complete
+        assert peer.grids[0].cameras_used == 0b111111

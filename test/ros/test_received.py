@@ -1,0 +1,135 @@
+"""Grids back from messages, and the demo's report from a recording."""
+
+import json
+from types import SimpleNamespace
+
+import cv2
+import numpy as np
+import pytest
+import torch
+
+from panoocc_core.geometry import rigid
+from panoocc_core.labels import LIDARSEG, OCC3D
+from panoocc_core.types import GridGeometry, HistoryReport, Occupancy
+from panoocc_ros.bag import BagError, BagWriter, new_message
+from panoocc_ros.convert import fill_label_set, fill_voxel_grid
+from panoocc_ros.demo_report import DemoRun, demo_report, stages, write_picture, write_report
+from panoocc_ros.health import OUTPUT, TIMING, OutputReport, output_health, timing_health
+from panoocc_ros.latency import summarise
+from panoocc_ros.received import images_of_grid, labels_from_message, read_recording, voxels_from_message
+from test.ros.drive import Drive
+
+DRIVE = Drive()
+KINDS = {"occupancy": "panoocc/msg/VoxelGrid", "labels": "panoocc/msg/LabelSet"}
+TURN = np.array([[0.0, -1.0, 0.0], [1.0, 0.0, 0.0], [0.0, 0.0, 1.0]])
+
+
+def occupancy(labels=OCC3D, stamp_ns=0):
+    random = torch.Generator().manual_seed(1)
+    class_id = torch.randint(0, len(labels.names), (5, 4, 3), generator=random, dtype=torch.uint8)
+    offsets = [camera.shutter_offset_ns for camera in DRIVE.rig.cameras]
+    return Occupancy(
+        stamp_ns=stamp_ns,
+        oldest_image_stamp_ns=stamp_ns + min(offsets),
+        newest_image_stamp_ns=stamp_ns + max(offsets),
+        class_id=class_id,
+        confidence=torch.randint(1, 256, (5, 4, 3), generator=random, dtype=torch.uint8),
+        instance_id=None,
+        geometry=GridGeometry((5, 4, 3), (0.4, 0.5, 0.6), rigid(TURN, np.array([1.0, -2.0, 0.5]))),
+        labels=labels,
+        cameras=DRIVE.rig.names,
+        history=HistoryReport(ages_s=(0.5,)),
+    )
+
+
+@pytest.mark.parametrize("labels", [OCC3D, LIDARSEG], ids=lambda labels: labels.key)
+@pytest.mark.parametrize("encoding", ["sparse", "dense"])
+def test_a_grid_comes_back_as_it_was(labels, encoding):
+    sent = occupancy(labels)
+    message = fill_voxel_grid(new_message(KINDS["occupancy"]), sent, 0, encoding=encoding)
+    meaning = labels_from_message(fill_label_set(new_message(KINDS["labels"]), labels))
+    assert meaning == labels
+    voxels = voxels_from_message(message, meaning)
+    assert (voxels.class_id == sent.class_id.numpy()).all()
+    occupied = sent.occupied.numpy()
+    assert (voxels.confidence[occupied] == sent.confidence.numpy()[occupied]).all()
+    np.testing.assert_allclose(voxels.geometry.ego_from_grid, sent.geometry.ego_from_grid, atol=1e-12)
+    assert voxels.geometry.voxel_size_m == sent.geometry.voxel_size_m
+
+
+def test_grids_that_do_not_fit_are_refused():
+    message = fill_voxel_grid(new_message(KINDS["occupancy"]), occupancy(), 0)
+    with pytest.raises(ValueError, match="label set 'occ3d_nuscenes', not 'nuscenes_lidarseg'"):
+        voxels_from_message(message, LIDARSEG)
+    message.size_x = 1
+    with pytest.raises(ValueError, match="does not hold"):
+        voxels_from_message(message, OCC3D)
+
+
+def diagnostics(healths):
+    array = new_message("diagnostic_msgs/msg/DiagnosticArray")
+    for health in healths:
+        status = new_message("diagnostic_msgs/msg/DiagnosticStatus")
+        status.level, status.name, status.message = health.level, f"panoocc: {health.subject}", health.message
+        for key, value in health.values.items():
+            pair = new_message("diagnostic_msgs/msg/KeyValue")
+            pair.key, pair.value = key, value
+            status.values.append(pair)
+        array.status.append(status)
+    return array
+
+
+@pytest.fixture
+def run(tmp_path):
+    """A demo's input and recording: three sets in, two grids out, one dropped."""
+    bag = DRIVE.write_bag(tmp_path / "drive.mcap", 3)
+    summary = {"decode": summarise([1.0, 3.0]), "ready_to_output": summarise([20.0, 40.0])}
+    model = {"model": "nano", "weights": "seeded", "device": "cpu", "precision": "fp32", "history_fused": "1"}
+    states = [
+        SimpleNamespace(subject="model", level=1, message="", values=model | {"resets.requested": "1"}),
+        SimpleNamespace(subject="sets", level=0, message="", values={"formed": "3", "incomplete.CAM_BACK": "2"}),
+        output_health(OutputReport(3, 2, {"busy": 1}, 0, False, 0.1, None), []),
+        timing_health(summary, 0, 0),
+    ]
+    with BagWriter(tmp_path / "occupancy.mcap") as writer:
+        writer.write("/panoocc/labels", KINDS["labels"], 0, fill_label_set(new_message(KINDS["labels"]), OCC3D))
+        for k in range(2):
+            grid = fill_voxel_grid(new_message(KINDS["occupancy"]), occupancy(stamp_ns=DRIVE.stamp_ns(k)), k)
+            writer.write("/panoocc/occupancy", KINDS["occupancy"], k, grid)
+        writer.write("/diagnostics", "diagnostic_msgs/msg/DiagnosticArray", 3, diagnostics(states))
+    recording = read_recording(tmp_path / "occupancy.mcap", "panoocc")
+    return recording, DemoRun(bag, bag_is_simulated=True, pace="real time", wall_s=2.5), summary
+
+
+def test_the_report_has_what_the_node_said(run, tmp_path, monkeypatch):
+    monkeypatch.setenv("ROS_DISTRO", "jazzy")
+    recording, how, summary = run
+    write_report(tmp_path / "report.json", demo_report(recording, how))
+    report = json.loads((tmp_path / "report.json").read_text())
+    assert (report["sets_in"], report["grids_out"], report["grids_recorded"]) == (3, 2, 2)
+    assert report["drops"] == {"busy": 1} and report["sets_in"] == report["grids_out"] + sum(report["drops"].values())
+    assert report["incomplete_sets"] == {"CAM_BACK": 2} and report["resets"] == {"requested": 1}
+    assert report["stages"] == summary == stages(recording)
+    assert report["weights"] == "seeded, not trained" and report["bag"] == "simulated street"
+    assert {OUTPUT, TIMING} <= set(recording.diagnostics)
+
+
+def test_the_picture_shows_the_newest_grid_and_its_images(run, tmp_path):
+    recording, how, _ = run
+    images = images_of_grid(how.bag, DRIVE.rig, recording.last_grid)
+    assert set(images) == set(DRIVE.rig.names)
+    for name, image in images.items():
+        assert np.abs(image.astype(int) - DRIVE.pictures[name][1]).mean() < 3, "the images of set 1, not of set 0 or 2"
+    report = {"model": "nano", "weights": "seeded, not trained"}
+    write_picture(tmp_path / "picture.png", recording, how, DRIVE.rig, report)
+    assert cv2.imread(str(tmp_path / "picture.png")).shape[1] == 1800
+
+
+def test_a_silent_node_and_a_foreign_bag_are_told(run, tmp_path):
+    recording, how, _ = run
+    with pytest.raises(ValueError, match="never ready"):
+        demo_report(SimpleNamespace(diagnostics={}), how)
+    recording.last_grid.oldest_image_stamp.sec += 100
+    recording.last_grid.newest_image_stamp.sec += 100
+    with pytest.raises(BagError, match=r"drive\.mcap has no image"):
+        images_of_grid(how.bag, DRIVE.rig, recording.last_grid)
