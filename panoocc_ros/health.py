@@ -31,6 +31,7 @@ class CameraReport:
 
     name: str
     topic: str
+    images: int
     image_age_s: float | None
     rate_hz: float
     has_calibration: bool
@@ -43,7 +44,8 @@ def camera_health(camera: CameraReport, node_age_s: float, timeout_s: float) -> 
     """ERROR when no image came for `timeout_s`, or the calibration or the publisher make images useless."""
     level, message = _camera_verdict(camera, node_age_s, timeout_s)
     age = "never" if camera.image_age_s is None else f"{camera.image_age_s:.2f}"
-    values = {"topic": camera.topic, "last_image_age_s": age, "rate_hz": f"{camera.rate_hz:.2f}"}
+    values = {"topic": camera.topic, "images": str(camera.images), "rate_hz": f"{camera.rate_hz:.2f}"}
+    values["last_image_age_s"] = age
     values |= {f"drops.{reason}": str(count) for reason, count in sorted(camera.drops.items())}
     return Health(f"camera {camera.name}", level, message, values)
 

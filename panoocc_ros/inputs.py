@@ -41,6 +41,7 @@ class CameraWatch:
         return CameraReport(
             name=name,
             topic=camera.topic,
+            images=status.images[name],
             image_age_s=self._now_s() - arrivals_s[-1] if arrivals_s else None,
             rate_hz=(len(arrivals_s) - 1) / duration_s if duration_s > 0 else 0.0,
             has_calibration=name not in status.missing_info,

@@ -22,7 +22,7 @@ from panoocc_ros.health import (
 from panoocc_ros.latency import summarise
 from panoocc_ros.ledger import Ledger
 
-CAMERA = CameraReport("CAM_BACK", "/cam_back/image_raw", 0.1, 12.0, True, "/cam_back/camera_info", {})
+CAMERA = CameraReport("CAM_BACK", "/cam_back/image_raw", 30, 0.1, 12.0, True, "/cam_back/camera_info", {})
 OUTPUT = OutputReport(5, 5, {}, 0, False, 0.3, None)
 
 
