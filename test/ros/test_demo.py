@@ -1,0 +1,59 @@
+"""The demo's bad input, which ends it before any process is started."""
+
+import pytest
+
+from panoocc_ros import demo
+from panoocc_ros.bag import BagWriter
+from test.ros.drive import Drive
+
+DRIVE = Drive()
+
+
+@pytest.fixture
+def bag(tmp_path):
+    return DRIVE.write_bag(tmp_path / "drive.mcap", 1)
+
+
+def without_a_camera(path):
+    with BagWriter(path) as writer:
+        for message in DRIVE.messages(1):
+            if "cam_back/" not in message.topic:
+                writer.write(message.topic, message.type, message.stamp_ns, message.data)
+    return path
+
+
+def ended(tmp_path, capsys, *options):
+    """Exit code and words of the demo."""
+    code = demo.main(["--out", str(tmp_path / "out"), *map(str, options)])
+    return code, capsys.readouterr().err
+
+
+def test_bad_input_is_named(tmp_path, bag, capsys):
+    code, words = ended(tmp_path, capsys, "--bag", bag, "--model", "pano_tiny")
+    assert code == 2 and "unknown model preset 'pano_tiny'" in words and "nano" in words
+    code, words = ended(tmp_path, capsys, "--bag", bag, "--rig", "tricycle")
+    assert code == 2 and "no rig 'tricycle'" in words
+    code, words = ended(tmp_path, capsys, "--bag", tmp_path / "none")
+    assert code == 2 and "no such bag" in words
+    cut = tmp_path / "cut.mcap"
+    cut.write_bytes(bag.read_bytes()[:4000])
+    code, words = ended(tmp_path, capsys, "--bag", cut)
+    assert code == 2 and "cut.mcap" in words
+    code, words = ended(tmp_path, capsys, "--bag", without_a_camera(tmp_path / "five.mcap"))
+    assert code == 2 and "no topic /cam_back/image_raw/compressed" in words
+
+
+def test_a_package_that_is_not_built_is_told(tmp_path, bag, capsys, monkeypatch):
+    monkeypatch.setenv("AMENT_PREFIX_PATH", str(tmp_path))
+    code, words = ended(tmp_path, capsys, "--bag", bag)
+    assert code == 1 and "build the package" in words
+
+
+def test_slow_networks_on_a_cpu_are_fed_one_set_at_a_time():
+    def pace(model, device="cpu", asked="auto"):
+        options = demo.parser().parse_args(["--model", model, "--device", device, "--pace", asked])
+        return demo._pace(options, demo.model_config(model))
+
+    assert pace("nano") == "real" and pace("pano_small_occ3d") == "step"
+    assert pace("pano_small_occ3d", device="cuda") == "real"
+    assert pace("nano", asked="step") == "step" and pace("pano_small_occ3d", asked="real") == "real"
