@@ -1,6 +1,6 @@
 """Networks from files: strict loading of published checkpoints, conversion to safetensors, seeded stand-ins.
 
-A checkpoint is read with `weights_only=True` or as safetensors: nothing in a file is ever executed.  Every entry must be
+A checkpoint is read with `weights_only=True` or as safetensors: nothing in a file is ever run.  Every entry must be
 there, none may be left over, and all shapes must fit; otherwise all that is wrong is listed.
 """
 
@@ -71,15 +71,19 @@ def read_tensors(path: Path) -> dict[str, Tensor]:
     except pickle.UnpicklingError as error:
         raise CheckpointError(
             f"{path}: refused, because loading it would run code or build foreign objects "
-            f"({str(error).splitlines()[0]}). Only tensors and plain values are accepted; if you trust its source, save its "
-            "state_dict alone in the program that made it."
+            f"({str(error).splitlines()[0]}). Only tensors and plain values are accepted; if you trust its source, "
+            "save its state_dict alone in the program that made it."
         ) from error
     except (SafetensorError, RuntimeError, OSError, EOFError, ValueError, KeyError, AttributeError) as error:
         raise CheckpointError(f"{path}: not a readable checkpoint ({error}); download it again") from error
     entries = content.get("state_dict", content) if isinstance(content, Mapping) else None
-    tensors = {modern(k): v for k, v in entries.items() if isinstance(v, Tensor)} if isinstance(entries, Mapping) else {}
+    tensors = (
+        {modern(k): v for k, v in entries.items() if isinstance(v, Tensor)} if isinstance(entries, Mapping) else {}
+    )
     if not tensors:
-        raise CheckpointError(f"{path}: holds no tensors; expected a state_dict with entries like img_backbone.conv1.weight")
+        raise CheckpointError(
+            f"{path}: holds no tensors; expected a state_dict with entries like img_backbone.conv1.weight"
+        )
     return tensors
 
 
@@ -176,7 +180,9 @@ def load_model(
     """
     config = model if isinstance(model, ModelConfig) else model_config(model)
     if (checkpoint is not None) == seeded_weights:
-        raise CheckpointError("give either a checkpoint file or ask for seeded weights (untrained), not both or neither")
+        raise CheckpointError(
+            "give either a checkpoint file or ask for seeded weights (untrained), not both or neither"
+        )
     if precision not in PRECISIONS:
         raise ValueError(f"precision {precision!r} is not one of {', '.join(PRECISIONS)}")
     target = usable_device(device)
@@ -200,8 +206,8 @@ def usable_device(device: str | torch.device) -> torch.device:
         raise ValueError(f"device {device!r} is not supported; use cpu, cuda or cuda:<index>")
     if target.type == "cuda" and (target.index or 0) >= torch.cuda.device_count():
         raise ValueError(
-            f"device {device!r} is not on this machine: torch {torch.__version__} sees {torch.cuda.device_count()} CUDA "
-            "devices; use device cpu, or install a CUDA build of torch"
+            f"device {device!r} is not on this machine: torch {torch.__version__} sees {torch.cuda.device_count()} "
+            "CUDA devices; use device cpu, or install a CUDA build of torch"
         )
     return target
 
@@ -210,7 +216,7 @@ def convert(source: Path, target: Path, preset: str | None = None) -> str:
     """Convert a published checkpoint to safetensors (published names, one copy of shared branches); returns a report.
 
     Raises:
-        CheckpointError: see `read_tensors` and `load_published`; also when no preset fits, or the target cannot be written.
+        CheckpointError: see `read_tensors` and `load_published`; also when no preset fits or the target is unwritable.
     """
     tensors = read_tensors(source)
     candidates = [preset] if preset else fitting_presets(tensors)

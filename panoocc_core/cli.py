@@ -29,8 +29,8 @@ def add_commands(subparsers: Any) -> None:
         "checkpoint",
         help="convert a published checkpoint to safetensors, with a report",
         description=(
-            "Reads a published PanoOcc checkpoint (.pth), finds the preset that it fits, checks every entry, and writes "
-            "safetensors. Nothing in the file is executed. Published files: https://github.com/Robertwyq/PanoOcc"
+            "Reads a published PanoOcc checkpoint (.pth), finds the preset that it fits, checks every entry, and "
+            "writes safetensors. Nothing in the file is executed. Published files: https://github.com/Robertwyq/PanoOcc"
         ),
     )
     checkpoint.add_argument("file", type=Path, help="published checkpoint (.pth), or .safetensors to check again")
@@ -67,11 +67,12 @@ def _models(arguments: argparse.Namespace) -> int:
             return _fail(f"{arguments.json}: cannot be written: {error}")
     print(f"{'preset':26s} {'param.':>9s} {'cameras':>7s} {'input':>9s} {'grid':>11s} {'classes':>7s}  history")
     for row in rows:
+        size, grid = ("x".join(map(str, row[key])) for key in ("input_hw", "grid_xyz"))
         ages = ", ".join(f"{age:g}" for age in row["history_ages_s"])
+        history = f"{row['history']} ({ages} s)" if ages else "none"
         print(
-            f"{row['name']:26s} {row['parameters_m']:7.2f} M {len(row['cameras']):7d} "
-            f"{'x'.join(map(str, row['input_hw'])):>9s} {'x'.join(map(str, row['grid_xyz'])):>11s} {row['classes']:7d}  "
-            + (f"{row['history']} ({ages} s)" if ages else "none")
+            f"{row['name']:26s} {row['parameters_m']:7.2f} M {len(row['cameras']):7d} {size:>9s} {grid:>11s} "
+            f"{row['classes']:7d}  {history}"
         )
     return EXIT_OK
 

@@ -1,7 +1,7 @@
 """The configuration tree of a network.  A preset is a YAML file in `config/models`; nothing else knows its numbers.
 
-Fields whose comment says "quirk" name what published weights were trained with although it reads like a mistake; presets
-for own training switch them off.
+Fields whose comment says "quirk" name what published weights were trained with although it reads like a mistake;
+presets for own training switch them off.
 """
 
 import math

@@ -88,7 +88,9 @@ def vehicle_motion(frame: Frame, track: tuple[StampedPose, ...], rates: str) -> 
         ValueError: `rates` is "sensors" and the frame has none.
     """
     if rates == "sensors" and frame.motion is None:
-        raise ValueError("ego_motion.rates is 'sensors', but the frame carries no measured motion; use 'auto' or 'poses'")
+        raise ValueError(
+            "ego_motion.rates is 'sensors', but the frame carries no measured motion; use 'auto' or 'poses'"
+        )
     if rates in ("auto", "sensors") and frame.motion is not None:
         return frame.motion, "sensors"
     return (ZEROS, "zeros") if rates == "zeros" else (motion_from_track(track), "poses")

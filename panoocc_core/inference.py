@@ -21,8 +21,9 @@ def ready_for_inference(model: PanoOcc) -> PanoOcc:
     model.eval().requires_grad_(False)
     for parent in list(model.modules()):
         _fold_children(parent)
-    model.backbone.to(memory_format=torch.channels_last)
-    model.neck.to(memory_format=torch.channels_last)
+    for parameter in [*model.backbone.parameters(), *model.neck.parameters()]:
+        if parameter.dim() == 4:
+            parameter.data = parameter.data.contiguous(memory_format=torch.channels_last)
     return model
 
 
@@ -31,7 +32,15 @@ def _fold_children(parent: nn.Module) -> None:
     for (_, conv), (name, norm) in pairwise(list(parent.named_children())):
         if isinstance(conv, _CONVOLUTIONS) and isinstance(norm, _NORMS):
             transposed = isinstance(conv, nn.ConvTranspose3d)
+            assert norm.running_mean is not None and norm.running_var is not None
             conv.weight, conv.bias = fuse_conv_bn_weights(
-                conv.weight, conv.bias, norm.running_mean, norm.running_var, norm.eps, norm.weight, norm.bias, transposed
+                conv.weight,
+                conv.bias,
+                norm.running_mean,
+                norm.running_var,
+                norm.eps,
+                norm.weight,
+                norm.bias,
+                transposed,
             )
             setattr(parent, name, nn.Identity())

@@ -38,7 +38,9 @@ def cameras_in_order(frame: Frame, names: tuple[str, ...]) -> list[CameraImage]:
     if missing or unknown:
         parts = [f"lacks {', '.join(missing)}"] if missing else []
         parts += [f"has {', '.join(unknown)}"] if unknown else []
-        raise ValueError(f"the frame {' and '.join(parts)}; the network takes {', '.join(names)} (name them in the rig)")
+        raise ValueError(
+            f"the frame {' and '.join(parts)}; the network takes {', '.join(names)} (name them in the rig)"
+        )
     return [given[name] for name in names]
 
 

@@ -60,8 +60,8 @@ class _Draw:
     def centred(self, out_axis: int) -> None:
         """Give the weights of each output zero mean, by integer arithmetic."""
         moved = np.moveaxis(self.integers, out_axis, 0)
-        rows = moved.reshape(moved.shape[0], -1)
-        rows = rows - rows.sum(1, keepdims=True) // rows.shape[1] + 2 ** (BITS - 1)
+        rows = moved.reshape(len(moved), -1)
+        rows = rows - rows.sum(1, keepdims=True) // rows[0].size + 2 ** (BITS - 1)
         self.integers = np.moveaxis(rows.reshape(moved.shape), 0, out_axis)
 
 

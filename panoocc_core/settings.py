@@ -35,8 +35,9 @@ def merged(base: dict[str, Any], changes: dict[str, Any]) -> dict[str, Any]:
     out = dict(base)
     for key, value in changes.items():
         old = out.get(key)
-        both = isinstance(old, dict) and isinstance(value, dict)
-        out[key] = merged(old, value) if both and value.get("kind", old.get("kind")) == old.get("kind") else value
+        if isinstance(old, dict) and isinstance(value, dict) and value.get("kind") in (None, old.get("kind")):
+            value = merged(old, value)
+        out[key] = value
     return out
 
 
@@ -104,7 +105,7 @@ def _convert_union(options: tuple[Any, ...], value: Any, where: str) -> Any:
 
 
 def _kind(cls: type) -> str:
-    return next(field.default for field in dataclasses.fields(cls) if field.name == "kind")  # type: ignore[arg-type]
+    return str(next(field.default for field in dataclasses.fields(cls) if field.name == "kind"))
 
 
 def _convert_tuple(arguments: tuple[Any, ...], value: Any, where: str) -> tuple[Any, ...]:

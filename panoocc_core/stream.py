@@ -6,10 +6,11 @@ from contextlib import contextmanager
 from dataclasses import replace
 
 import torch
+from torch import Tensor
 
 from .config import ModelConfig
 from .ego_motion import ego_motion_vector, pose_at, vehicle_motion
-from .geometry import NS_PER_S
+from .geometry import NS_PER_S, Matrix
 from .memory import VoxelMemory, align, cleared, extended_track, recall, remember, reset_reason
 from .models.panoocc import PanoOcc
 from .models.voxel_decoder import VoxelLogits, class_confidence, classify
@@ -60,7 +61,9 @@ def advance(model: PanoOcc, frame: Frame, memory: VoxelMemory) -> tuple[Occupanc
     with watch.stage("backbone"):
         maps = model.encode_images(inputs.images)
     with watch.stage("encoder"):
-        current = model.encode_voxels(maps, projection, torch.as_tensor(vector, dtype=torch.float32, device=model.device))
+        current = model.encode_voxels(
+            maps, projection, torch.as_tensor(vector, dtype=torch.float32, device=model.device)
+        )
     with watch.stage("temporal"):
         states = recall(memory, frame.stamp_ns, config.temporal)
         history = align(states, frame.world_from_ego, config, config.grid.ego_from_network.matrix)
@@ -94,7 +97,7 @@ def advance(model: PanoOcc, frame: Frame, memory: VoxelMemory) -> tuple[Occupanc
     return occupancy, after
 
 
-def _ego_motion(frame: Frame, memory: VoxelMemory, config: ModelConfig):
+def _ego_motion(frame: Frame, memory: VoxelMemory, config: ModelConfig) -> tuple[Matrix, str]:
     """Ego-motion vector [18] and where its rates come from."""
     settings = config.ego_motion
     track = extended_track(memory.track, frame, settings)
@@ -106,7 +109,7 @@ def _ego_motion(frame: Frame, memory: VoxelMemory, config: ModelConfig):
     ), source
 
 
-def _classes(logits: VoxelLogits, config: ModelConfig):
+def _classes(logits: VoxelLogits, config: ModelConfig) -> tuple[Tensor, Tensor]:
     """Class and confidence of every voxel, both uint8 [X, Y, Z].
 
     Raises:

@@ -37,7 +37,9 @@ def add_bench(subparsers: Any) -> None:
     )
     parser.add_argument("--bag", type=Path, help="bag with the six cameras of --rig (default: a simulated street)")
     parser.add_argument("--rig", default="nuscenes", help="rig of the bag (default: %(default)s)")
-    parser.add_argument("--frames", type=int, default=3, help="frames a network, the first one not counted (default: 3)")
+    parser.add_argument(
+        "--frames", type=int, default=3, help="frames a network, the first one not counted (default: 3)"
+    )
     parser.add_argument("--device", default="cpu", help="cpu, cuda or cuda:N (default: %(default)s)")
     parser.add_argument("--precision", choices=("fp32", "fp16", "bf16"), default="fp32")
     parser.add_argument("--json", type=Path, metavar="FILE", help="also write the numbers as JSON")

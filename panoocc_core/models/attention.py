@@ -19,7 +19,9 @@ class VoxelAttention(nn.Module):
     rows * columns tokens of the list, read as if they were a map, as the published weights were trained.
     """
 
-    def __init__(self, embed: int, heads: int, points: int, grid: GridConfig, memory: Literal["first_tokens", "own_layer"]):
+    def __init__(
+        self, embed: int, heads: int, points: int, grid: GridConfig, memory: Literal["first_tokens", "own_layer"]
+    ):
         super().__init__()
         self.heads, self.points, self.grid, self.memory = heads, points, grid, memory
         self.sampling_offsets = nn.Linear(SLOTS * embed, heads * SLOTS * points * 2)

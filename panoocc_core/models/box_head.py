@@ -24,7 +24,7 @@ class BoxPrediction:
 
 @dataclass(frozen=True, slots=True, eq=False)
 class Boxes:
-    """Decoded boxes in the network frame: centre in the middle, w along the box's y axis in the published convention."""
+    """Decoded boxes in the network frame, centred in the middle; yaw and sizes in the published convention."""
 
     boxes: Tensor  # float32 [n, 9]: cx, cy, cz, w, l, h, yaw, vx, vy
     scores: Tensor  # float32 [n]
@@ -48,7 +48,9 @@ class BevAttention(nn.Module):
         self.value_proj = nn.Linear(embed, embed)
         self.output_proj = nn.Linear(embed, embed)
 
-    def forward(self, query: Tensor, position: Tensor, bev: Tensor, shape: tuple[int, int], reference: Tensor) -> Tensor:
+    def forward(
+        self, query: Tensor, position: Tensor, bev: Tensor, shape: tuple[int, int], reference: Tensor
+    ) -> Tensor:
         """Attended query [Q, C] with its residual; `bev` is [rows * columns, C], `reference` [Q, 3] in 0..1."""
         count, steering = query.shape[0], query + position
         offsets = self.sampling_offsets(steering).float().view(count, self.heads, 1, self.points, 2)
@@ -66,7 +68,9 @@ class BoxLayer(nn.Module):
         self.ffn = FeedForward(embed, ffn)
         self.norms = nn.ModuleList(nn.LayerNorm(embed) for _ in range(3))
 
-    def forward(self, query: Tensor, position: Tensor, bev: Tensor, shape: tuple[int, int], reference: Tensor) -> Tensor:
+    def forward(
+        self, query: Tensor, position: Tensor, bev: Tensor, shape: tuple[int, int], reference: Tensor
+    ) -> Tensor:
         steering = query + position
         attended = self.self_attention(steering, steering, query, need_weights=False)[0]
         query = self.norms[0](query + attended)
@@ -91,7 +95,9 @@ class BoxHead(nn.Module):
         self.grid = config.grid
         self.query_embedding = nn.Embedding(boxes.queries, 2 * embed)  # position, content
         self.reference_points = nn.Linear(embed, 3)
-        self.layers = nn.ModuleList(BoxLayer(embed, config.heads, config.ffn, boxes.points) for _ in range(boxes.layers))
+        self.layers = nn.ModuleList(
+            BoxLayer(embed, config.heads, config.ffn, boxes.points) for _ in range(boxes.layers)
+        )
         self.class_branch = _mlp_with_norms(embed, len(boxes.classes))
         self.code_branch = nn.Sequential(
             nn.Linear(embed, embed), nn.ReLU(), nn.Linear(embed, embed), nn.ReLU(), nn.Linear(embed, BOX_CODES)

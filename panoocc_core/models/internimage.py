@@ -1,4 +1,7 @@
-"""InternImage-style backbone (arXiv 2211.05778): residual layers around grouped deformable aggregation, channels last."""
+"""InternImage-style backbone (arXiv 2211.05778): residual layers of grouped deformable aggregation, channels last."""
+
+from collections.abc import Iterable
+from typing import cast
 
 import torch
 from torch import Tensor, nn
@@ -80,10 +83,12 @@ class _Downsample(nn.Module):
         return self.norm(self.reduction(x.permute(0, 3, 1, 2)).permute(0, 2, 3, 1))
 
 
-class _Stage(nn.Module):
+class Stage(nn.Module):
+    """Layers of one resolution, and the step to the next one."""
+
     def __init__(self, channels: int, heads: int, blocks: int, config: InternImageConfig, last: bool):
         super().__init__()
-        self.blocks = nn.ModuleList(Layer(channels, heads, config) for _ in range(blocks))
+        self.blocks = nn.Sequential(*(Layer(channels, heads, config) for _ in range(blocks)))
         self.downsample = None if last else _Downsample(channels)
 
 
@@ -112,7 +117,7 @@ class InternImage(nn.Module):
         stages = len(config.blocks)
         widths = [config.width * 2**i for i in range(stages)]
         self.levels = nn.ModuleList(
-            _Stage(widths[i], config.heads[i], config.blocks[i], config, last=i == stages - 1) for i in range(stages)
+            Stage(widths[i], config.heads[i], config.blocks[i], config, last=i == stages - 1) for i in range(stages)
         )
         for i in range(1, stages):
             self.add_module(f"norm{i}", nn.LayerNorm(widths[i]))  # a second norm, after the one of the downsampling
@@ -123,9 +128,8 @@ class InternImage(nn.Module):
         """[camera, 3, row, column] -> maps [camera, channel, row, column] of the output stages, finest first."""
         x = self.patch_embed(images)
         maps = []
-        for i, stage in enumerate(self.levels):
-            for block in stage.blocks:
-                x = block(x)
+        for i, stage in enumerate(cast(Iterable[Stage], self.levels)):
+            x = stage.blocks(x)
             if i + 1 in self.config.output_stages:
                 maps.append(self.get_submodule(f"final_norm{i}")(x).permute(0, 3, 1, 2))
             if stage.downsample is not None:

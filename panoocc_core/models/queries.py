@@ -14,7 +14,11 @@ class EgoMotionEmbedding(nn.Sequential):
 
     def __init__(self, embed: int):
         super().__init__(
-            nn.Linear(EGO_MOTION_VALUES, embed // 2), nn.ReLU(), nn.Linear(embed // 2, embed), nn.ReLU(), nn.LayerNorm(embed)
+            nn.Linear(EGO_MOTION_VALUES, embed // 2),
+            nn.ReLU(),
+            nn.Linear(embed // 2, embed),
+            nn.ReLU(),
+            nn.LayerNorm(embed),
         )
 
 

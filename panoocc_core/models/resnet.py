@@ -17,7 +17,7 @@ class DeformConv2d(nn.Module):
         plain = nn.Conv2d(channels, outputs, 3, stride, padding=1, bias=False)
         self.stride, self.weight = stride, plain.weight
         self.conv_offset = nn.Conv2d(channels, 27, 3, stride, padding=1)
-        self.register_parameter("bias", None)  # until a batch norm is folded in
+        self.bias: nn.Parameter | None = None  # until a batch norm is folded in
 
     def forward(self, x: Tensor) -> Tensor:
         """[image, channel, row, column] -> the same with `outputs` channels."""

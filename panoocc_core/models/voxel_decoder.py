@@ -40,13 +40,14 @@ class TransposedConv(nn.ConvTranspose3d):
     def __init__(self, channels: int, stage: UpsampleConfig):
         super().__init__(channels, stage.channels, stage.kernel, stage.stride, stage.padding)
         self.by_layer = stage.kernel[0] == stage.stride[0] and stage.padding[0] == 0
+        self.flat_stride, self.flat_padding = stage.stride[1:], stage.padding[1:]
 
     def forward(self, layers: Tensor) -> Tensor:  # type: ignore[override]
         """[Z, C, Y, X] -> [Z', C', Y', X']."""
         if not self.by_layer:
             return volume_to_layers(super().forward(layers_to_volume(layers)))
         outputs = [
-            functional.conv_transpose2d(layers, kernel, self.bias, self.stride[1:], self.padding[1:])
+            functional.conv_transpose2d(layers, kernel, self.bias, self.flat_stride, self.flat_padding)
             for kernel in self.weight.unbind(dim=2)
         ]
         return outputs[0] if len(outputs) == 1 else torch.stack(outputs, dim=1).flatten(0, 1)
@@ -92,11 +93,11 @@ class VoxelDecoder(nn.Module):
         return VoxelLogits(
             classes=self._resized(classes),
             gate=None if self.gate is None else volume_to_grid(self.gate(layers_to_volume(fine))).squeeze(-1),
-            things=None if self.things is None else self._thing_logits(tokens),
+            things=None if self.things is None else self._thing_logits(self.things, tokens),
         )
 
-    def _thing_logits(self, tokens: Tensor) -> Tensor:
-        return token_order_volume_to_tokens(self.things(token_order_volume(tokens, self.shape)))
+    def _thing_logits(self, head: nn.Conv3d, tokens: Tensor) -> Tensor:
+        return token_order_volume_to_tokens(head(token_order_volume(tokens, self.shape)))
 
     def _resized(self, logits: Tensor) -> Tensor:
         if self.config.logit_upsample == (1, 1, 1):

@@ -19,7 +19,9 @@ def random_rotation() -> np.ndarray:
     return g.rotation_from_quaternion(DRAW.normal(size=4))
 
 
-@pytest.mark.parametrize("turn", [np.eye(3), heading(180), np.diag([1.0, -1, -1]), *(random_rotation() for _ in range(20))])
+@pytest.mark.parametrize(
+    "turn", [np.eye(3), heading(180), np.diag([1.0, -1, -1]), *(random_rotation() for _ in range(20))]
+)
 def test_quaternions_there_and_back(turn):
     quaternion = g.quaternion_from_rotation(turn)
     assert quaternion[3] >= 0 and np.linalg.norm(quaternion) == pytest.approx(1)

@@ -27,7 +27,7 @@ def test_the_published_crop_takes_the_top_rows_away(config, window):
 @pytest.mark.parametrize("size_hw", [(1080, 1920), (1280, 1920), (480, 640), (300, 2000), (3, 5)])
 def test_any_image_size_fits(size_hw):
     top, left, rows, columns = crop_window(size_hw, OCC.images)
-    assert top + rows == size_hw[0] and 0 <= left and left + columns <= size_hw[1] and min(rows, columns) > 0
+    assert top + rows == size_hw[0] and left >= 0 and left + columns <= size_hw[1] and min(rows, columns) > 0
     out = network_image(torch.zeros(*size_hw, 3, dtype=torch.uint8), OCC.images)
     assert out.shape == (3, 448, 800)
 

@@ -9,9 +9,9 @@ import numpy as np
 import torch
 
 from panoocc_core.checkpoint import load_published
-from panoocc_core.inference import ready_for_inference
 from panoocc_core.config import ModelConfig
 from panoocc_core.geometry import quaternion_from_rotation
+from panoocc_core.inference import ready_for_inference
 from panoocc_core.memory import VoxelState, align
 from panoocc_core.models.box_head import decode_boxes
 from panoocc_core.models.panoocc import PanoOcc
@@ -141,7 +141,7 @@ class Recorder:
             **{f"box.query.{i}": layer for i, layer in enumerate(model.boxes.layers)},
         }
         for name, module in stages.items():
-            module.register_forward_hook(lambda _module, _inputs, output, name=name: self.outputs.update({name: output}))
+            module.register_forward_hook(lambda _module, _input, output, name=name: self.outputs.update({name: output}))
 
 
 class CaseRun:

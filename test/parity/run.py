@@ -1,7 +1,7 @@
 """Compare our networks with folders of recorded cases and print a table; exit 1 beyond the tolerance.
 
-    make parity CASES=<folder of cases>        the same as
-    python -m test.parity.run <folder> [--rtol 1e-4] [--agreement 0.999] [--device cuda] [--stages]
+make parity CASES=<folder of cases>        the same as
+python -m test.parity.run <folder> [--rtol 1e-4] [--agreement 0.999] [--device cuda] [--stages]
 """
 
 import argparse
@@ -103,7 +103,8 @@ def main() -> int:
             continue
         if arguments.stages:
             for r in rows:
-                print(f"    {'ok  ' if r.row.ok else 'FAIL'} {r.where:30s} {r.row.name:26s} {r.row.rel:.3e} {r.row.note}")
+                verdict = "ok  " if r.row.ok else "FAIL"
+                print(f"    {verdict} {r.where:30s} {r.row.name:26s} {r.row.rel:.3e} {r.row.note}")
         print(summary(folder.name, rows, time.perf_counter() - start), flush=True)
         bad |= any(not r.row.ok for r in rows)
     return int(bad)

@@ -36,7 +36,7 @@ def deform_attn(
 
 
 def _table(values: Tensor, shapes: tuple[tuple[int, int], ...]) -> tuple[Tensor, list[int]]:
-    """Zero-bordered maps as [source * cell * head, channel], and where each level's cells begin (last: their number)."""
+    """Zero-bordered maps as [source * cell * head, channel]; where the cells of each level begin, and their number."""
     sources, _, heads, channels = values.shape
     maps = values.flatten(2).split([rows * columns for rows, columns in shapes], dim=1)
     cells = [
@@ -49,9 +49,7 @@ def _table(values: Tensor, shapes: tuple[tuple[int, int], ...]) -> tuple[Tensor,
     return torch.cat(cells, dim=1).view(-1, channels), start
 
 
-def _corners(
-    locations: Tensor, shapes: tuple[tuple[int, int], ...], level_start: list[int]
-) -> tuple[Tensor, Tensor]:
+def _corners(locations: Tensor, shapes: tuple[tuple[int, int], ...], level_start: list[int]) -> tuple[Tensor, Tensor]:
     """Cells [query, head, level, point, 4] in the table of one source and their interpolation weights."""
     device = locations.device
     rows = torch.tensor([s[0] for s in shapes], device=device, dtype=torch.int32)[:, None]

@@ -5,9 +5,7 @@ from torch import Tensor
 from . import reference
 
 
-def deform_conv(
-    x: Tensor, offsets: Tensor, masks: Tensor, weight: Tensor, stride: int = 1, padding: int = 1
-) -> Tensor:
+def deform_conv(x: Tensor, offsets: Tensor, masks: Tensor, weight: Tensor, stride: int = 1, padding: int = 1) -> Tensor:
     """Convolution whose taps are moved and scaled at every output pixel; zeros outside the map, no bias.
 
     Args:
