@@ -80,8 +80,9 @@ lint: .venv/.ready ## ruff (rules and format) and mypy
 	.venv/bin/ruff format --check .
 	.venv/bin/mypy $(PACKAGES)
 
-bench: .ros/.built ## time per stage of a model
-	$(IN_ROS) -m panoocc_ros.cli bench --model $(MODEL)
+bench: .ros/.built ## wall and CPU time per stage, memory, ratios; OUT/bench.json
+	$(IN_ROS) -m panoocc_ros.cli bench $(if $(filter command line,$(origin MODEL)),--model $(MODEL)) $(if $(BAG),--bag $(BAG)) \
+	    --json $(OUT)/bench.json
 
 parity: .venv/.ready ## compare with reference values in CASES
 	@[ -n "$(CASES)" ] || { echo "make parity CASES=<folder of reference cases>" >&2; exit 2; }

@@ -82,5 +82,5 @@ def published_names(names: Iterable[str], config: ModelConfig) -> dict[str, list
 
 
 def modern(name: str) -> str:
-    """A published name as written today: old files spell deformable offsets `conv2_offset`, some begin with `module.`."""
+    """A published name as written today: old files say `conv2_offset` for deformable offsets, some begin `module.`."""
     return name.removeprefix("module.").replace(".conv2_offset.", ".conv2.conv_offset.")
