@@ -4,7 +4,6 @@ The executor's thread only takes messages in and asks the pipeline for complete 
 network runs in one worker thread, which always takes the newest set.
 """
 
-import contextlib
 import functools
 import os
 import sys
@@ -74,6 +73,7 @@ class OccupancyNode(Node):
         self._settings = settings = read_settings(self)
         rig, config = chosen_rig(settings), chosen_config(settings)
         self._rig = rig_for(config, rig)
+        self.get_logger().info(f"loading {config.name}")
         network = loaded_network(settings, config)
         self._stream = OccupancyStream(network)
         limits = PipelineOptions(tf_timeout_s=settings.tf_timeout_s, camera_timeout_s=settings.camera_timeout_s)
@@ -207,21 +207,26 @@ class OccupancyNode(Node):
 def main(arguments: Sequence[str] | None = None) -> int:
     """Run the node until it is interrupted; returns the exit code."""
     rclpy.init(args=arguments)
+    node: OccupancyNode | None = None
+    code = 0
     try:
         node = OccupancyNode()
+        rclpy.spin(node)
     except SettingsError as error:
         rclpy.logging.get_logger("panoocc").fatal(str(error))
-        rclpy.try_shutdown()
-        return EXIT_BAD_START
-    with contextlib.suppress(KeyboardInterrupt, ExternalShutdownException):
-        rclpy.spin(node)
-    ended = node.stop()
+        code = EXIT_BAD_START
+    except (KeyboardInterrupt, ExternalShutdownException):
+        pass
+    except Exception:
+        if rclpy.ok():
+            raise  # else SIGTERM came in the middle of the start
+    ended = node is None or node.stop()
     rclpy.try_shutdown()
     if not ended:
         # The network is in the middle of a step of unknown length; an interpreter that ends under it may crash.
         sys.stdout.flush()
-        os._exit(0)
-    return 0
+        os._exit(code)
+    return code
 
 
 if __name__ == "__main__":

@@ -2,6 +2,7 @@
 
 import dataclasses
 import itertools
+import signal
 import threading
 import time
 
@@ -60,6 +61,20 @@ def test_a_bad_start_ends_the_process(tmp_path):
     try:
         assert node.wait() == 2, node.words
         assert "parameter checkpoint" in node.words and "Traceback" not in node.words
+    finally:
+        node.kill()
+
+
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM], ids=lambda number: number.name)
+def test_a_signal_ends_the_node_even_while_it_loads(number, tmp_path):
+    node = NodeProcess(tmp_path / "node.log", model="pano_small_occ3d", seeded_weights=True)
+    try:
+        end_s = time.monotonic() + 60
+        while "loading" not in node.words and time.monotonic() < end_s:
+            time.sleep(0.02)
+        node.process.send_signal(number)
+        assert node.wait(30) == 0, node.words
+        assert "loading" in node.words and "Traceback" not in node.words, node.words
     finally:
         node.kill()
 
