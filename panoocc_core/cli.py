@@ -51,7 +51,7 @@ def model_row(config: ModelConfig) -> dict[str, Any]:
         "input_hw": list(config.images.padded_hw),
         "queries_hwz": [config.grid.rows, config.grid.columns, config.grid.layers],
         "grid_xyz": list(config.output_shape_xyz),
-        "classes": len(config.labels.names),
+        "classes": config.class_count,
         "labels": config.labels.key,
         "history": config.temporal.kind if config.temporal.ages_s else "none",
         "history_ages_s": list(config.temporal.ages_s),

@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import Literal
 
 from .geometry import Matrix, rigid, rotation_from_quaternion
-from .labels import LIDARSEG, OCC3D, LabelSet, label_set
+from .labels import BUILT_IN, LabelSet, label_set
 from .resources import listing
 from .settings import ConfigError, build, load_yaml, merged
 
@@ -174,6 +174,8 @@ class DecoderConfig:
     logit_upsample: tuple[int, int, int] = (1, 1, 1)  # (z, y, x), trilinear
     gate_threshold: float | None = None  # occupied only where the occupancy gate's probability reaches it
     gate_kernel: int = 3
+    # Networks without a class for free space have one sigmoid per class: below this best probability a voxel is free.
+    empty_below: float | None = None
     thing_head: bool = False  # two logits per coarse voxel; the box memory is weighted with softmax channel 0
 
 
@@ -229,6 +231,8 @@ class ModelConfig:
             raise ValueError("embed must be a multiple of heads")
         if self.decoder.mlp[0] != self.decoder.upsample[-1].channels:
             raise ValueError("decoder.mlp must begin with the channels of the last upsampling stage")
+        if self.decoder.empty_below is not None and self.labels.free_id != len(self.labels.names) - 1:
+            raise ValueError("decoder.empty_below needs a label set whose last class is free")
         if not self.cameras or len(set(self.cameras)) != len(self.cameras):
             raise ValueError("cameras must be a list of different names")
 
@@ -241,10 +245,16 @@ class ModelConfig:
         """
         if self.class_names is not None:
             return label_set(self.label_key, self.class_names)
-        known = {labels.key: labels for labels in (OCC3D, LIDARSEG)}
-        if self.label_key not in known:
-            raise ConfigError(f"{self.name}.label_key: {self.label_key!r} is not built in; give class_names")
-        return known[self.label_key]
+        if self.label_key not in BUILT_IN:
+            raise ConfigError(
+                f"{self.name}.label_key: {self.label_key!r} is not one of {', '.join(BUILT_IN)}; give class_names"
+            )
+        return BUILT_IN[self.label_key]
+
+    @property
+    def class_count(self) -> int:
+        """Classes that the network itself tells apart: without free space where that is decided by `empty_below`."""
+        return len(self.labels.names) - (self.decoder.empty_below is not None)
 
     @property
     def output_shape_xyz(self) -> tuple[int, int, int]:

@@ -90,3 +90,5 @@ def label_set(key: str, names: tuple[str, ...], version: int = 1) -> LabelSet:
 
 OCC3D = label_set("occ3d_nuscenes", ("others", *_SIXTEEN, "free"))
 LIDARSEG = label_set("nuscenes_lidarseg", ("noise", *_SIXTEEN))
+LIDARSEG_FREE = label_set("nuscenes_lidarseg_free", (*LIDARSEG.names, "free"))  # what the panoptic networks publish
+BUILT_IN = {labels.key: labels for labels in (OCC3D, LIDARSEG, LIDARSEG_FREE)}

@@ -115,10 +115,10 @@ def _classes(logits: VoxelLogits, config: ModelConfig) -> tuple[Tensor, Tensor]:
     Raises:
         NonFiniteError: a logit is NaN or infinite.
     """
-    confidence = class_confidence(logits)
+    confidence = class_confidence(logits, config.decoder)
     if not torch.isfinite(logits.classes.amax(-1).float().sum()):  # one wait for the device instead of one a voxel
         raise NonFiniteError("the class logits are not finite; the memory or an image is broken")
-    return classify(logits, config.decoder.gate_threshold, config.labels.free_id), confidence
+    return classify(logits, config.decoder, config.labels.free_id), confidence
 
 
 def output_geometry(config: ModelConfig) -> GridGeometry:

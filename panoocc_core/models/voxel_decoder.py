@@ -6,7 +6,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional
 
-from ..config import ModelConfig, UpsampleConfig
+from ..config import DecoderConfig, ModelConfig, UpsampleConfig
 from ..voxels import (
     grid_to_volume,
     layers_to_points,
@@ -81,7 +81,7 @@ class VoxelDecoder(nn.Module):
         self.config, self.shape = config.decoder, shape_hwz(config.grid)
         channels, kernel = config.decoder.mlp[0], config.decoder.gate_kernel
         self.upsample = Upsample(config)
-        self.mlp = ClassMlp(config.decoder.mlp, len(config.labels.names))
+        self.mlp = ClassMlp(config.decoder.mlp, config.class_count)
         gated = config.decoder.gate_threshold is not None
         self.gate = nn.Conv3d(channels, 1, kernel, padding=kernel // 2) if gated else None
         self.things = nn.Conv3d(config.embed, 2, 1) if config.decoder.thing_head else None
@@ -107,15 +107,22 @@ class VoxelDecoder(nn.Module):
         return volume_to_grid(functional.interpolate(volume, scale_factor=factors, mode="trilinear"))
 
 
-def classify(logits: VoxelLogits, gate_threshold: float | None, free_id: int | None) -> Tensor:
-    """Final classes uint8 [X, Y, Z]: the best class, or free where the gate's probability stays below the threshold."""
+def classify(logits: VoxelLogits, config: DecoderConfig, free_id: int | None) -> Tensor:
+    """Final classes uint8 [X, Y, Z]: the best class; free where the occupancy gate's probability stays below its
+    threshold, or where no class reaches `empty_below`."""
     classes = logits.classes.argmax(-1).to(torch.uint8)
-    if logits.gate is None or gate_threshold is None or free_id is None:
+    if free_id is None:
         return classes
-    return classes.masked_fill(logits.gate.float().sigmoid() < gate_threshold, free_id)
+    if logits.gate is not None and config.gate_threshold is not None:
+        classes = classes.masked_fill(logits.gate.float().sigmoid() < config.gate_threshold, free_id)
+    if config.empty_below is not None:
+        classes = classes.masked_fill(logits.classes.amax(-1).float().sigmoid() < config.empty_below, free_id)
+    return classes
 
 
-def class_confidence(logits: VoxelLogits) -> Tensor:
+def class_confidence(logits: VoxelLogits, config: DecoderConfig) -> Tensor:
     """255 times the probability of the best class, uint8 [X, Y, Z]."""
-    best = logits.classes.amax(-1).float() - logits.classes.float().logsumexp(-1)
-    return (best.exp() * 255).round().to(torch.uint8)
+    best = logits.classes.amax(-1).float()
+    if config.empty_below is not None:
+        return (best.sigmoid() * 255).round().to(torch.uint8)
+    return ((best - logits.classes.float().logsumexp(-1)).exp() * 255).round().to(torch.uint8)

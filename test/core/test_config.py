@@ -19,7 +19,8 @@ PUBLISHED = {
 @pytest.mark.parametrize(("name", "expected"), PUBLISHED.items())
 def test_published_presets(name, expected):
     config = model_config(name)
-    assert (config.output_shape_xyz, config.images.padded_hw, len(config.labels.names)) == expected
+    assert (config.output_shape_xyz, config.images.padded_hw, config.class_count) == expected
+    assert config.labels.free_id == 17
 
 
 def test_every_preset_loads():
@@ -55,6 +56,11 @@ def test_a_smaller_relative_needs_no_code(tmp_path):
         ({"images": {"channel_order": "GBR"}}, "'GBR' is not one of 'RGB', 'BGR'"),
         ({"images": {"mean": [1.0, 2.0]}}, "must be a list of 3 values, not 2"),
         ({"temporal": {"ages_s": [1.0, 2.0]}}, "ages_s must be positive, oldest first"),
+        (
+            {"decoder": {"empty_below": 0.3}, "label_key": "nuscenes_lidarseg"},
+            "empty_below needs a label set whose last",
+        ),
+        ({"label_key": "mine"}, "'mine' is not one of occ3d_nuscenes"),
         ({"levels": 2}, "levels must be at least 3"),
         ({"cameras": ["A", "A"]}, "cameras must be a list of different names"),
         ({"extends": "nonsense"}, "unknown model preset 'nonsense'; presets: nano"),

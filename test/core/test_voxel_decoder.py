@@ -1,0 +1,50 @@
+"""From logits to classes: the occupancy gate, and networks without a class for free space."""
+
+import dataclasses
+
+import pytest
+import torch
+
+from panoocc_core.config import model_config
+from panoocc_core.models.voxel_decoder import TransposedConv, VoxelLogits, class_confidence, classify
+from panoocc_core.voxels import layers_to_volume, volume_to_layers
+
+OCC, PAN = (model_config(name).decoder for name in ("pano_small_occ3d", "pano_small_4f"))
+LOGITS = torch.tensor([[[[4.0, 1.0, -3.0]]], [[[-2.0, -1.0, -3.0]]]])  # [2, 1, 1, 3]
+
+
+def test_the_gate_cuts_what_it_calls_free():
+    gate = torch.tensor([[[-2.9]], [[-3.0]]])  # probabilities 0.052 and 0.047, around the threshold of 0.05
+    classes = classify(VoxelLogits(LOGITS, gate, None), OCC, free_id=17)
+    assert classes.flatten().tolist() == [0, 17]
+    assert classify(VoxelLogits(LOGITS, gate, None), OCC, free_id=None).flatten().tolist() == [0, 1]
+
+
+def test_without_a_free_class_the_best_probability_decides():
+    logits = VoxelLogits(LOGITS, None, None)
+    assert classify(logits, PAN, free_id=17).flatten().tolist() == [0, 17]  # sigmoid(-1) is 0.27
+    assert class_confidence(logits, PAN).flatten().tolist() == [250, 69]
+    loose = dataclasses.replace(PAN, empty_below=0.2)
+    assert classify(logits, loose, free_id=17).flatten().tolist() == [0, 1]
+
+
+def test_confidence_is_the_softmax_of_the_best_class():
+    confidence = class_confidence(VoxelLogits(LOGITS, None, None), OCC)
+    expected = (LOGITS.softmax(-1).amax(-1) * 255).round().to(torch.uint8)
+    assert torch.equal(confidence, expected)
+
+
+@pytest.mark.parametrize("stage", [*OCC.upsample, *PAN.upsample])
+def test_layers_as_images_equal_the_3d_convolution(stage):
+    small = dataclasses.replace(stage, channels=3)
+    conv = TransposedConv(4, small)
+    layers = torch.randn(3, 4, 5, 6, generator=torch.Generator().manual_seed(0))
+    whole = volume_to_layers(torch.nn.ConvTranspose3d.forward(conv, layers_to_volume(layers)))
+    assert conv.by_layer
+    torch.testing.assert_close(conv(layers), whole, atol=1e-5, rtol=1e-5)
+
+
+def test_layers_that_meet_take_the_3d_convolution():
+    stage = dataclasses.replace(OCC.upsample[0], kernel=(3, 4, 4), padding=(1, 1, 1), channels=3)
+    conv = TransposedConv(4, stage)
+    assert not conv.by_layer and conv(torch.randn(3, 4, 5, 6)).shape == (3, 3, 10, 12)
