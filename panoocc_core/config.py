@@ -231,7 +231,8 @@ class ModelConfig:
             raise ValueError("embed must be a multiple of heads")
         if self.decoder.mlp[0] != self.decoder.upsample[-1].channels:
             raise ValueError("decoder.mlp must begin with the channels of the last upsampling stage")
-        if self.decoder.empty_below is not None and self.labels.free_id != len(self.labels.names) - 1:
+        labels = self.labels
+        if self.decoder.empty_below is not None and labels.free_id != len(labels.names) - 1:
             raise ValueError("decoder.empty_below needs a label set whose last class is free")
         if not self.cameras or len(set(self.cameras)) != len(self.cameras):
             raise ValueError("cameras must be a list of different names")
