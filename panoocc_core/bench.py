@@ -41,7 +41,7 @@ class BenchReport:
         return asdict(self)
 
 
-def bench(model: PanoOcc, frames: Sequence[Frame], warmup: int, on_frame: Callable[[], None]) -> BenchReport:
+def bench(model: PanoOcc, frames: Sequence[Frame], warmup: int, on_frame: Callable[[], object]) -> BenchReport:
     """Run frames through a stream; the first `warmup` are not counted.
 
     Raises:

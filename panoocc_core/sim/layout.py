@@ -1,5 +1,6 @@
 """What goes where in a street: paint on the ground, things along it, traffic."""
 
+import math
 from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import Protocol
@@ -51,6 +52,11 @@ class Crossing:
         return abs(s_m - self.s_m) < self.half_m + clearance_m
 
 
+def _steps(start: float, stop: float, step: float) -> list[float]:
+    """Plain numbers from `start` in steps, `stop` not included."""
+    return np.arange(start, stop, step).tolist()
+
+
 def street_profile(random: np.random.Generator) -> Profile:
     """Widths of a residential street or an avenue."""
     return Profile(
@@ -66,7 +72,7 @@ def paint_ground(random: np.random.Generator, street: Centreline, profile: Profi
     outline = np.stack((x, y), axis=1)
     ground = Ground(outline.min(axis=0) - _SIDE_M, outline.max(axis=0) + _SIDE_M, (108, 122, 72))
     first, spacing = MARGIN_M + random.uniform(20, 45), random.uniform(75, 110)
-    crossings = [Crossing(s) for s in np.arange(first, street.length_m, spacing)]
+    crossings = [Crossing(s) for s in _steps(first, street.length_m, spacing)]
     low, high = -MARGIN_M, street.length_m + MARGIN_M
     _paint_lots(random, ground, street, profile)
     for across in (_PAVING, _KERB, _ASPHALT):
@@ -87,7 +93,7 @@ def paint_ground(random: np.random.Generator, street: Centreline, profile: Profi
 def _paint_lots(random: np.random.Generator, ground: Ground, street: Centreline, profile: Profile) -> None:
     """Paved yards here and there between the buildings."""
     for side in (-1, 1):
-        for start in np.arange(0.0, street.length_m, 24.0):
+        for start in _steps(0.0, street.length_m, 24.0):
             if random.random() < 0.4:
                 near, far = side * profile.pavement_end_m, side * (profile.lot_m + 22)
                 ground.paint(street.band(start, start + 24, min(near, far), max(near, far)), _PLAZA, "other_flat")
@@ -96,7 +102,7 @@ def _paint_lots(random: np.random.Generator, ground: Ground, street: Centreline,
 def _paint_joints(ground: Ground, street: Centreline, profile: Profile) -> None:
     for side in (-1, 1):
         near, far = side * profile.kerb_m, side * profile.pavement_end_m
-        for s in np.arange(0.0, street.length_m, 1.5):
+        for s in _steps(0.0, street.length_m, 1.5):
             ground.paint(street.band(s, s + 0.04, min(near, far), max(near, far)), _JOINT)
         for share in (1 / 3, 2 / 3):
             line = near + share * (far - near)
@@ -114,18 +120,18 @@ def _paint_markings(ground: Ground, street: Centreline, profile: Profile, crossi
                 ground.paint(street.band(start, end, offset - 0.07, offset + 0.07), _YELLOW)
         dashes = [0.0] if profile.lanes == 1 else [-profile.lane_m, profile.lane_m]
         for offset in dashes:
-            for s in np.arange(start, end - 3, 9.0):
+            for s in _steps(start, end - 3, 9.0):
                 ground.paint(street.band(s, s + 3, offset - 0.08, offset + 0.08), _PAINT)
         for side in (-1, 1):
             edge = side * profile.lanes * profile.lane_m
             ground.paint(street.band(start, end, edge - 0.07, edge + 0.07), _PAINT)
-            for s in np.arange(start, end, 6.2):
+            for s in _steps(start, end, 6.2):
                 strip = sorted((edge, edge + side * profile.parking_m))
                 ground.paint(street.band(s, s + 0.1, strip[0], strip[1]), _PAINT)
     for crossing in crossings:
         for end in (-1, 1):
             zebra = crossing.s_m + end * (crossing.half_m + 2.2)
-            for left in np.arange(-profile.kerb_m + 0.5, profile.kerb_m - 0.5, 1.0):
+            for left in _steps(-profile.kerb_m + 0.5, profile.kerb_m - 0.5, 1.0):
                 ground.paint(street.band(zebra - 1.4, zebra + 1.4, left, left + 0.5), _PAINT)
             stop, lane_edge = zebra + end * 2.2, profile.lanes * profile.lane_m
             low, high = (0.3, lane_edge) if end > 0 else (-lane_edge, -0.3)
@@ -185,16 +191,17 @@ def _furniture(
     verge = side * (profile.pavement_end_m + profile.verge_m * 0.5)
     kerb = side * (profile.kerb_m + 0.45)
     toward_road = 0.0 if side < 0 else np.pi
-    for s in np.arange(0.0, length_m, 9.0) + random.uniform(0, 5):
+    shift_m = random.uniform(0, 5)
+    for s in _steps(shift_m, length_m + shift_m, 9.0):
         if _free(crossings, s, 7) and random.random() < 0.7:
             name = "tree" if random.random() < 0.7 else "bush"
             yield Placed(MODELS[name](random), s + random.uniform(-2, 2), verge)
-    for s in np.arange(random.uniform(0, 20), length_m, 26.0):
+    for s in _steps(random.uniform(0, 20), length_m, 26.0):
         if _free(crossings, s, 3):
             yield Placed(MODELS["lamp"](random), s, kerb, toward_road)
             if random.random() < 0.6:
                 yield Placed(MODELS["bin"](random), s + 1.5, kerb)
-    for s in np.arange(random.uniform(5, 40), length_m, 47.0):
+    for s in _steps(random.uniform(5, 40), length_m, 47.0):
         if _free(crossings, s, 5):
             yield Placed(MODELS["sign"](random), s, kerb, 0.0 if side < 0 else np.pi)
     for crossing in crossings:
@@ -228,16 +235,23 @@ def _parked(
 
 
 def _road_works(random: np.random.Generator, s: float, lane: float) -> Iterator[Placed]:
-    for offset in np.arange(0.0, 20.0, 2.1):
+    for offset in _steps(0.0, 20.0, 2.1):
         turn = np.pi / 2 + random.normal(0, 0.04)
-        yield Placed(MODELS["barrier"](random), s + offset, lane - np.sign(lane) * 1.05, turn)
+        yield Placed(MODELS["barrier"](random), s + offset, lane - math.copysign(1.0, lane) * 1.05, turn)
     for offset in (-4.5, -3.0, -1.5, 20.5, 22.0):
-        yield Placed(MODELS["traffic_cone"](random), s + offset, lane - np.sign(lane) * random.uniform(0.6, 1.1))
-    yield Placed(MODELS["construction_vehicle"](random), s + 9, lane + np.sign(lane) * 0.1, random.choice([0.0, np.pi]))
+        yield Placed(
+            MODELS["traffic_cone"](random), s + offset, lane - math.copysign(1.0, lane) * random.uniform(0.6, 1.1)
+        )
+    yield Placed(
+        MODELS["construction_vehicle"](random),
+        s + 9,
+        lane + math.copysign(1.0, lane) * 0.1,
+        random.choice([0.0, np.pi]),
+    )
 
 
 def _walkers(random: np.random.Generator, length_m: float, profile: Profile, side: int) -> Iterator[Placed]:
-    for s in np.arange(0.0, length_m, 11.0):
+    for s in _steps(0.0, length_m, 11.0):
         if random.random() < 0.75:
             speed = float(random.choice([-1, 1])) * random.uniform(0.9, 1.6)
             left = side * (profile.kerb_m + random.uniform(1.0, profile.pavement_m - 0.4))
@@ -266,16 +280,16 @@ def _traffic(random: np.random.Generator, length_m: float, profile: Profile, dri
     for lane in range(profile.lanes):
         left, speed = inner + lane * profile.lane_m, random.uniform(6, 9)
         reach = length_m + speed * (length_m / drive.speed_mps)
-        for s in np.arange(drive.start_m - 60, reach, random.uniform(22, 34)):
+        for s in _steps(drive.start_m - 60, reach, random.uniform(22, 34)):
             model = MODELS[str(random.choice(kinds))](random)
             yield Placed(model, s + random.uniform(-4, 4), left, np.pi, (-speed, 0.0))
     if profile.lanes > 1:
         speed = drive.speed_mps * random.uniform(0.85, 1.15)
-        for s in np.arange(drive.start_m - 110, drive.start_m + 150, random.uniform(20, 30)):
+        for s in _steps(drive.start_m - 110, drive.start_m + 150, random.uniform(20, 30)):
             model = MODELS[str(random.choice(kinds))](random)
             yield Placed(model, s + random.uniform(-3, 3), -inner - profile.lane_m, 0.0, (speed, 0.0))
     rim = profile.lanes * profile.lane_m - 0.5
     for side in (-1, 1):
-        for s in np.arange(random.uniform(0, 30), length_m, random.uniform(35, 60)):
+        for s in _steps(random.uniform(0, 30), length_m, random.uniform(35, 60)):
             turn, speed = (0.0, 4.5) if side < 0 else (np.pi, -4.5)
             yield Placed(MODELS["bicycle"](random), s, side * rim, turn, (speed, 0.0))
