@@ -1,6 +1,7 @@
 """A bag through the same pipeline as the live node's: grids and points into a new bag, as fast as the machine can.
 
-Every set is worked on, none is skipped for lack of time; apart from that the grids equal those of the node bit for bit.
+Every set is worked on, none is skipped for lack of time; apart from that the grids equal those of the node bit for bit
+(on one device; with several CPU threads, the libraries below torch may round a confidence differently once in a while).
 """
 
 import time

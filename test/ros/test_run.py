@@ -17,9 +17,17 @@ from panoocc_ros.convert import stamp_ns
 from test.ros.bags import PERIOD_NS, RIG, T0, TF, drive, write_drive
 from test.ros.messages import MS
 
-NANO = ["--model", "nano", "--seeded-weights", "--device", "cpu", "--no-progress"]
+# One thread: with more, libraries may share out a sum differently from run to run, and the last bit with it.
+NANO = ["--model", "nano", "--seeded-weights", "--device", "cpu", "--threads", "1", "--no-progress"]
 REAL_BAG = Path(__file__).parents[3] / "shared" / "data" / "nuscenes_scene0103"
 GRID, POINTS = "/panoocc/occupancy", "/panoocc/points"
+
+
+@pytest.fixture(scope="module", autouse=True)
+def threads_as_before():
+    threads = torch.get_num_threads()
+    yield
+    torch.set_num_threads(threads)
 
 
 def read(path, topic):
