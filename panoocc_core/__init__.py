@@ -1,5 +1,10 @@
 """PanoOcc: dense 3-D occupancy from surround cameras (Wang et al., CVPR 2024, arXiv 2306.10013)."""
 
+import os
+
+# Equal bits from run to run, wherever the memory lies: Intel MKL reads this at its first call. It costs no time.
+os.environ.setdefault("MKL_CBWR", "AUTO,STRICT")
+
 from .checkpoint import CheckpointError, load_model
 from .config import ConfigError, ModelConfig, model_config
 from .stream import NonFiniteError, OccupancyStream, advance

@@ -2,6 +2,7 @@
 
 import numpy as np
 import pytest
+import torch
 
 from test.ros.needs_ros import require_ros
 
@@ -26,6 +27,7 @@ from test.ros.live import node_and_peer  # noqa: E402
 pytestmark = pytest.mark.live
 
 SETS = 6
+THREADS = 1  # bits are equal for equal threads: work is summed in the same order
 DRIVE = Drive()
 
 
@@ -38,7 +40,7 @@ def bag(tmp_path_factory):
 def live(tmp_path_factory, bag):
     """Node and peer after the bag was played in steps, so that the node dropped nothing."""
     log = tmp_path_factory.mktemp("node") / "node.log"
-    with node_and_peer(log, image_reliability="reliable") as (node, peer):
+    with node_and_peer(log, image_reliability="reliable", threads=THREADS) as (node, peer):
         report = play_steps(peer, bag)
         assert (report.steps, report.unanswered) == (SETS, 0), node.words
         yield node, peer, list(peer.raw_grids)
@@ -55,9 +57,12 @@ def offline(tmp_path_factory, bag):
     """Raw grids of the same bag without ROS."""
     path = tmp_path_factory.mktemp("offline") / "grids.mcap"
     network = load_model("nano", seeded_weights=True)
+    before = torch.get_num_threads()
+    torch.set_num_threads(THREADS)
     with BagReader(bag) as reader, BagWriter(path) as writer:
         pipeline = Pipeline(DRIVE.rig.select(network.config.cameras))
         Replay(reader, OccupancyStream(network), DRIVE.rig, pipeline).run(writer, ReplayOptions())
+    torch.set_num_threads(before)
     with BagReader(path) as reader:
         return [message.data for message in reader.messages(("/panoocc/occupancy",))]
 
