@@ -3,6 +3,7 @@
 Stages are read with forward hooks, so that the network itself carries nothing for the comparison.
 """
 
+import math
 from typing import Any
 
 import numpy as np
@@ -95,6 +96,8 @@ def case_config(case: Case) -> ModelConfig:
 
 
 def _backbone(b: dict[str, Any]) -> dict[str, Any]:
+    if b.get("deform_groups", 1) != 1:
+        raise ValueError("deformable convolutions with more than one offset group are not built")
     if b["kind"] == "resnet":
         keys = ("blocks", "style", "deformable_stages", "output_stages")
         return {"kind": "resnet", **{key: b[key] for key in keys if key in b}}
@@ -103,6 +106,7 @@ def _backbone(b: dict[str, Any]) -> dict[str, Any]:
         "width": b["embed_dims"][0],
         "heads": b["heads"],
         "blocks": b["blocks"],
+        "kernel": math.isqrt(b["points"]),
         "offset_scale": b["offset_scale"],
         "mlp_ratio": b["mlp_ratio"],
         "output_stages": b["output_stages"],
