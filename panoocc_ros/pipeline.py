@@ -157,6 +157,8 @@ class Pipeline:
             image_drops=Counter(self._synchroniser.images_dropped),
             set_drops=drops,
             resets=Counter(self._counters.resets),
+            blank=Counter(self._counters.blank),
+            reused=Counter(self._counters.reused),
             waiting=len(self._queue),
             waiting_for=self._queue[0].lacks if self._queue else None,
             last_drop=self._counters.last_drop,
@@ -210,6 +212,8 @@ class Pipeline:
             self._reset, self._settled = None, True
             self._counters.ready += 1
             self._counters.tf_missing = None
+            self._counters.blank.update(ready.messages.blank)
+            self._counters.reused.update(ready.messages.reused)
             return ready
         return None
 
@@ -280,6 +284,7 @@ class Pipeline:
                 intrinsics=lens.intrinsics,
                 ego_from_camera=pose.ego_from_camera @ turn,
                 world_from_ego=pose.world_from_ego,
+                is_blank=message is None,
             )
         except ImageError as error:
             raise Refused("image", name, f"{error} (topic {self.rig.camera(name).topic})") from error

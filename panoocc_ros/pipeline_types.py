@@ -67,6 +67,8 @@ class PipelineStatus:
     last_drop: str | None
     tf_missing: str | None  # the transform that the last lost set lacked; None once a set had all of them
     tf_problem: str | None  # the newest transform that was refused
+    blank: Counter[str]  # by camera: sets with a black image instead of one that never came
+    reused: Counter[str]  # ... with an image that an earlier set had already
     silent: Mapping[str, float | None]  # camera -> age of its last image in seconds
     last_stamp_ns: Mapping[str, int]
     missing_info: tuple[str, ...]  # cameras without CameraInfo
@@ -82,6 +84,8 @@ class Counters:
     images: Counter[str] = field(default_factory=Counter)
     set_drops: Counter[tuple[str, str]] = field(default_factory=Counter)
     resets: Counter[str] = field(default_factory=Counter)
+    blank: Counter[str] = field(default_factory=Counter)
+    reused: Counter[str] = field(default_factory=Counter)
     last_stamp_ns: dict[str, int] = field(default_factory=dict)
     last_drop: str | None = None
     tf_missing: str | None = None

@@ -239,6 +239,8 @@ def summary(report: "ReplayReport", device: Any) -> str:
     ]
     lines += [f"  lost: {line}" for line in lines_of_drops(status.set_drops)]
     lines += [f"  lost: {count} failed: {text}" for text, count in report.failures.items()]
+    for what, filled in (("blank", status.blank), ("reused", status.reused)):
+        lines += [f"  filled in: {count} {what} ({camera})" for camera, count in filled.most_common()]
     lines += [f"  images dropped: {line}" for line in lines_of_drops(status.image_drops)]
     lines += [f"  memory reset: {count} {reason}" for reason, count in report.resets.items()]
     lines += _motion_line("since the last frame", report.frame_motions)

@@ -36,7 +36,8 @@ def drive(sets=2, skip=(), change=None, tf_late_ns=0, tf_kinds=("/tf", "/tf_stat
             stamp = T0 + k * PERIOD_NS + (number - 2) * 5 * MS
             image = jpeg(stamp, camera.name.lower(), picture(10 * k + number))
             events.append((stamp + 2 * MS, camera.topic, IMAGE, image))
-            events.append((stamp + 1 * MS, camera.info_topic, INFO, camera_info(focal=40.0, stamp_ns=stamp)))
+            info = camera_info(focal=40.0, frame_id=camera.name.lower(), stamp_ns=stamp)
+            events.append((stamp + 1 * MS, camera.info_topic, INFO, info))
     kept = []
     for stamp, topic, kind, message in sorted(events, key=lambda event: event[0]):
         wanted = topic not in skip and (kind != TF or topic in tf_kinds)

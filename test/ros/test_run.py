@@ -191,6 +191,22 @@ def test_one_spoiled_set_costs_one_grid(capsys, tmp_path):
     assert "2 sets in, 1 grids out, 1 sets lost" in text and "lost: 1 image (CAM_FRONT)" in text
 
 
+def back_camera_stops(topic, message):
+    is_image = topic == "/cam_back/image_raw/compressed"
+    return None if is_image and stamp_ns(message.header.stamp) > T0 + 50 * MS else message
+
+
+@pytest.mark.parametrize(("policy", "what", "used"), [("blank", "blank", 0b110111), ("reuse_last", "reused", 0b111111)])
+def test_images_that_stand_in_for_missing_ones_are_told(capsys, tmp_path, policy, what, used):
+    path = write_drive(tmp_path / "drive.mcap", sets=3, change=back_camera_stops)
+    out = tmp_path / "out.mcap"
+    assert main(["run", str(path), *NANO, "--missing-camera", policy, "--out", str(out)]) == 0
+    assert f"  filled in: 2 {what} (CAM_BACK)\n" in capsys.readouterr().out
+    grids = [grid for _, grid in read(out, GRID)]
+    assert RIG.names.index("CAM_BACK") == 3
+    assert [grid.cameras_used for grid in grids] == [0b111111, used, used]
+
+
 @pytest.mark.parametrize(
     ("arguments", "message"),
     [
