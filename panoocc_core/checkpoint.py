@@ -22,6 +22,7 @@ from .seeded_weights import Shapes, seeded_state
 
 PRECISIONS = {"fp32": torch.float32, "fp16": torch.float16, "bf16": torch.bfloat16}
 MAX_BYTES = 8 << 30  # the largest published file has 1.3 GB
+ZIP_HEAD, PICKLE_HEADS = b"PK", (b"\x80\x02", b"\x80\x03", b"\x80\x04", b"\x80\x05")
 LISTED = 8  # entries named per kind of mismatch
 
 
@@ -45,7 +46,7 @@ class Mismatch:
         kinds = (
             ("missing", self.missing),
             ("unexpected", self.unexpected),
-            ("of another shape", self.misshapen),
+            ("of another shape or type", self.misshapen),
             ("unequal copies of a shared branch", self.unequal),
         )
         return "\n".join(f"  {len(names)} {kind}: {_some(names)}" for kind, names in kinds if names)
@@ -68,18 +69,19 @@ def read_tensors(path: Path) -> dict[str, Tensor]:
         raise CheckpointError(f"{path}: {path.stat().st_size >> 20} MiB is more than any published checkpoint has")
     try:
         content = load_file(path) if path.suffix == ".safetensors" else _load_torch(path)
-    except pickle.UnpicklingError as error:
-        raise CheckpointError(
-            f"{path}: refused, because loading it would run code or build foreign objects "
-            f"({str(error).splitlines()[0]}). Only tensors and plain values are accepted; if you trust its source, "
-            "save its state_dict alone in the program that made it."
-        ) from error
-    except (SafetensorError, RuntimeError, OSError, EOFError, ValueError, KeyError, AttributeError) as error:
-        raise CheckpointError(f"{path}: not a readable checkpoint ({error}); download it again") from error
-    entries = content.get("state_dict", content) if isinstance(content, Mapping) else None
-    tensors = (
-        {modern(k): v for k, v in entries.items() if isinstance(v, Tensor)} if isinstance(entries, Mapping) else {}
-    )
+    except (
+        SafetensorError,
+        RuntimeError,
+        OSError,
+        EOFError,
+        ValueError,
+        KeyError,
+        AttributeError,
+        IndexError,
+    ) as error:
+        reason = str(error).split("\n")[0] or type(error).__name__
+        raise CheckpointError(f"{path}: not a readable checkpoint ({reason}); download it again") from error
+    tensors = _named_tensors(content, path)
     if not tensors:
         raise CheckpointError(
             f"{path}: holds no tensors; expected a state_dict with entries like img_backbone.conv1.weight"
@@ -88,7 +90,36 @@ def read_tensors(path: Path) -> dict[str, Tensor]:
 
 
 def _load_torch(path: Path) -> object:
-    return torch.load(path, map_location="cpu", weights_only=True)
+    with path.open("rb") as file:
+        head = file.read(2)
+    if head not in (ZIP_HEAD, *PICKLE_HEADS):
+        raise CheckpointError(f"{path}: not a checkpoint (it begins with {head!r}); download it again")
+    try:
+        return torch.load(path, map_location="cpu", weights_only=True)
+    except pickle.UnpicklingError as error:
+        raise CheckpointError(
+            f"{path}: refused, because it holds more than tensors and plain values: loading it would build foreign "
+            "objects or run code. If you trust its source, save its state_dict alone in the program that made it."
+        ) from error
+
+
+def _named_tensors(content: object, path: Path) -> dict[str, Tensor]:
+    """The tensors of a checkpoint by modern name.
+
+    Raises:
+        CheckpointError: a tensor that is no plain array in memory, or a name that is there twice.
+    """
+    entries = content.get("state_dict", content) if isinstance(content, Mapping) else {}
+    tensors: dict[str, Tensor] = {}
+    for key, value in entries.items() if isinstance(entries, Mapping) else ():
+        if not isinstance(key, str) or not isinstance(value, Tensor):
+            continue
+        if value.layout != torch.strided or value.is_meta or value.is_quantized:
+            raise CheckpointError(f"{path}: {key} is a sparse, quantised or empty tensor; save the checkpoint densely")
+        if modern(key) in tensors:
+            raise CheckpointError(f"{path}: {modern(key)} is there twice, once as {key}")
+        tensors[modern(key)] = value
+    return tensors
 
 
 def expected_shapes(model: PanoOcc) -> Shapes:
@@ -119,10 +150,17 @@ def compare(model: PanoOcc, tensors: Mapping[str, Tensor]) -> Mismatch:
                 missing.append(copy)
             elif given.shape != state[ours].shape:
                 misshapen.append(f"{copy} {tuple(given.shape)} instead of {tuple(state[ours].shape)}")
+            elif _kind(given) != _kind(state[ours]):
+                misshapen.append(f"{copy} {given.dtype} instead of {state[ours].dtype}")
             elif copy != copies[0] and copies[0] in tensors and not torch.equal(given, tensors[copies[0]]):
                 unequal.append(copy)
     unexpected = sorted(set(tensors) - known)
     return Mismatch(tuple(missing), tuple(unexpected), tuple(misshapen), tuple(unequal))
+
+
+def _kind(tensor: Tensor) -> tuple[bool, bool]:
+    """Half precision may stand for single, but neither whole nor complex numbers for real ones."""
+    return tensor.is_floating_point(), tensor.is_complex()
 
 
 def load_published(model: PanoOcc, tensors: Mapping[str, Tensor], source: str) -> None:

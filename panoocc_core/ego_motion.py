@@ -40,8 +40,8 @@ def pose_at(track: tuple[StampedPose, ...], stamp_ns: int, tolerance_ns: int) ->
     return nearest if nearest is not None and abs(nearest.stamp_ns - stamp_ns) <= tolerance_ns else None
 
 
-def motion_from_track(track: tuple[StampedPose, ...]) -> VehicleMotion:
-    """Motion of the last pose of a track by differences over at least 0.2 s; at rest while the track is shorter."""
+def motion_from_track(track: tuple[StampedPose, ...]) -> VehicleMotion | None:
+    """Motion of the last pose of a track by differences over at least 0.2 s; None while the track is shorter."""
     velocities = []
     last = len(track) - 1
     for _ in range(2):
@@ -51,7 +51,7 @@ def motion_from_track(track: tuple[StampedPose, ...]) -> VehicleMotion:
         velocities.append(_velocity(track[start], track[last]))
         last = start
     if not velocities:
-        return AT_REST
+        return None
     stamp_s, velocity_mps, rotation_rate_radps = velocities[0]
     world_from_ego = track[-1].world_from_ego[:3, :3]
     acceleration_mps2 = np.array([0.0, 0.0, GRAVITY_MPS2])
@@ -82,7 +82,9 @@ def _velocity(start: StampedPose, end: StampedPose) -> tuple[float, Matrix, Matr
 
 
 def vehicle_motion(frame: Frame, track: tuple[StampedPose, ...], rates: str) -> tuple[VehicleMotion, str]:
-    """The rates of motion and where they come from ("sensors", "poses" or "zeros"); `track` ends with this frame.
+    """The rates of motion and where they come from; `track` ends with this frame.
+
+    The source is "sensors", "poses", "zeros", or "at_rest" where the poses do not reach back far enough to tell.
 
     Raises:
         ValueError: `rates` is "sensors" and the frame has none.
@@ -93,7 +95,10 @@ def vehicle_motion(frame: Frame, track: tuple[StampedPose, ...], rates: str) -> 
         )
     if rates in ("auto", "sensors") and frame.motion is not None:
         return frame.motion, "sensors"
-    return (ZEROS, "zeros") if rates == "zeros" else (motion_from_track(track), "poses")
+    if rates == "zeros":
+        return ZEROS, "zeros"
+    motion = motion_from_track(track)
+    return (AT_REST, "at_rest") if motion is None else (motion, "poses")
 
 
 def ego_motion_vector(

@@ -16,8 +16,10 @@ _NORMS = (nn.BatchNorm2d, nn.BatchNorm3d)
 def ready_for_inference(model: PanoOcc) -> PanoOcc:
     """Evaluation mode without gradients, batch norms folded into their convolutions, image features channels-last.
 
+    Float32 is made to mean float32: by default cuDNN rounds the inputs of convolutions to the ten bits of TF32.
     The network cannot be trained or saved under published names afterwards.
     """
+    torch.backends.cudnn.allow_tf32 = torch.backends.cuda.matmul.allow_tf32 = False
     model.eval().requires_grad_(False)
     for parent in list(model.modules()):
         _fold_children(parent)

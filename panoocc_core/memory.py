@@ -68,7 +68,7 @@ def reset_reason(memory: VoxelMemory, frame: Frame, config: TemporalConfig) -> s
     seconds = (frame.stamp_ns - last.stamp_ns) / NS_PER_S
     if seconds < 0:
         return "clock_jump"
-    if seconds > config.horizon_s:
+    if config.ages_s and seconds > config.horizon_s:
         return "gap"
     step = invert(last.world_from_ego) @ frame.world_from_ego
     too_far = np.linalg.norm(step[:3, 3]) > config.max_speed_mps * seconds + POSE_SLACK_M
@@ -140,10 +140,15 @@ def _is_its_turn(memory: VoxelMemory, stamp_ns: int, config: TemporalConfig) -> 
 
 
 def extended_track(track: tuple[StampedPose, ...], frame: Frame, config: EgoMotionConfig) -> tuple[StampedPose, ...]:
-    """The track with this frame's pose; poses older than twice the ego-motion interval are dropped."""
+    """The track with this frame's pose.
+
+    Of the poses older than twice the ego-motion interval only the newest stays: a slow stream needs it.
+    """
     oldest_ns = frame.stamp_ns - int(2 * config.interval_s * NS_PER_S)
-    kept = tuple(pose for pose in track if oldest_ns <= pose.stamp_ns < frame.stamp_ns)
-    return (*kept, StampedPose(frame.stamp_ns, frame.world_from_ego))
+    before = [pose for pose in track if pose.stamp_ns < frame.stamp_ns]
+    recent = [pose for pose in before if pose.stamp_ns >= oldest_ns]
+    older = before[: len(before) - len(recent)][-1:]
+    return (*older, *recent, StampedPose(frame.stamp_ns, frame.world_from_ego))
 
 
 def past_from_current(

@@ -13,7 +13,7 @@ from .ego_motion import ego_motion_vector, pose_at, vehicle_motion
 from .geometry import NS_PER_S, Matrix
 from .memory import VoxelMemory, align, cleared, extended_track, recall, remember, reset_reason
 from .models.panoocc import PanoOcc
-from .models.voxel_decoder import VoxelLogits, class_confidence, classify
+from .models.voxel_decoder import VoxelLogits, classify
 from .preprocess import prepare
 from .types import Frame, GridGeometry, HistoryReport, Occupancy
 from .voxels import ego_from_grid, extent_m
@@ -79,17 +79,17 @@ def advance(model: PanoOcc, frame: Frame, memory: VoxelMemory) -> tuple[Occupanc
         resets=after.resets,
         ego_motion=source,
     )
-    stamps = [camera.stamp_ns for camera in frame.cameras]
+    seen = {camera.name: camera.stamp_ns for camera in frame.cameras if not camera.is_blank}
     occupancy = Occupancy(
         stamp_ns=frame.stamp_ns,
-        oldest_image_stamp_ns=min(stamps),
-        newest_image_stamp_ns=max(stamps),
+        oldest_image_stamp_ns=min(seen.values(), default=frame.stamp_ns),
+        newest_image_stamp_ns=max(seen.values(), default=frame.stamp_ns),
         class_id=class_id,
         confidence=confidence,
         instance_id=None,
         geometry=output_geometry(config),
         labels=config.labels,
-        cameras=config.cameras,
+        cameras=tuple(name for name in config.cameras if name in seen),
         history=report,
         timings_ms=watch.wall_ms,
         cpu_ms=watch.cpu_ms,
@@ -103,7 +103,7 @@ def _ego_motion(frame: Frame, memory: VoxelMemory, config: ModelConfig) -> tuple
     track = extended_track(memory.track, frame, settings)
     motion, source = vehicle_motion(frame, track, settings.rates)
     interval_ns = int(settings.interval_s * NS_PER_S)
-    earlier = pose_at(track[:-1], frame.stamp_ns - interval_ns, int(config.temporal.tolerance_s * NS_PER_S))
+    earlier = pose_at(track, frame.stamp_ns - interval_ns, int(config.temporal.tolerance_s * NS_PER_S))
     return ego_motion_vector(
         frame.world_from_ego, None if earlier is None else earlier.world_from_ego, motion, settings
     ), source
@@ -115,10 +115,12 @@ def _classes(logits: VoxelLogits, config: ModelConfig) -> tuple[Tensor, Tensor]:
     Raises:
         NonFiniteError: a logit is NaN or infinite.
     """
-    confidence = class_confidence(logits, config.decoder)
-    if not torch.isfinite(logits.classes.amax(-1).float().sum()):  # one wait for the device instead of one a voxel
+    class_id, probability = classify(logits, config.decoder, config.labels.free_id)
+    if not torch.isfinite(
+        probability.sum() + logits.classes.amax().float()
+    ):  # one wait for the device, not one a voxel
         raise NonFiniteError("the class logits are not finite; the memory or an image is broken")
-    return classify(logits, config.decoder, config.labels.free_id), confidence
+    return class_id, (probability * 255).round().to(torch.uint8)
 
 
 def output_geometry(config: ModelConfig) -> GridGeometry:

@@ -30,6 +30,7 @@ class CameraImage:
     intrinsics: Matrix  # [3, 3], pixels
     ego_from_camera: Matrix  # [4, 4], where the camera (optical frame) is mounted
     world_from_ego: Matrix  # [4, 4], at stamp_ns
+    is_blank: bool = False  # stands in for an image that never came; the result does not count it as used
 
     def __post_init__(self) -> None:
         image, k = self.image, np.asarray(self.intrinsics, dtype=np.float64)
@@ -119,7 +120,7 @@ class Occupancy:
     oldest_image_stamp_ns: int
     newest_image_stamp_ns: int
     class_id: Tensor  # uint8 [X, Y, Z]
-    confidence: Tensor | None  # uint8 [X, Y, Z], 255 * probability of the class
+    confidence: Tensor | None  # uint8 [X, Y, Z], 255 * probability of class_id; of free voxels, of being free
     instance_id: Tensor | None  # int32 [X, Y, Z], 0 = stuff
     geometry: GridGeometry
     labels: LabelSet

@@ -107,22 +107,23 @@ class VoxelDecoder(nn.Module):
         return volume_to_grid(functional.interpolate(volume, scale_factor=factors, mode="trilinear"))
 
 
-def classify(logits: VoxelLogits, config: DecoderConfig, free_id: int | None) -> Tensor:
-    """Final classes uint8 [X, Y, Z]: the best class; free where the occupancy gate's probability stays below its
-    threshold, or where no class reaches `empty_below`."""
-    classes = logits.classes.argmax(-1).to(torch.uint8)
-    if free_id is None:
-        return classes
-    if logits.gate is not None and config.gate_threshold is not None:
-        classes = classes.masked_fill(logits.gate.float().sigmoid() < config.gate_threshold, free_id)
-    if config.empty_below is not None:
-        classes = classes.masked_fill(logits.classes.amax(-1).float().sigmoid() < config.empty_below, free_id)
-    return classes
+def classify(logits: VoxelLogits, config: DecoderConfig, free_id: int | None) -> tuple[Tensor, Tensor]:
+    """Final classes and their probabilities, uint8 and float32 [X, Y, Z].
 
-
-def class_confidence(logits: VoxelLogits, config: DecoderConfig) -> Tensor:
-    """255 times the probability of the best class, uint8 [X, Y, Z]."""
-    best = logits.classes.amax(-1).float()
-    if config.empty_below is not None:
-        return (best.sigmoid() * 255).round().to(torch.uint8)
-    return ((best - logits.classes.float().logsumexp(-1)).exp() * 255).round().to(torch.uint8)
+    The best class wins; a voxel is free where the occupancy gate's probability stays below its threshold, or where no
+    class reaches `empty_below`.  The probability of such a voxel is that of being free.
+    """
+    scores = logits.classes
+    best, classes = scores.max(-1)
+    sigmoid_classes = config.empty_below is not None
+    probability = best.float().sigmoid() if sigmoid_classes else (best.float() - scores.float().logsumexp(-1)).exp()
+    occupied, threshold = None, None
+    if sigmoid_classes:
+        occupied, threshold = probability, config.empty_below
+    elif logits.gate is not None:
+        occupied, threshold = logits.gate.float().sigmoid(), config.gate_threshold
+    classes = classes.to(torch.uint8)
+    if free_id is None or occupied is None or threshold is None:
+        return classes, probability
+    is_free = occupied < threshold
+    return classes.masked_fill(is_free, free_id), torch.where(is_free, 1 - occupied, probability)

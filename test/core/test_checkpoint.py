@@ -100,7 +100,11 @@ def test_old_names_of_the_deformable_offsets_are_understood(tmp_path):
         (lambda t: t.update({"img_backbone.extra": torch.zeros(1)}), "1 unexpected: img_backbone.extra"),
         (
             lambda t: t.update({"img_backbone.bn1.weight": torch.zeros(7)}),
-            r"1 of another shape: img_backbone.bn1.weight \(7,\) instead of \(16,\)",
+            r"1 of another shape or type: img_backbone.bn1.weight \(7,\) instead of \(16,\)",
+        ),
+        (
+            lambda t: t.update({"img_backbone.bn1.weight": torch.zeros(16, dtype=torch.complex64)}),
+            "1 of another shape or type: img_backbone.bn1.weight torch.complex64 instead of torch.float32",
         ),
         (
             lambda t: t.update({"pts_bbox_head.cls_branches.1.0.bias": torch.zeros(64)}),
@@ -144,8 +148,12 @@ def truncated(path):
 @pytest.mark.parametrize(
     ("write", "name", "message"),
     [
-        (hostile_zip, "a.pth", "refused, because loading it would run code"),
-        (hostile_pickle, "a.pth", "refused, because loading it would run code"),
+        (hostile_zip, "a.pth", "refused, because it holds more than tensors"),
+        (hostile_pickle, "a.pth", "refused, because it holds more than tensors"),
+        (lambda p: p.write_text("<html>not found</html>"), "a.pth", "not a checkpoint .it begins with b'<h'"),
+        (lambda p: torch.save({1: torch.zeros(2), (2, 3): torch.zeros(2)}, p), "a.pth", "holds no tensors"),
+        (lambda p: torch.save({"a": torch.eye(3).to_sparse()}, p), "a.pth", "a is a sparse"),
+        (lambda p: torch.save({"a": torch.zeros(2), "module.a": torch.zeros(2)}, p), "a.pth", "a is there twice"),
         (truncated, "a.pth", "not a readable checkpoint"),
         (lambda p: p.write_bytes(b"not a checkpoint"), "a.pth", "a.pth: "),
         (lambda p: p.write_bytes(b""), "a.pth", "a.pth: "),

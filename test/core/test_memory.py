@@ -89,6 +89,10 @@ def test_reset_rules(frame, reason):
     assert reset_reason(remembered(), frame, OCC.temporal) == reason
 
 
+def test_a_network_without_history_knows_no_gap():
+    assert reset_reason(remembered(), street_frame(200), model_config("pano_small_1f").temporal) is None
+
+
 def test_a_clear_counts_its_reason_and_keeps_nothing():
     memory = cleared(cleared(cleared(remembered(), "gap"), "teleport"), "gap")
     assert memory.states == () and memory.track == () and dict(memory.resets) == {"gap": 2, "teleport": 1}

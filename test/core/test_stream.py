@@ -94,7 +94,7 @@ def test_the_source_of_the_rates_is_reported_and_matters(nano_model):
             results[rates] = OccupancyStream(nano_model).step(street_frame(0.0, motion=motion))
         finally:
             nano_model.config = config
-    assert [results[r].history.ego_motion for r in ("auto", "poses", "zeros")] == ["sensors", "poses", "zeros"]
+    assert [results[r].history.ego_motion for r in ("auto", "poses", "zeros")] == ["sensors", "at_rest", "zeros"]
     moved = {
         pair: (results[pair[0]].class_id != results[pair[1]].class_id).float().mean().item()
         for pair in (("auto", "poses"), ("poses", "zeros"))

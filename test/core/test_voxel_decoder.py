@@ -6,7 +6,7 @@ import pytest
 import torch
 
 from panoocc_core.config import model_config
-from panoocc_core.models.voxel_decoder import TransposedConv, VoxelLogits, class_confidence, classify
+from panoocc_core.models.voxel_decoder import TransposedConv, VoxelLogits, classify
 from panoocc_core.voxels import layers_to_volume, volume_to_layers
 
 OCC, PAN = (model_config(name).decoder for name in ("pano_small_occ3d", "pano_small_4f"))
@@ -15,23 +15,20 @@ LOGITS = torch.tensor([[[[4.0, 1.0, -3.0]]], [[[-2.0, -1.0, -3.0]]]])  # [2, 1, 
 
 def test_the_gate_cuts_what_it_calls_free():
     gate = torch.tensor([[[-2.9]], [[-3.0]]])  # probabilities 0.052 and 0.047, around the threshold of 0.05
-    classes = classify(VoxelLogits(LOGITS, gate, None), OCC, free_id=17)
+    classes, probability = classify(VoxelLogits(LOGITS, gate, None), OCC, free_id=17)
     assert classes.flatten().tolist() == [0, 17]
-    assert classify(VoxelLogits(LOGITS, gate, None), OCC, free_id=None).flatten().tolist() == [0, 1]
+    softmax = LOGITS.softmax(-1).amax(-1).flatten()
+    assert probability.flatten().tolist() == pytest.approx([softmax[0].item(), 1 - 0.0474], abs=1e-4)
+    assert classify(VoxelLogits(LOGITS, gate, None), OCC, free_id=None)[0].flatten().tolist() == [0, 1]
 
 
 def test_without_a_free_class_the_best_probability_decides():
     logits = VoxelLogits(LOGITS, None, None)
-    assert classify(logits, PAN, free_id=17).flatten().tolist() == [0, 17]  # sigmoid(-1) is 0.27
-    assert class_confidence(logits, PAN).flatten().tolist() == [250, 69]
+    classes, probability = classify(logits, PAN, free_id=17)
+    assert classes.flatten().tolist() == [0, 17]  # sigmoid(4) is 0.982, sigmoid(-1) is 0.269
+    assert probability.flatten().tolist() == pytest.approx([0.982, 0.731], abs=1e-3)
     loose = dataclasses.replace(PAN, empty_below=0.2)
-    assert classify(logits, loose, free_id=17).flatten().tolist() == [0, 1]
-
-
-def test_confidence_is_the_softmax_of_the_best_class():
-    confidence = class_confidence(VoxelLogits(LOGITS, None, None), OCC)
-    expected = (LOGITS.softmax(-1).amax(-1) * 255).round().to(torch.uint8)
-    assert torch.equal(confidence, expected)
+    assert classify(logits, loose, free_id=17)[0].flatten().tolist() == [0, 1]
 
 
 @pytest.mark.parametrize("stage", [*OCC.upsample, *PAN.upsample])

@@ -193,7 +193,7 @@ class CaseRun:
         out = dict(self.recorder.outputs)
         out["decoder"] = volume_to_grid(layers_to_volume(out.pop("upsampled")))
         out |= {"projection.uv": projection.uv, "projection.mask": projection.visible, "logits": logits.classes}
-        out["classes"] = classify(logits, config.decoder, config.labels.free_id)
+        out["classes"] = classify(logits, config.decoder, config.labels.free_id)[0]
         if history:
             out["history"] = torch.stack(history)
         if logits.gate is not None:

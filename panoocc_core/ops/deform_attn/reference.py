@@ -24,7 +24,7 @@ def deform_attn(
     chunks = []
     for begin in range(0, queries, step):
         part = slice(begin, begin + step)
-        rows, shares = _corners(locations[part], shapes, level_start)  # int64, float32 [query, head, level, point, 4]
+        rows, shares = _corners(locations[part], shapes, level_start)  # int32, float32 [query, head, level, point, 4]
         if source is not None:
             rows = rows + (source[part] * (level_start[-1])).to(rows.dtype)[:, None, None, None, None]
         rows = rows * heads + torch.arange(heads, device=rows.device, dtype=rows.dtype)[:, None, None, None]
