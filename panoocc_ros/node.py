@@ -20,7 +20,7 @@ from sensor_msgs.msg import CameraInfo, CompressedImage, Image
 from std_srvs.srv import Trigger
 from tf2_msgs.msg import TFMessage
 
-from panoocc_core import Occupancy, OccupancyStream
+from panoocc_core import NonFiniteError, Occupancy, OccupancyStream
 
 from .diagnostics import Diagnostics, on_mismatch
 from .graph import qos
@@ -173,7 +173,8 @@ class OccupancyNode(Node):
         """Worker thread: whatever broke one step must not break the next one."""
         if not rclpy.ok():
             return  # the node ended during the step
-        self._stream.reset("the step before failed")
+        if not isinstance(error, NonFiniteError):  # for which the stream has cleared its memory itself
+            self._stream.reset("the step before failed")
         text = self._ledger.fail(error)
         self.get_logger().error(f"the step failed, the memory is cleared: {text}", throttle_duration_sec=LOG_PERIOD_S)
 

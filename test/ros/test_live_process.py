@@ -19,6 +19,7 @@ from rclpy.parameter import Parameter  # noqa: E402
 from rosgraph_msgs.msg import Clock  # noqa: E402
 from std_srvs.srv import Trigger  # noqa: E402
 
+from panoocc_core import NonFiniteError  # noqa: E402
 from panoocc_ros.graph import qos  # noqa: E402
 from panoocc_ros.node import OccupancyNode, main  # noqa: E402
 from panoocc_ros.settings import NodeSettings  # noqa: E402
@@ -145,26 +146,34 @@ def test_parameters_are_described_and_have_limits(node_inside):
         assert [(one.from_value, one.to_value) for one in ranges] == ([limits] if limits else []), field.name
 
 
-def test_a_step_that_fails_is_reported_and_the_next_one_starts_afresh(node_inside, monkeypatch):
+@pytest.mark.parametrize(
+    ("error", "reset"),
+    [
+        (RuntimeError("out of memory on the test bench"), "the step before failed"),
+        (NonFiniteError("the class logits are not finite"), "non_finite"),
+    ],
+)
+def test_a_step_that_fails_is_reported_and_the_next_one_starts_afresh(node_inside, monkeypatch, error, reset):
     node, peer = node_inside
     peer.advertise(DRIVE.messages(1))
     peer.send(DRIVE.messages(1))
     peer.wait_for_grids(1)
 
-    def fail(_):
-        raise RuntimeError("out of memory on the test bench")
+    def fail(*_):
+        raise error
 
     with monkeypatch.context() as patch:
-        patch.setattr(node._stream, "step", fail)
+        patch.setattr("panoocc_core.stream.advance", fail)
         peer.send(DRIVE.whole_set(1))
-        peer.wait_for_health("model", 2, "RuntimeError: out of memory on the test bench")
+        peer.wait_for_health("model", 2, f"{type(error).__name__}: {error}")
         assert peer.values("output")["drops.failed"] == "1"
-        assert "out of memory" in peer.health["output"].message
+        assert str(error) in peer.health["output"].message
     peer.send(DRIVE.whole_set(2))  # 1 s after the first set: without the failure that one would be fused
     peer.wait_for_grids(2)
     assert peer.grids[-1].history_frames == 0
     peer.wait_for_health("model", 1, "seeded")
-    assert peer.values("model")["resets.the step before failed"] == "1"
+    assert peer.values("model")[f"resets.{reset}"] == "1"
+    assert node._stream.memory.resets == {reset: 1}
 
 
 def test_raw_images_serve_as_well_and_a_clock_that_stands_is_named(tmp_path):
