@@ -135,8 +135,8 @@ class Replay:
             frame = self._pipeline.frame(ready)
             decoded_s = time.perf_counter()
             occupancy = self._stream.step(frame)
-        except (Refused, NonFiniteError) as error:
-            if isinstance(error, NonFiniteError):
+        except (ValueError, NonFiniteError) as error:
+            if not isinstance(error, Refused):  # the pipeline has counted those
                 self.report.failures[str(error)] += 1
             self._since_s = time.perf_counter()
             return

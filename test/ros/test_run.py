@@ -299,6 +299,13 @@ def test_a_network_that_fails_is_counted_and_the_memory_cleared(good, tmp_path, 
     assert report.grids == 1 and report.failures == {"the class logits are not finite": 1} and len(calls) == 2
 
 
+def test_a_network_that_cannot_take_the_frames_of_a_bag_says_why(good, tmp_path, capsys):
+    model = tmp_path / "sensors.yaml"
+    model.write_text("extends: nano\nego_motion: {rates: sensors}\n")
+    status, error = refused(capsys, tmp_path, good, "--model", model, *NANO[2:])
+    assert status == 3 and "the network failed on all sets: ego_motion.rates is 'sensors'" in error
+
+
 @pytest.mark.skipif(not REAL_BAG.is_dir(), reason="needs the folder ../shared/data/nuscenes_scene0103")
 def test_two_real_key_frames(tmp_path, capsys):
     out = tmp_path / "out.mcap"
