@@ -24,7 +24,7 @@ from .rig import Rig
 
 IMAGE_TYPES = ("sensor_msgs/msg/Image", "sensor_msgs/msg/CompressedImage")
 INFO_TYPE = "sensor_msgs/msg/CameraInfo"
-POSES_KEPT = 64
+POSES_KEPT = 256  # more than the memory reaches back, at 30 frames a second
 
 
 @dataclass(frozen=True, slots=True)
@@ -50,6 +50,8 @@ class ReplayReport:
         default_factory=list
     )  # metres and yaw (degrees) since the last frame
     fused_motions: list[tuple[float, float]] = field(default_factory=list)  # ... since the newest state that was fused
+    grids_with_history: int = 0
+    longest_history_s: float = 0.0  # longest time from a reset of the memory, or the first frame, to a frame
     resets: Counter[str] = field(default_factory=Counter)
     status: PipelineStatus | None = None
     wall_s: float = 0.0
@@ -93,6 +95,7 @@ class Replay:
         self._bag, self._stream, self._rig, self._pipeline = bag, stream, rig, pipeline
         self.report = ReplayReport(bag_s=(bag.end_ns - bag.start_ns) / NS_PER_S)
         self._poses: deque[tuple[int, Matrix]] = deque(maxlen=POSES_KEPT)  # of the frames before
+        self._history_begin_ns: int | None = None
         self._since_s = time.perf_counter()
 
     def run(self, writer: BagWriter, options: ReplayOptions) -> ReplayReport:
@@ -155,7 +158,12 @@ class Replay:
             self.report.resets[occupancy.history.reset] += 1
         if self._poses and occupancy.history.reset is None:
             self.report.frame_motions.append(ego_motion(self._poses[-1][1], frame.world_from_ego))
+        if self._history_begin_ns is None or occupancy.history.reset is not None:
+            self._history_begin_ns = frame.stamp_ns
+        reach_s = (frame.stamp_ns - self._history_begin_ns) / NS_PER_S
+        self.report.longest_history_s = max(self.report.longest_history_s, reach_s)
         if occupancy.history.ages_s:
+            self.report.grids_with_history += 1
             fused_ns = frame.stamp_ns - round(occupancy.history.ages_s[-1] * NS_PER_S)
             stamp_ns, pose = min(self._poses, key=lambda item: abs(item[0] - fused_ns))
             if abs(stamp_ns - fused_ns) < NS_PER_S // 1000:

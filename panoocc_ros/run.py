@@ -10,6 +10,8 @@ from typing import TYPE_CHECKING, Any
 from .latency import latency_table, summarise
 
 if TYPE_CHECKING:
+    from panoocc_core.config import TemporalConfig
+
     from .replay import ReplayReport
 
 EXIT_OK, EXIT_BAD_INPUT, EXIT_NO_GRID, EXIT_NOT_WRITTEN, EXIT_FAILED = 0, 2, 3, 4, 5
@@ -169,7 +171,7 @@ def _run(arguments: argparse.Namespace) -> int:
             )
             if report.grids == 0:
                 raise NoGrid(why_no_grid(report, chosen.names))
-    print(summary(report, stream.model.device))
+    print(summary(report, stream.model.device, config.temporal))
     print(f"written: {arguments.out}")
     return EXIT_OK
 
@@ -228,7 +230,7 @@ def lines_of_drops(drops: "Counter[tuple[str, str]]") -> list[str]:
     return [f"{count} {reason}" + (f" ({camera})" if camera else "") for (reason, camera), count in drops.most_common()]
 
 
-def summary(report: "ReplayReport", device: Any) -> str:
+def summary(report: "ReplayReport", device: Any, temporal: "TemporalConfig") -> str:
     """Sets in, grids out, drops, resets, ego motion, and the latency of every stage."""
     status = report.status
     assert status is not None
@@ -245,8 +247,19 @@ def summary(report: "ReplayReport", device: Any) -> str:
     lines += [f"  memory reset: {count} {reason}" for reason, count in report.resets.items()]
     lines += _motion_line("since the last frame", report.frame_motions)
     lines += _motion_line("since the newest fused state", report.fused_motions)
+    if temporal.ages_s and not report.grids_with_history:
+        lines.append(_why_no_history(report, temporal))
     times = {stage: summarise(values) for stage, values in report.stage_ms.items()}
     return "\n".join([*lines, latency_table(times)])
+
+
+def _why_no_history(report: "ReplayReport", temporal: "TemporalConfig") -> str:
+    *older, newest = (f"{age_s:g}" for age_s in temporal.ages_s)
+    ages = f"states {', '.join(older)} and {newest}" if older else f"a state {newest}"
+    return (
+        f"no history fused: the network wants {ages} s old (+-{temporal.tolerance_s:g} s); "
+        f"the bag's frames reach back {report.longest_history_s:.1f} s"
+    )
 
 
 def _motion_line(since: str, motions: list[tuple[float, float]]) -> list[str]:

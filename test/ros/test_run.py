@@ -90,6 +90,8 @@ def test_the_summary_tells_sets_motion_and_latency(whole_run, capsys):
     text = capsys.readouterr().out
     assert "2 sets in, 2 grids out, 0 sets lost; fixed frame odom" in text
     assert "ego motion since the last frame: 1.00 m, yaw +0.00 deg" in text
+    wanted = "no history fused: the network wants states 2 and 1 s old (+-0.3 s); the bag's frames reach back 0.1 s"
+    assert wanted in text
     for stage in ("read", "decode", "backbone", "encoder", "write", "total"):
         assert stage in text
     (_, grid), _ = read(whole_run / "dense", GRID)
@@ -315,6 +317,18 @@ def test_two_real_key_frames(tmp_path, capsys):
     assert "ego motion since the last frame: 4.27 m, yaw -1.01 deg" in text
     (_, first), _ = read(out, GRID)
     assert stamp_ns(first.newest_image_stamp) - stamp_ns(first.oldest_image_stamp) == 42_606_000
+
+
+@pytest.mark.skipif(not REAL_BAG.is_dir(), reason="needs the folder ../shared/data/nuscenes_scene0103")
+def test_history_is_fused_through_the_motion_between_two_real_key_frames(tmp_path, capsys):
+    model, out = tmp_path / "recurrent.yaml", tmp_path / "out.mcap"
+    model.write_text("extends: nano\ntemporal: {kind: recurrent, ages_s: [0.5], spacing_s: 0.1}\n")
+    assert main(["run", str(REAL_BAG), "--model", str(model), *NANO[2:], "--out", str(out)]) == 0
+    text = capsys.readouterr().out
+    # A frame's pose is that of its reference camera's stamp, which the grid carries; between the LiDAR's stamps of the
+    # same key frames the vehicle moves by 4.26 m and -1.04 deg.
+    assert "ego motion since the newest fused state: 4.27 m, yaw -1.01 deg" in text and "no history" not in text
+    assert [grid.history_frames for _, grid in read(out, GRID)] == [0, 1]
 
 
 def test_a_drive_has_what_its_name_says():
