@@ -33,7 +33,8 @@ class Recorder:
     def __init__(self, node: Node, writer: BagWriter, topics: Sequence[str]) -> None:
         self._node, self._writer = node, writer
         self._missing = set(topics)
-        self._early: list[tuple[str, str, bool, bytes]] = []  # what came before the first /clock
+        self._early: list[tuple[str, str, bool, bytes, int]] = []  # what came before the first /clock, and when
+        self._by_wall_clock = False
         self.counts = dict.fromkeys(topics, 0)
 
     def discover(self) -> None:
@@ -60,12 +61,31 @@ class Recorder:
 
     def _write(self, topic: str, kind: str, latched: bool, data: bytes) -> None:
         self.counts[topic] += 1
-        self._early.append((topic, kind, latched, data))
-        stamp_ns = self._node.get_clock().now().nanoseconds
-        if stamp_ns > 0 or len(self._early) > MOST_EARLY:
-            for early_topic, early_kind, early_latched, early_data in self._early:
-                self._writer.write(early_topic, early_kind, stamp_ns, early_data, early_latched)
-            self._early.clear()
+        self._early.append((topic, kind, latched, data, time.time_ns()))
+        if len(self._early) > MOST_EARLY and self._now_ns() == 0:
+            self._give_up_clock()
+        if self._by_wall_clock or self._now_ns() > 0:
+            self._write_early()
+
+    def finish(self) -> None:
+        """Write what still waits for simulated time; where there is none, with the wall clock's time of arrival."""
+        if self._early and self._now_ns() == 0:
+            self._give_up_clock()
+        self._write_early()
+
+    def _give_up_clock(self) -> None:
+        # For good: a bag must not change from one clock to another.
+        self._by_wall_clock = True
+        print("record: no /clock came; the bag has the wall clock's times of arrival", file=sys.stderr)
+
+    def _write_early(self) -> None:
+        now_ns = self._now_ns()
+        for topic, kind, latched, data, wall_ns in self._early:
+            self._writer.write(topic, kind, wall_ns if self._by_wall_clock else now_ns, data, latched)
+        self._early.clear()
+
+    def _now_ns(self) -> int:
+        return int(self._node.get_clock().now().nanoseconds)
 
 
 def record(arguments: argparse.Namespace, node: Node, stop: threading.Event) -> dict[str, int]:
@@ -86,6 +106,7 @@ def record(arguments: argparse.Namespace, node: Node, stop: threading.Event) -> 
             rclpy.spin_once(node, timeout_sec=0.1)
             if arguments.count and sum(recorder.counts.values()) >= arguments.count:
                 break
+        recorder.finish()
     for topic in recorder.missing:
         print(f"record: nobody published {topic}", file=sys.stderr)
     return recorder.counts

@@ -98,9 +98,10 @@ def test_the_player_says_what_is_wrong(tmp_path, bag, capsys):
     assert refused.value.code == 2 and "--wait-for-node" in capsys.readouterr().err
 
 
-def test_a_recorder_that_is_interrupted_leaves_a_whole_bag(tmp_path, recorder):
-    out = tmp_path / "cut_short.mcap"
-    process, log = recorder("/tf", "--out", out)
+@pytest.mark.parametrize("options", [(), ("--use-sim-time",)], ids=["wall clock", "a /clock that never comes"])
+def test_a_recorder_that_is_interrupted_leaves_a_whole_bag(tmp_path, recorder, options):
+    out, begin_ns = tmp_path / "cut_short.mcap", time.time_ns()
+    process, log = recorder("/tf", "--out", out, *options)
     peer = Peer()
     try:
         poses = DRIVE.poses(0)
@@ -113,7 +114,11 @@ def test_a_recorder_that_is_interrupted_leaves_a_whole_bag(tmp_path, recorder):
     finally:
         peer.close()
     with BagReader(out) as reader:
-        assert [one.data for one in reader.messages()] == [one.data for one in poses]
+        kept = list(reader.messages())
+    assert [one.data for one in kept] == [one.data for one in poses]
+    stamps = [one.stamp_ns for one in kept]
+    assert begin_ns < stamps[0] and stamps == sorted(stamps) and stamps[-1] < time.time_ns()
+    assert ("no /clock came" in log.read_text()) == bool(options)
 
 
 def test_the_recorder_says_what_is_wrong(tmp_path, capsys):
