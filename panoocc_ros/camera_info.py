@@ -11,7 +11,8 @@ from panoocc_core.geometry import Matrix
 from .images import Pixels
 
 # Number of coefficients that each lens model takes (image_geometry's list; OpenCV's order).
-DISTORTION_MODELS = {"plumb_bob": (4, 5), "rational_polynomial": (8, 12, 14), "equidistant": (4,), "fisheye": (4,)}
+FISHEYE_MODELS = ("equidistant", "fisheye")
+DISTORTION_MODELS = {"plumb_bob": (4, 5), "rational_polynomial": (8, 12, 14), **dict.fromkeys(FISHEYE_MODELS, (4,))}
 
 
 class CalibrationError(ValueError):
@@ -67,11 +68,11 @@ def calibration(info: Any, is_rectified: bool) -> Calibration:
     rotation = r if is_rectified and r.any() else np.eye(3)
     if np.abs(rotation.T @ rotation - np.eye(3)).max() > 1e-3:
         raise CalibrationError("R is not a rotation")
-    model, distortion = info.distortion_model, _distortion(info)
-    if is_rectified or not distortion.any():
+    distortion = _distortion(info)
+    if is_rectified:
         distortion = np.zeros(0)
     size = _size(info)
-    is_fisheye = model in ("equidistant", "fisheye")
+    is_fisheye = info.distortion_model in FISHEYE_MODELS
     maps = _maps(raw, distortion, is_fisheye, size) if distortion.size else None
     return Calibration(size, intrinsics, rotation.T.copy(), raw, distortion, is_fisheye, maps)
 
@@ -106,7 +107,8 @@ def _distortion(info: Any) -> Matrix:
     if not np.isfinite(values).all():
         raise CalibrationError("D has entries that are not finite")
     if not values.any():
-        return np.zeros(0)
+        # All zero is a pinhole without distortion, but a fisheye that follows r = f * theta exactly.
+        return np.zeros(4) if info.distortion_model in FISHEYE_MODELS else np.zeros(0)
     lengths = DISTORTION_MODELS.get(info.distortion_model)
     if lengths is None:
         raise CalibrationError(

@@ -14,7 +14,7 @@ die() { echo "ros_env: $*" >&2; exit 1; }
 use_system_ros() {
     if [ -z "${AMENT_PREFIX_PATH:-}" ]; then
         local setup
-        setup=$(ls -d "/opt/ros/${ROS_DISTRO:-*}/setup.bash" 2>/dev/null | tail -n 1) || true
+        setup=$(compgen -G "/opt/ros/${ROS_DISTRO:-*}/setup.bash" | tail -n 1) || true
         [ -n "$setup" ] || die "no ROS 2 is sourced and none is in /opt/ros; source its setup.bash, or set PANOOCC_ROS=wheels"
         source_ros "$setup"
     fi

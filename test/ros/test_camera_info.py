@@ -104,3 +104,13 @@ def test_the_header_does_not_make_another_calibration():
     assert same_calibration(camera_info(stamp_ns=1, frame_id="a"), camera_info(stamp_ns=2, frame_id="b"))
     assert not same_calibration(camera_info(), camera_info(focal=51.0))
     assert not same_calibration(camera_info(), changed(binning_x=2))
+
+
+@pytest.mark.parametrize("zeros", [[], [0.0] * 4])
+def test_a_fisheye_without_coefficients_is_no_pinhole(zeros):
+    """All-zero D is the ideal lens r = f * theta, as simulators have it."""
+    ideal = calibration(changed(distortion_model="equidistant", d=zeros), is_rectified=False)
+    nearly = calibration(changed(distortion_model="equidistant", d=[1e-9, 0.0, 0.0, 0.0]), is_rectified=False)
+    assert ideal.maps is not None and nearly.maps is not None
+    for one, other in zip(ideal.maps, nearly.maps):
+        assert np.abs(np.asarray(one, dtype=float) - np.asarray(other, dtype=float)).max() < 1.1
