@@ -9,6 +9,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Literal
 
+import numpy as np
+
 from .geometry import Matrix, rigid, rotation_from_quaternion
 from .labels import BUILT_IN, LabelSet, label_set
 from .resources import listing
@@ -82,8 +84,6 @@ class PoseConfig:
 
     @property
     def matrix(self) -> Matrix:
-        import numpy as np
-
         return rigid(rotation_from_quaternion(np.array(self.rotation_xyzw)), np.array(self.translation_m))
 
 

@@ -74,6 +74,11 @@ def token_order_volume_to_tokens(volume: Tensor) -> Tensor:
     return volume[0].permute(1, 2, 3, 0).flatten(0, 2)
 
 
+def tokens_by_layer(tokens: Tensor, pillars: int) -> Tensor:
+    """[N, C] -> [Z, row * column, C]; a view."""
+    return tokens.view(pillars, -1, tokens.shape[-1]).transpose(0, 1)
+
+
 def tokens_to_layers(tokens: Tensor, shape: tuple[int, int, int]) -> Tensor:
     """[N, C] -> [Z, C, Y, X], channels last in memory: one image a layer."""
     return tokens.view(*shape, -1).permute(2, 3, 0, 1).contiguous(memory_format=torch.channels_last)

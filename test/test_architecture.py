@@ -62,6 +62,32 @@ def test_every_file_that_is_allowed_ros_exists_and_uses_it():
     assert set(importers(ROS_LAYER, is_ros)) >= USES_ROS
 
 
+# Lowest first: a file of the core imports from its own floor and those below.
+FLOORS = (
+    ("geometry", "labels", "resources", "settings", "ops"),
+    ("config",),
+    ("types", "voxels"),
+    ("models", "memory", "preprocess", "ego_motion", "point_labels"),
+    ("stream", "checkpoint", "inference"),
+    ("bench", "cli"),
+)
+
+
+def test_the_core_imports_downwards():
+    floor_of = {name: floor for floor, names in enumerate(FLOORS) for name in names}
+    for path in CORE.rglob("*.py"):
+        inside = path.relative_to(CORE).with_suffix("").parts
+        if inside[0] not in floor_of:
+            continue
+        for node in ast.walk(ast.parse(path.read_text())):
+            if isinstance(node, ast.ImportFrom) and node.level:
+                target = (*inside[: len(inside) - node.level], *(node.module or "").split("."))
+                if target[0] in floor_of:
+                    assert floor_of[target[0]] <= floor_of[inside[0]], f"{path.name} imports {'.'.join(target)}"
+                if inside[0] == "ops":
+                    assert target[0] in ("ops", ""), f"{path.name}: ops import nothing of the rest"
+
+
 def calls(path: Path) -> dict[str, list[ast.Call]]:
     """What is called, as it is written (`torch.load`) -> the calls."""
     found: dict[str, list[ast.Call]] = {}

@@ -7,7 +7,7 @@ from torch import Tensor, nn
 
 from ..config import GridConfig
 from ..ops.deform_attn import deform_attn
-from ..voxels import pillar_positions
+from ..voxels import pillar_positions, tokens_by_layer
 
 SLOTS = 2  # the volume before and the current one
 
@@ -45,21 +45,21 @@ class VoxelAttention(nn.Module):
 
         grid = self.grid
         shape = (grid.rows, grid.columns)
-        values = torch.cat([self._maps(self.value_proj(self._read(tokens))) for tokens in (first, query)], dim=1)
+        maps = self._maps(query)
+        values = torch.cat((maps if previous is None else self._maps(previous), maps), dim=1)
         here = pillar_positions(grid, query.device)[:, None, None, None]
         locations = here + offsets / offsets.new_tensor((grid.columns, grid.rows))
         attended = deform_attn(values, (shape,) * SLOTS, locations, weights / SLOTS, self._source(count, query.device))
         return self.output_proj(attended) + query
 
-    def _read(self, tokens: Tensor) -> Tensor:
-        """The tokens that the sampling can reach."""
-        return tokens[: self.grid.rows * self.grid.columns] if self.memory == "first_tokens" else tokens
-
-    def _maps(self, values: Tensor) -> Tensor:
-        """Projected tokens -> value maps [source, row * column, head, channel]."""
+    def _maps(self, tokens: Tensor) -> Tensor:
+        """Volume [N, C] -> value maps [source, row * column, head, channel] of the tokens that sampling can reach."""
         pillars = self.grid.rows * self.grid.columns
-        maps = values.view(pillars, -1, values.shape[-1]).transpose(0, 1)
-        return maps.unflatten(-1, (self.heads, -1))
+        if self.memory == "first_tokens":
+            values = self.value_proj(tokens[:pillars])[None]
+        else:
+            values = tokens_by_layer(self.value_proj(tokens), pillars)
+        return values.unflatten(-1, (self.heads, -1))
 
     def _source(self, count: int, device: torch.device) -> Tensor | None:
         if self.memory == "first_tokens":

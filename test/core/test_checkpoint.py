@@ -1,6 +1,7 @@
 """Published checkpoints: strict loading, the duplicated heads, conversion, refusals."""
 
 import pickle
+from pathlib import Path
 
 import pytest
 import torch
@@ -23,7 +24,7 @@ from panoocc_core.seeded_weights import seeded_state
 from ..parity.check import read_keys
 from .conftest import street_frame
 
-KEYS = __import__("pathlib").Path(__file__).parents[1] / "parity" / "keys"
+KEYS = Path(__file__).parents[1] / "parity" / "keys"
 PUBLISHED = {
     "PanoOcc_small": "pano_small_occ3d",
     "PanoOcc_base": "pano_base_occ3d",
