@@ -1,0 +1,100 @@
+"""What was really there: the targets of training and the yardstick of evaluation, whatever they come from.
+
+A field is None where a data set has no such truth.  Boxes and points are in the ego frame ("base_link", REP-103: x
+ahead, y left, z up), voxels on the grid that `geometry` places in it.
+"""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Protocol
+
+import numpy as np
+from numpy.typing import NDArray
+
+from .types import Frame, GridGeometry
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class TrueBoxes:
+    """Things as boxes in the ego frame, n of them.
+
+    Raises:
+        ValueError: the arrays disagree in length, or a centre, size or heading is not finite.
+    """
+
+    centre_m: NDArray[np.float32]  # [n, 3], the middle of the box
+    size_m: NDArray[np.float32]  # [n, 3], length, width, height
+    yaw_rad: NDArray[np.float32]  # [n], heading, counter-clockwise from x
+    velocity_mps: NDArray[np.float32]  # [n, 2], over ground, along the ego frame's x and y; NaN where unknown
+    class_id: NDArray[np.int64]  # [n], index into labels.BOX_CLASSES
+    instance_id: NDArray[np.int32]  # [n], the same through a drive
+
+    def __post_init__(self) -> None:
+        n = len(self.centre_m)
+        wanted = {
+            "centre_m": (n, 3),
+            "size_m": (n, 3),
+            "yaw_rad": (n,),
+            "velocity_mps": (n, 2),
+            "class_id": (n,),
+            "instance_id": (n,),
+        }
+        for name, shape in wanted.items():
+            if getattr(self, name).shape != shape:
+                raise ValueError(f"boxes: {name} has the shape {getattr(self, name).shape}, not {shape}")
+        for name in ("centre_m", "size_m", "yaw_rad"):
+            if not np.isfinite(getattr(self, name)).all():
+                raise ValueError(f"boxes: {name} has entries that are not finite")
+
+    def __len__(self) -> int:
+        return len(self.centre_m)
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class TruePoints:
+    """Labelled LiDAR points in the ego frame."""
+
+    position_m: NDArray[np.float32]  # [p, 3]
+    class_id: NDArray[np.uint8]  # [p], ids of labels.LIDARSEG; 0 = noise
+    instance_id: NDArray[np.int32]  # [p], 0 = stuff
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class GroundTruth:
+    """The truth of one frame.
+
+    Raises:
+        ValueError: voxel arrays of another shape than the geometry's.
+    """
+
+    stamp_ns: int
+    geometry: GridGeometry | None = None
+    class_id: NDArray[np.uint8] | None = None  # [X, Y, Z], ids of labels.OCC3D
+    instance_id: NDArray[np.int32] | None = None  # [X, Y, Z], 0 = stuff and free
+    camera_mask: NDArray[np.bool_] | None = None  # [X, Y, Z], what the cameras can see
+    lidar_mask: NDArray[np.bool_] | None = None  # [X, Y, Z]
+    boxes: TrueBoxes | None = None
+    points: TruePoints | None = None
+
+    def __post_init__(self) -> None:
+        for name in ("class_id", "instance_id", "camera_mask", "lidar_mask"):
+            values = getattr(self, name)
+            if values is None:
+                continue
+            if self.geometry is None:
+                raise ValueError(f"truth: {name} is given without the geometry of its grid")
+            if values.shape != self.geometry.shape_xyz:
+                raise ValueError(f"truth: {name} has the shape {values.shape}, not {self.geometry.shape_xyz}")
+
+
+class Drive(Protocol):
+    """One recording in order of time: frames and what was there, read when asked for."""
+
+    @property
+    def name(self) -> str: ...
+    def __len__(self) -> int: ...
+    def frame(self, index: int) -> Frame: ...
+    def truth(self, index: int) -> GroundTruth: ...
+
+
+Drives = Sequence[Drive]
