@@ -3,28 +3,21 @@
 import math
 from collections.abc import Iterator
 from dataclasses import dataclass
-from typing import Protocol
 
 import numpy as np
 
 from .actors import MODELS, Model, block, house
+from .drive import EgoDrive, Stop
 from .street import Centreline, Ground, Profile
 
 MARGIN_M = 90.0  # street before the start and after the end of the drive
 _SIDE_M = 75.0  # ground beyond the centre line
+_STOP_LINE_M = 4.6  # from the side street to the stop line
+_FRONT_M = 4.2  # from base_link to the front bumper, and a little space
 
 _ASPHALT, _ASPHALT_WORN = (92, 92, 96), (84, 84, 88)
 _PAVING, _JOINT, _KERB = (168, 160, 150), (140, 133, 125), (196, 192, 184)
 _PAINT, _YELLOW, _PLAZA = (226, 226, 222), (214, 176, 84), (150, 138, 124)
-
-
-class Progress(Protocol):
-    """What traffic needs to know about the ego vehicle's drive."""
-
-    @property
-    def start_m(self) -> float: ...
-    @property
-    def speed_mps(self) -> float: ...
 
 
 @dataclass(frozen=True, slots=True)
@@ -66,13 +59,28 @@ def street_profile(random: np.random.Generator) -> Profile:
     )
 
 
-def paint_ground(random: np.random.Generator, street: Centreline, profile: Profile) -> tuple[Ground, list[Crossing]]:
-    """The painted map, and where side streets are."""
+def side_streets(random: np.random.Generator, reach_m: float) -> list[Crossing]:
+    """Where side streets meet the street, up to `reach_m` along it."""
+    first, spacing = MARGIN_M + random.uniform(20, 45), random.uniform(75, 110)
+    return [Crossing(s) for s in _steps(first, reach_m + MARGIN_M, spacing)]
+
+
+def stops_at(random: np.random.Generator, crossings: list[Crossing]) -> list[Stop]:
+    """Stops before about half of the side streets, with the bumper at the stop line."""
+    return [
+        Stop(crossing.s_m - crossing.half_m - _STOP_LINE_M - _FRONT_M, random.uniform(1.5, 4.0))
+        for crossing in crossings
+        if random.random() < 0.5
+    ]
+
+
+def paint_ground(
+    random: np.random.Generator, street: Centreline, profile: Profile, crossings: list[Crossing]
+) -> Ground:
+    """The painted map."""
     x, y, _ = street.pose(np.arange(-MARGIN_M, street.length_m + MARGIN_M, 5.0))
     outline = np.stack((x, y), axis=1)
     ground = Ground(outline.min(axis=0) - _SIDE_M, outline.max(axis=0) + _SIDE_M, (108, 122, 72))
-    first, spacing = MARGIN_M + random.uniform(20, 45), random.uniform(75, 110)
-    crossings = [Crossing(s) for s in _steps(first, street.length_m, spacing)]
     low, high = -MARGIN_M, street.length_m + MARGIN_M
     _paint_lots(random, ground, street, profile)
     for across in (_PAVING, _KERB, _ASPHALT):
@@ -87,7 +95,7 @@ def paint_ground(random: np.random.Generator, street: Centreline, profile: Profi
             _paint_joints(ground, street, profile)
     _paint_markings(ground, street, profile, crossings)
     ground.finish()
-    return ground, crossings
+    return ground
 
 
 def _paint_lots(random: np.random.Generator, ground: Ground, street: Centreline, profile: Profile) -> None:
@@ -148,7 +156,7 @@ def _between(crossings: list[Crossing], length_m: float, clearance_m: float) -> 
 
 
 def place_all(
-    random: np.random.Generator, street: Centreline, profile: Profile, drive: Progress, crossings: list[Crossing]
+    random: np.random.Generator, street: Centreline, profile: Profile, drive: EgoDrive, crossings: list[Crossing]
 ) -> list[Placed]:
     """Everything that stands or moves in the street."""
     length = street.length_m
@@ -199,7 +207,7 @@ def _furniture(
     for s in _steps(random.uniform(0, 20), length_m, 26.0):
         if _free(crossings, s, 3):
             yield Placed(MODELS["lamp"](random), s, kerb, toward_road)
-            if random.random() < 0.6:
+            if random.random() < 0.8:
                 yield Placed(MODELS["bin"](random), s + 1.5, kerb)
     for s in _steps(random.uniform(5, 40), length_m, 47.0):
         if _free(crossings, s, 5):
@@ -214,17 +222,18 @@ def _parked(
 ) -> Iterator[Placed]:
     lane = side * (profile.lanes * profile.lane_m + profile.parking_m / 2)
     heading = 0.0 if side < 0 else np.pi
-    site = MARGIN_M + random.uniform(15, 60) if random.random() < 0.7 else -1e9
+    site = MARGIN_M + random.uniform(-20, 60)
     s = 0.0
     while s < length_m:
         if not _free(crossings, s, 12):
             s += 4
             continue
-        if site < s < site + 6:
+        if s > site:
             yield from _road_works(random, s, lane)
             s += 24
+            site = s + random.uniform(50, 120)
             continue
-        kind = random.choice(["car", "gap", "truck", "motorcycle", "trailer"], p=[0.6, 0.28, 0.05, 0.04, 0.03])
+        kind = random.choice(["car", "gap", "truck", "motorcycle", "trailer", "bus"], p=[0.5, 0.22, 0.08, 0.09, 0.07, 0.04])
         if kind == "gap":
             s += 6
             continue
@@ -260,11 +269,11 @@ def _walkers(random: np.random.Generator, length_m: float, profile: Profile, sid
 
 
 def _crossing_walkers(
-    random: np.random.Generator, profile: Profile, drive: Progress, crossings: list[Crossing]
+    random: np.random.Generator, profile: Profile, drive: EgoDrive, crossings: list[Crossing]
 ) -> Iterator[Placed]:
     """People on the zebras, who are over before the ego vehicle and those ahead of it come."""
     for crossing in crossings:
-        arrival_s = (crossing.s_m - drive.start_m) / drive.speed_mps
+        arrival_s = drive.arrival_s(crossing.s_m)
         for end in (-1, 1):
             for _ in range(int(random.integers(0, 3))):
                 speed = random.uniform(1.1, 1.5)
@@ -273,7 +282,7 @@ def _crossing_walkers(
                 yield Placed(MODELS["pedestrian"](random), s, start, np.pi / 2, (0.0, speed))
 
 
-def _traffic(random: np.random.Generator, length_m: float, profile: Profile, drive: Progress) -> Iterator[Placed]:
+def _traffic(random: np.random.Generator, length_m: float, profile: Profile, drive: EgoDrive) -> Iterator[Placed]:
     inner, kinds = profile.lane_m / 2, ["car", "car", "car", "truck", "bus", "motorcyclist"]
     for gap in (random.uniform(16, 26), random.uniform(40, 60), -random.uniform(14, 22), -random.uniform(35, 50)):
         yield Placed(MODELS[str(random.choice(kinds))](random), drive.start_m + gap, -inner, convoy=True)

@@ -16,7 +16,6 @@ from .shapes import Floats, Ints, ShapeTable
 _SHADOW_CELL_M = 0.15
 _MOVING_SHADOWS_M = 45.0  # farther ones, and those of thin shapes, are smaller than a pixel or two
 _THIN_M = 0.12
-_EXPOSURE = 1.0
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -119,7 +118,7 @@ class Renderer:
         return colour * np.clip(0.6 + 0.8 * spots.point[:, 2:], 0, 1)
 
     def _exposed(self, colours: Floats, camera: SimCamera, time_s: float) -> NDArray[np.uint8]:
-        image = shading.to_srgb(colours, _EXPOSURE)
+        image = shading.to_srgb(colours, self.scene.exposure)
         key = [self.scene.seed, round(time_s * 1e6) % 2**32, *camera.name.encode()]
         grain = np.random.default_rng(key).standard_normal(image.shape[:2], dtype=np.float32)
         image += (self.noise * grain)[..., None]

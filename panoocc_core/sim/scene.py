@@ -8,36 +8,18 @@ import math
 from dataclasses import dataclass
 
 import numpy as np
+from numpy.typing import NDArray
 
 from ..geometry import Matrix, rigid
 from ..labels import OCC3D
 from .actors import Model
-from .layout import MARGIN_M, Placed, paint_ground, place_all, street_profile
-from .shapes import Floats, Shape, ShapeTable, hull_planes, linear, yaw_rotations
+from .drive import Cruise, EgoDrive
+from .layout import MARGIN_M, Placed, paint_ground, place_all, side_streets, stops_at, street_profile
+from .shapes import Floats, Ints, Shape, ShapeTable, hull_planes, linear, yaw_rotations
 from .street import Centreline, Profile
 
 MAX_SECONDS = 300.0
 _STRIDE_M = 1.5  # two steps of a walker
-
-
-@dataclass(frozen=True, slots=True)
-class Drive:
-    """How far the ego vehicle has come: a mean speed with a slow rise and fall."""
-
-    start_m: float
-    speed_mps: float
-    swing: float = 0.2  # share of the speed
-    period_s: float = 12.0
-
-    def distance_m(self, time_s: float) -> float:
-        """Street coordinate s of base_link."""
-        angular = 2 * math.pi / self.period_s
-        wave = self.swing * self.speed_mps / angular * (1 - math.cos(angular * time_s))
-        return self.start_m + self.speed_mps * time_s + wave
-
-    def speed_at(self, time_s: float) -> float:
-        """Speed in m/s."""
-        return self.speed_mps * (1 + self.swing * math.sin(2 * math.pi / self.period_s * time_s))
 
 
 class Scene:
@@ -53,16 +35,20 @@ class Scene:
         random = np.random.default_rng(seed)
         self.seed, self.seconds = seed, seconds
         self.profile: Profile = street_profile(random)
-        self.drive = Drive(start_m=MARGIN_M, speed_mps=random.uniform(6.5, 9.0))
-        end_m = self.drive.distance_m(seconds) + MARGIN_M
-        self.street = Centreline(random, end_m)
-        self.ground, crossings = paint_ground(random, self.street, self.profile)
+        cruise = Cruise(random.uniform(6.5, 9.0))
+        reach_m = MARGIN_M + cruise.speed_mps * (1 + cruise.swing) * seconds
+        crossings = side_streets(random, reach_m)
+        self.drive = EgoDrive(MARGIN_M, cruise, stops_at(random, crossings), seconds)
+        self.street = Centreline(random, self.drive.distance_m(seconds) + MARGIN_M)
+        crossings = [crossing for crossing in crossings if crossing.s_m < self.street.length_m]
+        self.ground = paint_ground(random, self.street, self.profile, crossings)
         self.placed: list[Placed] = place_all(random, self.street, self.profile, self.drive, crossings)
-        azimuth, elevation = random.uniform(0, 2 * math.pi), random.uniform(0.55, 0.95)
+        azimuth, elevation = random.uniform(0, 2 * math.pi), random.uniform(0.4, 1.05)
         self.to_sun = np.array(
             (math.cos(azimuth) * math.cos(elevation), math.sin(azimuth) * math.cos(elevation), math.sin(elevation)),
             np.float32,
         )
+        self.exposure = random.uniform(0.8, 1.25)
         self._stack = _Stack(self.placed)
 
     def world_from_ego(self, time_s: float) -> Matrix:
@@ -73,6 +59,11 @@ class Scene:
         # Built in float32 for the shapes; a pose is orthonormal in float64.
         rotation[:2, :2] = [[np.cos(yaw), -np.sin(yaw)], [np.sin(yaw), np.cos(yaw)]]
         return rigid(rotation, np.array([x, y, 0.0]))
+
+    @property
+    def things(self) -> "Things":
+        """Cars, walkers and all others that are counted one by one."""
+        return self._stack.things
 
     def shapes_at(self, time_s: float) -> ShapeTable:
         """Every solid at one instant."""
@@ -91,6 +82,17 @@ class Scene:
         walked = np.where(crosses, np.where(np.abs(left) < kerb, left, 0), stack.speed[:, 0] * time_s)
         x, y, yaw = self.street.pose(along, left)
         return np.stack((x, y, yaw + stack.turn, walked), axis=1).astype(np.float32)
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Things:
+    """The actors that belong to a thing class, with the boxes around them in their own frames."""
+
+    actor: NDArray[np.int64]  # [n], row of `Scene.actor_poses`
+    class_name: tuple[str, ...]
+    instance_id: Ints  # [n]
+    middle_m: Floats  # [n, 3]
+    size_m: Floats  # [n, 3], length, width, height
 
 
 class _Stack:
@@ -121,6 +123,20 @@ class _Stack:
         self.instance_id = np.where(is_thing, things[self.actor], 0).astype(np.int32)
         moves = np.array([p.convoy or any(p.speed_mps) for p in placed])
         self.moving = moves[self.actor]
+        self.things = self._boxed(placed)
+
+    def _boxed(self, placed: list[Placed]) -> Things:
+        first = np.unique(self.actor, return_index=True)[1]  # shapes stand in the order of their actors
+        low = np.minimum.reduceat(self.centre_m - self.half_m, first, axis=0)
+        high = np.maximum.reduceat(self.centre_m + self.half_m, first, axis=0)
+        things = np.flatnonzero(self.instance_id[first])
+        return Things(
+            actor=things,
+            class_name=tuple(placed[i].model.class_name for i in things),
+            instance_id=self.instance_id[first][things],
+            middle_m=((low + high) / 2)[things],
+            size_m=(high - low)[things],
+        )
 
     def at(self, poses: Floats, time_s: float) -> ShapeTable:
         of_actor = poses[self.actor]

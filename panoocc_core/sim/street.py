@@ -3,6 +3,7 @@
 Street coordinates are (s, l): metres along the centre line and metres to its left.
 """
 
+import math
 from collections.abc import Sequence
 from dataclasses import dataclass
 
@@ -48,16 +49,22 @@ class Profile:
 
 
 class Centreline:
-    """A curve of straight parts and arcs from s = 0 to `length_m`, in steps of half a metre."""
+    """A curve of straight parts, bends and corners from s = 0 to `length_m`, in steps of half a metre."""
 
     def __init__(self, generator: np.random.Generator, length_m: float):
         self.length_m = length_m
         step = 0.5
         curvature: list[float] = []
+        heading = 0.0
         while len(curvature) * step < length_m:
             curvature += [0.0] * int(generator.uniform(25, 60) / step)
-            radius, angle = generator.uniform(60, 140), generator.uniform(0.25, 0.8)
-            curvature += [generator.choice([-1, 1]) / radius] * int(radius * angle / step)
+            is_corner = generator.random() < 0.3
+            radius = generator.uniform(34, 44) if is_corner else generator.uniform(60, 140)
+            angle = generator.uniform(1.0, 1.5) if is_corner else generator.uniform(0.25, 0.8)
+            # Turning back when it has turned far, a street never runs into itself.
+            side = float(generator.choice([-1, 1])) if abs(heading) < 0.6 else -math.copysign(1.0, heading)
+            heading += side * angle
+            curvature += [side / radius] * int(radius * angle / step)
         bend = np.convolve(np.pad(curvature, 20, mode="edge"), np.ones(41) / 41, mode="valid")  # 20 m of easing
         self._yaw = np.cumsum(bend[: int(length_m / step) + 1] * step)
         self._xy = np.cumsum(np.stack((np.cos(self._yaw), np.sin(self._yaw)), axis=1) * step, axis=0)
