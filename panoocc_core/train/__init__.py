@@ -1,0 +1,1 @@
+"""Training: targets from the ground truth, losses (MODEL section 10)."""

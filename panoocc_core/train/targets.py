@@ -1,0 +1,194 @@
+"""What a network should have said: the ground truth of a frame as tensors in the network's grid, frame and classes."""
+
+import math
+from dataclasses import dataclass
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import Tensor
+
+from ..config import GridConfig, ModelConfig
+from ..geometry import Matrix, invert
+from ..ground_truth import GroundTruth, TrueBoxes, TruePoints
+from ..labels import BOX_CLASSES, LIDARSEG, OCC3D, LabelSet
+from ..point_labels import _cells
+from ..types import GridGeometry
+from ..voxels import ego_from_grid, extent_m, token_count
+
+GRID_TOLERANCE_M = 1e-3
+NOT_A_THING, THING, UNLABELLED_THING = 0, 1, 2  # of a coarse voxel
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class BoxTargets:
+    """True boxes of the classes that the network knows, n of them, possibly none."""
+
+    codes: Tensor  # float32 [n, 10], as BoxPrediction.codes
+    labels: Tensor  # int64 [n], index into BoxConfig.classes
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Targets:
+    """Targets of one frame; None where the truth or the network has no such thing."""
+
+    voxel_classes: Tensor | None = None  # uint8 [X, Y, Z], dense truth in the network's classes
+    camera_mask: Tensor | None = None  # bool [X, Y, Z]; None: every voxel counts as seen
+    point_classes: Tensor | None = None  # uint8 [X, Y, Z], majority of the LiDAR points; the class count where none is
+    thing_classes: Tensor | None = None  # uint8 [N], coarse voxels: THING, NOT_A_THING or UNLABELLED_THING
+    boxes: BoxTargets | None = None
+
+
+def make_targets(truth: GroundTruth, config: ModelConfig, device: torch.device | str) -> Targets:
+    """Targets of a frame for a network: dense voxels ("occ3d") or labelled points ("lidar_segmentation"), and boxes.
+
+    Raises:
+        ValueError: the truth lacks what the network's family learns from, lies on another grid than the network's
+            output, or has a class that the network does not know.
+    """
+    boxes = None
+    if truth.boxes is not None and config.boxes.classes:
+        boxes = box_targets(truth.boxes, config, device)
+    if config.family == "occ3d":
+        classes, mask = _dense_targets(truth, config)
+        return Targets(_tensor(classes, device), None if mask is None else _tensor(mask, device), boxes=boxes)
+    if truth.points is None:
+        raise ValueError(f"truth: {config.name} learns from labelled LiDAR points, and this frame has none")
+    fine, coarse = point_targets(truth.points, config)
+    return Targets(point_classes=_tensor(fine, device), thing_classes=_tensor(coarse, device), boxes=boxes)
+
+
+def _tensor(values: NDArray, device: torch.device | str) -> Tensor:
+    return torch.from_numpy(np.ascontiguousarray(values)).to(device)
+
+
+def output_geometry(config: ModelConfig) -> GridGeometry:
+    """Where the network's output grid lies."""
+    shape = config.output_shape_xyz
+    x, y, z = (length / count for length, count in zip(extent_m(config.grid), shape))
+    return GridGeometry(shape, (x, y, z), ego_from_grid(config.grid))
+
+
+def _dense_targets(truth: GroundTruth, config: ModelConfig) -> tuple[NDArray[np.uint8], NDArray[np.bool_] | None]:
+    if truth.class_id is None or truth.geometry is None:
+        raise ValueError(f"truth: {config.name} learns from dense voxels, and this frame has none")
+    _check_grid(truth.geometry, output_geometry(config), config.name)
+    return _renamed(truth.class_id, OCC3D, config), truth.camera_mask
+
+
+def _check_grid(given: GridGeometry, wanted: GridGeometry, name: str) -> None:
+    if given.shape_xyz != wanted.shape_xyz:
+        raise ValueError(
+            f"truth: its voxel grid has the shape {given.shape_xyz}, the output of {name} {wanted.shape_xyz} (x, y, z)"
+        )
+    if not np.allclose(given.voxel_size_m, wanted.voxel_size_m, rtol=0, atol=GRID_TOLERANCE_M / max(wanted.shape_xyz)):
+        raise ValueError(
+            f"truth: its voxels are {given.voxel_size_m} m large, those of {name} {wanted.voxel_size_m} m (x, y, z)"
+        )
+    if not np.allclose(given.ego_from_grid, wanted.ego_from_grid, rtol=0, atol=GRID_TOLERANCE_M):
+        raise ValueError(
+            f"truth: its grid lies at {given.ego_from_grid[:3].tolist()} in the ego frame (rotation and corner), "
+            f"that of {name} at {wanted.ego_from_grid[:3].tolist()}"
+        )
+
+
+def _renamed(class_id: NDArray[np.uint8], labels: LabelSet, config: ModelConfig) -> NDArray[np.uint8]:
+    """Ids of `labels` as ids of the network's classes, by name."""
+    names = config.labels.names[: config.class_count]
+    if names == labels.names and int(class_id.max(initial=0)) < len(names):
+        return class_id
+    unknown = 255
+    table = np.full(256, unknown, np.uint8)
+    for i, name in enumerate(labels.names):
+        if name in names:
+            table[i] = names.index(name)
+    renamed = table[class_id]
+    strange = np.unique(class_id[renamed == unknown])
+    if len(strange):
+        k = int(strange[0])
+        title = labels.names[k] if k < len(labels.names) else "unknown"
+        raise ValueError(f"truth: class {k} ({title}) is not one of the classes of {config.name}: {', '.join(names)}")
+    return renamed
+
+
+def network_from_ego(grid: GridConfig) -> Matrix:
+    """Pose [4, 4] that maps ego coordinates to the network's."""
+    return invert(grid.ego_from_network.matrix)
+
+
+def box_targets(boxes: TrueBoxes, config: ModelConfig, device: torch.device | str) -> BoxTargets:
+    """Codes of the boxes whose class the network knows and whose centre lies in its x, y range."""
+    names = config.boxes.classes
+    table = np.array([names.index(name) if name in names else -1 for name in BOX_CLASSES])
+    centre_m = boxes.centre_m.astype(np.float64) @ (pose := network_from_ego(config.grid))[:3, :3].T + pose[:3, 3]
+    low, high = np.array(config.grid.range_m[:2]), np.array(config.grid.range_m[3:5])
+    inside = ((centre_m[:, :2] > low) & (centre_m[:, :2] < high)).all(axis=1)
+    kept = np.flatnonzero(inside & (table[boxes.class_id] >= 0))
+    codes = box_codes(boxes, pose)[kept]
+    return BoxTargets(_tensor(codes, device), _tensor(table[boxes.class_id[kept]].astype(np.int64), device))
+
+
+def legacy_yaw_rad(yaw_rad: NDArray) -> NDArray:
+    """Heading (counter-clockwise from x) to the yaw of the box codes and back: the same formula both ways."""
+    return -yaw_rad - math.pi / 2
+
+
+def box_codes(boxes: TrueBoxes, network_from_ego: Matrix) -> NDArray[np.float32]:
+    """Codes [n, 10] (cx, cy, log w, log l, cz, log h, sin yaw, cos yaw, vx, vy) in the network frame, not scaled.
+
+    The published networks predict the yaw of early mmdetection3d, which runs clockwise from -y.  A velocity that is not
+    known is 0.
+
+    Raises:
+        ValueError: a box without extent.
+    """
+    if len(boxes) and boxes.size_m.min() <= 0:
+        raise ValueError("truth: a box has a length, width or height of 0 or less")
+    rotation = network_from_ego[:3, :3]
+    centre = boxes.centre_m.astype(np.float64) @ rotation.T + network_from_ego[:3, 3]
+    log_length, log_width, log_height = np.log(boxes.size_m.astype(np.float64)).T
+    flat = np.zeros((len(boxes), 1))
+    ahead = np.stack((np.cos(boxes.yaw_rad), np.sin(boxes.yaw_rad)), axis=1)  # [n, 2]
+    ahead = np.concatenate((ahead, flat), axis=1) @ rotation.T
+    yaw = legacy_yaw_rad(np.arctan2(ahead[:, 1], ahead[:, 0]))
+    velocity = np.nan_to_num(np.concatenate((boxes.velocity_mps, flat), axis=1)) @ rotation.T
+    x, y, z = centre.T
+    columns = (x, y, log_width, log_length, z, log_height, np.sin(yaw), np.cos(yaw), velocity[:, 0], velocity[:, 1])
+    return np.stack(columns, axis=1).astype(np.float32)
+
+
+def point_targets(points: TruePoints, config: ModelConfig) -> tuple[NDArray[np.uint8], NDArray[np.uint8]]:
+    """Majority class of the points in every fine voxel, uint8 [X, Y, Z], and thing labels of the coarse ones, [N].
+
+    Voxels without points get the class count and UNLABELLED_THING; points outside the range are dropped.
+    """
+    grid, labels = config.grid, config.labels
+    pose = network_from_ego(grid)
+    position_m = (points.position_m.astype(np.float64) @ pose[:3, :3].T + pose[:3, 3]).astype(np.float32)
+    low, high = np.array(grid.range_m[:3], np.float32), np.array(grid.range_m[3:], np.float32)
+    inside = ((position_m >= low) & (position_m < high)).all(axis=1)
+    position = torch.from_numpy(position_m[inside])
+    classes = _renamed(points.class_id[inside], LIDARSEG, config)
+
+    shape = config.output_shape_xyz
+    fine = np.full(shape, config.class_count, np.uint8)
+    x, y, z = _cells(position, grid, shape).numpy().T
+    voxels, winners = majority((x * shape[1] + y) * shape[2] + z, classes)
+    fine.reshape(-1)[voxels] = winners
+
+    coarse = np.full(token_count(grid), UNLABELLED_THING, np.uint8)
+    x, y, z = _cells(position, grid, (grid.columns, grid.rows, grid.layers)).numpy().T
+    tokens, winners = majority((y * grid.columns + x) * grid.layers + z, classes)
+    coarse[tokens] = np.where(np.array(labels.is_thing)[winners], THING, NOT_A_THING)
+    return fine, coarse
+
+
+def majority(cells: NDArray[np.int64], classes: NDArray[np.uint8]) -> tuple[NDArray[np.int64], NDArray[np.uint8]]:
+    """The cells that occur, [m], and the most frequent class in each, [m]; of equally frequent ones the lowest."""
+    keys, counts = np.unique(cells * 256 + classes, return_counts=True)
+    cell, kind = keys // 256, (keys % 256).astype(np.uint8)
+    order = np.lexsort((kind, -counts, cell))
+    cell, kind = cell[order], kind[order]
+    first = np.ones(len(cell), bool)
+    first[1:] = cell[1:] != cell[:-1]
+    return cell[first], kind[first]
