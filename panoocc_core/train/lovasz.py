@@ -16,8 +16,8 @@ def lovasz_softmax(probabilities: Tensor, labels: Tensor) -> Tensor:
     present = counts.nonzero().flatten().tolist()
     if not present:
         return probabilities.sum() * 0
-    losses = [_class_loss(probabilities[:, k], labels == k) for k in present]
-    return torch.stack(losses).mean()
+    columns = probabilities.unbind(1)  # one gradient for all, where indexing would make one a class
+    return torch.stack([_class_loss(columns[k], labels == k) for k in present]).mean()
 
 
 def _class_loss(probability: Tensor, inside: Tensor) -> Tensor:
@@ -35,17 +35,21 @@ def lovasz_weights(errors: Tensor, inside: Tensor) -> Tensor:
     """
     order = _descending(errors)
     mine = inside[order]
-    others = (~mine).cumsum(0).to(errors.dtype)  # [n], up to and with each sample
-    total = mine.sum()
-    left = total - mine.cumsum(0)  # [n], the intersection after each sample
-    union = total + others
+    others = (~mine).cumsum(0, dtype=torch.int32)  # [n], up to and with each sample
+    total = mine.sum(dtype=torch.int32)
+    left = total - mine.cumsum(0, dtype=torch.int32)  # [n], the intersection after each sample
+    union = (total + others).to(errors.dtype)
     step = torch.where(mine, 1 / union, left / (union * (union - 1)).clamp(min=1))
-    return torch.empty_like(errors).index_copy_(0, order, step)
+    return torch.empty_like(errors).scatter_(0, order, step)
 
 
 def _descending(values: Tensor) -> Tensor:
-    """Indices [n] that sort `values` downwards, in any order among equals."""
-    if values.device.type != "cpu":
+    """Indices [n] that sort `values` of 0 or more downwards."""
+    if values.device.type != "cpu" or values.dtype != torch.float32:
         return values.argsort(descending=True)
-    # NumPy sorts with vector instructions, about twice as fast as PyTorch on one core.
-    return torch.from_numpy(np.argsort(-values.numpy()))
+    # Floats of 0 or more are ordered as their bits are, and NumPy sorts 16-bit integers by radix: two stable passes,
+    # the low half first, take a quarter of the time of PyTorch's sort on one core.
+    keys = ~values.numpy().view(np.uint32)
+    low = np.argsort(keys.astype(np.uint16), kind="stable")
+    high = np.argsort((keys >> 16).astype(np.uint16)[low], kind="stable")
+    return torch.from_numpy(low[high])
