@@ -10,12 +10,13 @@ from rosbags.interfaces import QosDurability, QosReliability
 
 from panoocc_core.geometry import NS_PER_S
 from panoocc_core.sim import Renderer, Scene, nuscenes_rig
-from panoocc_ros import sim_bag
+from panoocc_ros import sim_stream
 from panoocc_ros.bag import BagError, BagReader, RawMessage
 from panoocc_ros.pipeline import Pipeline
 from panoocc_ros.rig import load_rig
-from panoocc_ros.sim_bag import START_NS, Drive, write_street_bag
+from panoocc_ros.sim_bag import write_street_bag
 from panoocc_ros.sim_command import add_command
+from panoocc_ros.sim_stream import START_NS, Drive
 
 RIG = nuscenes_rig(0.08)
 DRIVE = Drive(seed=4, seconds=1.5, rate_hz=2)
@@ -117,7 +118,7 @@ def test_transforms_reach_beyond_all_shutters_at_100_hz(messages: list[RawMessag
 
 
 def test_worker_processes_write_the_same_bag(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(sim_bag, "_FEW_SETS", 1)
+    monkeypatch.setattr(sim_stream, "_FEW_SETS", 1)
     contents = []
     for workers in (1, 2):
         path = write_street_bag(tmp_path / f"{workers}.mcap", 1, 1.0, 3, RIG[:2], workers=workers)
@@ -165,7 +166,7 @@ def test_a_failure_half_way_leaves_nothing(tmp_path: Path, monkeypatch: pytest.M
     def fail(rgb: np.ndarray) -> bytes:
         raise RuntimeError("no JPEG today")
 
-    monkeypatch.setattr(sim_bag, "_jpeg", fail)
+    monkeypatch.setattr(sim_stream, "_jpeg", fail)
     with pytest.raises(RuntimeError, match="no JPEG today"):
         write_street_bag(tmp_path / "a.mcap", 0, 0.5, 2, RIG)
     assert not list(tmp_path.iterdir())
