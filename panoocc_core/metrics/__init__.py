@@ -7,6 +7,7 @@ A score that does not exist (a class that occurs nowhere) is NaN, never 0.
 from .confusion import DISTANCE_EDGES_M, Confusion, DistanceConfusion, distance_bins
 from .detection import Detection, DetectionScores, ScoredBoxes
 from .panoptic import PanopticMeans, PanopticQuality, panoptic_labels
+from .rays import RayHits, RayIoU, cast_rays, ray_directions, ray_origins_m
 
 __all__ = [
     "DISTANCE_EDGES_M",
@@ -16,7 +17,12 @@ __all__ = [
     "DistanceConfusion",
     "PanopticMeans",
     "PanopticQuality",
+    "RayHits",
+    "RayIoU",
     "ScoredBoxes",
+    "cast_rays",
     "distance_bins",
     "panoptic_labels",
+    "ray_directions",
+    "ray_origins_m",
 ]
