@@ -8,6 +8,8 @@ from .confusion import DISTANCE_EDGES_M, Confusion, DistanceConfusion, distance_
 from .detection import Detection, DetectionScores, ScoredBoxes
 from .panoptic import PanopticMeans, PanopticQuality, panoptic_labels
 from .rays import RayHits, RayIoU, cast_rays, ray_directions, ray_origins_m
+from .report import Report, Section, as_plain, as_text, box_section, point_section, voxel_section, write_json
+from .report_picture import picture
 
 __all__ = [
     "DISTANCE_EDGES_M",
@@ -19,10 +21,19 @@ __all__ = [
     "PanopticQuality",
     "RayHits",
     "RayIoU",
+    "Report",
     "ScoredBoxes",
+    "Section",
+    "as_plain",
+    "as_text",
+    "box_section",
     "cast_rays",
     "distance_bins",
     "panoptic_labels",
+    "picture",
+    "point_section",
     "ray_directions",
     "ray_origins_m",
+    "voxel_section",
+    "write_json",
 ]

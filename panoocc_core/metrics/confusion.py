@@ -71,7 +71,7 @@ class Confusion:
         counts = self.counts.copy()
         counts[list(ignored)] = 0
         hits = np.diagonal(counts)
-        iou = _ratio(hits, counts.sum(axis=0) + counts.sum(axis=1) - hits)
+        iou = ratio(hits, counts.sum(axis=0) + counts.sum(axis=1) - hits)
         iou[list(ignored)] = math.nan
         return iou
 
@@ -81,12 +81,12 @@ class Confusion:
 
     def miou(self, labels: LabelSet, ignored: Sequence[int] = ()) -> float:
         """Mean IoU over the classes other than free space that occur in truth or prediction (Occ3D's rule)."""
-        return _mean(self.iou(ignored), self._solid(labels))
+        return mean_of(self.iou(ignored), self._solid(labels))
 
     def miou_of_present(self, labels: LabelSet, ignored: Sequence[int] = ()) -> float:
         """Mean IoU over the classes other than free space that occur in truth: for a few frames that lack classes,
         where one false voxel of an absent class would count as a whole class at 0."""
-        return _mean(self.iou(ignored), self._solid(labels) & self.present())
+        return mean_of(self.iou(ignored), self._solid(labels) & self.present())
 
     def geometric_iou(self, labels: LabelSet) -> float:
         """IoU of occupied space, whatever its class; NaN where nothing is.
@@ -99,7 +99,7 @@ class Confusion:
         solid = self._solid(labels)
         hits = self.counts[np.ix_(solid, solid)].sum()
         misses = self.counts[solid, labels.free_id].sum() + self.counts[labels.free_id, solid].sum()
-        return float(_ratio(hits, hits + misses))
+        return float(ratio(hits, hits + misses))
 
     def _solid(self, labels: LabelSet) -> Mask:
         if len(labels.names) != self.class_count:
@@ -213,13 +213,13 @@ def _check_ids(what: str, ids: Ids, count: int) -> None:
         raise ValueError(f"{what} ids reach from {ids.min()} to {ids.max()}, outside 0..{count - 1}; mask them")
 
 
-def _ratio(part: NDArray[np.int64], whole: NDArray[np.int64]) -> Scores:
+def ratio(part: NDArray[np.int64], whole: NDArray[np.int64]) -> Scores:
     """part / whole, NaN where the whole is 0."""
     with np.errstate(invalid="ignore"):
         return np.asarray(np.true_divide(part, whole))
 
 
-def _mean(scores: Scores, chosen: Mask) -> float:
+def mean_of(scores: Scores, chosen: Mask) -> float:
     """Mean of the chosen scores that are not NaN; NaN where there are none."""
     kept = scores[chosen & ~np.isnan(scores)]
     return float(kept.mean()) if len(kept) else math.nan

@@ -19,7 +19,7 @@ from numpy.typing import NDArray
 
 from ..ground_truth import TrueBoxes
 from ..labels import BOX_CLASSES
-from .confusion import Counts, Ids, Mask, Scores
+from .confusion import Counts, Ids, Mask, Scores, mean_of
 
 CLASS_RANGE_M = {
     "car": 50.0,
@@ -108,8 +108,8 @@ class DetectionScores:
 
     @property
     def mean_errors(self) -> Scores:
-        """Mean over the classes [5], by ERRORS."""
-        return np.asarray(np.nanmean(self.errors, axis=0))
+        """Mean over the classes [5], by ERRORS; NaN where the error is undefined for all of them."""
+        return np.array([mean_of(column, np.ones(len(column), bool)) for column in self.errors.T])
 
     @property
     def nds(self) -> float:
@@ -301,4 +301,5 @@ def _mean_errors(curve: _Curve, score: Scores, errors: Scores) -> Scores:
 
 
 def _nds(mean_ap: float, errors: Scores) -> float:
+    errors = errors[~np.isnan(errors)]  # all five, unless cones and barriers are all there is
     return float((MAP_WEIGHT * mean_ap + (1 - np.minimum(1, errors)).sum()) / (MAP_WEIGHT + len(errors)))

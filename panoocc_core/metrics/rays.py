@@ -16,7 +16,7 @@ from numpy.typing import NDArray
 from ..geometry import Matrix, invert
 from ..labels import LabelSet
 from ..types import GridGeometry
-from .confusion import Counts, Ids, Mask, Scores, _mean, _ratio
+from .confusion import Counts, Ids, Mask, Scores, mean_of, ratio
 
 THRESHOLDS_M = (1.0, 2.0, 4.0)
 ORIGIN_LIMIT_M = 39.0  # of |x| and |y| of an origin, in the ego frame
@@ -182,7 +182,7 @@ class RayIoU:
 
     def iou(self) -> Scores:
         """[T, K]; NaN for a class that no ray meets, neither in truth nor in prediction."""
-        return _ratio(self.hits, self.true_rays + self.predicted_rays - self.hits)
+        return ratio(self.hits, self.true_rays + self.predicted_rays - self.hits)
 
     def present(self) -> Mask:
         """Classes [K] that rays meet in truth."""
@@ -190,7 +190,7 @@ class RayIoU:
 
     def means(self) -> tuple[float, ...]:
         """Mean over the classes at each threshold."""
-        return tuple(_mean(row, np.ones(len(row), bool)) for row in self.iou())
+        return tuple(mean_of(row, np.ones(len(row), bool)) for row in self.iou())
 
     def mean(self) -> float:
         """RayIoU: the mean over classes and thresholds."""
@@ -198,7 +198,7 @@ class RayIoU:
 
     def mean_of_present(self) -> float:
         """As `mean`, over those classes that rays meet in truth: for frames that lack some."""
-        return float(np.mean([_mean(row, self.present()) for row in self.iou()]))
+        return float(np.mean([mean_of(row, self.present()) for row in self.iou()]))
 
 
 @dataclass(slots=True, eq=False)

@@ -91,6 +91,7 @@ def test_cones_and_barriers_have_no_speed_nor_attribute():
     for class_id, undefined in ((CONE, [0, 0, 1, 1, 1]), (BARRIER, [0, 0, 0, 1, 1])):
         scores = of(detections((5, 0), class_id=class_id), true_boxes((5, 0), class_id=class_id))
         assert np.isnan(scores.errors[class_id]).tolist() == [bool(u) for u in undefined]
+        assert scores.of_present().nds == pytest.approx(1)  # of the errors that exist
 
 
 @pytest.mark.parametrize(("name", "range_m"), [("car", 50), ("trailer", 50), ("bicycle", 40), ("barrier", 30)])
