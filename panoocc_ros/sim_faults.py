@@ -214,6 +214,11 @@ class Faults:
             due.append(heapq.heappop(self._waiting)[2])
         return due
 
+    @property
+    def waiting(self) -> int:
+        """Messages that were taken and not given back."""
+        return len(self._waiting)
+
     def offset_ns(self, stamp_ns: int) -> int:
         """How far the clock is off at a time."""
         on = [fault for fault in self.faults if fault.kind == "clock_jump" and fault.is_on(self._time_s(stamp_ns))]

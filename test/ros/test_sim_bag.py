@@ -1,7 +1,10 @@
 """Bags of simulated streets: what is in them is what the simulator knows, and the pipeline can use it."""
 
 import argparse
+import errno
+import os
 from pathlib import Path
+from typing import Any
 
 import cv2
 import numpy as np
@@ -9,14 +12,18 @@ import pytest
 from rosbags.interfaces import QosDurability, QosReliability
 
 from panoocc_core.geometry import NS_PER_S
-from panoocc_core.sim import Renderer, Scene, nuscenes_rig
+from panoocc_core.sim import Renderer, Scene, load_sim_rig, nuscenes_rig
+from panoocc_ros import bag as bag_module
 from panoocc_ros import sim_stream
 from panoocc_ros.bag import BagError, BagReader, RawMessage
+from panoocc_ros.convert import stamp_ns
 from panoocc_ros.pipeline import Pipeline
 from panoocc_ros.rig import load_rig
 from panoocc_ros.sim_bag import write_street_bag
 from panoocc_ros.sim_command import add_command
-from panoocc_ros.sim_stream import START_NS, Drive
+from panoocc_ros.sim_faults import Faults, parse_fault
+from panoocc_ros.sim_stream import START_NS, Drive, truth_grid
+from panoocc_ros.truth_messages import BOXES, LABELS, OCCUPANCY, VISIBLE, VISIBLE_LABELS
 
 RIG = nuscenes_rig(0.08)
 DRIVE = Drive(seed=4, seconds=1.5, rate_hz=2)
@@ -121,11 +128,106 @@ def test_worker_processes_write_the_same_bag(tmp_path: Path, monkeypatch: pytest
     monkeypatch.setattr(sim_stream, "_FEW_SETS", 1)
     contents = []
     for workers in (1, 2):
-        path = write_street_bag(tmp_path / f"{workers}.mcap", 1, 1.0, 3, RIG[:2], workers=workers)
+        path = write_street_bag(tmp_path / f"{workers}.mcap", 1, 1.0, 3, RIG[:2], grid=GRID, workers=workers)
         with BagReader(path) as reader:
             contents.append([(m.topic, m.stamp_ns, m.data) for m in reader.messages()])
     assert contents[0] == contents[1]
     assert len(contents[0]) > 100
+
+
+TRUTH_DRIVE = Drive(seed=11, seconds=1.0, rate_hz=2)
+TRUTH_RIG = nuscenes_rig(0.12)
+GRID = truth_grid("pano_small_occ3d")  # 0.4 m
+
+
+@pytest.fixture(scope="module")
+def truth_bag(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    path = tmp_path_factory.mktemp("bags") / "truth.mcap"
+    drive = TRUTH_DRIVE
+    return write_street_bag(path, drive.seed, drive.seconds, drive.rate_hz, TRUTH_RIG, grid=GRID)
+
+
+def read(path: Path, topic: str) -> list[Any]:
+    with BagReader(path) as reader:
+        return [reader.deserialise(raw) for raw in reader.messages([topic])]
+
+
+def test_the_truth_bears_the_stamp_of_the_reference_camera(truth_bag: Path) -> None:
+    reference = load_rig("nuscenes").camera(load_rig("nuscenes").reference)
+    stamps = [stamp_ns(image.header.stamp) for image in read(truth_bag, reference.topic)]
+    assert len(stamps) == TRUTH_DRIVE.sets
+    for topic in (OCCUPANCY, VISIBLE):
+        grids = read(truth_bag, topic)
+        assert [stamp_ns(grid.header.stamp) for grid in grids] == stamps
+        assert [grid.sequence for grid in grids] == list(range(TRUTH_DRIVE.sets))
+        assert {grid.header.frame_id for grid in grids} == {"base_link"}
+    assert [stamp_ns(m.markers[0].header.stamp) for m in read(truth_bag, BOXES)] == stamps
+    with BagReader(truth_bag) as reader:
+        profiles = {c.topic: c.ext.offered_qos_profiles[0] for c in reader._reader.connections}  # type: ignore[union-attr]
+    latched = {topic for topic, one in profiles.items() if one.durability == QosDurability.TRANSIENT_LOCAL}
+    assert latched == {"/tf_static", LABELS, VISIBLE_LABELS}
+    assert len(read(truth_bag, LABELS)) == len(read(truth_bag, VISIBLE_LABELS)) == 1
+
+
+def test_the_first_camera_of_named_rigs_is_their_reference() -> None:
+    for name in ("nuscenes", "waymo"):
+        assert load_sim_rig(name, 0.1)[0].name == load_rig(name).reference
+        assert {camera.name for camera in load_sim_rig(name, 0.1)} == set(load_rig(name).names)
+
+
+def places(grid: Any) -> tuple[np.ndarray, np.ndarray]:
+    """Indices and centres [n, 3] of the voxels that a VoxelGrid lists, by the rule of VoxelGrid.msg; the axes are the ego's."""
+    index = grid.indices.astype(np.int64)
+    cells = np.stack([index % grid.size_x, index // grid.size_x % grid.size_y, index // (grid.size_x * grid.size_y)], 1)
+    edge = np.array([grid.voxel_size.x, grid.voxel_size.y, grid.voxel_size.z])
+    corner = np.array([grid.origin.position.x, grid.origin.position.y, grid.origin.position.z])
+    return cells, (cells + 0.5) * edge + corner
+
+
+def test_true_voxels_that_are_visible_lie_where_the_images_show_their_class(truth_bag: Path) -> None:
+    scene = Scene(TRUTH_DRIVE.seed, TRUTH_DRIVE.scene_seconds)
+    number, camera = 1, TRUTH_RIG[0]
+    grid, seen = read(truth_bag, OCCUPANCY)[number], read(truth_bag, VISIBLE)[number]
+    is_seen = np.asarray(seen.class_id)[grid.indices] == 1
+    class_id = np.asarray(grid.class_id)[is_seen]
+    camera_from_ego = np.linalg.inv(camera.ego_from_camera)
+    points = places(grid)[1][is_seen] @ camera_from_ego[:3, :3].T + camera_from_ego[:3, 3]
+    ahead = points[:, 2] > 1.0
+    pixels = np.round(points[ahead] @ camera.intrinsics.T / points[ahead, 2:])[:, :2].astype(int)
+    inside = ((pixels >= 0) & (pixels < (camera.width, camera.height))).all(axis=1)
+    (u, v), voxels = pixels[inside].T, class_id[ahead][inside]
+    assert len(voxels) > 1000 and len(set(voxels.tolist())) > 4
+
+    def agreement(time_s: float) -> float:
+        return float((Renderer(scene).picture(camera, time_s).class_id[v, u] == voxels).mean())
+
+    right = agreement(TRUTH_DRIVE.time_s(number))
+    # Not all: at the middle of a voxel something smaller or farther than its class may be seen.
+    assert right > 0.8, right
+    assert agreement(TRUTH_DRIVE.time_s(number) + 1.0) < right - 0.05
+
+
+def test_boxes_stand_around_the_voxels_of_their_things(truth_bag: Path) -> None:
+    grid, (marker,) = read(truth_bag, OCCUPANCY)[0], read(truth_bag, BOXES)[0].markers
+    ends = np.array([(point.x, point.y, point.z) for point in marker.points]).reshape(-1, 24, 3)
+    middles = ends.mean(axis=1)
+    cells, centres = places(grid)
+    instances = np.asarray(grid.instance_id)
+    at_edge = ((cells[:, :2] == 0) | (cells[:, :2] == (grid.size_x - 1, grid.size_y - 1))).any(axis=1)
+    cut_off = set(instances[at_edge].tolist())
+    vehicles = [id_ for id_ in set(instances.tolist()) - cut_off - {0} if (instances == id_).sum() > 200]
+    assert len(vehicles) > 3
+    for id_ in vehicles:
+        middle = centres[instances == id_].mean(axis=0)
+        assert np.linalg.norm(middles - middle, axis=1).min() < 1.5, id_
+
+
+def test_faults_are_written_and_counted(tmp_path: Path) -> None:
+    faults = Faults([parse_fault("dead camera=cam_front from=0.5")], ("cam_front", "cam_front_right"))
+    path = write_street_bag(tmp_path / "a.mcap", 0, 1.0, 2, RIG[:2], faults=faults)
+    assert len(read(path, "/cam_front/image_raw/compressed")) == 1
+    assert len(read(path, "/cam_front_right/image_raw/compressed")) == 2
+    assert faults.injected == {"dead cam_front": 2}
 
 
 def test_progress_is_told(tmp_path: Path) -> None:
@@ -172,6 +274,9 @@ def test_a_failure_half_way_leaves_nothing(tmp_path: Path, monkeypatch: pytest.M
     assert not list(tmp_path.iterdir())
 
 
+TINY = ["--seconds", "0.5", "--scale", "0.05", "--no-progress", "--rig", "waymo"]
+
+
 def run(words: list[str]) -> int:
     parser = argparse.ArgumentParser()
     add_command(parser.add_subparsers())
@@ -181,12 +286,72 @@ def run(words: list[str]) -> int:
 
 def test_the_command_writes_a_bag(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     path = tmp_path / "street.mcap"
-    arguments = ["sim", "--out", str(path), "--seconds", "0.5", "--scale", "0.05", "--no-progress"]
+    arguments = ["sim", "--out", str(path), *TINY]
     assert run(arguments) == 0
     with BagReader(path) as reader:
-        assert reader.count(["/cam_front/image_raw/compressed"]) == 1
+        assert reader.count(["/front/image_raw/compressed"]) == reader.count([OCCUPANCY]) == 1
     assert run(arguments) == 4
     assert "exists" in capsys.readouterr().err
     assert run([*arguments, "--rate", "0", "--overwrite"]) == 2
     assert "rate" in capsys.readouterr().err
     assert path.is_file()
+
+
+def test_the_command_leaves_the_truth_out_and_tells_of_faults(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    path = tmp_path / "street.mcap"
+    words = ["--no-truth", "--fault", "drop camera=front", "--fault", "tf_gap from=0.1"]
+    assert run(["sim", "--out", str(path), *TINY, *words]) == 0
+    with BagReader(path) as reader:
+        assert not [topic for topic in reader.topics if topic.startswith("/truth")]
+        assert "/front/image_raw/compressed" not in reader.topics and "/tf" in reader.topics
+    told = capsys.readouterr().out
+    assert "drop front: 1 messages" in told and "tf_gap: " in told
+
+
+@pytest.mark.parametrize(
+    ("words", "named"),
+    [
+        (["--rig", "tricycle"], "no simulated rig 'tricycle'"),
+        (["--grid", "pano_tiny"], "unknown model preset 'pano_tiny'"),
+        (["--grid", "none.yaml"], "none.yaml: cannot be read"),
+        (["--fault", "melt"], "unknown fault 'melt'"),
+        (["--fault", "drop camera=cam_front"], "the rig has no camera 'cam_front', only front"),
+        (["--scale", "0"], "scale"),
+        (["--seconds", "1e9"], "seconds"),
+        (["--seed", "-1"], "seed"),
+        (["--workers", "0"], "workers"),
+    ],
+)
+def test_bad_arguments_of_the_command_are_said_in_one_line(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str], words: list[str], named: str
+) -> None:
+    assert run(["sim", "--out", str(tmp_path / "a.mcap"), *TINY, *words]) == 2
+    error = capsys.readouterr().err
+    assert error.startswith("panoocc sim: ") and named in error and error.count("\n") == 1
+    assert not list(tmp_path.iterdir())
+
+
+def test_grid_and_no_truth_exclude_each_other(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    with pytest.raises(SystemExit) as stopped:
+        run(["sim", "--out", str(tmp_path / "a.mcap"), "--grid", "pano_small_occ3d", "--no-truth"])
+    assert stopped.value.code == 2 and "not allowed with" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize("writes", [0, 40])
+def test_a_full_disk_leaves_nothing(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str], writes: int
+) -> None:
+    whole, done = bag_module.Writer.write, []
+
+    def write(self: Any, *arguments: Any) -> None:
+        done.append(arguments)
+        if len(done) > writes:
+            raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+        whole(self, *arguments)
+
+    monkeypatch.setattr(bag_module.Writer, "write", write)
+    assert run(["sim", "--out", str(tmp_path / "a.mcap"), *TINY, "--workers", "1"]) == 4
+    assert "a.mcap: cannot be written: No space left on device" in capsys.readouterr().err
+    assert len(done) == writes + 1 and not list(tmp_path.iterdir())
