@@ -250,6 +250,27 @@ def usable_device(device: str | torch.device) -> torch.device:
     return target
 
 
+def save_published(model: PanoOcc, target: Path, metadata: Mapping[str, str]) -> int:
+    """Write a network's weights as safetensors (published names, one copy of shared branches); returns their number.
+
+    The file appears only once it is whole.
+
+    Raises:
+        CheckpointError: the target cannot be written.
+    """
+    state = model.state_dict()
+    names = published_names(state, model.config)
+    tensors = {copies[0]: state[ours].detach().cpu().contiguous().clone() for ours, copies in names.items()}
+    temporary = target.with_name(target.name + ".part")
+    try:
+        save_file(tensors, temporary, metadata={"format": "pt", **metadata})
+        temporary.replace(target)
+    except (OSError, SafetensorError) as error:
+        temporary.unlink(missing_ok=True)
+        raise CheckpointError(f"{target}: cannot be written: {error}") from error
+    return len(tensors)
+
+
 def convert(source: Path, target: Path, preset: str | None = None) -> str:
     """Convert a published checkpoint to safetensors (published names, one copy of shared branches); returns a report.
 
@@ -265,18 +286,10 @@ def convert(source: Path, target: Path, preset: str | None = None) -> str:
         )
     model = PanoOcc(model_config(candidates[0]))
     load_published(model, tensors, str(source))
-    names = published_names(model.state_dict(), model.config)
-    kept = {copies[0]: tensors[copies[0]].contiguous().clone() for copies in names.values()}
-    temporary = target.with_name(target.name + ".part")
-    try:
-        save_file(kept, temporary, metadata={"format": "pt", "panoocc_model": candidates[0]})
-        temporary.replace(target)
-    except (OSError, SafetensorError) as error:
-        temporary.unlink(missing_ok=True)
-        raise CheckpointError(f"{target}: cannot be written: {error}") from error
+    kept = save_published(model, target, {"panoocc_model": candidates[0]})
     parameters = sum(p.numel() for p in model.parameters())
     return (
         f"{source}: {len(tensors)} entries, a checkpoint of {' = '.join(candidates)}\n"
-        f"{target}: {len(kept)} tensors, {parameters / 1e6:.2f} M parameters, {target.stat().st_size / 1e6:.1f} MB; "
-        f"{len(tensors) - len(kept)} copies of shared box branches left out"
+        f"{target}: {kept} tensors, {parameters / 1e6:.2f} M parameters, {target.stat().st_size / 1e6:.1f} MB; "
+        f"{len(tensors) - kept} copies of shared box branches left out"
     )

@@ -3,7 +3,7 @@
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager
-from dataclasses import replace
+from dataclasses import dataclass, replace
 
 import torch
 from torch import Tensor
@@ -35,22 +35,33 @@ class Stopwatch:
         wall, cpu = time.perf_counter(), time.process_time()
         yield
         self._settle()
-        self.wall_ms[name] = (time.perf_counter() - wall) * 1e3
-        self.cpu_ms[name] = (time.process_time() - cpu) * 1e3
+        self.wall_ms[name] = self.wall_ms.get(name, 0.0) + (time.perf_counter() - wall) * 1e3
+        self.cpu_ms[name] = self.cpu_ms.get(name, 0.0) + (time.process_time() - cpu) * 1e3
 
     def _settle(self) -> None:
         if self.device.type == "cuda":
             torch.cuda.synchronize(self.device)
 
 
-def advance(model: PanoOcc, frame: Frame, memory: VoxelMemory) -> tuple[Occupancy, VoxelMemory]:
-    """One step of the stream; pure: nothing but the returned values changes.
+@dataclass(frozen=True, slots=True, eq=False)
+class Step:
+    """What the network makes of one frame, before its logits become classes."""
+
+    logits: VoxelLogits
+    fused: Tensor  # [N, C]
+    memory: VoxelMemory  # after the frame
+    ages_s: tuple[float, ...]  # of the states that were fused, oldest first
+    reset: str | None  # why the memory was cleared before the frame
+    ego_motion: str  # where the ego-motion vector's rates came from
+
+
+def forward(model: PanoOcc, frame: Frame, memory: VoxelMemory, watch: Stopwatch) -> Step:
+    """The network's way from a frame to logits; pure.  In training, gradients stop at the memory.
 
     Raises:
         ValueError: the frame's cameras are not those of the network.
-        NonFiniteError: the output is not finite; the memory should be cleared.
     """
-    config, watch = model.config, Stopwatch(model.device)
+    config = model.config
     with watch.stage("prepare"):
         inputs = prepare(frame, config, model.device)
         projection = model.project(inputs.image_from_network)
@@ -70,14 +81,29 @@ def advance(model: PanoOcc, frame: Frame, memory: VoxelMemory) -> tuple[Occupanc
         fused = model.fuse(history, current)
     with watch.stage("decoder"):
         logits = model.decode(fused)
-        class_id, confidence = _classes(logits, config)
-    after = remember(memory, frame, current if config.temporal.kind == "concat" else fused, config)
+    kept = current if config.temporal.kind == "concat" else fused
+    ages_s = tuple((frame.stamp_ns - state.stamp_ns) / NS_PER_S for state in states)
+    return Step(logits, fused, remember(memory, frame, kept.detach(), config), ages_s, reason, source)
+
+
+def advance(model: PanoOcc, frame: Frame, memory: VoxelMemory) -> tuple[Occupancy, VoxelMemory]:
+    """One step of the stream; pure: nothing but the returned values changes.
+
+    Raises:
+        ValueError: the frame's cameras are not those of the network.
+        NonFiniteError: the output is not finite; the memory should be cleared.
+    """
+    config, watch = model.config, Stopwatch(model.device)
+    step = forward(model, frame, memory, watch)
+    with watch.stage("decoder"):
+        class_id, confidence = _classes(step.logits, config)
+    after = step.memory
     report = HistoryReport(
-        ages_s=tuple((frame.stamp_ns - state.stamp_ns) / NS_PER_S for state in states),
+        ages_s=step.ages_s,
         states_kept=len(after.states),
-        reset=reason,
+        reset=step.reset,
         resets=after.resets,
-        ego_motion=source,
+        ego_motion=step.ego_motion,
     )
     seen = {camera.name: camera.stamp_ns for camera in frame.cameras if not camera.is_blank}
     occupancy = Occupancy(

@@ -6,7 +6,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from ..geometry import Matrix
+from .shapes import Floats
 
 _STEP_S = 0.05
 _BRAKE_MPS2, _START_MPS2 = 2.2, 1.8
@@ -64,7 +64,7 @@ class EgoDrive:
         return float(self._time_s[int(np.searchsorted(self._distance_m, s_m))])
 
 
-def _driven(start_m: float, cruise: Cruise, stops: Sequence[Stop], seconds: float) -> tuple[Matrix, Matrix, Matrix]:
+def _driven(start_m: float, cruise: Cruise, stops: Sequence[Stop], seconds: float) -> tuple[Floats, Floats, Floats]:
     """Times, distances and speeds in steps of 50 ms."""
     pending = [stop for stop in sorted(stops, key=lambda stop: stop.s_m) if stop.s_m > start_m + _BRAKING_M]
     time_s = np.arange(0.0, seconds + 2 * _STEP_S, _STEP_S)

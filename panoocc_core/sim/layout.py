@@ -15,6 +15,7 @@ _SIDE_M = 75.0  # ground beyond the centre line
 _STOP_LINE_M = 4.6  # from the side street to the stop line
 _FRONT_M = 4.2  # from base_link to the front bumper, and a little space
 
+_PARKED = {"car": 0.5, "gap": 0.22, "truck": 0.08, "motorcycle": 0.09, "trailer": 0.07, "bus": 0.04}  # shares
 _ASPHALT, _ASPHALT_WORN = (92, 92, 96), (84, 84, 88)
 _PAVING, _JOINT, _KERB = (168, 160, 150), (140, 133, 125), (196, 192, 184)
 _PAINT, _YELLOW, _PLAZA = (226, 226, 222), (214, 176, 84), (150, 138, 124)
@@ -233,7 +234,7 @@ def _parked(
             s += 24
             site = s + random.uniform(50, 120)
             continue
-        kind = random.choice(["car", "gap", "truck", "motorcycle", "trailer", "bus"], p=[0.5, 0.22, 0.08, 0.09, 0.07, 0.04])
+        kind = random.choice(list(_PARKED), p=list(_PARKED.values()))
         if kind == "gap":
             s += 6
             continue

@@ -1,0 +1,301 @@
+"""Drives through simulated streets, rendered once and kept in files: what own training and evaluation run on.
+
+A drive is one .npz file without pickled objects: JPEG images (as a vehicle's bag would hold them), calibrations, poses,
+true voxels, the cameras' view and true boxes.  Its name says what it was made from, and it appears only once it is
+whole.
+"""
+
+import hashlib
+import json
+import os
+import zipfile
+from collections.abc import Callable, Iterator, Sequence
+from concurrent.futures import ProcessPoolExecutor
+from dataclasses import asdict, dataclass
+from functools import partial
+from multiprocessing import get_context
+from pathlib import Path
+from typing import Any
+
+import cv2
+import numpy as np
+import torch
+from numpy.typing import NDArray
+
+from ..geometry import NS_PER_S, Matrix
+from ..ground_truth import GroundTruth, TrueBoxes
+from ..sim.boxes import true_boxes
+from ..sim.render import Renderer
+from ..sim.rig import SimCamera, nuscenes_rig
+from ..sim.scene import Scene
+from ..sim.truth import truth
+from ..sim.visibility import View, mask_from_views
+from ..types import CameraImage, Frame, GridGeometry
+
+FORMAT = 1  # raised when the same plan gives other files
+_LEAD_S = 0.5  # the drive's first frame
+_BOX_FIELDS = ("centre_m", "size_m", "yaw_rad", "velocity_mps", "class_id", "instance_id")
+
+
+class DriveFileError(ValueError):
+    """A file is not a whole drive; the message names it and says what to do."""
+
+
+@dataclass(frozen=True, slots=True)
+class StreetPlan:
+    """What drives are made of.
+
+    Raises:
+        ValueError: a number is out of range; the message names it.
+    """
+
+    seconds: float = 12.0
+    rate_hz: float = 2.0
+    scale: float = 0.16  # image size, 1 is 1600x900
+    jpeg_quality: int = 92
+
+    def __post_init__(self) -> None:
+        if not 0 < self.rate_hz <= 30:
+            raise ValueError(f"rate_hz must be more than 0 and at most 30, not {self.rate_hz}")
+        if not 1 / self.rate_hz <= self.seconds <= 250:
+            raise ValueError(f"seconds must hold at least one frame and be at most 250, not {self.seconds}")
+        if not 1 <= self.jpeg_quality <= 100:
+            raise ValueError(f"jpeg_quality must be 1 to 100, not {self.jpeg_quality}")
+
+    @property
+    def frames(self) -> int:
+        return max(1, int(self.seconds * self.rate_hz + 1e-6))
+
+    def time_s(self, index: int) -> float:
+        """When a frame is due, in the scene's time."""
+        return _LEAD_S + index / self.rate_hz
+
+
+def drive_file(folder: Path, seed: int, plan: StreetPlan, geometry: GridGeometry) -> Path:
+    """Where the drive of a seed is kept: the name changes with everything that the content depends on."""
+    key = {
+        "format": FORMAT,
+        **asdict(plan),
+        "shape": geometry.shape_xyz,
+        "voxel": geometry.voxel_size_m,
+        "pose": geometry.ego_from_grid.round(9).tolist(),
+    }
+    digest = hashlib.sha256(json.dumps(key, sort_keys=True).encode()).hexdigest()[:10]
+    return folder / f"street-{digest}-{seed:06d}.npz"
+
+
+def render_drive(path: Path, seed: int, plan: StreetPlan, geometry: GridGeometry) -> Path:
+    """Render the drive of a seed into a file, unless it is there."""
+    if path.exists():
+        return path
+    rig = nuscenes_rig(plan.scale)
+    scene = Scene(seed, plan.time_s(plan.frames) + 1)
+    renderer = Renderer(scene)
+    arrays: dict[str, list[Any]] = {}
+    for index in range(plan.frames):
+        for name, value in _rendered(scene, renderer, rig, plan, geometry, index).items():
+            arrays.setdefault(name, []).append(value)
+    boxes = arrays.pop("boxes")
+    jpegs = [jpeg for images in arrays.pop("jpegs") for jpeg in images]
+    columns = {name: np.stack(values) for name, values in arrays.items()}
+    columns |= {f"boxes.{field}": np.concatenate([getattr(b, field) for b in boxes]) for field in _BOX_FIELDS}
+    columns |= {
+        "boxes.count": np.array([len(b) for b in boxes]),
+        "jpeg": np.concatenate(jpegs),
+        "jpeg.size": np.array([len(jpeg) for jpeg in jpegs]),
+        "camera.name": np.array([camera.name for camera in rig]),
+        "camera.intrinsics": np.stack([camera.intrinsics for camera in rig]),
+        "camera.ego_from_camera": np.stack([camera.ego_from_camera for camera in rig]),
+        "grid.shape_xyz": np.array(geometry.shape_xyz),
+        "grid.voxel_size_m": np.array(geometry.voxel_size_m),
+        "grid.ego_from_grid": geometry.ego_from_grid,
+    }
+    _write_whole(path, columns)
+    return path
+
+
+def _rendered(
+    scene: Scene,
+    renderer: Renderer,
+    rig: Sequence[SimCamera],
+    plan: StreetPlan,
+    geometry: GridGeometry,
+    index: int,
+) -> dict[str, Any]:
+    """Everything about one frame."""
+    time_s = plan.time_s(index)
+    pictures = renderer.pictures(tuple(rig), time_s)
+    poses = [scene.world_from_ego(time_s + camera.shutter_offset_s) for camera in rig]
+    views = [
+        View(camera, pose @ camera.ego_from_camera, pictures[camera.name].depth_m) for camera, pose in zip(rig, poses)
+    ]
+    true = truth(scene, geometry, time_s)
+    return {
+        "stamp_ns": _stamp_ns(time_s),
+        "world_from_ego": true.world_from_ego,
+        "camera.stamp_ns": np.array([_stamp_ns(time_s + camera.shutter_offset_s) for camera in rig]),
+        "camera.world_from_ego": np.stack(poses),
+        "class_id": true.class_id,
+        "instance_id": true.instance_id.astype(np.uint16),
+        "camera_mask": np.packbits(mask_from_views(views, geometry, true.world_from_ego)),
+        "boxes": true_boxes(scene, time_s),
+        "jpegs": [_jpeg(pictures[camera.name].rgb, plan.jpeg_quality) for camera in rig],
+    }
+
+
+def _stamp_ns(time_s: float) -> int:
+    return round(time_s * NS_PER_S)
+
+
+def _jpeg(rgb: NDArray[np.uint8], quality: int) -> NDArray[np.uint8]:
+    done, data = cv2.imencode(".jpg", rgb[..., ::-1], [cv2.IMWRITE_JPEG_QUALITY, quality])
+    if not done:
+        raise RuntimeError(f"an image of {rgb.shape} could not be encoded as JPEG")
+    return data
+
+
+def _write_whole(path: Path, arrays: dict[str, NDArray]) -> None:
+    part = path.with_name(f"{path.name}.{os.getpid()}.part")
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        with part.open("wb") as file:
+            np.savez_compressed(file, **arrays)  # type: ignore[arg-type]
+        part.replace(path)
+    finally:
+        part.unlink(missing_ok=True)
+
+
+class SimulatedDrive:
+    """One rendered drive; see `ground_truth.Drive`.
+
+    Raises:
+        DriveFileError: the file is damaged or holds something else.
+    """
+
+    def __init__(self, path: Path):
+        self.path, self.name = path, path.stem
+        try:
+            with np.load(path, allow_pickle=False) as file:
+                self._arrays = {name: file[name] for name in file.files}
+            self._geometry = GridGeometry(
+                tuple(int(n) for n in self._arrays["grid.shape_xyz"]),  # type: ignore[arg-type]
+                tuple(float(v) for v in self._arrays["grid.voxel_size_m"]),  # type: ignore[arg-type]
+                self._arrays["grid.ego_from_grid"],
+            )
+            self._jpeg_end = np.cumsum(self._arrays["jpeg.size"])
+            self._box_end = np.cumsum(self._arrays["boxes.count"])
+        except (OSError, ValueError, KeyError, EOFError, zipfile.BadZipFile) as error:
+            raise DriveFileError(
+                f"{path}: not a whole simulated drive ({error}); delete it, it is made anew"
+            ) from error
+
+    def __len__(self) -> int:
+        return len(self._arrays["stamp_ns"])
+
+    def frame(self, index: int) -> Frame:
+        """Images, calibrations and poses of one frame."""
+        arrays = self._arrays
+        cameras = tuple(
+            CameraImage(
+                name=str(name),
+                stamp_ns=int(arrays["camera.stamp_ns"][index, i]),
+                image=self._image(index * len(arrays["camera.name"]) + i),
+                intrinsics=arrays["camera.intrinsics"][i],
+                ego_from_camera=arrays["camera.ego_from_camera"][i],
+                world_from_ego=arrays["camera.world_from_ego"][index, i],
+            )
+            for i, name in enumerate(arrays["camera.name"])
+        )
+        return Frame(int(arrays["stamp_ns"][index]), arrays["world_from_ego"][index], cameras)
+
+    def _image(self, number: int) -> torch.Tensor:
+        end = int(self._jpeg_end[number])
+        data = self._arrays["jpeg"][end - int(self._arrays["jpeg.size"][number]) : end]
+        image = cv2.imdecode(data, cv2.IMREAD_COLOR)
+        if image is None:
+            raise DriveFileError(f"{self.path}: image {number} cannot be decoded; delete the file, it is made anew")
+        return torch.from_numpy(np.ascontiguousarray(image[..., ::-1]))
+
+    def truth(self, index: int) -> GroundTruth:
+        """Voxels, the cameras' view and boxes of one frame."""
+        arrays, end = self._arrays, int(self._box_end[index])
+        rows = slice(end - int(arrays["boxes.count"][index]), end)
+        shape = self._geometry.shape_xyz
+        mask = np.unpackbits(arrays["camera_mask"][index], count=int(np.prod(shape))).astype(bool)
+        return GroundTruth(
+            stamp_ns=int(arrays["stamp_ns"][index]),
+            geometry=self._geometry,
+            class_id=arrays["class_id"][index],
+            instance_id=arrays["instance_id"][index].astype(np.int32),
+            camera_mask=mask.reshape(shape),
+            boxes=TrueBoxes(**{field: arrays[f"boxes.{field}"][rows] for field in _BOX_FIELDS}),
+        )
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class SimulatedStreets(Sequence[SimulatedDrive]):
+    """Drives of many seeds, read from their files one at a time."""
+
+    paths: tuple[Path, ...]
+
+    def __len__(self) -> int:
+        return len(self.paths)
+
+    def __getitem__(self, index: int) -> SimulatedDrive:  # type: ignore[override]
+        return SimulatedDrive(self.paths[index])
+
+
+def simulated_streets(
+    folder: Path,
+    seeds: Sequence[int],
+    geometry: GridGeometry,
+    plan: StreetPlan,
+    *,
+    workers: int | None = None,
+    progress: Callable[[int, int], None] | None = None,
+) -> SimulatedStreets:
+    """The drives of the seeds; those whose files are not in the folder yet are rendered first.
+
+    Args:
+        workers: processes that render; None uses all processors.
+        progress: called with the number of drives that are ready and of all drives.
+
+    Raises:
+        OSError: the folder cannot be written.
+    """
+    paths = tuple(drive_file(folder, seed, plan, geometry) for seed in seeds)
+    missing = [(path, seed) for path, seed in zip(paths, seeds) if not path.exists()]
+    done = len(paths) - len(missing)
+    for _ in _render_all(missing, plan, geometry, workers or os.cpu_count() or 1):
+        done += 1
+        if progress is not None:
+            progress(done, len(paths))
+    return SimulatedStreets(paths)
+
+
+def _render_all(
+    missing: list[tuple[Path, int]], plan: StreetPlan, geometry: GridGeometry, workers: int
+) -> Iterator[Path]:
+    work = partial(_render_one, plan, geometry.shape_xyz, geometry.voxel_size_m, geometry.ego_from_grid)
+    if min(workers, len(missing)) <= 1:
+        yield from map(work, missing)
+        return
+    # Forking a process that runs threads, as torch does, may hang; a spawned one starts clean.
+    with ProcessPoolExecutor(min(workers, len(missing)), get_context("spawn"), _single_threaded) as pool:
+        yield from pool.map(work, missing)
+
+
+def _single_threaded() -> None:
+    cv2.setNumThreads(1)
+    torch.set_num_threads(1)
+
+
+def _render_one(
+    plan: StreetPlan,
+    shape_xyz: tuple[int, int, int],
+    voxel_size_m: tuple[float, float, float],
+    ego_from_grid: Matrix,
+    job: tuple[Path, int],
+) -> Path:
+    path, seed = job
+    return render_drive(path, seed, plan, GridGeometry(shape_xyz, voxel_size_m, ego_from_grid))

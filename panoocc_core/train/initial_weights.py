@@ -1,0 +1,116 @@
+"""Where training starts: weights of a network that nothing has been learned by yet."""
+
+import math
+
+import torch
+from torch import Tensor, nn
+
+from ..config import GridConfig
+from ..models.attention import SLOTS, VoxelAttention
+from ..models.box_head import BevAttention, BoxHead
+from ..models.panoocc import PanoOcc
+from ..models.view_encoder import CrossAttention
+from ..voxels import centres_m, extent_m
+
+RARE = 0.01  # probability that heads of rare events start with (arXiv 1708.02002)
+
+
+def initialise(model: PanoOcc, seed: int) -> None:
+    """Set every parameter anew, the same for the same seed."""
+    devices = [model.device] if model.device.type == "cuda" else []
+    with torch.random.fork_rng(devices):
+        torch.manual_seed(seed)
+        with torch.no_grad():
+            for module in model.modules():
+                _reset(module)
+            for module in model.modules():
+                _steer(module)
+            _queries(model)
+            _heads(model)
+
+
+def _reset(module: nn.Module) -> None:
+    if isinstance(module, (nn.Conv2d, nn.Conv3d, nn.ConvTranspose3d)):
+        nn.init.kaiming_normal_(module.weight, mode="fan_in" if isinstance(module, nn.ConvTranspose3d) else "fan_out")
+        if module.bias is not None:
+            nn.init.zeros_(module.bias)
+    elif isinstance(module, nn.Linear):
+        nn.init.xavier_uniform_(module.weight)
+        if module.bias is not None:
+            nn.init.zeros_(module.bias)
+    elif isinstance(module, (nn.BatchNorm2d, nn.BatchNorm3d, nn.LayerNorm)):
+        module.reset_parameters()
+    elif isinstance(module, nn.Embedding):
+        nn.init.normal_(module.weight)
+
+
+def _steer(module: nn.Module) -> None:
+    """Deformable attention starts by looking evenly in all directions, farther with every point (arXiv 2010.04159)."""
+    if isinstance(module, CrossAttention):
+        _ring(module.sampling_offsets, module.heads, module.levels, module.points)
+    elif isinstance(module, VoxelAttention):
+        points = module.sampling_offsets.out_features // (2 * SLOTS * module.heads)
+        _ring(module.sampling_offsets, module.heads, SLOTS, points)
+    elif isinstance(module, BevAttention):
+        _ring(module.sampling_offsets, module.heads, 1, module.points)
+    else:
+        return
+    nn.init.zeros_(module.attention_weights.weight)
+
+
+def _ring(offsets: nn.Linear, heads: int, levels: int, points: int) -> None:
+    angle = torch.arange(heads) * (2 * math.pi / heads)
+    direction = torch.stack((angle.cos(), angle.sin()), dim=-1)
+    direction = direction / direction.abs().amax(dim=-1, keepdim=True)  # to the border of a square
+    steps = torch.arange(points) + (0.0 if points > 1 else 0.5)  # the first of several points is the place itself
+    ring = direction[:, None, None] * steps[:, None]  # [head, 1, point, 2]
+    nn.init.zeros_(offsets.weight)
+    offsets.bias.copy_(ring.expand(heads, levels, points, 2).flatten())
+
+
+def _queries(model: PanoOcc) -> None:
+    """Voxel queries start as smooth functions of the place, so that neighbours learn from each other."""
+    queries, config = model.queries, model.config
+    queries.embedding.weight.copy_(place_features(config.grid, config.embed))
+    scale = 3**-0.5  # three are added
+    for embedding in (queries.row, queries.column, queries.layer):
+        embedding.weight.mul_(scale)
+    for parameter in (model.encoder.camera_embedding, model.encoder.level_embedding):
+        nn.init.normal_(parameter, std=0.1)
+
+
+def place_features(grid: GridConfig, channels: int) -> Tensor:
+    """Waves over x, y, z, bearing and range of the voxel centres, of unit variance: float32 [N, channels]."""
+    points = torch.as_tensor(centres_m(grid), dtype=torch.float64)
+    low, size = points.new_tensor(grid.range_m[:3]), points.new_tensor(extent_m(grid))
+    x, y, z = ((points - low) / size * 2 - 1).unbind(-1)  # -1..1
+    reach = torch.hypot(points[:, 0], points[:, 1])
+    bearing = torch.atan2(points[:, 1], points[:, 0]) / math.pi
+    nearness = torch.log(reach.clamp(min=1.0)) / math.log(max(size[:2].max().item(), 2.0))
+    waves: list[Tensor] = []
+    octave = 0
+    while len(waves) < channels:
+        for value in (x, y, z, bearing, nearness):
+            turn = value * (math.pi * (octave + 1) / 2 if value is not bearing else math.pi * (octave + 1))
+            waves += [turn.sin(), turn.cos()]
+        octave += 1
+    features = torch.stack(waves[:channels], dim=-1)
+    features = (features - features.mean(0)) / features.std(0).clamp(min=1e-3)
+    return features.float()
+
+
+def _heads(model: PanoOcc) -> None:
+    gate, boxes = model.decoder.gate, model.boxes
+    prior = -math.log((1 - RARE) / RARE)
+    if gate is not None and gate.bias is not None:
+        nn.init.zeros_(gate.bias)
+    last = boxes.class_branch[-1]
+    assert isinstance(last, nn.Linear)
+    nn.init.constant_(last.bias, prior)
+    _spread_references(boxes)
+
+
+def _spread_references(boxes: BoxHead) -> None:
+    """Box queries start all over the grid."""
+    nn.init.xavier_uniform_(boxes.reference_points.weight)
+    nn.init.zeros_(boxes.reference_points.bias)

@@ -1,0 +1,243 @@
+"""The training: one explicit loop over rounds of clips.
+
+Every lane drives through a clip of its own; a step takes one frame of every lane, in every process.  Each frame goes
+through the stream's own forward pass, so a network learns with the memory that it will have on the road: gradients stop
+at the states of earlier frames.  A snapshot lies between two rounds, where no lane has a memory; going on from it gives
+the same numbers as never having stopped.
+"""
+
+import time
+from collections.abc import Callable, Sequence
+from contextlib import nullcontext
+from dataclasses import dataclass, field, replace
+from pathlib import Path
+
+import torch
+from torch import nn
+
+from ..checkpoint import save_published
+from ..ground_truth import Drive, GroundTruth
+from ..memory import VoxelMemory
+from ..models.panoocc import PanoOcc
+from ..stream import Step, Stopwatch, forward
+from ..types import Frame
+from .clips import Clip, clips_of_epoch, length_of_round, lengths
+from .curves import Curves
+from .initial_weights import initialise
+from .objective import loss_terms
+from .optimiser import build_optimiser, lr_share, set_lr, set_training_mode
+from .processes import ALONE, Processes
+from .snapshot import FILE, Progress, recipe_text, restore_snapshot, save_snapshot
+from .targets import make_targets
+from .train_config import TrainConfig
+from .validation import validate
+
+HALF = {"bf16": torch.bfloat16, "fp16": torch.float16}
+WEIGHTS, CURVE, VALIDATION = "weights.safetensors", "curve.csv", "validation.csv"
+
+
+class TrainingError(RuntimeError):
+    """The training cannot go on; the message says why and what to do."""
+
+
+@dataclass(frozen=True, slots=True)
+class Options:
+    """How a training is run, without changing its result."""
+
+    out: Path
+    resume: bool = False
+    snapshot_every_s: float = 120.0
+    stop_after_steps: int | None = None  # the snapshot stays; `resume` goes on
+    tensorboard: bool = False
+    on_step: Callable[[Progress, int, dict[str, float]], None] = lambda progress, steps, values: None
+    on_validation: Callable[[Progress, dict[str, float]], None] = lambda progress, values: None
+
+
+@dataclass(slots=True)
+class _State:
+    """All that changes while training."""
+
+    model: PanoOcc
+    optimiser: torch.optim.Optimizer
+    scaler: torch.amp.GradScaler
+    progress: Progress = field(default_factory=Progress)
+
+
+def train(
+    config: TrainConfig,
+    model: PanoOcc,
+    drives: Sequence[Drive],
+    validation: Sequence[Drive],
+    options: Options,
+    processes: Processes = ALONE,
+) -> Path:
+    """Train a network and write its weights, its curves and snapshots into a folder; returns the weights' path.
+
+    Raises:
+        ConfigError: a group fits no parameter, or everything is frozen.
+        SnapshotError: the snapshot to go on from does not fit.
+        TrainingError: the loss is not finite.
+        ValueError: the drives' truth does not fit the network, or there are too few clips.
+        OSError: the folder cannot be written.
+    """
+    options.out.mkdir(parents=True, exist_ok=True)
+    state = _State(
+        model, build_optimiser(model, config.optimiser), torch.amp.GradScaler(enabled=config.precision == "fp16")
+    )
+    if options.resume and (options.out / FILE).exists():
+        state.progress = restore_snapshot(options.out, config, processes.count, model, state.optimiser, state.scaler)
+    lanes = config.batch * processes.count
+    rounds = [clips_of_epoch(lengths(drives), config.clip_frames, lanes, config.seed, e) for e in range(config.epochs)]
+    steps = [sum(map(length_of_round, epoch)) for epoch in rounds]
+    curves = _open_curves(config, options, state.progress, processes)
+    saved_s = time.monotonic()
+    while state.progress.epoch < config.epochs:
+        epoch = state.progress.epoch
+        for clips in rounds[epoch][state.progress.round :]:
+            own = clips[processes.rank :: processes.count]
+            _learn_round(config, state, drives, own, sum(steps), steps[0], options, curves, processes)
+            state.progress = replace(state.progress, round=state.progress.round + 1)
+            processes.average_statistics(model)
+            stops = options.stop_after_steps is not None and state.progress.step >= options.stop_after_steps
+            late = time.monotonic() - saved_s > options.snapshot_every_s
+            if processes.is_first and (stops or late):
+                _save(config, state, options, processes)
+                saved_s = time.monotonic()
+            if stops:
+                return options.out / FILE
+        state.progress = Progress(epoch + 1, 0, state.progress.step)
+        if processes.is_first:
+            _validate(state, validation, options, curves)
+            _save(config, state, options, processes)
+            saved_s = time.monotonic()
+    for curve in curves:
+        curve.close()
+    return options.out / WEIGHTS
+
+
+def start_from_scratch(model: PanoOcc, config: TrainConfig) -> PanoOcc:
+    """The network with initial weights that follow from the recipe's seed."""
+    initialise(model, config.seed)
+    return model
+
+
+def _learn_round(
+    config: TrainConfig,
+    state: _State,
+    drives: Sequence[Drive],
+    clips: Sequence[Clip],
+    steps: int,
+    steps_per_epoch: int,
+    options: Options,
+    curves: Sequence[Curves],
+    processes: Processes,
+) -> None:
+    """Drive through one clip a lane, step by step."""
+    set_training_mode(state.model, config.optimiser, config.norms == "fixed")
+    opened = [drives[clip.drive] for clip in clips]
+    memories = [VoxelMemory() for _ in clips]
+    frames = length_of_round(clips)
+    for number in range(frames):
+        began_s = time.perf_counter()
+        learns = config.supervise == "all" or number == frames - 1
+        values: dict[str, float] = {}
+        for lane, (clip, drive) in enumerate(zip(clips, opened)):
+            frame = drive.frame(clip.start + number)
+            truth = drive.truth(clip.start + number) if learns else None
+            memories[lane], terms = _learn_frame(config, state, frame, truth, memories[lane], processes)
+            for name, value in terms.items():
+                values[name] = values.get(name, 0.0) + value / len(clips)
+        share = lr_share(state.progress.step, steps, steps_per_epoch, config.schedule)
+        set_lr(state.optimiser, config.optimiser.lr * share)
+        if learns:
+            values["grad_norm"] = _take_step(config, state, processes)
+        values |= {"lr": config.optimiser.lr * share, "seconds": time.perf_counter() - began_s}
+        if curves:
+            curves[0].add(state.progress.step, values)
+            options.on_step(state.progress, steps, values)
+        state.progress = replace(state.progress, step=state.progress.step + 1)
+
+
+def _learn_frame(
+    config: TrainConfig,
+    state: _State,
+    frame: Frame,
+    truth: GroundTruth | None,
+    memory: VoxelMemory,
+    processes: Processes,
+) -> tuple[VoxelMemory, dict[str, float]]:
+    """Gradients of one frame; the memory after it and the values of the loss terms."""
+    model = state.model
+    if truth is None:  # as published: history is encoded without gradients, in evaluation mode
+        model.eval()
+        with torch.no_grad():
+            after = _forward(config, model, frame, memory).memory
+        set_training_mode(model, config.optimiser, config.norms == "fixed")
+        return after, {}
+    step = _forward(config, model, frame, memory)
+    boxes = model.detect(step.fused.float(), step.logits) if config.losses.uses_boxes else None
+    targets = make_targets(truth, model.config, model.device)
+    terms = loss_terms(step.logits, boxes, targets, config.losses, model.config, processes.mean)
+    loss = torch.stack(list(terms.values())).sum()
+    if not torch.isfinite(loss):
+        broken = ", ".join(f"{name} {float(value.detach()):g}" for name, value in terms.items())
+        raise TrainingError(f"the loss is not finite at step {state.progress.step} ({broken}); lower optimiser.lr")
+    state.scaler.scale(loss / config.batch).backward()
+    return step.memory, {**_summed(terms), "loss": float(loss.detach())}
+
+
+def _forward(config: TrainConfig, model: PanoOcc, frame: Frame, memory: VoxelMemory) -> Step:
+    half = HALF.get(config.precision)
+    with nullcontext() if half is None else torch.autocast(model.device.type, half):
+        return forward(model, frame, memory, Stopwatch(model.device))
+
+
+def _summed(terms: dict[str, torch.Tensor]) -> dict[str, float]:
+    """Values by name; those of several decoder layers are added."""
+    out: dict[str, float] = {}
+    for name, value in terms.items():
+        name = name.split(".")[0]
+        out[name] = out.get(name, 0.0) + float(value.detach())
+    return out
+
+
+def _take_step(config: TrainConfig, state: _State, processes: Processes) -> float:
+    """Move the weights along the mean gradient; returns the gradient's norm before clipping."""
+    parameters = [p for p in state.model.parameters() if p.requires_grad]
+    state.scaler.unscale_(state.optimiser)
+    processes.average_gradients(parameters)
+    norm = float(nn.utils.clip_grad_norm_(parameters, config.optimiser.clip_norm))
+    state.scaler.step(state.optimiser)
+    state.scaler.update()
+    state.optimiser.zero_grad(set_to_none=True)
+    return norm
+
+
+def _open_curves(config: TrainConfig, options: Options, progress: Progress, processes: Processes) -> tuple[Curves, ...]:
+    if not processes.is_first:
+        return ()
+    (options.out / "recipe.json").write_text(recipe_text(config) + "\n")
+    terms = ["occupancy_ce", "occupancy_lovasz", "gate_focal", "semantic_focal", "semantic_lovasz", "thing_focal"]
+    columns = ["loss", *terms, "box_class", "box_l1", "lr", "grad_norm", "seconds"]
+    return (
+        Curves(options.out / CURVE, columns, progress.step, options.tensorboard),
+        Curves(options.out / VALIDATION, ["miou", "geometric_iou"], progress.step, options.tensorboard),
+    )
+
+
+def _validate(state: _State, drives: Sequence[Drive], options: Options, curves: Sequence[Curves]) -> None:
+    if not drives or state.model.config.family != "occ3d":
+        return
+    values = validate(state.model, drives)
+    curves[1].add(state.progress.step - 1, values)
+    options.on_validation(state.progress, values)
+
+
+def _save(config: TrainConfig, state: _State, options: Options, processes: Processes) -> None:
+    save_snapshot(options.out, config, processes.count, state.progress, state.model, state.optimiser, state.scaler)
+    metadata = {
+        "panoocc_model": state.model.config.name,
+        "panoocc_recipe": config.name,
+        "step": str(state.progress.step),
+    }
+    save_published(state.model, options.out / WEIGHTS, metadata)

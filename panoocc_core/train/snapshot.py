@@ -1,0 +1,103 @@
+"""The state of a training on disk, whole or not at all: what a killed training goes on from."""
+
+import json
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any
+
+import torch
+
+from .train_config import TrainConfig
+
+FILE = "snapshot.pt"
+
+
+class SnapshotError(ValueError):
+    """A snapshot that cannot be gone on from; the message names the file and what to do."""
+
+
+@dataclass(frozen=True, slots=True)
+class Progress:
+    """How far a training has come: everything before this round of this epoch has been learned from."""
+
+    epoch: int = 0
+    round: int = 0
+    step: int = 0
+
+
+def save_snapshot(
+    folder: Path,
+    config: TrainConfig,
+    processes: int,
+    progress: Progress,
+    model: torch.nn.Module,
+    optimiser: torch.optim.Optimizer,
+    scaler: torch.amp.GradScaler,
+) -> None:
+    """Replace the folder's snapshot.
+
+    Raises:
+        OSError: it cannot be written; the one before is still there.
+    """
+    content = {
+        "recipe": recipe_text(config),
+        "processes": processes,
+        "progress": asdict(progress),
+        "model": model.state_dict(),
+        "optimiser": optimiser.state_dict(),
+        "scaler": scaler.state_dict(),
+    }
+    part = folder / (FILE + ".part")
+    try:
+        with part.open("wb") as file:
+            torch.save(content, file)
+        part.replace(folder / FILE)
+    except RuntimeError as error:  # what torch makes of a full disk
+        raise OSError(f"{folder / FILE}: cannot be written: {error}") from error
+    finally:
+        part.unlink(missing_ok=True)
+
+
+def restore_snapshot(
+    folder: Path,
+    config: TrainConfig,
+    processes: int,
+    model: torch.nn.Module,
+    optimiser: torch.optim.Optimizer,
+    scaler: torch.amp.GradScaler,
+) -> Progress:
+    """Put a snapshot's state into model and optimiser.
+
+    Raises:
+        SnapshotError: unreadable, or made by another recipe or another number of processes.
+    """
+    path = folder / FILE
+    try:
+        content = torch.load(path, map_location="cpu", weights_only=True)
+        made_by, progress = json.loads(content["recipe"]), Progress(**content["progress"])
+    except Exception as error:
+        raise SnapshotError(f"{path}: is no snapshot of a training ({error}); begin anew in another --out") from error
+    _check_recipe(path, made_by, json.loads(recipe_text(config)))
+    if content["processes"] != processes:
+        raise SnapshotError(f"{path}: was made by {content['processes']} processes, not {processes}; start as many")
+    try:
+        model.load_state_dict(content["model"])
+        optimiser.load_state_dict(content["optimiser"])
+        scaler.load_state_dict(content["scaler"])
+    except (RuntimeError, ValueError, KeyError) as error:
+        raise SnapshotError(f"{path}: does not fit the network ({error}); begin anew in another --out") from error
+    return progress
+
+
+def recipe_text(config: TrainConfig) -> str:
+    """The recipe and its network as JSON, for comparison and for the record."""
+    return json.dumps({**asdict(config), "network": asdict(config.model_config)}, sort_keys=True)
+
+
+def _check_recipe(path: Path, made_by: dict[str, Any], wanted: dict[str, Any]) -> None:
+    changed = sorted(key for key in wanted.keys() | made_by.keys() if wanted.get(key) != made_by.get(key))
+    if changed:
+        raise SnapshotError(
+            f"{path}: was made by another recipe; {', '.join(changed)} changed. Undo that, or begin anew in another "
+            "--out"
+        )

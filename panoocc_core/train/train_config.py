@@ -1,0 +1,144 @@
+"""What a training does: a recipe is a YAML file in `config/train`; nothing else knows its numbers."""
+
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Literal
+
+from ..config import ModelConfig, model_config
+from ..resources import listing
+from ..settings import ConfigError, build, load_yaml, merged
+from .loss_config import PUBLISHED, LossConfig
+
+
+@dataclass(frozen=True, slots=True)
+class StreetsConfig:
+    """Simulated streets as data: seeds from `first_seed` on, each one drive."""
+
+    kind: Literal["streets"] = "streets"
+    drives: int = 200
+    first_seed: int = 10_000  # evaluation uses seeds below 1,000
+    validation_drives: int = 4
+    validation_first_seed: int = 9_000
+    seconds: float = 12.0
+    rate_hz: float = 2.0
+    scale: float = 0.16  # image size, 1 is 1600x900
+
+    def __post_init__(self) -> None:
+        if min(self.drives, self.validation_drives) < 1:
+            raise ValueError("drives and validation_drives must be at least 1")
+        own, held_out = set(self.seeds), set(self.validation_seeds)
+        if own & held_out:
+            raise ValueError(f"seed {min(own & held_out)} is in both the training's and the validation's drives")
+
+    @property
+    def seeds(self) -> range:
+        return range(self.first_seed, self.first_seed + self.drives)
+
+    @property
+    def validation_seeds(self) -> range:
+        return range(self.validation_first_seed, self.validation_first_seed + self.validation_drives)
+
+
+@dataclass(frozen=True, slots=True)
+class FolderConfig:
+    """A nuScenes folder as data, with Occ3D's labels where the network learns from dense voxels."""
+
+    kind: Literal["nuscenes"] = "nuscenes"
+    version: str = "v1.0-trainval"
+    training_split: str = "train"  # the name of an official split, or a text file of scene names
+    validation_split: str = "val"
+
+
+@dataclass(frozen=True, slots=True)
+class GroupConfig:
+    """Parameters whose names begin with `prefix` learn at their own rate; 0 freezes them and their batch norms."""
+
+    prefix: str
+    lr_scale: float = 1.0
+
+    def __post_init__(self) -> None:
+        if self.lr_scale < 0:
+            raise ValueError(f"lr_scale of {self.prefix} must not be negative")
+
+
+@dataclass(frozen=True, slots=True)
+class OptimiserConfig:
+    """AdamW (arXiv 1711.05101)."""
+
+    lr: float = 2e-4
+    weight_decay: float = 0.01
+    clip_norm: float = 35.0  # of all gradients together
+    groups: tuple[GroupConfig, ...] = ()  # the first prefix that fits counts
+
+
+@dataclass(frozen=True, slots=True)
+class ScheduleConfig:
+    """How the learning rate goes."""
+
+    kind: Literal["cosine", "steps"] = "cosine"
+    warmup_steps: int = 500
+    warmup_from: float = 1 / 3  # share of the rate at the first step
+    final_share: float = 1e-3  # cosine: of the rate at the end
+    drop_epochs: tuple[int, ...] = ()  # steps: after these epochs the rate is divided by ten
+
+    def __post_init__(self) -> None:
+        if self.kind == "steps" and not self.drop_epochs:
+            raise ValueError("a schedule of steps needs drop_epochs")
+
+
+@dataclass(frozen=True, slots=True)
+class TrainConfig:
+    """One training, whole."""
+
+    name: str
+    model: str  # preset, or YAML file
+    losses: LossConfig
+    data: StreetsConfig | FolderConfig = StreetsConfig()
+    optimiser: OptimiserConfig = OptimiserConfig()
+    schedule: ScheduleConfig = ScheduleConfig()
+    epochs: int = 12
+    batch: int = 1  # clips side by side in one process; each gives one frame to every step
+    clip_frames: int = 4  # consecutive frames of a clip; later ones are fused with the memory of earlier ones
+    supervise: Literal["all", "last"] = "all"  # frames of a clip that are learned from; the others only fill the memory
+    norms: Literal["train", "fixed"] = "train"  # fixed: batch norms keep the statistics that they have
+    precision: Literal["fp32", "bf16", "fp16"] = "fp32"  # of the forward pass; weights and losses are float32
+    seed: int = 0
+    description: str = ""
+
+    def __post_init__(self) -> None:
+        if min(self.epochs, self.batch, self.clip_frames) < 1:
+            raise ValueError("epochs, batch and clip_frames must be at least 1")
+
+    @property
+    def model_config(self) -> ModelConfig:
+        return model_config(self.model)
+
+
+def recipes() -> dict[str, Path]:
+    """Names and files of the recipes that are installed."""
+    return listing("train")
+
+
+def train_config(recipe: str | Path, changes: dict[str, Any] | None = None) -> TrainConfig:
+    """The recipe of a name or a YAML file, with changes laid over it; losses build on the family's published ones.
+
+    Raises:
+        ConfigError: unknown recipe, unknown key or unusable value.
+    """
+    path = _recipe_path(str(recipe))
+    data = merged(load_yaml(path), changes or {})
+    data.setdefault("name", path.stem)
+    if "model" not in data:
+        raise ConfigError(f"{path.name}: the key 'model' is missing")
+    family = model_config(str(data["model"])).family
+    data["losses"] = merged(dict(PUBLISHED[family]), data.get("losses", {}))
+    return build(TrainConfig, data, path.name)
+
+
+def _recipe_path(recipe: str) -> Path:
+    if recipe.endswith((".yaml", ".yml")):
+        return Path(recipe)
+    available = recipes()
+    if recipe not in available:
+        raise ConfigError(f"unknown training recipe {recipe!r}; there are {', '.join(available)} (or give a YAML file)")
+    return available[recipe]
