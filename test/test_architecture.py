@@ -11,12 +11,14 @@ ROS_MODULES = ("rclpy", "rcl_interfaces", "tf2_ros", "message_filters", "cv_brid
 MESSAGE_PACKAGES = ("builtin_interfaces", "panoocc", "std_srvs")
 USES_ROS = {
     "diagnostics.py",
+    "evaluate_node.py",
     "graph.py",
     "node.py",
     "outputs.py",
     "parameters.py",
     "play.py",
     "record.py",
+    "sim_node.py",
     "watch.py",
 }
 OPTIONAL_ROS = {"images.py": {"cv_bridge"}}  # taken where it is installed, inside one function

@@ -176,7 +176,7 @@ def test_the_first_camera_of_named_rigs_is_their_reference() -> None:
 
 
 def places(grid: Any) -> tuple[np.ndarray, np.ndarray]:
-    """Indices and centres [n, 3] of the voxels that a VoxelGrid lists, by the rule of VoxelGrid.msg; the axes are the ego's."""
+    """Indices and centres [n, 3] of the voxels that a VoxelGrid lists, by the rule of VoxelGrid.msg."""
     index = grid.indices.astype(np.int64)
     cells = np.stack([index % grid.size_x, index // grid.size_x % grid.size_y, index // (grid.size_x * grid.size_y)], 1)
     edge = np.array([grid.voxel_size.x, grid.voxel_size.y, grid.voxel_size.z])
