@@ -24,6 +24,7 @@ from .pacing import Pacer, steps
 from .watch import NodeWatch
 
 IMAGE_TYPES = ("sensor_msgs/msg/Image", "sensor_msgs/msg/CompressedImage")
+LABELS_TYPE = "panoocc/msg/LabelSet"  # sent once, for whoever comes
 TF_TYPE = "tf2_msgs/msg/TFMessage"
 STEP_LEAD_NS = 500_000_000
 TICK_S = 0.01
@@ -54,7 +55,7 @@ class Player:
         self.types = types
         self._node = node
         self._publishers = {
-            topic: node.create_publisher(message_class(kind), topic, qos(latched=topic in LATCHED_TOPICS))
+            topic: node.create_publisher(message_class(kind), topic, qos(latched=_is_latched(topic, kind)))
             for topic, kind in types.items()
         }
         self._clock = node.create_publisher(Clock, "/clock", qos(depth=1)) if clock else None
@@ -164,6 +165,10 @@ def _play_paced(player: Player, messages: Iterable[RawMessage], rate: float) -> 
             player.set_clock(message.stamp_ns - int(wait_s * rate * 1e9))
             player.spin(min(wait_s, TICK_S))
         player.send(message)
+
+
+def _is_latched(topic: str, kind: str) -> bool:
+    return topic in LATCHED_TOPICS or kind == LABELS_TYPE
 
 
 def _playable(types: dict[str, str], wanted: Sequence[str] | None) -> dict[str, str]:

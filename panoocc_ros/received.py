@@ -57,12 +57,24 @@ def voxels_from_message(message: Any, labels: LabelSet) -> Voxels:
     return Voxels(class_id, GridGeometry(shape, (size.x, size.y, size.z), ego_from_grid), labels, confidence)
 
 
-def _volume(message: Any, values: Any, shape: tuple[int, int, int], fill: int) -> np.ndarray:
-    """Values of a grid's voxels as uint8 [X, Y, Z]; voxels that a sparse grid does not list get `fill`."""
-    flat = np.full(shape[0] * shape[1] * shape[2], fill, dtype=np.uint8)
+def instances_from_message(message: Any) -> np.ndarray | None:
+    """Instance ids int32 [X, Y, Z] in a panoocc/VoxelGrid, 0 where there is no thing; None where it has no ids.
+
+    Raises:
+        ValueError: its arrays do not fit its size.
+    """
+    if not len(message.instance_id):
+        return None
+    shape = (int(message.size_x), int(message.size_y), int(message.size_z))
+    return _volume(message, message.instance_id, shape, 0, np.int32)
+
+
+def _volume(message: Any, values: Any, shape: tuple[int, int, int], fill: int, kind: type = np.uint8) -> np.ndarray:
+    """Values of a grid's voxels [X, Y, Z]; voxels that a sparse grid does not list get `fill`."""
+    flat: np.ndarray = np.full(shape[0] * shape[1] * shape[2], fill, dtype=kind)
     indices = slice(None) if message.encoding == DENSE else np.asarray(message.indices)
     try:
-        flat[indices] = np.asarray(values, dtype=np.uint8)
+        flat[indices] = np.asarray(values, dtype=kind)
     except (IndexError, ValueError) as error:
         raise ValueError(f"a grid of {shape} voxels does not hold the {len(values)} that its arrays list") from error
     return flat.reshape(shape[::-1]).transpose(2, 1, 0)

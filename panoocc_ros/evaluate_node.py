@@ -1,0 +1,131 @@
+"""The node `evaluator`: compares an occupancy node's grids with the truth while they come, as numbers to plot.
+
+Grids of equal stamps belong together.  After each one it publishes std_msgs/Float64: `~/iou`, `~/miou` and `~/pq` over
+all grids so far, `~/frame/iou`, `~/frame/miou` and `~/frame/pq` of this one; on /diagnostics, IoU by class and what
+found no partner.  The service `~/reset` begins anew.
+"""
+
+import dataclasses
+import functools
+from collections.abc import Sequence
+from dataclasses import dataclass
+from math import isnan
+from typing import Any
+
+import rclpy
+from panoocc.msg import LabelSet, VoxelGrid
+from rclpy.clock import Clock, ClockType
+from rclpy.executors import ExternalShutdownException
+from rclpy.node import Node
+from std_msgs.msg import Float64
+from std_srvs.srv import Trigger
+
+from . import truth_messages
+from .diagnostics import Diagnostics
+from .evaluation import CAPACITY, MIN_VOXELS, PREDICTION, TRUTH, VISIBLE, Evaluator, evaluation_healths
+from .graph import qos
+from .parameters import _declare
+from .received import labels_from_message
+from .settings import SettingsError
+
+SCORES = ("iou", "miou", "pq")  # fields of evaluation.Scores and names of topics
+GRID_DEPTH, SCORE_DEPTH = 20, 10
+LOG_PERIOD_S = 5.0  # a problem that comes with every grid is logged this often
+EXIT_BAD_START = 2
+
+
+def _parameter(default: Any, description: str, limits: tuple[float, float] | None = None) -> Any:
+    return dataclasses.field(default=default, metadata={"description": description, "choices": (), "limits": limits})
+
+
+@dataclass(frozen=True, slots=True)
+class EvaluatorSettings:
+    """Parameters of the evaluator."""
+
+    prediction: str = _parameter("/panoocc/occupancy", "Topic of the grids to evaluate.")
+    prediction_labels: str = _parameter("/panoocc/labels", "Topic of their label set.")
+    truth: str = _parameter(truth_messages.OCCUPANCY, "Topic of the true grids.")
+    truth_labels: str = _parameter(truth_messages.LABELS, "Topic of their label set.")
+    visible: str = _parameter(
+        truth_messages.VISIBLE, "Topic of what the cameras can see, outside which nothing counts; empty: all counts."
+    )
+    capacity: int = _parameter(CAPACITY, "Grids of each topic that wait for their partners.", (1, 10_000))
+    min_voxels: int = _parameter(
+        MIN_VOXELS, "PQ: a missed or invented segment with fewer voxels does not count.", (1, 1_000_000)
+    )
+    diagnostics_period_s: float = _parameter(1.0, "Time between two messages on /diagnostics.", (0.1, 60.0))
+
+
+class EvaluatorNode(Node):
+    """See the module; `options` are those of rclpy's Node.
+
+    Raises:
+        SettingsError: a parameter cannot be used.
+    """
+
+    def __init__(self, **options: Any) -> None:
+        super().__init__("evaluator", **options)
+        settings = EvaluatorSettings(**{f.name: _declare(self, f) for f in dataclasses.fields(EvaluatorSettings)})
+        self._topics = {PREDICTION: settings.prediction, TRUTH: settings.truth}
+        if settings.visible:
+            self._topics[VISIBLE] = settings.visible
+        self._evaluator = Evaluator(bool(settings.visible), settings.capacity, settings.min_voxels)
+        self._senders = {
+            path: self.create_publisher(Float64, f"~/{path}", qos(depth=SCORE_DEPTH))
+            for path in (*SCORES, *(f"frame/{name}" for name in SCORES))
+        }
+        for kind, topic in ((PREDICTION, settings.prediction_labels), (TRUTH, settings.truth_labels)):
+            self.create_subscription(
+                LabelSet, topic, functools.partial(self._on_labels, kind), qos(latched=True, depth=1)
+            )
+        for kind, topic in self._topics.items():
+            self.create_subscription(VoxelGrid, topic, functools.partial(self._on_grid, kind), qos(depth=GRID_DEPTH))
+        self.create_service(Trigger, "~/reset", self._on_reset)
+        self._diagnostics = Diagnostics(self)
+        # A steady clock: reporting goes on when simulated time stands still.
+        self.create_timer(settings.diagnostics_period_s, self.report, clock=Clock(clock_type=ClockType.STEADY_TIME))
+        self.get_logger().info(f"comparing {' and '.join(self._topics.values())}")
+
+    def _on_labels(self, kind: str, message: LabelSet) -> None:
+        self._evaluator.set_labels(kind, labels_from_message(message))
+
+    def _on_grid(self, kind: str, message: VoxelGrid) -> None:
+        found = self._evaluator.add(kind, message)
+        if self._evaluator.problem:
+            self.get_logger().error(self._evaluator.problem, throttle_duration_sec=LOG_PERIOD_S)
+        if found is not None:
+            for name in SCORES:
+                self._send(name, getattr(found.running, name))
+                self._send(f"frame/{name}", getattr(found.frame, name))
+
+    def _send(self, path: str, value: float) -> None:
+        if not isnan(value):
+            self._senders[path].publish(Float64(data=value))
+
+    def _on_reset(self, _: Trigger.Request, response: Trigger.Response) -> Trigger.Response:
+        response.success, response.message = True, f"{self._evaluator.pairs} compared grids are forgotten"
+        self._evaluator.reset()
+        return response
+
+    def report(self) -> None:
+        """Send the diagnostics."""
+        self._diagnostics.publish(evaluation_healths(self._evaluator, self._topics))
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    """Run the node until it is interrupted; returns the exit code."""
+    rclpy.init(args=arguments)
+    try:
+        rclpy.spin(EvaluatorNode())
+    except SettingsError as error:
+        rclpy.logging.get_logger("evaluator").fatal(str(error))
+        return EXIT_BAD_START
+    except (KeyboardInterrupt, ExternalShutdownException):
+        pass
+    finally:
+        rclpy.try_shutdown()
+    return 0
+
+
+if __name__ == "__main__":
+    raise SystemExit(main())

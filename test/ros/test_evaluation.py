@@ -1,0 +1,171 @@
+"""Pairing of grids with the truth, and their scores."""
+
+import math
+from dataclasses import replace
+
+import numpy as np
+import pytest
+
+from panoocc_core.geometry import rigid
+from panoocc_core.ground_truth import GroundTruth
+from panoocc_core.labels import LIDARSEG_FREE, OCC3D
+from panoocc_core.types import GridGeometry
+from panoocc_ros.evaluation import PREDICTION, TRUTH, VISIBLE, Evaluator, StampJoin, evaluation_healths
+from panoocc_ros.health import ERROR, OK, WARN
+from panoocc_ros.truth_messages import OCCUPANCY, truth_messages
+from panoocc_ros.truth_messages import VISIBLE as VISIBLE_TOPIC
+
+SHAPE = (12, 10, 4)
+GRID = GridGeometry(SHAPE, (0.8, 0.8, 0.4), rigid(np.eye(3), np.array([-4.8, -4.0, -1.0])))
+CAR, ROAD, FREE = (OCC3D.names.index(name) for name in ("car", "driveable_surface", "free"))
+TOPICS = {PREDICTION: "/panoocc/occupancy", TRUTH: "/truth/occupancy", VISIBLE: "/truth/visible"}
+
+
+def street(shift=0, cars=((2, 2), (7, 6)), stamp_ns=1000, grid=GRID):
+    """Two cars on a road, all of it moved by some voxels along x."""
+    class_id, instance_id = np.full(grid.shape_xyz, FREE, np.uint8), np.zeros(grid.shape_xyz, np.int32)
+    class_id[shift:, :, 0] = ROAD
+    for number, (x, y) in enumerate(cars, 1):
+        place = slice(x + shift, x + shift + 4), slice(y, y + 2), slice(1, 3)
+        class_id[place], instance_id[place] = CAR, number
+    mask = np.ones(grid.shape_xyz, bool)
+    return GroundTruth(stamp_ns, grid, class_id, instance_id, mask)
+
+
+def prediction(truth, with_instances=False):
+    """A node's grid that says what `truth` says."""
+    truth = truth if with_instances else replace(truth, instance_id=None)
+    return truth_messages(truth, 0, ("cam_front",))[OCCUPANCY]
+
+
+def true_messages(truth):
+    messages = truth_messages(truth, 0, ("cam_front",))
+    return messages[OCCUPANCY], messages[VISIBLE_TOPIC]
+
+
+def evaluator(**options):
+    made = Evaluator(**options)
+    made.set_labels(PREDICTION, OCC3D)
+    made.set_labels(TRUTH, OCC3D)
+    return made
+
+
+def compared(predicted, truth, made=None):
+    made = made or evaluator()
+    true, visible = true_messages(truth)
+    assert made.add(TRUTH, true) is None and made.add(VISIBLE, visible) is None
+    return made.add(PREDICTION, predicted)
+
+
+@pytest.mark.parametrize("with_instances", [False, True])
+def test_a_perfect_prediction_gets_1(with_instances):
+    found = compared(prediction(street(), with_instances), street())
+    assert (found.frame.iou, found.frame.miou, found.frame.pq) == (1, 1, 1) and found.running == found.frame
+    assert found.stamp_ns == 1000
+
+
+def test_a_shifted_one_gets_less_the_farther_the_less():
+    found = [compared(prediction(street(shift)), street()).frame for shift in (0, 1, 2)]
+    for name in ("iou", "miou", "pq"):
+        values = [getattr(scores, name) for scores in found]
+        assert 1 == values[0] > values[1] > values[2] > 0, name
+
+
+def test_cars_that_touch_are_one_unless_the_prediction_tells_them_apart():
+    touching = street(cars=((2, 2), (2, 4)))
+    assert compared(prediction(touching, with_instances=True), touching).frame.pq == 1
+    together = compared(prediction(touching), touching).frame
+    assert together.miou == 1 and together.pq == pytest.approx(0.5)  # of road and cars: no car is found
+
+
+def test_what_no_camera_sees_counts_for_nothing():
+    truth, wrong = street(), street(cars=((2, 2),))
+    mask = np.ones(SHAPE, bool)
+    mask[7:11, 6:8, 1:3] = False
+    assert compared(prediction(wrong), replace(truth, camera_mask=mask)).frame.miou == 1
+    assert compared(prediction(wrong), truth).frame.miou < 1
+    made = evaluator(with_mask=False)
+    made.add(TRUTH, true_messages(truth)[0])
+    assert made.add(PREDICTION, prediction(truth)).frame.miou == 1
+
+
+def test_running_scores_are_those_of_all_grids_together():
+    made = evaluator()
+    compared(prediction(street()), street(), made)
+    second = compared(prediction(street(2, stamp_ns=2000)), street(stamp_ns=2000), made)
+    assert second.frame.iou < second.running.iou < 1
+    twice = evaluator()
+    for stamp in (1000, 2000):
+        last = compared(prediction(street(2, stamp_ns=stamp)), street(stamp_ns=stamp), twice)
+    assert last.running.miou == pytest.approx(last.frame.miou)
+    made.reset()
+    assert math.isnan(made.running.miou) and made.pairs == 0
+    assert compared(prediction(street()), street(), made).running.miou == 1
+
+
+def test_other_grids_are_refused_in_words_and_do_not_end_it():
+    made = evaluator()
+    shifted = replace(GRID, ego_from_grid=rigid(np.eye(3), np.array([-4.8, -4.0, -0.9])))
+    for grid, words in (
+        (GridGeometry((12, 10, 5), GRID.voxel_size_m, GRID.ego_from_grid), "voxels"),
+        (replace(GRID, voxel_size_m=(0.8, 0.8, 0.5)), "voxel size"),
+        (shifted, "pose"),
+    ):
+        assert compared(prediction(street(grid=grid)), street(), made) is None
+        assert words in made.problem and "sim --grid" in made.problem
+        pairs = evaluation_healths(made, TOPICS)[0]
+        assert pairs.level == ERROR and pairs.message == made.problem
+    assert compared(prediction(street()), street(), made).running.miou == 1
+    assert (made.pairs, made.refused, evaluation_healths(made, TOPICS)[0].level) == (1, 3, OK)
+
+
+def test_other_labels_and_no_labels_are_refused_in_words():
+    made = Evaluator()
+    assert compared(prediction(street()), street(), made) is None and "no label set of the prediction" in made.problem
+    made.set_labels(TRUTH, OCC3D)
+    made.set_labels(PREDICTION, LIDARSEG_FREE)
+    assert compared(prediction(street()), street(), made) is None
+    assert "class 0 is 'noise' in nuscenes_lidarseg_free" in made.problem and "'others'" in made.problem
+    made.set_labels(PREDICTION, replace(OCC3D, names=OCC3D.names[:-1], is_thing=OCC3D.is_thing[:-1],
+                                        colours=OCC3D.colours[:-1], free_id=None))  # fmt: skip
+    assert compared(prediction(street()), street(), made) is None and "'(none)'" in made.problem
+
+
+def test_missing_truth_is_told():
+    made = evaluator()
+    for stamp in range(3):
+        assert made.add(PREDICTION, prediction(street(stamp_ns=stamp))) is None
+    pairs, numbers = evaluation_healths(made, TOPICS)
+    assert pairs.level == WARN and "/truth/occupancy" in pairs.message and "/truth/visible" in pairs.message
+    assert pairs.values["waiting.prediction"] == "3" and numbers.values["miou"] == "-"
+    for message, kind in zip(true_messages(street(stamp_ns=99)), (TRUTH, VISIBLE)):
+        made.add(kind, message)
+    assert "no stamp" in evaluation_healths(made, TOPICS)[0].message
+
+
+def test_classes_are_told_by_name():
+    made = evaluator()
+    compared(prediction(street()), street(), made)
+    values = evaluation_healths(made, TOPICS)[1].values
+    assert values["iou.car"] == values["iou.driveable_surface"] == "1.0000" and "iou.bus" not in values
+
+
+def test_equal_stamps_meet_in_any_order_and_the_rest_expires():
+    join = StampJoin("ab", capacity=3)
+    assert join.add("a", 1, "a1") is None and join.add("b", 2, "b2") is None
+    assert join.add("a", 3, "a3") is None
+    assert join.add("b", 3, "b3") == {"a": "a3", "b": "b3"}
+    assert join.waiting == {"a": 0, "b": 0} and join.expired == {"a": 1, "b": 1}
+    for stamp in range(10, 20):
+        join.add("a", stamp, stamp)
+    assert join.waiting["a"] == 3 and join.expired["a"] == 8
+    assert join.add("b", 17, "late")["a"] == 17
+
+
+def test_a_stream_that_begins_again_goes_on():
+    join = StampJoin("ab", capacity=2)
+    for _ in range(3):
+        for stamp in (1, 2, 3):
+            join.add("a", stamp, stamp)
+            assert join.add("b", stamp, stamp)
+    assert not any(join.expired.values())
