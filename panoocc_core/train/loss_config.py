@@ -1,6 +1,5 @@
 """Which losses a training uses, with what weight (MODEL section 10)."""
 
-import dataclasses
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any, Literal
@@ -95,8 +94,3 @@ def loss_config(family: str, changes: Mapping[str, Any] | None = None, where: st
     if family not in PUBLISHED:
         raise ValueError(f"{where}: no published losses for the family {family!r}; there are {', '.join(PUBLISHED)}")
     return build(LossConfig, merged(dict(PUBLISHED[family]), dict(changes or {})), where)
-
-
-def without_boxes(config: LossConfig) -> LossConfig:
-    """The same losses for a network whose box branch is not trained."""
-    return dataclasses.replace(config, box_class=0.0, box_l1=0.0)

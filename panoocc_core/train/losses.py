@@ -7,7 +7,8 @@ from torch import Tensor
 from torch.nn import functional
 
 ALPHA = 0.25  # weight of positives in the focal loss, whose exponent is 2 throughout (arXiv 1708.02002)
-CHUNK = 1 << 22  # elements that are worked on at once: the largest grids have 174 million logits
+# Logits that are worked on at once (the largest grids have 174 million): what a CPU's cache holds, or fills a GPU.
+PART_ON_CPU, PART_ON_GPU = 1 << 18, 1 << 24
 
 
 def full_precision(values: Tensor) -> Tensor:
@@ -54,13 +55,17 @@ def _positive_slope(x: Tensor) -> Tensor:
     return -ALPHA / (1 - ALPHA) * _negative_slope(-x)
 
 
-def _chunks(logits: Tensor) -> Iterator[tuple[int, int, int]]:
-    """(axis, start, length) of slices of about CHUNK elements, along the axis that is outermost in memory."""
-    axis = max(range(logits.dim()), key=lambda i: (logits.stride(i), -i))
-    size = logits.shape[axis]
-    length = max(1, CHUNK * size // max(logits.numel(), 1))
-    for start in range(0, size, length):
-        yield axis, start, min(length, size - start)
+def _parts(*tensors: Tensor) -> Iterator[tuple[Tensor, ...]]:
+    """Views of tensors of one shape, piece by piece, split along the axes that are outermost in the first's memory."""
+    first = tensors[0]
+    limit = PART_ON_CPU if first.device.type == "cpu" else PART_ON_GPU
+    if first.numel() <= limit:
+        yield tensors
+        return
+    axis = max((i for i in range(first.dim()) if first.shape[i] > 1), key=first.stride)
+    length = max(1, first.shape[axis] * limit // first.numel())
+    for pieces in zip(*(tensor.split(length, axis) for tensor in tensors)):
+        yield from _parts(*pieces)
 
 
 def _positive_places(labels: Tensor, classes: int) -> tuple[Tensor, ...]:
@@ -77,20 +82,20 @@ class _FocalSum(torch.autograd.Function):
 
     @staticmethod
     def forward(ctx, logits: Tensor, labels: Tensor) -> Tensor:  # type: ignore[no-untyped-def]
-        ctx.save_for_backward(logits, labels)
-        total = logits.new_zeros((), dtype=torch.float64)
-        for part in _chunks(logits):
-            total += _negative(full_precision(logits.narrow(*part))).sum()
-        positives = full_precision(logits[_positive_places(labels, logits.shape[-1])])
-        total += (_positive(positives) - _negative(positives)).sum()
+        places = _positive_places(labels, logits.shape[-1])
+        ctx.save_for_backward(logits, *places)
+        positives = full_precision(logits[places])
+        total = (_positive(positives) - _negative(positives)).sum(dtype=torch.float64)
+        for (part,) in _parts(logits):
+            total += _negative(full_precision(part)).sum()
         return total.to(positives.dtype)
 
     @staticmethod
     def backward(ctx, outer: Tensor):  # type: ignore[no-untyped-def]
-        logits, labels = ctx.saved_tensors
+        logits, *places = ctx.saved_tensors
         gradient = torch.empty_like(logits)
-        for part in _chunks(logits):
-            gradient.narrow(*part).copy_(_negative_slope(full_precision(logits.narrow(*part))) * outer)
-        places = _positive_places(labels, logits.shape[-1])
-        gradient[places] = (_positive_slope(full_precision(logits[places])) * outer).to(gradient.dtype)
+        for part, slope in _parts(logits, gradient):
+            slope.copy_(_negative_slope(full_precision(part)) * outer)
+        positives = full_precision(logits[tuple(places)])
+        gradient[tuple(places)] = (_positive_slope(positives) * outer).to(gradient.dtype)
         return gradient, None

@@ -1,6 +1,7 @@
 """The terms of the training loss of one frame (MODEL section 10), weighted: their sum is the loss."""
 
 from collections.abc import Callable
+from typing import TypeVar
 
 import torch
 from torch import Tensor
@@ -17,6 +18,7 @@ from .targets import UNLABELLED_THING, BoxTargets, Targets
 
 Reduce = Callable[[Tensor], Tensor]
 Terms = dict[str, Tensor]
+T = TypeVar("T")
 
 
 def loss_terms(
@@ -44,7 +46,7 @@ def loss_terms(
     return terms
 
 
-def _needed(value: object, term: str, what: str):  # type: ignore[no-untyped-def]
+def _needed(value: T | None, term: str, what: str) -> T:
     if value is None:
         raise ValueError(f"losses: {term} needs {what}; set its weight to 0 to train without")
     return value

@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 import torch
 
-from panoocc_core.config import ModelConfig, UpsampleConfig
+from panoocc_core.config import GridConfig, ModelConfig, UpsampleConfig
 from panoocc_core.ground_truth import GroundTruth, TrueBoxes, TruePoints
 from panoocc_core.labels import BOX_CLASSES
 from panoocc_core.models.box_head import BoxPrediction
@@ -34,12 +34,14 @@ def case_model(case: LossCase, nano: ModelConfig) -> ModelConfig:
     pan = settings["family"] == "lidar_segmentation"
     decoder = replace(
         nano.decoder,
-        upsample=(UpsampleConfig(kernel=zoom, stride=zoom, padding=(0, 0, 0), channels=16),),
+        upsample=(UpsampleConfig(kernel=zoom, stride=zoom, padding=(0, 0, 0), channels=nano.decoder.mlp[0]),),
+        logit_upsample=(1, 1, 1),
         gate_threshold=None if pan else 0.05,
         empty_below=0.3 if pan else None,
         thing_head=pan,
     )
-    grid = replace(nano.grid, rows=rows, columns=columns, layers=layers, range_m=tuple(settings["range"]))
+    limits = tuple(settings["range"])
+    grid = GridConfig(rows=rows, columns=columns, layers=layers, range_m=limits)
     return replace(
         nano,
         family=settings["family"],
