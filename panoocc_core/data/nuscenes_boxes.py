@@ -1,0 +1,185 @@
+"""Annotated boxes of nuScenes: the three tables, velocities, and the boxes of one sample in the ego frame."""
+
+from array import array
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+from numpy.typing import NDArray
+
+from ..geometry import Matrix
+from ..ground_truth import TrueBoxes
+from .errors import DataError
+from .nuscenes_labels import BOX_CLASS
+from .tables import Record, records
+
+# nuScenes' own rule: a velocity over a longer time is unknown; twice that where there are neighbours on both sides.
+MAX_INTERVAL_S = 1.5
+_NONE = -1
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class WorldBoxes:
+    """Boxes of the detection classes that some sensor has measured, n of them, in the world frame."""
+
+    centre_m: NDArray[np.float64]  # [n, 3]
+    size_m: NDArray[np.float32]  # [n, 3], length, width, height
+    ahead: NDArray[np.float32]  # [n, 3], the boxes' x axis
+    velocity_mps: NDArray[np.float32]  # [n, 3], NaN where unknown
+    class_id: NDArray[np.int64]  # [n], index into labels.BOX_CLASSES
+    instance_id: NDArray[np.int32]  # [n], from 1
+
+    def rows(self, chosen: slice | NDArray) -> "WorldBoxes":
+        """Some of the boxes."""
+        return WorldBoxes(*(getattr(self, name)[chosen] for name in self.__dataclass_fields__))
+
+    def in_ego(self, world_from_ego: Matrix) -> TrueBoxes:
+        """The same boxes in the ego frame."""
+        rotation = world_from_ego[:3, :3]  # a row vector times it: world -> ego
+        ahead = self.ahead @ rotation
+        return TrueBoxes(
+            centre_m=((self.centre_m - world_from_ego[:3, 3]) @ rotation).astype(np.float32),
+            size_m=self.size_m,
+            yaw_rad=np.arctan2(ahead[:, 1], ahead[:, 0]).astype(np.float32),
+            velocity_mps=(self.velocity_mps @ rotation)[:, :2].astype(np.float32),
+            class_id=self.class_id,
+            instance_id=self.instance_id,
+        )
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class BoxTable:
+    """The boxes of all samples."""
+
+    boxes: WorldBoxes  # sample after sample
+    begin: NDArray[np.int64]  # [samples + 1]
+
+    def of(self, sample: int) -> WorldBoxes:
+        """The boxes of a sample, by its place in the table of samples."""
+        return self.boxes.rows(slice(int(self.begin[sample]), int(self.begin[sample + 1])))
+
+
+@dataclass(slots=True)
+class _Columns:
+    """The annotations of detection classes as they come: growing columns, a tenth of the size of the records."""
+
+    token: dict[str, int]
+    before: list[str]
+    after: list[str]
+    sample: array
+    instance: array
+    class_id: array
+    measured: array
+    numbers: array  # centre, size (length, width, height), x axis: 9 a box
+
+
+def read_boxes(folder: Path, samples: Mapping[str, tuple[int, int]], show_progress: bool) -> BoxTable | None:
+    """The table of boxes; None where a version has no annotations (v1.0-test).
+
+    Args:
+        folder: the tables.
+        samples: token of a sample -> its place and its time in microseconds.
+
+    Raises:
+        DataError: a table is missing or damaged, or a record names one that is not there.
+    """
+    columns = _read_columns(folder, samples, show_progress)
+    if columns is None:
+        return None
+    numbers = np.frombuffer(columns.numbers, np.float64).reshape(-1, 9)
+    sample = np.frombuffer(columns.sample, np.int64)
+    instance = np.frombuffer(columns.instance, np.int64)
+    times_us = np.array([time_us for _, time_us in samples.values()], np.int64)[sample]
+    boxes = WorldBoxes(
+        centre_m=numbers[:, :3],
+        size_m=numbers[:, 3:6].astype(np.float32),
+        ahead=numbers[:, 6:].astype(np.float32),
+        velocity_mps=_velocities(columns, numbers[:, :3], instance, times_us, folder).astype(np.float32),
+        class_id=np.frombuffer(columns.class_id, np.int64),
+        instance_id=instance.astype(np.int32),
+    )
+    order = np.argsort(sample, kind="stable")
+    order = order[np.frombuffer(columns.measured, np.int8)[order] > 0]
+    begin = np.searchsorted(sample[order], np.arange(len(samples) + 1))
+    return BoxTable(boxes.rows(order), begin.astype(np.int64))
+
+
+def _read_columns(folder: Path, samples: Mapping[str, tuple[int, int]], show_progress: bool) -> _Columns | None:
+    classes = _instance_classes(folder)
+    path, empty = folder / "sample_annotation.json", True
+    columns = _Columns({}, [], [], array("q"), array("q"), array("q"), array("b"), array("d"))
+    for fields in records(path, show_progress):
+        empty, record = False, Record(path, fields)
+        instance, sample = record.text("instance_token"), record.text("sample_token")
+        if sample not in samples:
+            raise record.error(f"names the sample {sample}, which sample.json does not have")
+        if instance not in classes:
+            raise record.error(f"names the instance {instance}, which instance.json does not have")
+        number, class_id = classes[instance]
+        if class_id is None:
+            continue
+        columns.token[record.text("token")] = len(columns.before)
+        columns.before.append(record.text("prev"))
+        columns.after.append(record.text("next"))
+        columns.sample.append(samples[sample][0])
+        columns.instance.append(number)
+        columns.class_id.append(class_id)
+        columns.measured.append(record.integer("num_lidar_pts") + record.integer("num_radar_pts") > 0)
+        columns.numbers.extend(_shape(record))
+    if len(columns.token) != len(columns.before):
+        raise DataError(f"{path}: has tokens that are there twice; download it again")
+    return None if empty else columns
+
+
+def _instance_classes(folder: Path) -> dict[str, tuple[int, int | None]]:
+    """Token of an instance -> its number from 1, and its detection class or None."""
+    path = folder / "category.json"
+    names = {r.text("token"): r.text("name") for r in (Record(path, fields) for fields in records(path))}
+    path, classes = folder / "instance.json", {}
+    for number, fields in enumerate(records(path), start=1):
+        record = Record(path, fields)
+        category = record.text("category_token")
+        if category not in names:
+            raise record.error(f"names the category {category}, which category.json does not have")
+        classes[record.text("token")] = number, BOX_CLASS.get(names[category])
+    return classes
+
+
+def _shape(record: Record) -> tuple[float, ...]:
+    """Centre, size and x axis of a box, nine numbers."""
+    width, length, height = record.array("size", (3,)).tolist()
+    if min(width, length, height) <= 0:
+        raise record.error(f"size (width, length, height) is {[width, length, height]}, not positive")
+    centre, rotation = record.array("translation", (3,)), record.rotation()
+    return (*centre.tolist(), length, width, height, *rotation[:, 0].tolist())
+
+
+def _velocities(
+    columns: _Columns, centre_m: Matrix, instance: NDArray[np.int64], times_us: NDArray[np.int64], folder: Path
+) -> Matrix:
+    """[n, 3] from the neighbours in time on both sides, else from the one there is; NaN where unknown."""
+    rows = np.arange(len(centre_m))
+    before = _linked(columns, columns.before, instance, folder)
+    after = _linked(columns, columns.after, instance, folder)
+    first, last = np.where(before == _NONE, rows, before), np.where(after == _NONE, rows, after)
+    seconds = (times_us[last] - times_us[first]) * 1e-6
+    both = (before != _NONE) & (after != _NONE)
+    known = (seconds > 0) & (seconds <= np.where(both, 2, 1) * MAX_INTERVAL_S)
+    safe_s = np.where(known, seconds, np.nan)
+    return (centre_m[last] - centre_m[first]) / safe_s[:, None]
+
+
+def _linked(columns: _Columns, tokens: list[str], instance: NDArray[np.int64], folder: Path) -> NDArray[np.int64]:
+    """Rows [n] that `prev` or `next` name, -1 for none."""
+    rows = np.fromiter(
+        (columns.token.get(token, len(tokens)) if token else _NONE for token in tokens), np.int64, len(tokens)
+    )
+    wrong = (rows == len(tokens)) | ((rows != _NONE) & (instance[rows % max(len(tokens), 1)] != instance))
+    if wrong.any():
+        token = tokens[int(np.argmax(wrong))]
+        raise DataError(
+            f"{folder / 'sample_annotation.json'}: a record names {token} as its neighbour in time, which is not there "
+            "or belongs to another instance; download it again"
+        )
+    return rows
