@@ -1,4 +1,4 @@
-"""A simulated street into the node: `ros2 launch panoocc sim.launch.py model:=nano seeded_weights:=true rviz:=true`.
+"""A simulated street into the node: `ros2 launch panoocc sim.launch.py rviz:=true checkpoint:=/path/to/weights`.
 
 Takes the arguments of panoocc.launch.py as well; `evaluate:=true` compares the node's grids with the truth.
 """
@@ -66,7 +66,7 @@ def generate_launch_description() -> LaunchDescription:
             Node(
                 package="panoocc",
                 executable="evaluate_node",
-                name="evaluate",
+                name="evaluator",
                 output="screen",
                 condition=IfCondition(LaunchConfiguration("evaluate")),
             ),

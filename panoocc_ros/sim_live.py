@@ -26,7 +26,7 @@ AHEAD_SETS = 40  # ... at most
 START_SETS = 2  # rendered before the drive begins
 RATE_SETS = 20  # the rate is taken over this many sets
 SLOW = 0.9  # a lower share of the wanted rate is worth a warning
-LEAST_WAIT_S, MOST_WAIT_S = 0.001, 0.05
+LEAST_WAIT_S, MOST_WAIT_S = 0.002, 0.05
 _NEWEST = 0.2  # weight of the newest set in the mean rendering time
 _SPARE = 1.25  # a set is left out unless it is ready in time even when it takes so much longer than the others
 

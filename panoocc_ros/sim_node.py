@@ -50,6 +50,7 @@ class SimulatorNode(Node):
         self._time_sender = self.create_publisher(Clock, "/clock", qos(depth=1)) if settings.use_clock else None
         self._diagnostics = Diagnostics(self)
         self._next_diagnostics_s = time.monotonic()
+        self._told_ns: int | None = None  # on /clock
         self._is_slow = False
         self.get_logger().info("rendering the first images")
 
@@ -92,10 +93,12 @@ class SimulatorNode(Node):
         self._senders[event.topic].publish(bytes(typestore().serialize_cdr(event.message, event.type)))
 
     def _set_clock(self) -> None:
-        if self._time_sender is not None:
+        now_ns = self._live.clock_ns
+        if self._time_sender is not None and now_ns != self._told_ns:
             message = Clock()
-            set_stamp(message.clock, self._live.clock_ns)
+            set_stamp(message.clock, now_ns)
             self._time_sender.publish(message)
+            self._told_ns = now_ns
 
     def _report(self, wall_s: float) -> None:
         healths = live_healths(self._live, self._faults, self._settings.rate_hz, self._crew.workers, wall_s)

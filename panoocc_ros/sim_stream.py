@@ -12,7 +12,7 @@ from collections.abc import Callable, Generator, Mapping
 from concurrent.futures import Future, ProcessPoolExecutor
 from contextlib import closing
 from dataclasses import dataclass, replace
-from multiprocessing import get_context, parent_process
+from multiprocessing import get_context, parent_process, resource_tracker
 from time import perf_counter
 from typing import Any
 
@@ -198,7 +198,6 @@ _studio: Studio | None = None  # of a worker process
 
 def _start_worker(shoot: Shoot) -> None:
     global _studio
-    signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C is for the parent, which ends its workers
     threading.Thread(target=_end_with_parent, daemon=True).start()
     cv2.setNumThreads(1)
     _studio = Studio(shoot)
@@ -231,11 +230,20 @@ class Crew:
 
     def rendered(self, drive: Drive, number: int) -> "Future[RenderedSet]":
         """Begin to render a set."""
-        return self._pool.submit(_rendered, drive, number)
+        return self._submit(_rendered, drive, number)
 
     def poses(self, drive: Drive) -> "Future[np.ndarray]":
         """Begin to compute the poses of a drive."""
-        return self._pool.submit(_poses, drive)
+        return self._submit(_poses, drive)
+
+    def _submit(self, work: Callable[..., Any], *arguments: Any) -> "Future[Any]":
+        # Ctrl-C is for the parent, which ends its workers: they inherit that they do not hear it, from their start on.
+        resource_tracker.ensure_running()  # its start would undo the blocking
+        before = signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGINT})
+        try:
+            return self._pool.submit(work, *arguments)
+        finally:
+            signal.pthread_sigmask(signal.SIG_SETMASK, before)
 
     def close(self) -> None:
         """End the workers; what they are in the middle of is finished first."""

@@ -80,7 +80,7 @@ class Listener:
             rclpy.spin_once(self.node, timeout_sec=0.02)
 
 
-def start(log, **parameters):
+def start(log, start_new_session=False, **parameters):
     command = [sys.executable, str(ROOT / "scripts" / "sim_node"), "--ros-args"]
     for name, value in (
         {"scale": 0.05, "rate_hz": RATE_HZ, "workers": 1, "diagnostics_period_s": 0.2} | parameters
@@ -88,7 +88,9 @@ def start(log, **parameters):
         command += ["-p", f"{name}:={str(value).lower() if isinstance(value, bool) else value}"]
     environment = os.environ | {"PYTHONPATH": f"{ROOT}{os.pathsep}{os.environ.get('PYTHONPATH', '')}"}
     with log.open("wb") as stream:
-        return subprocess.Popen(command, stdout=stream, stderr=stream, env=environment)
+        return subprocess.Popen(
+            command, stdout=stream, stderr=stream, env=environment, start_new_session=start_new_session
+        )
 
 
 @contextmanager
@@ -129,6 +131,13 @@ def is_running(pid):
         return False
 
 
+def all_end(children, timeout_s=20.0):
+    end_s = time.monotonic() + timeout_s
+    while any(map(is_running, children)):
+        assert time.monotonic() < end_s, "children have outlived their node"
+        time.sleep(0.1)
+
+
 def test_images_truth_and_transforms_come_at_the_rate_with_true_stamps(tmp_path):
     log = tmp_path / "sim.log"
     with simulator(log, seed=3, faults="drop camera=cam_back") as (process, listener):
@@ -157,9 +166,9 @@ def test_images_truth_and_transforms_come_at_the_rate_with_true_stamps(tmp_path)
         children = workers_of(process)
         assert children
         process.send_signal(signal.SIGINT)
-        assert process.wait(20) == 0, log.read_text()
+        assert process.wait(60) == 0, log.read_text()
         assert "Traceback" not in log.read_text(), log.read_text()
-        assert not any(map(is_running, children))
+        all_end(children)
 
 
 def test_a_drive_with_its_own_clock_ends_by_itself(tmp_path):
@@ -174,6 +183,25 @@ def test_a_drive_with_its_own_clock_ends_by_itself(tmp_path):
         assert times == sorted(times) and 2.5e9 < times[-1] - times[0] < 4e9
         assert not listener.heard[OCCUPANCY]
         assert "the drive is over" in log.read_text() and "Traceback" not in log.read_text()
+
+
+def test_ctrl_c_during_the_start_ends_node_and_renderers_without_a_traceback(tmp_path):
+    log = tmp_path / "sim.log"
+    process = start(log, start_new_session=True)
+    try:
+        end_s = time.monotonic() + 60
+        while not workers_of(process) or "rendering" not in log.read_text():
+            assert time.monotonic() < end_s and process.poll() is None, log.read_text()
+            time.sleep(0.02)
+        time.sleep(0.5)  # in the middle of the workers' imports
+        children = workers_of(process)
+        os.killpg(process.pid, signal.SIGINT)  # as a terminal does: to all of them
+        assert process.wait(60) == 0, log.read_text()
+        assert "Traceback" not in log.read_text(), log.read_text()
+        all_end(children)
+    finally:
+        process.kill()
+        process.wait()
 
 
 @pytest.mark.parametrize(
@@ -211,7 +239,4 @@ def test_the_occupancy_node_makes_grids_of_it_with_the_truth_s_stamps(tmp_path):
             process.kill()
             process.wait()
         assert node.process.poll() is None
-    end_s = time.monotonic() + 15
-    while any(map(is_running, renderers)):
-        assert time.monotonic() < end_s, "renderers have outlived their node, which was killed"
-        time.sleep(0.1)
+    all_end(renderers)

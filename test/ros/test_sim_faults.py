@@ -9,6 +9,7 @@ import pytest
 
 from panoocc_ros.bag import BagReader, BagWriter
 from panoocc_ros.bag_source import ready_sets
+from panoocc_ros.cli import main
 from panoocc_ros.convert import stamp_ns
 from panoocc_ros.pipeline import Pipeline, Refused
 from panoocc_ros.sim_command import add_command
@@ -91,6 +92,17 @@ def test_an_image_that_a_newer_one_has_overtaken_is_a_step_back(tmp_path, events
     status, stamps = through_pipeline(tmp_path, events, "late camera=cam_back from=0.35 to=0.45 by=0.25")
     assert status.resets == {"the stamps of the images went back": 1}
     assert stamps[0] == due_ns(0) and stamps[-1] == due_ns(SETS - 1) and due_ns(3) not in stamps
+
+
+def test_the_summary_of_a_run_names_the_faults_reason(tmp_path, events, capsys):
+    with BagWriter(tmp_path / "faulty.mcap") as writer:
+        for event in spoilt(events, f"dead camera=cam_back {SPAN}", "garble camera=cam_front from=0.75 to=0.85")[0]:
+            writer.write(*event)
+    words = ["run", str(tmp_path / "faulty.mcap"), "--model", "nano", "--seeded-weights", "--device", "cpu"]
+    assert main([*words, "--out", str(tmp_path / "grids.mcap"), "--no-progress", "--no-points", "--no-foxglove"]) == 0
+    told = capsys.readouterr().out
+    assert "8 grids out, 4 sets lost" in told
+    assert "lost: 3 missing_camera (CAM_BACK)" in told and "lost: 1 image (CAM_FRONT)" in told
 
 
 def test_a_camera_that_dies_is_missing_to_the_end(tmp_path, events):
