@@ -12,7 +12,7 @@ from ..geometry import Matrix
 from ..ground_truth import TrueBoxes
 from .errors import DataError
 from .nuscenes_labels import BOX_CLASS
-from .tables import Record, records
+from .tables import QUATERNION_TOLERANCE, Record, records
 
 # nuScenes' own rule: a velocity over a longer time is unknown; twice that where there are neighbours on both sides.
 MAX_INTERVAL_S = 1.5
@@ -71,7 +71,7 @@ class _Columns:
     instance: array
     class_id: array
     measured: array
-    numbers: array  # centre, size (length, width, height), x axis: 9 a box
+    numbers: array  # translation, size (width, length, height), rotation (w, x, y, z): 10 a box
 
 
 def read_boxes(folder: Path, samples: Mapping[str, tuple[int, int]], show_progress: bool) -> BoxTable | None:
@@ -87,14 +87,15 @@ def read_boxes(folder: Path, samples: Mapping[str, tuple[int, int]], show_progre
     columns = _read_columns(folder, samples, show_progress)
     if columns is None:
         return None
-    numbers = np.frombuffer(columns.numbers, np.float64).reshape(-1, 9)
+    numbers = np.frombuffer(columns.numbers, np.float64).reshape(-1, 10)
+    _check(numbers, columns, folder / "sample_annotation.json")
     sample = np.frombuffer(columns.sample, np.int64)
     instance = np.frombuffer(columns.instance, np.int64)
     times_us = np.array([time_us for _, time_us in samples.values()], np.int64)[sample]
     boxes = WorldBoxes(
         centre_m=numbers[:, :3],
-        size_m=numbers[:, 3:6].astype(np.float32),
-        ahead=numbers[:, 6:].astype(np.float32),
+        size_m=numbers[:, (4, 3, 5)].astype(np.float32),
+        ahead=_x_axes(numbers[:, 6:]).astype(np.float32),
         velocity_mps=_velocities(columns, numbers[:, :3], instance, times_us, folder).astype(np.float32),
         class_id=np.frombuffer(columns.class_id, np.int64),
         instance_id=instance.astype(np.int32),
@@ -126,7 +127,7 @@ def _read_columns(folder: Path, samples: Mapping[str, tuple[int, int]], show_pro
         columns.instance.append(number)
         columns.class_id.append(class_id)
         columns.measured.append(record.integer("num_lidar_pts") + record.integer("num_radar_pts") > 0)
-        columns.numbers.extend(_shape(record))
+        columns.numbers.extend(_numbers(record))
     if len(columns.token) != len(columns.before):
         raise DataError(f"{path}: has tokens that are there twice; download it again")
     return None if empty else columns
@@ -146,13 +147,46 @@ def _instance_classes(folder: Path) -> dict[str, tuple[int, int | None]]:
     return classes
 
 
-def _shape(record: Record) -> tuple[float, ...]:
-    """Centre, size and x axis of a box, nine numbers."""
-    width, length, height = record.array("size", (3,)).tolist()
-    if min(width, length, height) <= 0:
-        raise record.error(f"size (width, length, height) is {[width, length, height]}, not positive")
-    centre, rotation = record.array("translation", (3,)), record.rotation()
-    return (*centre.tolist(), length, width, height, *rotation[:, 0].tolist())
+_FIELDS = (("translation", 3), ("size", 3), ("rotation", 4))
+
+
+def _numbers(record: Record) -> array:
+    """The ten numbers of a box as they stand: a million records are checked together, later."""
+    values = array("d")
+    for name, length in _FIELDS:
+        value = record.fields.get(name)
+        if not isinstance(value, list) or len(value) != length:
+            raise record.error(f"{name} is {value!r}, not {length} numbers")
+        try:
+            values.extend(value)
+        except (TypeError, OverflowError) as error:
+            raise record.error(f"{name} does not hold numbers") from error
+    return values
+
+
+def _check(numbers: Matrix, columns: _Columns, path: Path) -> None:
+    """That all boxes [n, 10] are finite, with positive sizes and unit quaternions.
+
+    Raises:
+        DataError: one is not; the message names its record.
+    """
+    lengths = np.linalg.norm(numbers[:, 6:], axis=1)
+    good = np.isfinite(numbers).all(axis=1) & (numbers[:, 3:6] > 0).all(axis=1)
+    good &= np.abs(lengths - 1) <= QUATERNION_TOLERANCE
+    if good.all():
+        return
+    row = int(np.argmin(good))
+    translation, size, rotation = np.split(numbers[row], (3, 6))
+    fields = {"token": list(columns.token)[row], "translation": translation, "size": size, "rotation": rotation}
+    record = Record(path, fields)
+    record.pose()
+    raise record.error(f"size (width, length, height) is {record.array('size', (3,)).tolist()}, not positive")
+
+
+def _x_axes(rotation: Matrix) -> Matrix:
+    """First columns [n, 3] of the rotations of quaternions [n, 4] (w, x, y, z)."""
+    w, x, y, z = (rotation / np.linalg.norm(rotation, axis=1, keepdims=True)).T
+    return np.stack((1 - 2 * (y * y + z * z), 2 * (x * y + z * w), 2 * (x * z - y * w)), axis=1)
 
 
 def _velocities(

@@ -124,6 +124,18 @@ BROKEN = {
     "dangling neighbour": (change("sample_annotation", "next", "x"), "annotation.json: a record names x as its neighb"),
     "neighbour of another": (others_neighbour, f"names {TOKEN} as its neighbour .*another instance"),
     "flat box": (change("sample_annotation", "size", [1, 0, 1]), r"size \(width, length, height\) .*not positive"),
+    "box at nan": (
+        change("sample_annotation", "translation", [0, NAN, 0], 1),
+        "annotation.json: record .* translation has",
+    ),
+    "box of infinity": (
+        change("sample_annotation", "size", [1, float("inf"), 1]),
+        "annotation.json: .* size has entries",
+    ),
+    "box without turn": (change("sample_annotation", "rotation", [0, 0, 0, 0]), "annotation.json: .* length 0, not 1"),
+    "box too far": (change("sample_annotation", "translation", [10**400, 0, 0]), "translation does not hold numbers"),
+    "box of two numbers": (change("sample_annotation", "size", [1, 2]), r"size is \[1, 2\], not 3 numbers"),
+    "box of a text": (change("sample_annotation", "size", [1, "2", 3]), "annotation.json: .* size does not hold"),
     "annotation twice": (twice("sample_annotation"), "sample_annotation.json: has tokens that are there twice"),
     "sample twice": (twice("sample"), f"sample.json: record {TOKEN}: is there twice"),
     "scene twice": (twice("scene"), "scene.json: record .*scene-0916 is there twice"),
