@@ -18,6 +18,7 @@ from .checkpoint_names import modern, published_names
 from .config import ModelConfig, model_config, presets
 from .inference import ready_for_inference
 from .models.panoocc import PanoOcc
+from .resources import shipped_weights
 from .seeded_weights import Shapes, seeded_state
 
 PRECISIONS = {"fp32": torch.float32, "fp16": torch.float16, "bf16": torch.bfloat16}
@@ -208,19 +209,26 @@ def load_model(
 ) -> PanoOcc:
     """A network ready to infer: preset name, YAML file or configuration, with weights from a file or seeded ones.
 
+    Without either, the weights that come with the package for that preset.
+
     Args:
         precision: "fp32", "fp16" or "bf16" for weights and features; coordinates stay in float32.
 
     Raises:
         ConfigError: the preset or file cannot be used.
-        CheckpointError: both or neither kind of weights, or a file that does not fit.
+        CheckpointError: both kinds of weights, none where the package has none, or a file that does not fit.
         ValueError: unknown device or precision.
     """
     config = model if isinstance(model, ModelConfig) else model_config(model)
-    if (checkpoint is not None) == seeded_weights:
-        raise CheckpointError(
-            "give either a checkpoint file or ask for seeded weights (untrained), not both or neither"
-        )
+    if checkpoint is not None and seeded_weights:
+        raise CheckpointError("give a checkpoint file or ask for seeded weights (untrained), not both")
+    if checkpoint is None and not seeded_weights:
+        checkpoint = shipped_weights(config.name)
+        if checkpoint is None:
+            raise CheckpointError(
+                f"no weights come with the package for {config.name}: give a checkpoint file, or ask for seeded "
+                "weights (untrained)"
+            )
     if precision not in PRECISIONS:
         raise ValueError(f"precision {precision!r} is not one of {', '.join(PRECISIONS)}")
     target = usable_device(device)

@@ -1,4 +1,4 @@
-"""Commands that need neither ROS nor a bag: `panoocc models` and `panoocc checkpoint`."""
+"""Commands that need neither ROS nor a bag: `panoocc models`, `checkpoint`, `train` and `eval`."""
 
 import argparse
 import json
@@ -10,7 +10,9 @@ import torch
 
 from .checkpoint import CheckpointError, convert
 from .config import ConfigError, ModelConfig, model_config, presets
+from .evaluate_command import add_eval
 from .models.panoocc import PanoOcc
+from .train.command import add_train
 
 EXIT_OK, EXIT_BAD_INPUT = 0, 2
 
@@ -37,6 +39,8 @@ def add_commands(subparsers: Any) -> None:
     checkpoint.add_argument("--out", type=Path, help="target (default: FILE with the suffix .safetensors)")
     checkpoint.add_argument("--model", help="preset the file is meant for (default: found by its entries)")
     checkpoint.set_defaults(run=_checkpoint)
+    add_train(subparsers)
+    add_eval(subparsers)
 
 
 def model_row(config: ModelConfig) -> dict[str, Any]:

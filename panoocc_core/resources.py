@@ -27,6 +27,12 @@ def folder(name: str) -> Path:
     )
 
 
+def shipped_weights(model: str) -> Path | None:
+    """The weights that come with the package for a preset, or None."""
+    path = folder("config") / "weights" / f"{model}.safetensors"
+    return path if path.is_file() else None
+
+
 def listing(name: str) -> dict[str, Path]:
     """The YAML files of one folder below `config`, by stem."""
     return {path.stem: path for path in sorted((folder("config") / name).glob("*.yaml"))}

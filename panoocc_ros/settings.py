@@ -30,7 +30,7 @@ class NodeSettings:
 
     model: str = _parameter("pano_small_occ3d", "Model preset, or the path of a YAML file that describes one.")
     checkpoint: str = _parameter(
-        "", "File with the weights (.safetensors, or a published .pth). Empty needs seeded_weights."
+        "", "File with the weights (.safetensors, or a published .pth). Empty takes those that come with the package."
     )
     seeded_weights: bool = _parameter(
         False, "Run with weights from a random generator with a fixed seed: for trials only, the voxels mean nothing."
@@ -78,10 +78,6 @@ class NodeSettings:
     def __post_init__(self) -> None:
         for field in dataclasses.fields(self):
             _check(field.name, getattr(self, field.name), field.metadata["choices"], field.metadata["limits"])
-        if not self.checkpoint and not self.seeded_weights:
-            raise SettingsError(
-                "parameter checkpoint: give the file with the weights (or set seeded_weights for a trial without any)"
-            )
         if self.checkpoint and self.seeded_weights:
             raise SettingsError("parameters checkpoint and seeded_weights exclude each other: keep one of the two")
 

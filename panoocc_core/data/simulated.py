@@ -252,7 +252,7 @@ def simulated_streets(
     plan: StreetPlan,
     *,
     workers: int | None = None,
-    progress: Callable[[int, int], None] | None = None,
+    progress: Callable[[int, int], object] | None = None,
 ) -> SimulatedStreets:
     """The drives of the seeds; those whose files are not in the folder yet are rendered first.
 

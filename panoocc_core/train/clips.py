@@ -6,33 +6,57 @@ from dataclasses import dataclass
 import numpy as np
 
 from ..ground_truth import Drive
+from .train_config import TrainConfig
 
 
 @dataclass(frozen=True, slots=True)
 class Clip:
-    """Consecutive frames of one drive."""
+    """Frames of one drive, `stride` apart."""
 
     drive: int
     start: int
     frames: int
+    stride: int = 1
+
+    def index(self, number: int) -> int:
+        """Where frame `number` of the clip stands in the drive."""
+        return self.start + number * self.stride
 
 
-def clips_of_epoch(lengths: Sequence[int], clip_frames: int, lanes: int, seed: int, epoch: int) -> list[list[Clip]]:
-    """The epoch's rounds: in each, `lanes` clips are driven through side by side.
+def consecutive_clips(lengths: Sequence[int], frames: int, random: np.random.Generator) -> list[Clip]:
+    """Every drive cut into clips that follow each other, from an offset of its own; a short drive is one clip."""
+    clips: list[Clip] = []
+    for drive, length in enumerate(lengths):
+        if length:
+            own = min(frames, length)
+            offset = int(random.integers(length % own + 1))
+            clips += [Clip(drive, start, own) for start in range(offset, length - own + 1, own)]
+    return clips
 
-    Every drive is cut into clips at an offset of its own, and all clips are shuffled; the few at the end that do not
-    fill a round wait for another epoch.
+
+def windows(lengths: Sequence[int], frames: int, stride: int) -> list[Clip]:
+    """One clip for every frame, which is its last; at the start of a drive there are fewer before it."""
+    clips = []
+    for drive, length in enumerate(lengths):
+        for last in range(length):
+            before = min(frames - 1, last // stride)
+            clips.append(Clip(drive, last - before * stride, before + 1, stride))
+    return clips
+
+
+def rounds_of_epoch(lengths: Sequence[int], config: TrainConfig, lanes: int, epoch: int) -> list[list[Clip]]:
+    """The epoch's rounds in order: in each, `lanes` clips are driven through side by side.
+
+    The few clips that do not fill a round wait for another epoch.
 
     Raises:
         ValueError: there are fewer clips than lanes.
     """
-    random = np.random.default_rng([seed, epoch])
-    clips: list[Clip] = []
-    for drive, length in enumerate(lengths):
-        frames = min(clip_frames, length)
-        spare = length % frames if frames else 0
-        offset = int(random.integers(spare + 1)) if frames else 0
-        clips += [Clip(drive, start, frames) for start in range(offset, length - frames + 1, frames) if frames]
+    random = np.random.default_rng([config.seed, epoch])
+    if config.supervise == "all":
+        clips = consecutive_clips(lengths, config.clip_frames, random)
+    else:
+        clips = windows(lengths, config.clip_frames, config.clip_stride)
     shuffled = [clips[i] for i in random.permutation(len(clips))]
     shuffled.sort(key=lambda clip: clip.frames, reverse=True)  # stable: lanes of a round are equally long
     rounds = [shuffled[i : i + lanes] for i in range(0, len(shuffled) - lanes + 1, lanes)]
@@ -44,7 +68,7 @@ def clips_of_epoch(lengths: Sequence[int], clip_frames: int, lanes: int, seed: i
 
 
 def length_of_round(clips: Sequence[Clip]) -> int:
-    """Steps that all lanes of a round can take together."""
+    """Steps that all lanes of a round take together; their last frames are the clips' last ones."""
     return min(clip.frames for clip in clips)
 
 

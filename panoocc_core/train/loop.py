@@ -21,7 +21,7 @@ from ..memory import VoxelMemory
 from ..models.panoocc import PanoOcc
 from ..stream import Step, Stopwatch, forward
 from ..types import Frame
-from .clips import Clip, clips_of_epoch, length_of_round, lengths
+from .clips import Clip, length_of_round, lengths, rounds_of_epoch
 from .curves import Curves
 from .initial_weights import initialise
 from .objective import loss_terms
@@ -82,12 +82,15 @@ def train(
     """
     options.out.mkdir(parents=True, exist_ok=True)
     state = _State(
-        model, build_optimiser(model, config.optimiser), torch.amp.GradScaler(enabled=config.precision == "fp16")
+        model,
+        build_optimiser(model, config.optimiser, config.fixed_norms),
+        torch.amp.GradScaler(enabled=config.precision == "fp16"),
     )
     if options.resume and (options.out / FILE).exists():
         state.progress = restore_snapshot(options.out, config, processes.count, model, state.optimiser, state.scaler)
     lanes = config.batch * processes.count
-    rounds = [clips_of_epoch(lengths(drives), config.clip_frames, lanes, config.seed, e) for e in range(config.epochs)]
+    frames = lengths(drives)
+    rounds = [rounds_of_epoch(frames, config, lanes, epoch) for epoch in range(config.epochs)]
     steps = [sum(map(length_of_round, epoch)) for epoch in rounds]
     curves = _open_curves(config, options, state.progress, processes)
     saved_s = time.monotonic()
@@ -133,7 +136,7 @@ def _learn_round(
     processes: Processes,
 ) -> None:
     """Drive through one clip a lane, step by step."""
-    set_training_mode(state.model, config.optimiser, config.norms == "fixed")
+    set_training_mode(state.model, config.optimiser, config.fixed_norms)
     opened = [drives[clip.drive] for clip in clips]
     memories = [VoxelMemory() for _ in clips]
     frames = length_of_round(clips)
@@ -142,8 +145,9 @@ def _learn_round(
         learns = config.supervise == "all" or number == frames - 1
         values: dict[str, float] = {}
         for lane, (clip, drive) in enumerate(zip(clips, opened)):
-            frame = drive.frame(clip.start + number)
-            truth = drive.truth(clip.start + number) if learns else None
+            index = clip.index(number + clip.frames - frames)
+            frame = drive.frame(index)
+            truth = drive.truth(index) if learns else None
             memories[lane], terms = _learn_frame(config, state, frame, truth, memories[lane], processes)
             for name, value in terms.items():
                 values[name] = values.get(name, 0.0) + value / len(clips)
@@ -172,7 +176,7 @@ def _learn_frame(
         model.eval()
         with torch.no_grad():
             after = _forward(config, model, frame, memory).memory
-        set_training_mode(model, config.optimiser, config.norms == "fixed")
+        set_training_mode(model, config.optimiser, config.fixed_norms)
         return after, {}
     step = _forward(config, model, frame, memory)
     boxes = model.detect(step.fused.float(), step.logits) if config.losses.uses_boxes else None

@@ -1,6 +1,7 @@
 """AdamW with learning rates by part of the network, and the schedule of the rate."""
 
 import math
+from collections.abc import Sequence
 
 import torch
 from torch import nn
@@ -13,7 +14,11 @@ _NORMS = (nn.BatchNorm2d, nn.BatchNorm3d)
 
 def group_of(name: str, config: OptimiserConfig) -> GroupConfig | None:
     """The group that a parameter or module belongs to, or None."""
-    return next((g for g in config.groups if name == g.prefix or name.startswith(g.prefix + ".")), None)
+    return next((group for group in config.groups if _below(name, group.prefix)), None)
+
+
+def _below(name: str, prefix: str) -> bool:
+    return name == prefix or name.startswith(prefix + ".")
 
 
 def is_frozen(name: str, config: OptimiserConfig) -> bool:
@@ -22,22 +27,24 @@ def is_frozen(name: str, config: OptimiserConfig) -> bool:
     return group is not None and group.lr_scale == 0
 
 
-def build_optimiser(model: nn.Module, config: OptimiserConfig) -> torch.optim.AdamW:
+def build_optimiser(model: nn.Module, config: OptimiserConfig, fixed_norms: Sequence[str] = ()) -> torch.optim.AdamW:
     """An optimiser over all that learns; what is frozen stops asking for gradients.
 
     Raises:
         ConfigError: a prefix fits no parameter, or everything is frozen.
     """
     names = [name for name, _ in model.named_parameters()]
-    for group in config.groups:
-        if not any(name == group.prefix or name.startswith(group.prefix + ".") for name in names):
-            parts = ", ".join(sorted({name.split(".")[0] for name in names}))
-            raise ConfigError(f"optimiser.groups: no parameter begins with {group.prefix!r}; the parts are {parts}")
+    for where, prefixes in (("optimiser.groups", [g.prefix for g in config.groups]), ("fixed_norms", fixed_norms)):
+        for prefix in prefixes:
+            if not any(_below(name, prefix) for name in names):
+                parts = ", ".join(sorted({name.split(".")[0] for name in names}))
+                raise ConfigError(f"{where}: no parameter begins with {prefix!r}; the parts are {parts}")
+    kept = {id(p) for norm in kept_norms(model, config, fixed_norms) for p in norm.parameters()}
     by_scale: dict[float, list[nn.Parameter]] = {}
     for name, parameter in model.named_parameters():
-        group_found = group_of(name, config)
-        scale = 1.0 if group_found is None else group_found.lr_scale
-        if name == "boxes.code_weights" or scale == 0:
+        group = group_of(name, config)
+        scale = 1.0 if group is None else group.lr_scale
+        if name == "boxes.code_weights" or scale == 0 or id(parameter) in kept:
             parameter.requires_grad_(False)
         else:
             by_scale.setdefault(scale, []).append(parameter)
@@ -47,12 +54,21 @@ def build_optimiser(model: nn.Module, config: OptimiserConfig) -> torch.optim.Ad
     return torch.optim.AdamW(groups, lr=config.lr, weight_decay=config.weight_decay)
 
 
-def set_training_mode(model: nn.Module, config: OptimiserConfig, fixed_norms: bool) -> None:
-    """Training mode, but for batch norms that keep their statistics: frozen ones, or all."""
+def kept_norms(model: nn.Module, config: OptimiserConfig, fixed_norms: Sequence[str]) -> list[nn.Module]:
+    """Batch norms that keep their statistics: those of frozen parts, and those below the prefixes."""
+    return [
+        module
+        for name, module in model.named_modules()
+        if isinstance(module, _NORMS)
+        and (is_frozen(name, config) or any(_below(name, prefix) for prefix in fixed_norms))
+    ]
+
+
+def set_training_mode(model: nn.Module, config: OptimiserConfig, fixed_norms: Sequence[str] = ()) -> None:
+    """Training mode, but for batch norms that keep their statistics."""
     model.train()
-    for name, module in model.named_modules():
-        if isinstance(module, _NORMS) and (fixed_norms or is_frozen(name, config)):
-            module.eval()
+    for norm in kept_norms(model, config, fixed_norms):
+        norm.eval()
 
 
 def lr_share(step: int, steps: int, steps_per_epoch: int, config: ScheduleConfig) -> float:

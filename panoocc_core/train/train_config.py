@@ -45,8 +45,8 @@ class FolderConfig:
 
     kind: Literal["nuscenes"] = "nuscenes"
     version: str = "v1.0-trainval"
-    training_split: str = "train"  # the name of an official split, or a text file of scene names
-    validation_split: str = "val"
+    training_split: str = "train.txt"  # a text file of scene names (docs/data.md), or mini_train
+    validation_split: str = "val.txt"
 
 
 @dataclass(frozen=True, slots=True)
@@ -99,15 +99,18 @@ class TrainConfig:
     epochs: int = 12
     batch: int = 1  # clips side by side in one process; each gives one frame to every step
     clip_frames: int = 4  # consecutive frames of a clip; later ones are fused with the memory of earlier ones
-    supervise: Literal["all", "last"] = "all"  # frames of a clip that are learned from; the others only fill the memory
-    norms: Literal["train", "fixed"] = "train"  # fixed: batch norms keep the statistics that they have
+    # Frames of a clip that are learned from.  "all": every one, and clips follow each other; "last": a clip for every
+    # frame, the earlier ones only fill the memory (as published).
+    supervise: Literal["all", "last"] = "all"
+    clip_stride: int = 1  # "last": frames of a clip are so many apart
+    fixed_norms: tuple[str, ...] = ()  # batch norms below these prefixes keep statistics, scale and shift
     precision: Literal["fp32", "bf16", "fp16"] = "fp32"  # of the forward pass; weights and losses are float32
     seed: int = 0
     description: str = ""
 
     def __post_init__(self) -> None:
-        if min(self.epochs, self.batch, self.clip_frames) < 1:
-            raise ValueError("epochs, batch and clip_frames must be at least 1")
+        if min(self.epochs, self.batch, self.clip_frames, self.clip_stride) < 1:
+            raise ValueError("epochs, batch, clip_frames and clip_stride must be at least 1")
 
     @property
     def model_config(self) -> ModelConfig:

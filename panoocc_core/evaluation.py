@@ -1,0 +1,230 @@
+"""How good a network is on drives with known truth: with the stream's history, and without any.
+
+What is measured follows from what the truth holds: voxels (IoU, panoptic quality, rays), labelled LiDAR points, boxes.
+"""
+
+from collections.abc import Callable, Iterable
+from dataclasses import dataclass, replace
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+
+from .config import ModelConfig
+from .geometry import Matrix, invert
+from .ground_truth import Drive, GroundTruth, TruePoints
+from .labels import BOX_CLASSES, LIDARSEG, OCC3D
+from .memory import VoxelMemory
+from .metrics.confusion import Confusion, DistanceConfusion, distance_bins
+from .metrics.detection import Detection, ScoredBoxes
+from .metrics.instances import connected_instances
+from .metrics.panoptic import PanopticQuality
+from .metrics.rays import RayIoU, ray_origins_m
+from .metrics.report import Report, Score, Section, box_section, point_section, voxel_section
+from .models.box_head import Boxes, decode_boxes
+from .models.panoocc import PanoOcc
+from .models.voxel_decoder import VoxelLogits, classify
+from .point_labels import point_labels
+from .stream import Step, Stopwatch, forward, output_geometry
+from .types import Frame, GridGeometry
+
+NOISE = (0,)  # classes of LiDAR points that no metric counts
+MIN_VOXELS = 15  # smallest segment of the panoptic quality, as for points
+
+
+@dataclass(frozen=True, slots=True)
+class Measures:
+    """What is measured besides voxels with history, where the truth allows it."""
+
+    without_history: bool = True
+    panoptic: bool = True
+    rays: bool = True
+    points: bool = True
+    boxes: bool = False  # the box branch of the small networks is not trained
+
+
+EVERYTHING = Measures()
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Scores:
+    """Sums over frames, a value: `+` returns a new one.  None: not measured."""
+
+    frames: int = 0
+    voxels: DistanceConfusion | None = None
+    voxels_without_history: Confusion | None = None
+    panoptic: PanopticQuality | None = None
+    rays: RayIoU | None = None
+    points: PanopticQuality | None = None
+    boxes: Detection | None = None
+
+    def __add__(self, other: "Scores") -> "Scores":
+        def total(name: str):  # type: ignore[no-untyped-def]
+            mine, theirs = getattr(self, name), getattr(other, name)
+            return theirs if mine is None else mine if theirs is None else mine + theirs
+
+        names = ("voxels", "voxels_without_history", "panoptic", "rays", "points", "boxes")
+        return Scores(self.frames + other.frames, **{name: total(name) for name in names})
+
+
+@torch.inference_mode()
+def evaluate_drive(
+    model: PanoOcc, drive: Drive, measures: Measures = EVERYTHING, on_frame: Callable[[], object] = lambda: None
+) -> Scores:
+    """Drive through all frames in their order, as the node would, and compare every result with the truth.
+
+    Raises:
+        ValueError: cameras or truth do not fit the network; the message names drive and frame.
+    """
+    memory, total = VoxelMemory(), Scores()
+    frames = [drive.frame(index) for index in range(len(drive))] if measures.rays else None
+    poses = None if frames is None else [frame.world_from_ego for frame in frames]
+    for index in range(len(drive)):
+        frame = drive.frame(index) if frames is None else frames[index]
+        truth = drive.truth(index)
+        try:
+            step = forward(model, frame, memory, Stopwatch(model.device))
+            alone = None
+            if measures.without_history and truth.class_id is not None:
+                alone = forward(model, frame, VoxelMemory(), Stopwatch(model.device)).logits
+            origins = None if poses is None else ray_origins_m(poses, index)
+            total = total + scores_of_frame(model, frame, step, alone, truth, measures, origins)
+        except ValueError as error:
+            raise ValueError(f"{drive.name}, frame {index}: {error}") from error
+        memory = step.memory
+        on_frame()
+    return total
+
+
+def scores_of_frame(
+    model: PanoOcc,
+    frame: Frame,
+    step: Step,
+    without_history: VoxelLogits | None,
+    truth: GroundTruth,
+    measures: Measures,
+    ray_origins: Matrix | None,
+) -> Scores:
+    """One frame's share of the sums.
+
+    Raises:
+        ValueError: the truth's grid or classes are not the network's.
+    """
+    config, scores = model.config, Scores(frames=1)
+    if truth.class_id is not None:
+        scores = _voxel_scores(config, step.logits, without_history, truth, measures, ray_origins)
+    if measures.points and truth.points is not None and config.family == "lidar_segmentation":
+        scores = replace(scores, points=_point_scores(config, step.logits, truth.points))
+    if measures.boxes and truth.boxes is not None:
+        found = decode_boxes(model.detect(step.fused, step.logits), config.boxes)
+        scores = replace(scores, boxes=Detection().add(scored_boxes(found, config), truth.boxes))
+    return scores
+
+
+def _voxel_scores(
+    config: ModelConfig,
+    logits: VoxelLogits,
+    without_history: VoxelLogits | None,
+    truth: GroundTruth,
+    measures: Measures,
+    ray_origins: Matrix | None,
+) -> Scores:
+    labels, count = config.labels, len(config.labels.names)
+    assert truth.class_id is not None
+    geometry = output_geometry(config)
+    _check_truth(config, truth, geometry)
+    predicted, mask = _classes(config, logits), truth.camera_mask
+    voxels = DistanceConfusion.empty(count).add(predicted, truth.class_id, distance_bins(geometry), mask)
+    alone = panoptic = rays = None
+    if without_history is not None:
+        alone = Confusion.empty(count).add(_classes(config, without_history), truth.class_id, mask)
+    if measures.panoptic and truth.instance_id is not None:
+        panoptic = PanopticQuality.empty(count, (), MIN_VOXELS).add(
+            predicted, connected_instances(predicted, labels), truth.class_id, truth.instance_id, mask
+        )
+    if ray_origins is not None and len(ray_origins):
+        rays = RayIoU.empty(count).add_frame(predicted, truth.class_id, labels, geometry, ray_origins)
+    return Scores(1, voxels, alone, panoptic, rays)
+
+
+def _classes(config: ModelConfig, logits: VoxelLogits) -> NDArray[np.uint8]:
+    return classify(logits, config.decoder, config.labels.free_id)[0].cpu().numpy()
+
+
+def _check_truth(config: ModelConfig, truth: GroundTruth, geometry: GridGeometry) -> None:
+    if config.labels.names != OCC3D.names:
+        raise ValueError(f"{config.name} has the classes {config.labels.key}, the true voxels those of {OCC3D.key}")
+    given = truth.geometry
+    if given is None or given.shape_xyz != geometry.shape_xyz:
+        shape = None if given is None else given.shape_xyz
+        raise ValueError(f"the true voxels have the shape {shape}, those of {config.name} {geometry.shape_xyz}")
+    same = np.allclose(given.voxel_size_m, geometry.voxel_size_m, atol=1e-4)
+    if not (same and np.allclose(given.ego_from_grid, geometry.ego_from_grid, atol=1e-3)):
+        raise ValueError(f"the true voxels lie elsewhere than those of {config.name}, or are larger or smaller")
+
+
+def _point_scores(config: ModelConfig, logits: VoxelLogits, points: TruePoints) -> PanopticQuality:
+    """Classes of points, whose things are told apart by nobody yet: their instance is 0."""
+    network_from_ego = invert(config.grid.ego_from_network.matrix)
+    moved = points.position_m @ network_from_ego[:3, :3].T + network_from_ego[:3, 3]
+    position = torch.as_tensor(moved.astype(np.float32), device=logits.classes.device)
+    predicted = point_labels(logits.classes, position, config.grid, config.points).cpu().numpy()
+    quality = PanopticQuality.empty(len(LIDARSEG.names), NOISE)
+    return quality.add(predicted, np.zeros(len(predicted), np.int32), points.class_id, points.instance_id)
+
+
+def scored_boxes(found: Boxes, config: ModelConfig) -> ScoredBoxes:
+    """Boxes of the network's frame and convention (MODEL section 7: yaw runs clockwise from -y) in the ego frame."""
+    boxes = found.boxes.double().cpu().numpy()
+    pose = config.grid.ego_from_network.matrix
+    yaw = -boxes[:, 6] - np.pi / 2
+    flat = np.zeros(len(boxes))
+    ahead = np.stack((np.cos(yaw), np.sin(yaw), flat), axis=1) @ pose[:3, :3].T
+    velocity = np.stack((boxes[:, 7], boxes[:, 8], flat), axis=1) @ pose[:3, :3].T
+    classes = np.array([BOX_CLASSES.index(name) for name in config.boxes.classes])
+    return ScoredBoxes(
+        centre_m=(boxes[:, :3] @ pose[:3, :3].T + pose[:3, 3]).astype(np.float32),
+        size_m=boxes[:, [4, 3, 5]].astype(np.float32),  # w, l, h -> length, width, height
+        yaw_rad=np.arctan2(ahead[:, 1], ahead[:, 0]).astype(np.float32),
+        velocity_mps=velocity[:, :2].astype(np.float32),
+        class_id=classes[found.labels.cpu().numpy()],
+        score=found.scores.float().cpu().numpy(),
+    )
+
+
+def evaluate(
+    model: PanoOcc,
+    drives: Iterable[Drive],
+    measures: Measures = EVERYTHING,
+    on_frame: Callable[[], object] = lambda: None,
+) -> Scores:
+    """The sums over all drives; each begins without history.
+
+    Raises:
+        ValueError: see `evaluate_drive`; also when there is no frame.
+    """
+    total = Scores()
+    for drive in drives:
+        total = total + evaluate_drive(model, drive, measures, on_frame)
+    if not total.frames:
+        raise ValueError("there is no frame to evaluate")
+    return total
+
+
+def report(scores: Scores, config: ModelConfig, title: str, facts: dict[str, str | int | float]) -> Report:
+    """Everything that was measured, section by section."""
+    sections: list[Section] = []
+    if scores.voxels is not None:
+        sections.append(voxel_section(config.labels, scores.voxels, scores.panoptic, scores.rays))
+        if scores.voxels_without_history is not None:
+            alone = scores.voxels_without_history
+            values = (
+                Score("mIoU of present classes", alone.miou_of_present(config.labels)),
+                Score("geometric IoU", alone.geometric_iou(config.labels)),
+            )
+            sections.append(Section("voxels without history", values, ()))
+    if scores.points is not None:
+        sections.append(point_section(LIDARSEG, scores.points))
+    if scores.boxes is not None:
+        sections.append(box_section(scores.boxes.scores()))
+    return Report(title, tuple(sections), facts)
