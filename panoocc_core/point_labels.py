@@ -8,7 +8,7 @@ from .config import GridConfig, PointConfig
 from .voxels import extent_m, grid_to_volume
 
 
-def _cells(points_m: Tensor, grid: GridConfig, cells_xyz: tuple[int, int, int]) -> Tensor:
+def cells_of(points_m: Tensor, grid: GridConfig, cells_xyz: tuple[int, int, int]) -> Tensor:
     """Cell [n, 3] of float32 points [n, 3] in the network frame; points outside take the border cells."""
     # The cell size is rounded to float32 once: dividing in float32 would move points that lie on cell faces.
     size = [length / count for length, count in zip(extent_m(grid), cells_xyz)]
@@ -24,11 +24,11 @@ def point_labels(logits: Tensor, points_m: Tensor, grid: GridConfig, config: Poi
     volume's outer faces (half a voxel of stretch), where samples mix with zero.
     """
     if config.rule == "direct":
-        x, y, z = _cells(points_m, grid, tuple(logits.shape[:3])).unbind(-1)  # type: ignore[arg-type]
+        x, y, z = cells_of(points_m, grid, tuple(logits.shape[:3])).unbind(-1)  # type: ignore[arg-type]
         return logits[x, y, z].argmax(-1).to(torch.uint8)
     if config.cells_xyz is None:
         raise ValueError("points.cells_xyz must be given for the rule high_resolution")
-    cells = _cells(points_m, grid, config.cells_xyz)
+    cells = cells_of(points_m, grid, config.cells_xyz)
     steps = [torch.linspace(-1, 1, count, device=logits.device) for count in config.cells_xyz]
     positions = torch.stack([axis[index] for axis, index in zip(steps, cells.unbind(-1))], dim=-1)
     volume = grid_to_volume(logits).float()

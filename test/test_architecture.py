@@ -69,9 +69,13 @@ FLOORS = (
     ("geometry", "labels", "resources", "settings", "ops"),
     ("config",),
     ("types", "voxels"),
+    ("ground_truth",),
     ("models", "memory", "preprocess", "ego_motion", "point_labels"),
     ("stream", "checkpoint", "inference"),
-    ("bench", "cli"),
+    ("sim",),
+    ("data", "metrics"),
+    ("train", "evaluation"),
+    ("bench", "evaluate_command", "cli"),
 )
 
 

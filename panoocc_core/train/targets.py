@@ -12,7 +12,7 @@ from ..config import GridConfig, ModelConfig
 from ..geometry import Matrix, invert
 from ..ground_truth import GroundTruth, TrueBoxes, TruePoints
 from ..labels import BOX_CLASSES, LIDARSEG, OCC3D, LabelSet
-from ..point_labels import _cells
+from ..point_labels import cells_of
 from ..types import GridGeometry
 from ..voxels import ego_from_grid, extent_m, token_count
 
@@ -172,12 +172,12 @@ def point_targets(points: TruePoints, config: ModelConfig) -> tuple[NDArray[np.u
 
     shape = config.output_shape_xyz
     fine = np.full(shape, config.class_count, np.uint8)
-    x, y, z = _cells(position, grid, shape).numpy().T
+    x, y, z = cells_of(position, grid, shape).numpy().T
     voxels, winners = majority((x * shape[1] + y) * shape[2] + z, classes)
     fine.reshape(-1)[voxels] = winners
 
     coarse = np.full(token_count(grid), UNLABELLED_THING, np.uint8)
-    x, y, z = _cells(position, grid, (grid.columns, grid.rows, grid.layers)).numpy().T
+    x, y, z = cells_of(position, grid, (grid.columns, grid.rows, grid.layers)).numpy().T
     tokens, winners = majority((y * grid.columns + x) * grid.layers + z, classes)
     coarse[tokens] = np.where(np.array(labels.is_thing)[winners], THING, NOT_A_THING)
     return fine, coarse
