@@ -99,40 +99,6 @@ def yaw_rotations(yaw_rad: Floats) -> Floats:
     return rotation
 
 
-def enter(kind: int, planes: Floats, origin: Floats, direction: Floats) -> Floats:
-    """Ray parameter [n] at which rays enter a unit solid; inf for a miss and for rays that start inside.
-
-    `origin` and `direction` are [3, n] or [3, 1] in the solid's unit frame; `planes` is [6, 4].
-    """
-    with np.errstate(divide="ignore", invalid="ignore"):
-        if kind == Kind.HULL:
-            first, last = _between_planes(planes, origin, direction)
-        elif kind == Kind.ELLIPSOID:
-            first, last = _quadric(origin, direction)
-        else:
-            first, last = _quadric(origin[:2], direction[:2])
-            low, high = _between_planes(planes[4:], origin, direction)
-            first, last = np.maximum(first, low), np.minimum(last, high)
-        return np.where((first < last) & (first > 0), first, np.float32(np.inf))
-
-
-def _between_planes(planes: Floats, origin: Floats, direction: Floats) -> tuple[Floats, Floats]:
-    speed = planes[:, :3] @ direction
-    times = (planes[:, 3:] - planes[:, :3] @ origin) / speed
-    first = np.where(speed < 0, times, np.float32(-np.inf)).max(axis=0)
-    last = np.where(speed > 0, times, np.float32(np.inf)).min(axis=0)
-    outside = (speed == 0) & (times < 0)  # parallel to a plane and beyond it
-    return (np.where(outside.any(axis=0), np.float32(np.inf), first), last) if outside.any() else (first, last)
-
-
-def _quadric(origin: Floats, direction: Floats) -> tuple[Floats, Floats]:
-    """Both crossings of the unit sphere (three coordinates) or the unit circle (two)."""
-    a = np.maximum((direction * direction).sum(axis=0), np.float32(1e-12))
-    b = (origin * direction).sum(axis=0)
-    root = np.sqrt(b * b - a * ((origin * origin).sum(axis=0) - 1))  # nan for a miss, which no comparison passes
-    return (-b - root) / a, (-b + root) / a
-
-
 def inside(kind: int, planes: Floats, local: Floats) -> NDArray[np.bool_]:
     """Whether points [3, n] of the unit frame lie in a unit solid."""
     if kind == Kind.HULL:

@@ -12,7 +12,7 @@ import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
 from ..labels import OCC3D
-from .shapes import Floats, linear
+from .shapes import Floats
 
 CELL_M = 0.1
 MAX_CELLS = 120_000_000  # 1.2 square kilometres, half a gigabyte with colours
@@ -111,7 +111,7 @@ class Ground:
         self.class_id = np.full((rows, columns), OCC3D.names.index("terrain"), np.uint8)
         self.colour = np.empty((rows, columns, 3), np.uint8)
         self.colour[:] = base_colour
-        self._mips: list[NDArray[np.uint8]] = []
+        self.mips: list[NDArray[np.uint8]] = []  # the colours, each a quarter as fine as the one before
 
     def paint(self, outline: Points, colour: Sequence[int], class_name: str | None = None) -> None:
         """Fill a polygon [n, 2] (world, metres); None paints the colour only."""
@@ -122,11 +122,11 @@ class Ground:
 
     def finish(self) -> None:
         """Prepare the coarser copies of the colours that distant pixels read."""
-        self._mips = [self.colour]
+        self.mips = [self.colour]
         for _ in range(2):
-            half = self._mips[-1]
+            half = self.mips[-1]
             smaller = cv2.resize(half, None, fx=0.25, fy=0.25, interpolation=cv2.INTER_AREA)
-            self._mips.append(np.asarray(smaller, np.uint8))
+            self.mips.append(np.asarray(smaller, np.uint8))
 
     def classes(self, x: Floats, y: Floats) -> NDArray[np.uint8]:
         """Class of points."""
@@ -136,24 +136,3 @@ class Ground:
         known = (column >= 0) & (column < columns) & (row >= 0) & (row < rows)
         found = self.class_id[np.clip(row, 0, rows - 1), np.clip(column, 0, columns - 1)]
         return np.where(known, found, np.uint8(OCC3D.names.index("terrain")))
-
-    def colours(self, x: Floats, y: Floats, footprint_m: Floats) -> Floats:
-        """Linear colour [n, 3] of points [n], averaged over about `footprint_m`."""
-        level = (footprint_m > 0.2).astype(np.int8) + (footprint_m > 0.8)
-        out = np.empty((*x.shape, 3), np.float32)
-        for index, mip in enumerate(self._mips):
-            here = level == index
-            if here.any():
-                cell = CELL_M * 4**index
-                u, v = (x[here] - self.low_xy[0]) / cell - 0.5, (y[here] - self.low_xy[1]) / cell - 0.5
-                out[here] = _sample(mip, u.astype(np.float32), v.astype(np.float32))
-        return linear(out / 255)
-
-
-def _sample(image: NDArray[np.uint8], u: Floats, v: Floats) -> Floats:
-    """Bilinear colours [n, 3]; OpenCV limits a map's width, so that the points are folded into rows of 256."""
-    pad = -len(u) % 256
-    maps = [np.pad(values, (0, pad)).reshape(-1, 256) for values in (u, v)]
-    # Terrain has a texture of its own (see shading), so that the repeated border is not noticed.
-    sampled = cv2.remap(image, maps[0], maps[1], cv2.INTER_LINEAR, borderMode=cv2.BORDER_REPLICATE)
-    return sampled.reshape(-1, 3)[: len(u)].astype(np.float32)
