@@ -1,0 +1,146 @@
+"""Animations: frames that change, files that open, sizes that are kept, and words for what cannot be drawn."""
+
+from dataclasses import replace
+
+import cv2
+import numpy as np
+import pytest
+from PIL import Image
+
+from panoocc_core.animation import (
+    AnimationError,
+    Curve,
+    Moment,
+    Style,
+    faded,
+    key_colours,
+    pictures,
+    write_animation,
+)
+from panoocc_core.geometry import rigid
+from panoocc_core.labels import LIDARSEG, OCC3D
+from panoocc_core.types import GridGeometry
+from panoocc_core.voxel_view import Voxels
+
+CAMERAS = [f"CAM_{name}" for name in ("FRONT", "FRONT_LEFT", "FRONT_RIGHT", "BACK", "BACK_LEFT", "BACK_RIGHT")]
+SHAPE = (12, 10, 4)
+GRID = GridGeometry(SHAPE, (1.0, 1.0, 0.5), rigid(np.eye(3), np.array([-6.0, -5.0, -1.0])))
+CAR, PEDESTRIAN, ROAD, FREE = (OCC3D.names.index(n) for n in ("car", "pedestrian", "driveable_surface", "free"))
+STYLE = Style("a drive", width_px=480)
+
+
+def voxels(step=0):
+    class_id = np.full(SHAPE, FREE, np.uint8)
+    class_id[..., 0] = ROAD
+    class_id[2 + step : 6 + step, 2:4, 1:3] = CAR
+    return Voxels(class_id, GRID, OCC3D)
+
+
+def moment(step=0, true=True):
+    images = {name: np.full((36, 64, 3), 20 * k + 10 * step, np.uint8) for k, name in enumerate(CAMERAS)}
+    visible = np.ones(SHAPE, bool)
+    return Moment(0.5 * step, images, voxels(step), voxels() if true else None, visible if true else None)
+
+
+CURVE = Curve((0.0, 0.5, 1.0, 1.5), (0.1, 0.2, float("nan"), 0.3))
+
+
+def drive(count=4, true=True):
+    return list(pictures((moment(step, true) for step in range(count)), STYLE, CURVE if true else None))
+
+
+@pytest.mark.parametrize("true", [True, False])
+def test_frames_differ_and_have_one_even_size(true):
+    frames = drive(true=true)
+    assert len({frame.shape for frame in frames}) == 1 and frames[0].dtype == np.uint8
+    assert frames[0].shape[1] == STYLE.width_px and not frames[0].shape[0] % 2
+    for before, after in zip(frames, frames[1:]):
+        assert (before != after).any(axis=2).mean() > 0.01
+
+
+def test_what_is_drawn_is_what_there_is():
+    frame = drive(1)[0]
+    for changed in (
+        replace(moment(), predicted=voxels(3)),
+        replace(moment(), true=voxels(3)),
+        replace(moment(), visible=np.zeros(SHAPE, bool)),
+        replace(moment(), images=moment().images | {"CAM_BACK": np.full((36, 64, 3), 255, np.uint8)}),
+    ):
+        other = next(pictures([changed], STYLE, CURVE))
+        assert other.shape == frame.shape and (other != frame).any()
+    # The cameras of each row go from left to right: the left one is the second of the list.
+    upper_left = frame[48 : 48 + 20, 10 : 10 + 60]
+    assert np.abs(upper_left.astype(int) - 20).mean() < 3
+
+
+def test_the_curve_shows_the_past_only():
+    assert CURVE.until(0.5) == [(0.0, 0.1), (0.5, 0.2)] and CURVE.until(1.2) == CURVE.until(0.5)
+    with pytest.raises(ValueError, match="increasing"):
+        Curve((0.0, 0.0), (0.1, 0.2))
+    nothing = Curve((0.0, 1.0), (float("nan"),) * 2)
+    assert next(pictures([moment()], STYLE, nothing)).shape == drive(1)[0].shape
+
+
+def test_hidden_voxels_are_fainter_and_free_space_stays_free():
+    visible = np.zeros(SHAPE, bool)
+    visible[3] = True
+    shown = faded(voxels(), visible)
+    assert np.array_equal(shown.drawn(), voxels().drawn())
+    colours = np.array(shown.labels.colours)[shown.class_id]
+    assert np.array_equal(colours[3, 2, 1], OCC3D.colours[CAR]) and colours[2, 2, 1].sum() < sum(OCC3D.colours[CAR])
+    with pytest.raises(ValueError, match="nuscenes_lidarseg"):
+        faded(Voxels(np.zeros(SHAPE, np.uint8), GRID, LIDARSEG), visible)
+
+
+def test_a_gif_opens_with_all_its_frames_and_its_rate(tmp_path):
+    path = tmp_path / "drive.gif"
+    assert write_animation(path, drive(), 4.0, key_colours(OCC3D)) == 4
+    with Image.open(path) as gif:
+        assert gif.n_frames == 4 and gif.info["duration"] == 250 and gif.size == drive(1)[0].shape[1::-1]
+        last = np.asarray((gif.seek(3), gif.convert("RGB"))[1])
+    assert np.abs(last.astype(int) - drive()[3]).mean() < 6
+    assert list(tmp_path.iterdir()) == [path]
+
+
+def test_key_colours_survive_among_many_others(tmp_path):
+    """A pedestrian of a few pixels stays red, however many other colours there are."""
+    noise = np.random.default_rng(1).integers(0, 120, (120, 160, 3), dtype=np.uint8)
+    noise[:4, :4] = OCC3D.colours[PEDESTRIAN]
+    write_animation(tmp_path / "one.gif", [noise, noise], 4.0, key_colours(OCC3D))
+    with Image.open(tmp_path / "one.gif") as gif:
+        pixel = np.asarray(gif.convert("RGB"))[1, 1].astype(int)
+    assert np.abs(pixel - OCC3D.colours[PEDESTRIAN]).max() < 20
+
+
+def test_a_gif_that_would_be_too_large_has_fewer_frames_and_the_same_duration(tmp_path):
+    random = np.random.default_rng(0)
+    frames = [random.integers(0, 256, (60, 80, 3), dtype=np.uint8) for _ in range(8)]
+    path = tmp_path / "noise.gif"
+    write_animation(path, frames, 8.0)
+    whole = path.stat().st_size
+    kept = write_animation(path, frames, 8.0, most_bytes=round(whole * 0.4))
+    assert kept in (2, 3) and path.stat().st_size <= whole * 0.4
+    with Image.open(path) as gif:
+        assert gif.n_frames == kept and gif.info["duration"] * kept == pytest.approx(1000, abs=130)
+
+
+def test_an_mp4_has_all_frames(tmp_path):
+    path = tmp_path / "drive.mp4"
+    assert write_animation(path, drive(), 4.0) == 4
+    video = cv2.VideoCapture(str(path))
+    read = [frame for done, frame in iter(video.read, (False, None)) if done]
+    assert len(read) == 4 and read[0].shape == drive(1)[0].shape and list(tmp_path.iterdir()) == [path]
+
+
+def test_what_cannot_be_an_animation_is_told_and_leaves_nothing(tmp_path):
+    frame = np.zeros((20, 20, 3), np.uint8)
+    with pytest.raises(AnimationError, match=r"\.gif or \.mp4"):
+        write_animation(tmp_path / "drive.png", [frame], 4.0)
+    for frames in ([], [frame, np.zeros((20, 30, 3), np.uint8)]):
+        with pytest.raises(AnimationError, match="one size"):
+            write_animation(tmp_path / "drive.gif", frames, 4.0)
+    with pytest.raises(OSError):
+        write_animation(tmp_path / "none" / "drive.gif", [frame], 4.0)
+    with pytest.raises(ValueError, match="no camera images"):
+        next(pictures([replace(moment(), images={})], STYLE))
+    assert not list(tmp_path.iterdir())
