@@ -1,7 +1,8 @@
-"""The whole way over real DDS: a bag is played into the installed node, what it publishes is recorded, and drawn.
+"""The whole way over real DDS: a bag is played into the installed node; what that publishes is recorded, scored, drawn.
 
-`python -m panoocc_ros.demo` leaves in `out`: panoocc_demo.png, occupancy.mcap, report.json and the processes' logs.
-Node, player and recorder are processes of their own, as on a vehicle; nothing is waited for without a limit.
+`python -m panoocc_ros.demo` leaves in `out`: panoocc_demo.gif, panoocc_demo.png, occupancy.mcap, report.json and the
+processes' logs.  Node, evaluator, player and recorder are processes of their own, as on a vehicle; nothing is waited
+for without a limit.  The street is one of the simulator, which knows the truth; a bag without truth is not scored.
 """
 
 import argparse
@@ -9,31 +10,60 @@ import os
 import random
 import sys
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from pathlib import Path
+from typing import Any
 
 from tqdm import tqdm
 
 from panoocc_core import CheckpointError, ModelConfig, model_config
-from panoocc_core.resources import folder
+from panoocc_core.animation import Style
+from panoocc_core.labels import OCC3D, LabelSet
+from panoocc_core.resources import folder, shipped_weights
 from panoocc_core.settings import ConfigError
+from panoocc_core.sim import nuscenes_rig
 
+from . import truth_messages
 from .bag import BagError, BagReader
-from .demo_report import DemoRun, demo_report, read_recording, stages, write_picture, write_report
+from .demo_animation import animate
+from .demo_report import (
+    NOTE_SEEDED,
+    DemoRun,
+    demo_report,
+    read_recording,
+    score_report,
+    stages,
+    write_picture,
+    write_report,
+)
+from .evaluate_bag import evaluate_bag, truth_labels
+from .evaluation import EvaluationError, check_labels
 from .latency import latency_table
 from .network import chosen_device
 from .processes import Child, Children, ProcessError
+from .received import Recording
 from .replay import check_topics
 from .rig import Rig, load_rig
 from .sim_bag import write_street_bag
+from .sim_stream import truth_grid
 
-NODE = "panoocc"
+NODE, EVALUATOR = "panoocc", "evaluator"
 RECORDED = (f"/{NODE}/occupancy", f"/{NODE}/labels", "/diagnostics", "/tf", "/tf_static")
-REAL_TIME_ON_CPU = ("nano",)  # presets that keep up with two sets a second on two cores
+RECORDED_SCORES = tuple(f"/{EVALUATOR}/{name}" for name in ("iou", "miou", "pq"))
+TRUTH = (truth_messages.OCCUPANCY, truth_messages.VISIBLE)
+REAL_TIME_ON_CPU = ("nano",)  # presets that keep up on two cores
 PACES = {"real": "real time", "step": "one set at a time"}
+SEED = 7  # a street on which no weights of ours were trained
+DRIVES = {"real": (20.0, 5.0), "step": (8.0, 2.0)}  # pace -> seconds and sets per second of the simulated street
+RIG_WIDTH_PX, MOST_SCALE = (
+    1600,
+    0.25,
+)  # simulated images are as wide as the network's, but not slow to make
+RESULTS = ("panoocc_demo.gif", "panoocc_demo.png", "occupancy.mcap", "report.json")
 START_S = 300.0  # for weights to be made or loaded
 STEP_S = 600.0  # for one set
+RECORDER_STOP_S = 60.0  # to write what it has
 EXIT_FAILED, EXIT_BAD_INPUT, EXIT_INTERRUPTED = 1, 2, 130
 
 
@@ -51,27 +81,52 @@ def demo(arguments: argparse.Namespace) -> Path:
     out = arguments.out
     out.mkdir(parents=True, exist_ok=True)
     config, rig = model_config(arguments.model), load_rig(arguments.rig)
-    bag = arguments.bag or _simulated_street(out / "street.mcap")
+    pace = _pace(arguments, config)
+    bag = arguments.bag or _simulated_street(out / "street.mcap", config, pace)
     with BagReader(bag) as reader:
         check_topics(reader, rig.select(config.cameras))
-    pace = _pace(arguments, config)
+    truth = _usable_truth(bag, config)
     print(f"{config.name} on {bag}: {PACES[pace]}", flush=True)
     begin_s = time.monotonic()
-    recording = _run_processes(arguments, bag, rig.select(config.cameras), pace)
-    run = DemoRun(bag, arguments.bag is None, PACES[pace], time.monotonic() - begin_s)
-    _leave_results(out, recording, run, rig)
+    recording = _run_processes(arguments, config, bag, rig.select(config.cameras), pace, truth is not None)
+    wall_s = time.monotonic() - begin_s
+    scene = f"simulated street, seed {SEED}" if arguments.bag is None else bag.name
+    run = DemoRun(bag, arguments.bag is None, PACES[pace], wall_s, (scene,))
+    _leave_results(out, recording, run, rig, truth)
     return out
 
 
-def _simulated_street(path: Path) -> Path:
-    """A short drive through a simulated street, made anew: the same every time."""
+def _simulated_street(path: Path, config: ModelConfig, pace: str) -> Path:
+    """A drive through a simulated street, the same every time; with truth where its labels are the model's."""
+    seconds, rate_hz = DRIVES[pace]
     with tqdm(desc="simulated street", unit="set") as bar:
 
         def show(done: int, total: int) -> None:
             bar.total = total
             bar.update(done - bar.n)
 
-        return write_street_bag(path, overwrite=True, progress=show)
+        return write_street_bag(
+            path,
+            SEED,
+            seconds,
+            rate_hz,
+            nuscenes_rig(min(MOST_SCALE, config.images.width / RIG_WIDTH_PX)),
+            grid=truth_grid(config.name) if config.labels.names == OCC3D.names else None,
+            overwrite=True,
+            progress=show,
+        )
+
+
+def _usable_truth(bag: Path, config: ModelConfig) -> LabelSet | None:
+    """The label set of the bag's truth; None where there is none, or one of other classes."""
+    labels = truth_labels(bag)
+    if labels is not None:
+        try:
+            check_labels(config.labels, labels)
+        except EvaluationError as error:
+            print(f"no scores: {error}", flush=True)
+            return None
+    return labels
 
 
 def _pace(arguments: argparse.Namespace, config: ModelConfig) -> str:
@@ -81,16 +136,14 @@ def _pace(arguments: argparse.Namespace, config: ModelConfig) -> str:
     return "real" if fast else "step"
 
 
-def _run_processes(arguments: argparse.Namespace, bag: Path, rig: Rig, pace: str) -> Path:
-    """Start node, recorder and player, and wait for the end of the player; returns the recording."""
+def _run_processes(
+    arguments: argparse.Namespace, config: ModelConfig, bag: Path, rig: Rig, pace: str, has_truth: bool
+) -> Path:
+    """Start node, evaluator, recorder and player, and wait for the end of the player; returns the recording."""
     path = arguments.out / "occupancy.mcap"
     sim_time = pace == "real"
-    weights = (
-        ["-p", "seeded_weights:=true"]
-        if arguments.checkpoint is None
-        else ["-p", f"checkpoint:={arguments.checkpoint}"]
-    )
-    node_command = [*_executable("occupancy_node"), "--ros-args", "-p", f"model:={arguments.model}", *weights]
+    node_command = [*_executable("occupancy_node"), "--ros-args", "-p", f"model:={arguments.model}"]
+    node_command += _weights(arguments, config)
     for name, value in {
         "rig": arguments.rig,
         "device": arguments.device,
@@ -99,20 +152,39 @@ def _run_processes(arguments: argparse.Namespace, bag: Path, rig: Rig, pace: str
         "use_sim_time": str(sim_time).lower(),
     }.items():
         node_command += ["-p", f"{name}:={value}"]
-    recorder_command = [*_executable("record_bag"), *RECORDED, "--out", str(path), "--overwrite"]
+    recorded = (*RECORDED, *RECORDED_SCORES) if has_truth else RECORDED
+    recorder_command = [*_executable("record_bag"), *recorded, "--out", str(path), "--overwrite"]
     recorder_command += ["--use-sim-time"] if sim_time else []
     topics = [topic for camera in rig.cameras for topic in (camera.topic, camera.info_topic)]
+    topics += _truth_topics(bag) if has_truth else []
     player_command = [*_executable("play_bag"), str(bag), "--wait-for-node", NODE, "--wait-for-subscribers", *topics]
     player_command += ["--wait-timeout", str(START_S), "--step-timeout", str(STEP_S)]
     player_command += ["--clock"] if sim_time else ["--step"]
     with Children(_environment(), arguments.out) as children, _progress() as show:
         children.start("node", node_command)
+        if has_truth:
+            visible = truth_messages.VISIBLE if truth_messages.VISIBLE in topics else ""
+            words = ["--ros-args", "-p", f"visible:={visible}", "-p", f"use_sim_time:={str(sim_time).lower()}"]
+            children.start("evaluator", [*_executable("evaluate_node"), *words])
         recorder = children.start("recorder", recorder_command)
         player = children.start("player", player_command)
         children.wait(player, timeout_s=_time_limit_s(bag, rig), on_tick=lambda: show(player))
-        if recorder.stop() != 0:
+        if recorder.stop(RECORDER_STOP_S) != 0:
             raise recorder.fail("could not write the recording")
     return path
+
+
+def _weights(arguments: argparse.Namespace, config: ModelConfig) -> list[str]:
+    """Parameters of the node for the weights that were asked for, else those that ship with the preset, if any."""
+    if arguments.checkpoint is not None:
+        return ["-p", f"checkpoint:={arguments.checkpoint}"]
+    seeded = arguments.seeded_weights or shipped_weights(config.name) is None
+    return ["-p", "seeded_weights:=true"] if seeded else []
+
+
+def _truth_topics(bag: Path) -> list[str]:
+    with BagReader(bag) as reader:
+        return [topic for topic in TRUTH if topic in reader.topics]
 
 
 def _executable(name: str) -> list[str]:
@@ -174,19 +246,41 @@ class _Progress:
             print(file=sys.stderr)
 
 
-def _leave_results(out: Path, recorded: Path, run: DemoRun, rig: Rig) -> None:
+def _leave_results(out: Path, recorded: Path, run: DemoRun, rig: Rig, truth: LabelSet | None) -> None:
     recording = read_recording(recorded, NODE)
     report = demo_report(recording, run)
+    scored = None if truth is None else evaluate_bag(recorded, run.bag, NODE)
+    if scored is not None:
+        report |= score_report(scored, read_recording(recorded, EVALUATOR).diagnostics)
     write_report(out / "report.json", report)
-    if not recording.grids:
+    if recording.labels is None or not recording.grids:
         raise DemoError(f"the node gave no grid; it says: {report['last_words']} (see {out / 'node.log'})")
     write_picture(out / "panoocc_demo.png", recording, run, rig, report)
+    note = NOTE_SEEDED if report["weights"].startswith("seeded") else ""
+    style = Style(f"PanoOcc: {len(rig.cameras)} cameras in, labelled voxels out", note)
+    gif, frames = out / "panoocc_demo.gif", () if scored is None else scored.frames
+    animate(gif, recorded, run.bag, rig, recording.labels, style, node=NODE, true_labels=truth, scores=frames)
+    _say_results(out, recording, report)
+
+
+def _say_results(out: Path, recording: Recording, report: Mapping[str, Any]) -> None:
     print(latency_table(stages(recording)))
     drops = ", ".join(f"{count} {reason}" for reason, count in report["drops"].items()) or "none"
-    print(f"sets in: {report['sets_in']}, grids out: {report['grids_out']}, dropped: {drops}")
+    rate = "-" if report["rate_hz"] is None else f"{report['rate_hz']:.2f}"
+    print(f"sets in: {report['sets_in']}, grids out: {report['grids_out']} ({rate} a second), dropped: {drops}")
+    if "miou" in report:
+        names = {"mIoU": "miou", "geometric IoU": "geometric_iou", "PQ": "pq"}
+        numbers = (f"{name} {_percent(report[key])}" for name, key in names.items())
+        print(f"against the truth, where cameras see: {', '.join(numbers)} ({report['evaluated_grids']} grids)")
+        if report["not_evaluated"]:
+            print(f"not all could be compared: {report['not_evaluated']}")
     if report["weights"].startswith("seeded"):
         print("The weights are seeded, not trained: the voxels show that everything works, not what the cameras see.")
-    print(f"results: {', '.join(str(out / name) for name in ('panoocc_demo.png', 'occupancy.mcap', 'report.json'))}")
+    print(f"results: {', '.join(str(out / name) for name in RESULTS)}")
+
+
+def _percent(share: float | None) -> str:
+    return "-" if share is None else f"{100 * share:.1f} %"
 
 
 def parser() -> argparse.ArgumentParser:
@@ -194,7 +288,10 @@ def parser() -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(prog="panoocc_ros.demo", description=(__doc__ or "").splitlines()[0])
     parser.add_argument("--bag", type=Path, help="rosbag2 folder, or .mcap or .db3 file (default: a simulated street)")
     parser.add_argument("--model", default="nano", help="preset, or YAML file (default nano)")
-    parser.add_argument("--checkpoint", type=Path, help="weights; without them they are seeded, not trained")
+    parser.add_argument("--checkpoint", type=Path, help="weights (default: those of the preset, else seeded ones)")
+    parser.add_argument(
+        "--seeded-weights", action="store_true", help="weights from a random generator: the voxels mean nothing"
+    )
     parser.add_argument("--rig", default="nuscenes", help="rig in config/rigs, or YAML file (default nuscenes)")
     parser.add_argument("--device", default="auto", help="cpu, cuda, cuda:<number> or auto (default)")
     parser.add_argument("--precision", default="fp32", choices=("fp32", "fp16", "bf16"))

@@ -1,9 +1,10 @@
-"""What the demo leaves behind: report.json, the picture and the latency table, from the recording alone."""
+"""What the demo leaves behind: report.json, the picture and the latency table, from the recording and its bag."""
 
 import json
+import math
 import os
 import platform
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -13,6 +14,7 @@ import torch
 from panoocc_core.render import contact_sheet, write_png
 
 from .convert import stamp_ns
+from .evaluate_bag import BagScores
 from .health import OUTPUT, TIMING, summary_from_values
 from .latency import Summary
 from .received import Recording, images_of_grid, read_recording, voxels_from_message
@@ -29,6 +31,7 @@ class DemoRun:
     bag_is_simulated: bool
     pace: str
     wall_s: float
+    scenes: tuple[str, ...] = ()
 
 
 def demo_report(recording: Recording, run: DemoRun) -> dict[str, Any]:
@@ -44,6 +47,7 @@ def demo_report(recording: Recording, run: DemoRun) -> dict[str, Any]:
         "sets_in": int(output["sets_in"]),
         "grids_out": int(output["grids_out"]),
         "grids_recorded": recording.grids,
+        "rate_hz": rate_hz(recording.received_ns),
         "drops": _counts(output, "drops."),
         "incomplete_sets": _counts(_values(recording, "sets"), "incomplete."),
         "resets": _counts(model, "resets."),
@@ -55,6 +59,7 @@ def demo_report(recording: Recording, run: DemoRun) -> dict[str, Any]:
         "precision": model["precision"],
         "history_fused_last": int(model["history_fused"]),
         "bag": "simulated street" if run.bag_is_simulated else str(run.bag),
+        "scenes": list(run.scenes),
         "pace": run.pace,
         "wall_s": round(run.wall_s, 1),
         "hardware": hardware(),
@@ -64,6 +69,40 @@ def demo_report(recording: Recording, run: DemoRun) -> dict[str, Any]:
             "ros": os.environ.get("ROS_DISTRO", "unknown"),
         },
     }
+
+
+def score_report(scored: BagScores, live: Mapping[str, Any]) -> dict[str, Any]:
+    """What the grids are worth, ready for JSON: null for a score that does not exist.
+
+    Args:
+        live: what the evaluator said last, subject -> DiagnosticStatus; it should have come to the same.
+    """
+    running = scored.evaluator.running
+    return {
+        "miou": _number(running.miou),
+        "geometric_iou": _number(running.iou),
+        "pq": _number(running.pq),
+        "class_iou": {name: _number(iou) for name, iou in scored.evaluator.class_iou.items()},
+        "running_miou": [[one.stamp_ns * 1e-9, _number(one.running.miou)] for one in scored.frames],
+        "evaluated_grids": scored.evaluator.pairs,
+        "not_evaluated": scored.evaluator.problem,
+        "live_evaluator": {
+            subject: {value.key: value.value for value in live[subject].values}
+            for subject in ("pairs", "scores")
+            if subject in live
+        },
+    }
+
+
+def rate_hz(received_ns: Sequence[int]) -> float | None:
+    """Grids per second from the first to the last one, by the recorder's clock; None for less than two."""
+    if len(received_ns) < 2 or received_ns[-1] <= received_ns[0]:
+        return None
+    return round((len(received_ns) - 1) / ((received_ns[-1] - received_ns[0]) * 1e-9), 3)
+
+
+def _number(value: float) -> float | None:
+    return None if math.isnan(value) else round(value, 5)
 
 
 def stages(recording: Recording) -> Summary:
@@ -116,4 +155,4 @@ def write_picture(path: Path, recording: Recording, run: DemoRun, rig: Rig, repo
     write_png(path, contact_sheet(images, voxels, title, note))
 
 
-__all__ = ["DemoRun", "demo_report", "read_recording", "stages", "write_picture", "write_report"]
+__all__ = ["DemoRun", "demo_report", "read_recording", "score_report", "stages", "write_picture", "write_report"]

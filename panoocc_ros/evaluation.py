@@ -25,7 +25,7 @@ from .truth_messages import CAMERA_MASK
 
 PREDICTION, TRUTH, VISIBLE = "prediction", "truth", "visible"  # what is joined
 
-CAPACITY = 50  # messages of each kind that wait for their partners
+CAPACITY = 100  # messages of each kind that wait for their partners: 20 s at 5 Hz, for networks that are slow
 MIN_VOXELS = 4  # a smaller thing that is missed or invented counts for nothing: on 0.8 m voxels, less than a pedestrian
 _TOLERANCE_M = 1e-6
 

@@ -25,6 +25,7 @@ class Recording:
     last_grid: Any  # the newest VoxelGrid, None where there is none
     labels: LabelSet | None
     diagnostics: dict[str, Any]  # subject -> the newest DiagnosticStatus
+    received_ns: tuple[int, ...] = ()  # when each grid came, by the recorder's clock
 
 
 def labels_from_message(message: Any) -> LabelSet:
@@ -86,20 +87,22 @@ def read_recording(path: Path, node: str) -> Recording:
     Raises:
         BagError: the bag cannot be read.
     """
-    count, last_grid, labels = 0, None, None
+    received_ns: list[int] = []
+    last_grid, labels = None, None
     diagnostics: dict[str, Any] = {}
     with BagReader(path) as bag:
         for raw in bag.messages((f"/{node}/occupancy", f"/{node}/labels", "/diagnostics")):
             message = bag.deserialise(raw)
             if raw.topic.endswith("/occupancy"):
-                count, last_grid = count + 1, message
+                received_ns.append(raw.stamp_ns)
+                last_grid = message
             elif raw.topic.endswith("/labels"):
                 labels = labels_from_message(message)
             else:
                 prefix = f"{node}: "
                 own = [status for status in message.status if status.name.startswith(prefix)]
                 diagnostics |= {status.name.removeprefix(prefix): status for status in own}
-    return Recording(count, last_grid, labels, diagnostics)
+    return Recording(len(received_ns), last_grid, labels, diagnostics, tuple(received_ns))
 
 
 def images_of_grid(bag_path: Path, rig: Rig, grid: Any) -> dict[str, Pixels]:

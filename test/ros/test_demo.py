@@ -2,9 +2,11 @@
 
 import pytest
 
+from panoocc_core.labels import OCC3D
 from panoocc_ros import demo
 from panoocc_ros.bag import BagWriter
 from test.ros.drive import Drive
+from test.ros.truth import write_truth
 
 DRIVE = Drive()
 
@@ -57,3 +59,22 @@ def test_slow_networks_on_a_cpu_are_fed_one_set_at_a_time():
     assert pace("nano") == "real" and pace("pano_small_occ3d") == "step"
     assert pace("pano_small_occ3d", device="cuda") == "real"
     assert pace("nano", asked="step") == "step" and pace("pano_small_occ3d", asked="real") == "real"
+
+
+def test_weights_are_the_ones_asked_for_else_those_of_the_preset(monkeypatch, tmp_path):
+    def weights(*words):
+        return demo._weights(demo.parser().parse_args(list(words)), demo.model_config("nano"))
+
+    monkeypatch.setattr(demo, "shipped_weights", lambda model: None)
+    assert weights() == weights("--seeded-weights") == ["-p", "seeded_weights:=true"]
+    monkeypatch.setattr(demo, "shipped_weights", lambda model: tmp_path / f"{model}.safetensors")
+    assert weights() == [] and weights("--seeded-weights") == ["-p", "seeded_weights:=true"]
+    assert weights("--checkpoint", "mine.pth") == ["-p", "checkpoint:=mine.pth"]
+
+
+def test_truth_is_used_where_the_bag_has_it_in_the_models_classes(tmp_path, bag, capsys):
+    nano, lidarseg = demo.model_config("nano"), demo.model_config("pano_small_4f")
+    assert demo._usable_truth(bag, nano) is None and not capsys.readouterr().out
+    true = write_truth(tmp_path / "true.mcap", DRIVE, 1)
+    assert demo._usable_truth(true, nano) == OCC3D
+    assert demo._usable_truth(true, lidarseg) is None and "label sets differ" in capsys.readouterr().out

@@ -4,6 +4,7 @@ import json
 
 import cv2
 import pytest
+from PIL import Image
 
 from test.ros.needs_ros import require_ros
 
@@ -12,6 +13,7 @@ require_ros()
 from panoocc_ros import demo  # noqa: E402
 from panoocc_ros.bag import BagReader  # noqa: E402
 from test.ros.drive import Drive  # noqa: E402
+from test.ros.truth import write_truth  # noqa: E402
 
 pytestmark = pytest.mark.live
 
@@ -20,7 +22,7 @@ SETS = 4
 
 def test_every_result_is_left_behind(tmp_path, capsys):
     bag, out = Drive().write_bag(tmp_path / "drive.mcap", SETS), tmp_path / "out"
-    code = demo.main(["--bag", str(bag), "--out", str(out), "--pace", "step"])
+    code = demo.main(["--bag", str(bag), "--out", str(out), "--pace", "step", "--seeded-weights"])
     words = capsys.readouterr()
     assert code == 0, words.err
     report = json.loads((out / "report.json").read_text())
@@ -30,9 +32,31 @@ def test_every_result_is_left_behind(tmp_path, capsys):
         assert 0 <= numbers["p50_ms"] <= numbers["p95_ms"] <= numbers["p99_ms"] and numbers["count"] == SETS
     assert "ready_to_output" in words.out and "seeded, not trained" in words.out
     assert cv2.imread(str(out / "panoocc_demo.png")) is not None
+    with Image.open(out / "panoocc_demo.gif") as gif:
+        assert gif.n_frames == SETS
+    assert "miou" not in report and not (out / "evaluator.log").exists()
     with BagReader(out / "occupancy.mcap") as reader:
         assert reader.count(("/panoocc/occupancy",)) == SETS and reader.count(("/panoocc/labels",)) == 1
     assert not list(out.glob("*.part")) and not list(out.glob(".*"))
+
+
+def test_with_truth_every_grid_is_scored_live_and_afterwards_alike(tmp_path, capsys):
+    bag, out = write_truth(tmp_path / "drive.mcap", Drive(), SETS), tmp_path / "out"
+    code = demo.main(["--bag", str(bag), "--out", str(out), "--pace", "step", "--seeded-weights"])
+    words = capsys.readouterr()
+    assert code == 0, words.err
+    report = json.loads((out / "report.json").read_text())
+    assert report["evaluated_grids"] == SETS and report["not_evaluated"] is None and report["rate_hz"] > 0
+    stamps, values = zip(*report["running_miou"])
+    assert list(stamps) == sorted(stamps) and len(stamps) == SETS and values[-1] == report["miou"]
+    assert 0 <= report["miou"] < 1 and 0 <= report["geometric_iou"] < 1 and 0 <= report["pq"] < 1
+    live = report["live_evaluator"]
+    assert (live["pairs"]["pairs"], live["pairs"]["refused"]) == (str(SETS), "0")
+    for ours, theirs in (("miou", "miou"), ("geometric_iou", "iou"), ("pq", "pq")):
+        assert float(live["scores"][theirs]) == pytest.approx(report[ours], abs=1e-4)
+    with BagReader(out / "occupancy.mcap") as reader:
+        assert reader.count(("/evaluator/miou",)) >= SETS - 1  # the recorder subscribes when it has seen the topic
+    assert "mIoU" in words.out
 
 
 def test_a_node_that_cannot_start_ends_the_demo_with_its_words(tmp_path, capsys):

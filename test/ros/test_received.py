@@ -13,7 +13,7 @@ from panoocc_core.labels import LIDARSEG, OCC3D
 from panoocc_core.types import GridGeometry, HistoryReport, Occupancy
 from panoocc_ros.bag import BagError, BagWriter, new_message
 from panoocc_ros.convert import fill_label_set, fill_voxel_grid
-from panoocc_ros.demo_report import DemoRun, demo_report, stages, write_picture, write_report
+from panoocc_ros.demo_report import DemoRun, demo_report, rate_hz, stages, write_picture, write_report
 from panoocc_ros.health import OUTPUT, TIMING, OutputReport, output_health, timing_health
 from panoocc_ros.latency import summarise
 from panoocc_ros.received import images_of_grid, labels_from_message, read_recording, voxels_from_message
@@ -112,6 +112,11 @@ def test_the_report_has_what_the_node_said(run, tmp_path, monkeypatch):
     assert report["stages"] == summary == stages(recording)
     assert report["weights"] == "seeded, not trained" and report["bag"] == "simulated street"
     assert {OUTPUT, TIMING} <= set(recording.diagnostics)
+
+
+def test_the_rate_is_that_of_the_grids_that_came():
+    assert rate_hz((0, 200_000_000, 600_000_000)) == pytest.approx(2 / 0.6, abs=1e-3)
+    assert rate_hz(()) is rate_hz((5,)) is rate_hz((5, 5)) is None
 
 
 def test_the_picture_shows_the_newest_grid_and_its_images(run, tmp_path):
