@@ -24,7 +24,7 @@ from . import truth_messages
 from .diagnostics import Diagnostics
 from .evaluation import CAPACITY, MIN_VOXELS, PREDICTION, TRUTH, VISIBLE, Evaluator, evaluation_healths
 from .graph import qos
-from .parameters import _declare
+from .parameters import declared
 from .received import labels_from_message
 from .settings import SettingsError
 
@@ -65,7 +65,7 @@ class EvaluatorNode(Node):
 
     def __init__(self, **options: Any) -> None:
         super().__init__("evaluator", **options)
-        settings = EvaluatorSettings(**{f.name: _declare(self, f) for f in dataclasses.fields(EvaluatorSettings)})
+        settings = declared(self, EvaluatorSettings)
         self._topics = {PREDICTION: settings.prediction, TRUTH: settings.truth}
         if settings.visible:
             self._topics[VISIBLE] = settings.visible

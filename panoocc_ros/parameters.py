@@ -1,13 +1,15 @@
 """Declares the node's parameters with rclpy and reads them into `NodeSettings`."""
 
 import dataclasses
-from typing import Any
+from typing import Any, TypeVar
 
 from rcl_interfaces.msg import FloatingPointRange, IntegerRange, ParameterDescriptor
 from rclpy.exceptions import InvalidParameterTypeException, InvalidParameterValueException
 from rclpy.node import Node
 
 from .settings import NodeSettings, SettingsError
+
+Settings = TypeVar("Settings")
 
 
 def read_settings(node: Node) -> NodeSettings:
@@ -16,7 +18,16 @@ def read_settings(node: Node) -> NodeSettings:
     Raises:
         SettingsError: a value of the wrong type, out of its limits, or in contradiction to another.
     """
-    return NodeSettings(**{field.name: _declare(node, field) for field in dataclasses.fields(NodeSettings)})
+    return declared(node, NodeSettings)
+
+
+def declared(node: Node, settings: type[Settings]) -> Settings:
+    """Declare a parameter for every field of a dataclass of settings, and return their values.
+
+    Raises:
+        SettingsError: as `read_settings`.
+    """
+    return settings(**{field.name: _declare(node, field) for field in dataclasses.fields(settings)})  # type: ignore[arg-type]
 
 
 def _declare(node: Node, field: dataclasses.Field) -> Any:

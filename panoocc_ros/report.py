@@ -21,6 +21,7 @@ from .ledger import Accounts
 from .pipeline_types import PipelineStatus
 from .settings import NodeSettings
 
+SHIPPED = "shipped with the package"
 MISSING_CAMERA = "missing_camera"  # sets that were never complete: counted beside the sets, not among them
 
 
@@ -114,7 +115,7 @@ def _output_report(books: Books) -> OutputReport:
 def _model_report(settings: NodeSettings, facts: ModelFacts, accounts: Accounts, status: PipelineStatus) -> ModelReport:
     return ModelReport(
         name=facts.name,
-        weights="seeded" if settings.seeded_weights else settings.checkpoint,
+        weights="seeded" if settings.seeded_weights else settings.checkpoint or SHIPPED,
         seeded=settings.seeded_weights,
         device=facts.device,
         precision=settings.precision,

@@ -27,7 +27,7 @@ with `ros2 bag play`.
 EPILOG = """\
 examples:
   panoocc run drive/ --model pano_small_occ3d --checkpoint pano_small.pth --out grids.mcap
-  panoocc run drive.mcap --model nano --seeded-weights --out trial.mcap --limit 5
+  panoocc run street.mcap --model nano --out trial.mcap --limit 5          # with the weights of the package
 
 exit status: 0 grids were written; 2 bad input or arguments; 3 the bag gave no grid; 4 the output could not be written;
 5 the network failed.  Whenever it is not 0, nothing is left at --out.
@@ -73,8 +73,13 @@ def _add_network_options(parser: argparse.ArgumentParser) -> None:
         default="pano_small_occ3d",
         help="preset, or a YAML file that describes a network (default: %(default)s)",
     )
-    weights = network.add_mutually_exclusive_group(required=True)
-    weights.add_argument("--checkpoint", type=Path, metavar="FILE", help="weights: .safetensors, or a published .pth")
+    weights = network.add_mutually_exclusive_group()
+    weights.add_argument(
+        "--checkpoint",
+        type=Path,
+        metavar="FILE",
+        help="weights: .safetensors, or a published .pth (default: those that come with the package, where it has any)",
+    )
     weights.add_argument(
         "--seeded-weights",
         action="store_true",

@@ -1,6 +1,5 @@
 """The node `simulator`: a drive through a simulated street over DDS, in real time, with the truth beside it."""
 
-import dataclasses
 import os
 import time
 from collections.abc import Sequence
@@ -16,7 +15,7 @@ from .bag import typestore
 from .convert import set_stamp
 from .diagnostics import Diagnostics
 from .graph import message_class, qos
-from .parameters import _declare
+from .parameters import declared
 from .settings import SettingsError
 from .sim_faults import IMAGE_TYPE, INFO_TYPE, TF_TOPIC, Event
 from .sim_live import LiveDrive, live_healths
@@ -114,7 +113,7 @@ class SimulatorNode(Node):
 
 
 def _read_settings(node: Node) -> SimSettings:
-    return SimSettings(**{field.name: _declare(node, field) for field in dataclasses.fields(SimSettings)})
+    return declared(node, SimSettings)
 
 
 def main(arguments: Sequence[str] | None = None) -> int:

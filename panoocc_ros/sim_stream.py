@@ -18,6 +18,7 @@ from typing import Any
 
 import cv2
 import numpy as np
+import torch
 
 from panoocc_core.config import model_config
 from panoocc_core.geometry import NS_PER_S, Matrix, quaternion_from_rotation
@@ -200,6 +201,7 @@ def _start_worker(shoot: Shoot) -> None:
     global _studio
     threading.Thread(target=_end_with_parent, daemon=True).start()
     cv2.setNumThreads(1)
+    torch.set_num_threads(1)
     _studio = Studio(shoot)
 
 
