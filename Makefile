@@ -29,7 +29,7 @@ MESSAGES := $(wildcard msg/*.msg) $(shell find test/interfaces -type f)
 INSTALLED := package.xml CMakeLists.txt $(MESSAGES) \
     $(shell find config launch scripts $(PACKAGES) -type f -not -name '*.pyc' -not -name '.*' 2>/dev/null)
 
-.PHONY: help setup build demo test lint bench parity clean
+.PHONY: help setup build demo test lint bench eval parity clean
 
 help: ## this list
 	@echo "PanoOcc for ROS 2. Targets:"
@@ -46,7 +46,7 @@ help: ## this list
 	    PYTHON= "interpreter for .venv; now $(PYTHON)   (setup)" \
 	    PANOOCC_ROS= "wheels or system: overrides which ROS 2 is used; now $(ROS)   (all)"
 
-setup: .venv/.ready ## virtual environment with PyTorch, ROS 2 (unless installed) and the tools
+setup: .venv/.ready ## virtual environment with PyTorch, ROS 2 (unless installed), the tools and .venv/bin/panoocc
 
 .venv/.made:
 	tools/make_venv.sh $(PYTHON) $(ROS)
@@ -60,7 +60,10 @@ ifeq ($(ROS),wheels)
 else
 	$(PIP) -r requirements/ros-system.txt
 endif
-	.venv/bin/python -c 'import cv2, numpy, rosbags, safetensors, torch, yaml'
+	.venv/bin/python -c 'import cv2, numpy, PIL, rosbags, safetensors, scipy, torch, yaml'
+	printf '#!/bin/sh\nPYTHONPATH="%s:$$PYTHONPATH" exec "%s/.venv/bin/python" -m panoocc_ros.cli "$$@"\n' \
+	    '$(CURDIR)' '$(CURDIR)' > .venv/bin/panoocc
+	chmod +x .venv/bin/panoocc
 	touch $@
 
 build: .ros/.built ## colcon workspace in .ros with our messages and nodes
@@ -83,6 +86,11 @@ lint: .venv/.ready ## ruff (rules and format) and mypy
 bench: .ros/.built ## wall and CPU time per stage, memory, ratios; OUT/bench.json
 	$(IN_ROS) -m panoocc_ros.cli bench $(if $(filter command line,$(origin MODEL)),--model $(MODEL)) $(if $(BAG),--bag $(BAG)) \
 	    --json $(OUT)/bench.json
+
+eval: .venv/.ready ## the shipped weights on 20 held-out streets; OUT/eval.json and OUT/eval.png
+	mkdir -p $(OUT)
+	.venv/bin/panoocc eval $(if $(filter command line,$(origin MODEL)),--model $(MODEL)) --json $(OUT)/eval.json \
+	    --picture $(OUT)/eval.png
 
 parity: .venv/.ready ## compare with reference values in CASES
 	@[ -n "$(CASES)" ] || { echo "make parity CASES=<folder of reference cases>" >&2; exit 2; }
