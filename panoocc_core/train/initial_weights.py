@@ -8,7 +8,9 @@ from torch import Tensor, nn
 from ..config import GridConfig
 from ..models.attention import SLOTS, VoxelAttention
 from ..models.box_head import BevAttention, BoxHead
+from ..models.internimage import DeformableAggregation
 from ..models.panoocc import PanoOcc
+from ..models.resnet import DeformConv2d
 from ..models.view_encoder import CrossAttention
 from ..voxels import centres_m, extent_m
 
@@ -27,6 +29,8 @@ def initialise(model: PanoOcc, seed: int) -> None:
                 _steer(module)
             _queries(model)
             _heads(model)
+            for module in model.modules():
+                _own_weights(module)
 
 
 def _reset(module: nn.Module) -> None:
@@ -44,6 +48,15 @@ def _reset(module: nn.Module) -> None:
         nn.init.normal_(module.weight)
 
 
+def _own_weights(module: nn.Module) -> None:
+    """Weights that stand in no layer of their own."""
+    if isinstance(module, nn.MultiheadAttention):  # query, key and value in one matrix
+        nn.init.xavier_uniform_(module.in_proj_weight)
+        nn.init.zeros_(module.in_proj_bias)
+    elif isinstance(module, DeformConv2d):
+        nn.init.kaiming_normal_(module.weight, mode="fan_out")
+
+
 def _steer(module: nn.Module) -> None:
     """Deformable attention starts by looking evenly in all directions, farther with every point (arXiv 2010.04159)."""
     if isinstance(module, CrossAttention):
@@ -53,6 +66,11 @@ def _steer(module: nn.Module) -> None:
         _ring(module.sampling_offsets, module.heads, SLOTS, points)
     elif isinstance(module, BevAttention):
         _ring(module.sampling_offsets, module.heads, 1, module.points)
+    elif isinstance(module, DeformableAggregation):  # starts at the plain kernel's places (arXiv 2211.05778)
+        nn.init.zeros_(module.sampling_offsets.weight)
+    elif isinstance(module, DeformConv2d):  # starts as half a plain convolution (arXiv 1811.11168)
+        nn.init.zeros_(module.conv_offset.weight)
+        return
     else:
         return
     nn.init.zeros_(module.attention_weights.weight)
