@@ -17,16 +17,16 @@ from .labels import BOX_CLASSES, LIDARSEG, OCC3D
 from .memory import VoxelMemory
 from .metrics.confusion import Confusion, DistanceConfusion, distance_bins
 from .metrics.detection import Detection, ScoredBoxes
-from .metrics.instances import connected_instances
+from .metrics.instances import connected_instances, instances_from_boxes
 from .metrics.panoptic import PanopticQuality
 from .metrics.rays import RayIoU, ray_origins_m
 from .metrics.report import Report, Score, Section, box_section, point_section, voxel_section
 from .models.box_head import Boxes, decode_boxes
 from .models.panoocc import PanoOcc
-from .models.voxel_decoder import VoxelLogits, classify
+from .models.voxel_decoder import VoxelLogits
 from .point_labels import point_labels
-from .stream import Step, Stopwatch, forward, output_geometry
-from .types import Frame, GridGeometry
+from .stream import NonFiniteError, Step, Stopwatch, classes, forward, output_geometry
+from .types import GridGeometry
 
 NOISE = (0,)  # classes of LiDAR points that no metric counts
 MIN_VOXELS = 15  # smallest segment of the panoptic quality, as for points
@@ -77,19 +77,15 @@ def evaluate_drive(
         ValueError: cameras or truth do not fit the network; the message names drive and frame.
     """
     memory, total = VoxelMemory(), Scores()
-    frames = [drive.frame(index) for index in range(len(drive))] if measures.rays else None
-    poses = None if frames is None else [frame.world_from_ego for frame in frames]
+    # Rays start at all places of the drive; the images of a whole drive would not fit into memory.
+    poses = [drive.frame(index).world_from_ego for index in range(len(drive))] if measures.rays else None
     for index in range(len(drive)):
-        frame = drive.frame(index) if frames is None else frames[index]
-        truth = drive.truth(index)
+        frame, truth = drive.frame(index), drive.truth(index)
+        origins = None if poses is None else ray_origins_m(poses, index)
         try:
             step = forward(model, frame, memory, Stopwatch(model.device))
-            alone = None
-            if measures.without_history and truth.class_id is not None:
-                alone = forward(model, frame, VoxelMemory(), Stopwatch(model.device)).logits
-            origins = None if poses is None else ray_origins_m(poses, index)
-            total = total + scores_of_frame(model, frame, step, alone, truth, measures, origins)
-        except ValueError as error:
+            total = total + scores_of_frame(model, step, truth, measures, origins)
+        except (ValueError, NonFiniteError) as error:
             raise ValueError(f"{drive.name}, frame {index}: {error}") from error
         memory = step.memory
         on_frame()
@@ -97,27 +93,26 @@ def evaluate_drive(
 
 
 def scores_of_frame(
-    model: PanoOcc,
-    frame: Frame,
-    step: Step,
-    without_history: VoxelLogits | None,
-    truth: GroundTruth,
-    measures: Measures,
-    ray_origins: Matrix | None,
+    model: PanoOcc, step: Step, truth: GroundTruth, measures: Measures, ray_origins: Matrix | None
 ) -> Scores:
     """One frame's share of the sums.
 
     Raises:
         ValueError: the truth's grid or classes are not the network's.
+        NonFiniteError: a logit is not finite.
     """
     config, scores = model.config, Scores(frames=1)
     if truth.class_id is not None:
-        scores = _voxel_scores(config, step.logits, without_history, truth, measures, ray_origins)
-    if measures.points and truth.points is not None and config.family == "lidar_segmentation":
-        scores = replace(scores, points=_point_scores(config, step.logits, truth.points))
-    if measures.boxes and truth.boxes is not None:
-        found = decode_boxes(model.detect(step.fused, step.logits), config.boxes)
-        scores = replace(scores, boxes=Detection().add(scored_boxes(found, config), truth.boxes))
+        # The same frame and motion, fused with no state.
+        alone = model.decode(model.fuse([], step.current)) if measures.without_history else None
+        scores = _voxel_scores(config, step.logits, alone, truth, measures, ray_origins)
+    found = None
+    if config.family == "lidar_segmentation" or measures.boxes:
+        found = scored_boxes(decode_boxes(model.detect(step.fused, step.logits), config.boxes), config)
+    if measures.points and truth.points is not None and config.family == "lidar_segmentation" and found is not None:
+        scores = replace(scores, points=_point_scores(config, step.logits, truth.points, found))
+    if measures.boxes and truth.boxes is not None and found is not None:
+        scores = replace(scores, boxes=Detection().add(found, truth.boxes))
     return scores
 
 
@@ -148,7 +143,7 @@ def _voxel_scores(
 
 
 def _classes(config: ModelConfig, logits: VoxelLogits) -> NDArray[np.uint8]:
-    return classify(logits, config.decoder, config.labels.free_id)[0].cpu().numpy()
+    return classes(logits, config)[0].cpu().numpy()
 
 
 def _check_truth(config: ModelConfig, truth: GroundTruth, geometry: GridGeometry) -> None:
@@ -163,14 +158,15 @@ def _check_truth(config: ModelConfig, truth: GroundTruth, geometry: GridGeometry
         raise ValueError(f"the true voxels lie elsewhere than those of {config.name}, or are larger or smaller")
 
 
-def _point_scores(config: ModelConfig, logits: VoxelLogits, points: TruePoints) -> PanopticQuality:
-    """Classes of points, whose things are told apart by nobody yet: their instance is 0."""
+def _point_scores(config: ModelConfig, logits: VoxelLogits, points: TruePoints, found: ScoredBoxes) -> PanopticQuality:
+    """Classes of points from the volume, instances from the boxes around them."""
     network_from_ego = invert(config.grid.ego_from_network.matrix)
     moved = points.position_m @ network_from_ego[:3, :3].T + network_from_ego[:3, 3]
     position = torch.as_tensor(moved.astype(np.float32), device=logits.classes.device)
     predicted = point_labels(logits.classes, position, config.grid, config.points).cpu().numpy()
+    instances = instances_from_boxes(points.position_m, predicted, found, LIDARSEG)
     quality = PanopticQuality.empty(len(LIDARSEG.names), NOISE)
-    return quality.add(predicted, np.zeros(len(predicted), np.int32), points.class_id, points.instance_id)
+    return quality.add(predicted, instances, points.class_id, points.instance_id)
 
 
 def scored_boxes(found: Boxes, config: ModelConfig) -> ScoredBoxes:
@@ -181,13 +177,13 @@ def scored_boxes(found: Boxes, config: ModelConfig) -> ScoredBoxes:
     flat = np.zeros(len(boxes))
     ahead = np.stack((np.cos(yaw), np.sin(yaw), flat), axis=1) @ pose[:3, :3].T
     velocity = np.stack((boxes[:, 7], boxes[:, 8], flat), axis=1) @ pose[:3, :3].T
-    classes = np.array([BOX_CLASSES.index(name) for name in config.boxes.classes])
+    kinds = np.array([BOX_CLASSES.index(name) for name in config.boxes.classes])
     return ScoredBoxes(
         centre_m=(boxes[:, :3] @ pose[:3, :3].T + pose[:3, 3]).astype(np.float32),
         size_m=boxes[:, [4, 3, 5]].astype(np.float32),  # w, l, h -> length, width, height
         yaw_rad=np.arctan2(ahead[:, 1], ahead[:, 0]).astype(np.float32),
         velocity_mps=velocity[:, :2].astype(np.float32),
-        class_id=classes[found.labels.cpu().numpy()],
+        class_id=kinds[found.labels.cpu().numpy()],
         score=found.scores.float().cpu().numpy(),
     )
 

@@ -48,7 +48,8 @@ class Step:
     """What the network makes of one frame, before its logits become classes."""
 
     logits: VoxelLogits
-    fused: Tensor  # [N, C]
+    current: Tensor  # [N, C], of this frame alone
+    fused: Tensor  # [N, C], with the history
     memory: VoxelMemory  # after the frame
     ages_s: tuple[float, ...]  # of the states that were fused, oldest first
     reset: str | None  # why the memory was cleared before the frame
@@ -83,7 +84,7 @@ def forward(model: PanoOcc, frame: Frame, memory: VoxelMemory, watch: Stopwatch)
         logits = model.decode(fused)
     kept = current if config.temporal.kind == "concat" else fused
     ages_s = tuple((frame.stamp_ns - state.stamp_ns) / NS_PER_S for state in states)
-    return Step(logits, fused, remember(memory, frame, kept.detach(), config), ages_s, reason, source)
+    return Step(logits, current, fused, remember(memory, frame, kept.detach(), config), ages_s, reason, source)
 
 
 def advance(model: PanoOcc, frame: Frame, memory: VoxelMemory) -> tuple[Occupancy, VoxelMemory]:
@@ -96,7 +97,7 @@ def advance(model: PanoOcc, frame: Frame, memory: VoxelMemory) -> tuple[Occupanc
     config, watch = model.config, Stopwatch(model.device)
     step = forward(model, frame, memory, watch)
     with watch.stage("decoder"):
-        class_id, confidence = _classes(step.logits, config)
+        class_id, confidence = classes(step.logits, config)
     after = step.memory
     report = HistoryReport(
         ages_s=step.ages_s,
@@ -135,7 +136,7 @@ def _ego_motion(frame: Frame, memory: VoxelMemory, config: ModelConfig) -> tuple
     ), source
 
 
-def _classes(logits: VoxelLogits, config: ModelConfig) -> tuple[Tensor, Tensor]:
+def classes(logits: VoxelLogits, config: ModelConfig) -> tuple[Tensor, Tensor]:
     """Class and confidence of every voxel, both uint8 [X, Y, Z].
 
     Raises:

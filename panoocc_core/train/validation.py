@@ -8,8 +8,7 @@ from ..ground_truth import Drive
 from ..memory import VoxelMemory
 from ..metrics.confusion import Confusion
 from ..models.panoocc import PanoOcc
-from ..models.voxel_decoder import classify
-from ..stream import Stopwatch, forward
+from ..stream import Stopwatch, classes, forward
 
 
 @torch.no_grad()
@@ -29,6 +28,6 @@ def validate(model: PanoOcc, drives: Sequence[Drive], every: int = 2) -> dict[st
             if index % every == every - 1:
                 truth = drive.truth(index)
                 assert truth.class_id is not None
-                predicted = classify(step.logits, config.decoder, config.labels.free_id)[0].cpu().numpy()
+                predicted = classes(step.logits, config)[0].cpu().numpy()
                 confusion = confusion.add(predicted, truth.class_id, truth.camera_mask)
     return {"miou": confusion.miou_of_present(config.labels), "geometric_iou": confusion.geometric_iou(config.labels)}

@@ -3,8 +3,9 @@
 import numpy as np
 import pytest
 
-from panoocc_core.labels import OCC3D
-from panoocc_core.metrics.instances import connected_instances
+from panoocc_core.labels import BOX_CLASSES, LIDARSEG, OCC3D
+from panoocc_core.metrics.detection import ScoredBoxes
+from panoocc_core.metrics.instances import connected_instances, instances_from_boxes
 
 CAR, PEDESTRIAN, ROAD, FREE = (OCC3D.names.index(n) for n in ("car", "pedestrian", "driveable_surface", "free"))
 
@@ -44,3 +45,19 @@ def test_ids_do_not_depend_on_the_byte_order_of_memory():
 def test_points_are_refused():
     with pytest.raises(ValueError, match="volume"):
         connected_instances(np.zeros(5, np.uint8), OCC3D)
+
+
+def test_boxes_claim_the_points_of_their_class_best_first():
+    position = np.array([[0, 0, 0], [0.5, 0, 0], [0.9, 0, 0], [5, 0, 0], [0, 0.2, 0]], np.float32)
+    car, walker = LIDARSEG.names.index("car"), LIDARSEG.names.index("pedestrian")
+    classes = np.array([car, car, car, car, walker], np.uint8)
+    boxes = ScoredBoxes(
+        centre_m=np.array([[0, 0, 0], [0.1, 0, 0], [5, 0, 0], [5, 0, 0]], np.float32),
+        size_m=np.full((4, 3), 2.0, np.float32),
+        yaw_rad=np.array([0, 0, np.pi / 4, 0], np.float32),
+        velocity_mps=np.zeros((4, 2), np.float32),
+        class_id=np.array([BOX_CLASSES.index("car")] * 4),
+        score=np.array([0.9, 0.8, 0.5, 0.1], np.float32),
+    )
+    # The second box finds its points taken, the last one is too unsure.
+    assert instances_from_boxes(position, classes, boxes, LIDARSEG).tolist() == [1, 1, 1, 2, 0]
