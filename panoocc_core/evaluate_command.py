@@ -103,6 +103,8 @@ def _evaluate(arguments: argparse.Namespace) -> None:
         if path is not None and not path.resolve().parent.is_dir():
             raise ValueError(f"{path}: the folder is not there")
     if arguments.threads is not None:
+        if arguments.threads < 1:
+            raise ValueError(f"--threads must be at least 1, not {arguments.threads}")
         torch.set_num_threads(arguments.threads)
     config = model_config(arguments.model)
     model = load_model(config, arguments.checkpoint, device=arguments.device, precision=arguments.precision)

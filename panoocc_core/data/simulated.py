@@ -8,7 +8,9 @@ whole.
 import hashlib
 import json
 import os
+import struct
 import zipfile
+import zlib
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ProcessPoolExecutor
 from dataclasses import asdict, dataclass
@@ -34,7 +36,27 @@ from ..types import CameraImage, Frame, GridGeometry
 
 FORMAT = 1  # raised when the same plan gives other files
 _LEAD_S = 0.5  # the drive's first frame
+_FRAME_FIELDS = (
+    "world_from_ego",
+    "camera.stamp_ns",
+    "camera.world_from_ego",
+    "class_id",
+    "instance_id",
+    "camera_mask",
+    "boxes.count",
+)
 _BOX_FIELDS = ("centre_m", "size_m", "yaw_rad", "velocity_mps", "class_id", "instance_id")
+# What reading a damaged .npz file raises.
+_UNREADABLE = (
+    OSError,
+    ValueError,
+    KeyError,
+    EOFError,
+    NotImplementedError,
+    zipfile.BadZipFile,
+    zlib.error,
+    struct.error,
+)
 
 
 class DriveFileError(ValueError):
@@ -184,10 +206,23 @@ class SimulatedDrive:
             )
             self._jpeg_end = np.cumsum(self._arrays["jpeg.size"])
             self._box_end = np.cumsum(self._arrays["boxes.count"])
-        except (OSError, ValueError, KeyError, EOFError, zipfile.BadZipFile) as error:
+            self._check_rows()
+        except _UNREADABLE as error:
             raise DriveFileError(
                 f"{path}: not a whole simulated drive ({error}); delete it, it is made anew"
             ) from error
+
+    def _check_rows(self) -> None:
+        """Refuse arrays that are missing or too short, before a frame is asked for."""
+        arrays, frames = self._arrays, len(self._arrays["stamp_ns"])
+        cameras, boxes = len(arrays["camera.name"]), int(self._box_end[-1]) if frames else 0
+        rows = dict.fromkeys(_FRAME_FIELDS, frames)
+        rows |= dict.fromkeys(("camera.intrinsics", "camera.ego_from_camera"), cameras)
+        rows |= {f"boxes.{field}": boxes for field in _BOX_FIELDS}
+        rows["jpeg.size"] = frames * cameras
+        for name, count in rows.items():
+            if len(arrays[name]) != count:
+                raise ValueError(f"{name} has {len(arrays[name])} rows, not {count}")
 
     def __len__(self) -> int:
         return len(self._arrays["stamp_ns"])

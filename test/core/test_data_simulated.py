@@ -1,0 +1,219 @@
+"""Rendered drives in files: whole or refused, the same for the same seed, true to the scene."""
+
+import os
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from panoocc_core import model_config
+from panoocc_core.data.simulated import (
+    DriveFileError,
+    SimulatedDrive,
+    SimulatedStreets,
+    StreetPlan,
+    drive_file,
+    render_drive,
+    simulated_streets,
+)
+from panoocc_core.geometry import NS_PER_S
+from panoocc_core.sim.boxes import true_boxes
+from panoocc_core.sim.rig import nuscenes_rig
+from panoocc_core.sim.scene import Scene
+from panoocc_core.sim.truth import truth
+from panoocc_core.sim.visibility import camera_mask
+from panoocc_core.stream import output_geometry
+
+from .toy_training import STREET_SCALE, STREET_SECONDS, STREET_SEEDS, rendered_streets
+
+PLAN = StreetPlan(STREET_SECONDS, 2.0, STREET_SCALE)
+ROOT = Path(__file__).parents[2]
+
+
+@pytest.fixture(scope="module")
+def folder() -> Path:
+    return rendered_streets()[1]
+
+
+@pytest.fixture(scope="module")
+def geometry(folder):
+    return output_geometry(model_config(folder / "toy.yaml"))
+
+
+@pytest.fixture(scope="module")
+def path(folder, geometry) -> Path:
+    return drive_file(folder, STREET_SEEDS[0], PLAN, geometry)
+
+
+@pytest.fixture(scope="module")
+def drive(path) -> SimulatedDrive:
+    return SimulatedDrive(path)
+
+
+@pytest.fixture(scope="module")
+def scene() -> Scene:
+    return Scene(STREET_SEEDS[0], PLAN.time_s(PLAN.frames) + 1)
+
+
+def test_a_drive_is_what_its_plan_says(drive):
+    assert len(drive) == 4
+    stamps = [drive.frame(i).stamp_ns / NS_PER_S for i in range(4)]
+    assert stamps == [0.5, 1.0, 1.5, 2.0]
+    frame, rig = drive.frame(2), nuscenes_rig(STREET_SCALE)
+    assert [camera.name for camera in frame.cameras] == [camera.name for camera in rig]
+    for camera, made in zip(frame.cameras, rig):
+        assert camera.size_hw == (made.height, made.width)
+        assert np.array_equal(camera.intrinsics, made.intrinsics)
+        assert camera.stamp_ns == round((1.5 + made.shutter_offset_s) * NS_PER_S)
+        assert camera.image.float().std() > 10  # a picture, not a blank
+
+
+def test_truth_agrees_with_the_scene(drive, scene, geometry):
+    for index in (0, 3):
+        time_s, found = PLAN.time_s(index), drive.truth(index)
+        true = truth(scene, geometry, time_s)
+        assert np.array_equal(found.class_id, true.class_id) and np.array_equal(found.instance_id, true.instance_id)
+        assert np.array_equal(found.camera_mask, camera_mask(scene, nuscenes_rig(STREET_SCALE), true, time_s))
+        assert np.allclose(drive.frame(index).world_from_ego, scene.world_from_ego(time_s), atol=1e-9)
+        boxes = true_boxes(scene, time_s)
+        assert len(boxes) == len(found.boxes) and np.array_equal(boxes.centre_m, found.boxes.centre_m)
+        assert np.array_equal(boxes.class_id, found.boxes.class_id)
+        assert found.stamp_ns == drive.frame(index).stamp_ns
+
+
+def test_the_same_seed_gives_the_same_content(path, geometry, tmp_path):
+    again = np.load(render_drive(tmp_path / "again.npz", STREET_SEEDS[0], PLAN, geometry))
+    first = np.load(path)
+    assert set(first.files) == set(again.files)
+    for name in first.files:
+        assert np.array_equal(first[name], again[name]), name
+
+
+def test_names_tell_apart_all_that_content_depends_on(folder, geometry):
+    plans = (PLAN, StreetPlan(3.0, 2.0, STREET_SCALE), StreetPlan(2.0, 4.0, STREET_SCALE), StreetPlan(2.0, 2.0, 0.05))
+    other = output_geometry(model_config("nano"))
+    names = {drive_file(folder, seed, plan, grid) for seed in (1, 2) for plan in plans for grid in (geometry, other)}
+    assert len(names) == 16
+
+
+def test_what_is_there_is_not_rendered_again(folder, geometry):
+    before = {path: path.stat().st_mtime_ns for path in folder.glob("*.npz")}
+    seen = []
+    streets = simulated_streets(folder, STREET_SEEDS, geometry, PLAN, workers=1, progress=lambda *n: seen.append(n))
+    assert {path: path.stat().st_mtime_ns for path in folder.glob("*.npz")} == before
+    assert len(streets) == 3 and seen == [] and isinstance(streets, SimulatedStreets)
+    assert [drive.name for drive in streets] == [path.stem for path in streets.paths]
+
+
+def test_damaged_files_are_refused(path, tmp_path):
+    whole, random = path.read_bytes(), np.random.default_rng(0)
+    target = tmp_path / "damaged.npz"
+    damaged = [whole[: int(len(whole) * share)] for share in (0.0, 0.1, 0.5, 0.999)]
+    for place in random.integers(0, len(whole), 12):  # a byte here, a page there
+        damaged.append(whole[:place] + bytes([whole[place] ^ 0x5A]) + whole[place + 1 :])
+        damaged.append(whole[:place] + bytes(400) + whole[place + 400 :])
+    refused = 0
+    for content in damaged:
+        target.write_bytes(content)
+        try:
+            SimulatedDrive(target)
+        except DriveFileError as error:
+            assert "damaged.npz" in str(error) and "delete it" in str(error)
+            refused += 1
+    assert refused >= len(damaged) - 4  # a few bytes of an archive mean nothing
+
+
+def test_other_arrays_are_refused(path, tmp_path):
+    arrays = dict(np.load(path))
+    target = tmp_path / "other.npz"
+    for change in (
+        {"class_id": None},
+        {"jpeg.size": None},
+        {"camera_mask": arrays["camera_mask"][:2]},
+        {"camera.name": arrays["camera.name"][:3]},
+        {"boxes.yaw_rad": arrays["boxes.yaw_rad"][:-1]},
+    ):
+        np.savez(target, **{k: v for k, v in {**arrays, **change}.items() if v is not None})
+        with pytest.raises(DriveFileError, match="not a whole simulated drive"):
+            SimulatedDrive(target)
+    target.write_text("text")
+    with pytest.raises(DriveFileError):
+        SimulatedDrive(target)
+
+
+def test_what_no_vehicle_can_report_is_refused_on_the_way_out(path, tmp_path):
+    arrays = dict(np.load(path))
+    target = tmp_path / "broken.npz"
+    poses = arrays["world_from_ego"].copy()
+    poses[1, 0, 3] = np.nan
+    np.savez(target, **{**arrays, "world_from_ego": poses})
+    drive = SimulatedDrive(target)
+    assert drive.frame(0).stamp_ns > 0
+    with pytest.raises(ValueError, match="world_from_ego"):
+        drive.frame(1)
+    np.savez(target, **{**arrays, "jpeg": np.zeros_like(arrays["jpeg"])})
+    with pytest.raises(DriveFileError, match="image 0 cannot be decoded"):
+        SimulatedDrive(target).frame(0)
+
+
+def test_a_scene_without_things_has_empty_boxes(path, tmp_path):
+    arrays = dict(np.load(path))
+    empty = {name: values[:0] for name, values in arrays.items() if name.startswith("boxes.") and name != "boxes.count"}
+    np.savez(tmp_path / "empty.npz", **{**arrays, **empty, "boxes.count": np.zeros(4, int)})
+    found = SimulatedDrive(tmp_path / "empty.npz").truth(3).boxes
+    assert len(found) == 0 and found.centre_m.shape == (0, 3)
+
+
+@pytest.mark.parametrize(
+    "bad",
+    [
+        {"rate_hz": 0},
+        {"rate_hz": 31},
+        {"seconds": 0.1},
+        {"seconds": 251},
+        {"seconds": float("nan")},
+        {"jpeg_quality": 0},
+    ],
+)
+def test_plans_that_make_no_drive_are_refused(bad):
+    with pytest.raises(ValueError, match=next(iter(bad))):
+        StreetPlan(**bad)
+
+
+KILLED = """
+import sys
+from pathlib import Path
+import numpy as np
+from panoocc_core.data import simulated
+arrays = {f"a{i}": np.frombuffer(np.random.default_rng(i).bytes(1 << 22), np.uint8) for i in range(40)}
+simulated._write_whole(Path(sys.argv[1]), arrays)
+"""
+
+
+def test_a_process_that_is_killed_while_writing_leaves_no_file_that_looks_whole(tmp_path):
+    target = tmp_path / "street.npz"
+    environment = {**os.environ, "PYTHONPATH": str(ROOT), "OMP_NUM_THREADS": "1"}
+    process = subprocess.Popen([sys.executable, "-c", KILLED, str(target)], env=environment)
+    try:
+        deadline = time.monotonic() + 300
+        while not any(part.stat().st_size for part in tmp_path.glob("*.part")):
+            assert process.poll() is None and time.monotonic() < deadline
+            time.sleep(0.005)
+    finally:
+        process.send_signal(signal.SIGKILL)
+        process.wait()
+    assert not list(tmp_path.glob("*.npz")) and not target.exists()
+
+
+def test_an_error_while_writing_leaves_nothing(tmp_path, monkeypatch, geometry):
+    def full(*arguments, **keywords):
+        raise OSError(28, "No space left on device")
+
+    monkeypatch.setattr(np, "savez_compressed", full)
+    with pytest.raises(OSError, match="No space"):
+        render_drive(tmp_path / "street.npz", 3, StreetPlan(0.5, 2.0, 0.03), geometry)
+    assert not list(tmp_path.iterdir())
