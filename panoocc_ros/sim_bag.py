@@ -24,6 +24,7 @@ def write_street_bag(
     faults: Faults | None = None,
     overwrite: bool = False,
     workers: int | None = None,
+    device: str = "cpu",
     progress: Callable[[int, int], None] | None = None,
 ) -> Path:
     """Write a drive through a simulated street as a rosbag2 (a folder, or one file where `path` ends with .mcap).
@@ -36,6 +37,7 @@ def write_street_bag(
     Args:
         faults: spoils the messages, and counts what it has spoilt.
         workers: processes; None uses all processors.
+        device: torch device that renders, in every process.
         progress: called with the number of finished sets and of all sets.
 
     Raises:
@@ -43,7 +45,7 @@ def write_street_bag(
         BagError: the path exists (unless `overwrite`) or cannot be written; nothing is left behind.
     """
     drive = Drive(seed, seconds, rate_hz, supersample)
-    shoot = Shoot(nuscenes_rig(0.25) if rig is None else rig, grid)
+    shoot = Shoot(nuscenes_rig(0.25) if rig is None else rig, grid, device)
     if workers is not None and workers < 1:
         raise ValueError(f"workers must be at least 1, not {workers}")
     # Closed at once when writing fails: its workers must not render on.

@@ -59,6 +59,7 @@ def add_command(subparsers: Any) -> None:
         "--fault", action="append", default=[], metavar="WORDS", help="spoil messages; may be given again and again"
     )
     parser.add_argument("--list-faults", action=_ListFaults, help="say which faults there are, and end")
+    parser.add_argument("--device", default="cpu", help="that renders: cpu, cuda or cuda:N (default: %(default)s)")
     parser.add_argument("--workers", type=int, metavar="N", help="processes (default: one per processor)")
     parser.add_argument("--no-progress", action="store_true", help="no progress bar")
     parser.set_defaults(run=run)
@@ -97,7 +98,7 @@ def run(arguments: argparse.Namespace) -> int:
     try:
         drive = Drive(arguments.seed, arguments.seconds, arguments.rate, arguments.supersample)
         grid = None if arguments.no_truth else truth_grid(arguments.grid)
-        shoot = Shoot(load_sim_rig(arguments.rig, arguments.scale), grid)
+        shoot = Shoot(load_sim_rig(arguments.rig, arguments.scale), grid, arguments.device)
         faults = Faults([parse_fault(text) for text in arguments.fault], shoot.names, drive.seed)
         with bar:
             write_street_bag(
@@ -111,6 +112,7 @@ def run(arguments: argparse.Namespace) -> int:
                 faults=faults,
                 overwrite=arguments.overwrite,
                 workers=arguments.workers,
+                device=shoot.device,
                 progress=show,
             )
     except ValueError as error:

@@ -31,7 +31,7 @@ class SimSettings:
     )
     loop: bool = _parameter(False, "Begin again at the end of the drive; else the node ends. Stamps always increase.")
     rate_hz: float = _parameter(2.0, "Sets of images per second.", (0.01, 60.0))
-    scale: float = _parameter(0.25, "Image size; 1 is the rig's own, e.g. 1600x900.", (0.01, 4.0))
+    scale: float = _parameter(0.16, "Image size; 1 is the rig's own, e.g. 1600x900.", (0.01, 4.0))
     supersample: int = _parameter(1, "N x N rays per pixel: smoother, slower.", (1, 8))
     rig: str = _parameter("nuscenes", "Cameras: a name in config/sim_rigs, or a YAML file.")
     with_truth: bool = _parameter(True, "Publish the truth on /truth/*.")
@@ -43,6 +43,7 @@ class SimSettings:
         "the renderer cannot keep up.",
     )
     workers: int = _parameter(0, "Processes that render; 0 takes all processors but one.", (0, MOST_WORKERS))
+    device: str = _parameter("cpu", "Device that renders: cpu, cuda or cuda:<number>.")
     diagnostics_period_s: float = _parameter(1.0, "Time between two messages on /diagnostics.", (0.1, 60.0))
 
     def __post_init__(self) -> None:
@@ -85,9 +86,13 @@ def shoot_of(settings: SimSettings) -> Shoot:
     except ValueError as error:
         raise SettingsError(f"parameter rig: {error}") from error
     try:
-        return Shoot(rig, truth_grid(settings.grid) if settings.with_truth else None)
+        grid = truth_grid(settings.grid) if settings.with_truth else None
     except ValueError as error:
         raise SettingsError(f"parameter grid: {error}") from error
+    try:
+        return Shoot(rig, grid, settings.device)
+    except ValueError as error:
+        raise SettingsError(f"parameter device: {error}") from error
 
 
 def faults_of(settings: SimSettings, shoot: Shoot) -> Faults:

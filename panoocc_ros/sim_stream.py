@@ -20,6 +20,7 @@ import cv2
 import numpy as np
 import torch
 
+from panoocc_core.checkpoint import usable_device
 from panoocc_core.config import model_config
 from panoocc_core.geometry import NS_PER_S, Matrix, quaternion_from_rotation
 from panoocc_core.ground_truth import GroundTruth
@@ -92,15 +93,17 @@ class Shoot:
     """What is made of every instant of a drive.
 
     Raises:
-        ValueError: the rig is empty.
+        ValueError: the rig is empty, or the device is not on this machine.
     """
 
     rig: Rig
     grid: GridGeometry | None = None  # of the truth; None: no truth
+    device: str = "cpu"  # that renders
 
     def __post_init__(self) -> None:
         if not self.rig:
             raise ValueError("a rig needs at least one camera")
+        usable_device(self.device)
 
     @property
     def names(self) -> tuple[str, ...]:
@@ -183,7 +186,8 @@ class Studio:
         if drive not in self._renderers:
             while len(self._renderers) >= _STREETS_KEPT:
                 del self._renderers[next(iter(self._renderers))]
-            self._renderers[drive] = Renderer(Scene(drive.seed, drive.scene_seconds), supersample=drive.supersample)
+            scene = Scene(drive.seed, drive.scene_seconds)
+            self._renderers[drive] = Renderer(scene, drive.supersample, device=self.shoot.device)
         return self._renderers[drive]
 
 
