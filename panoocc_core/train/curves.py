@@ -13,11 +13,15 @@ class Curves:
     def __init__(self, path: Path, columns: list[str], first_step: int, tensorboard: bool = False):
         self.path, self.columns = path, ["step", *columns]
         kept = _rows_before(path, first_step)
-        self._file = path.open("w", newline="")
+        part = path.with_name(path.name + ".part")
+        with part.open("w", newline="") as file:
+            writer = csv.DictWriter(file, self.columns, extrasaction="ignore", restval="")
+            writer.writeheader()
+            writer.writerows(kept)
+        part.replace(path)
+        self._file = path.open("a", newline="")
         self._writer = csv.DictWriter(self._file, self.columns, extrasaction="ignore", restval="")
-        self._writer.writeheader()
-        self._writer.writerows(kept)
-        self._events = _event_writer(path.parent) if tensorboard else None
+        self._events = _event_writer(path.parent, first_step) if tensorboard else None
 
     def add(self, step: int, values: Mapping[str, float]) -> None:
         """One row."""
@@ -35,15 +39,22 @@ class Curves:
 
 
 def _rows_before(path: Path, step: int) -> list[dict[str, str]]:
+    """Whole rows of earlier steps, in order: a kill may have torn the last one."""
     if not path.exists():
         return []
+    kept: list[dict[str, str]] = []
     with path.open(newline="") as file:
-        return [row for row in csv.DictReader(file) if row.get("step", "").isdigit() and int(row["step"]) < step]
+        for row in csv.DictReader(file):
+            if None in row.values() or not row["step"].isdigit():
+                break
+            if int(row["step"]) < step and (not kept or int(row["step"]) > int(kept[-1]["step"])):
+                kept.append(row)
+    return kept
 
 
-def _event_writer(folder: Path) -> Any:
+def _event_writer(folder: Path, first_step: int) -> Any:
     if importlib.util.find_spec("tensorboard") is None:
         raise ImportError("TensorBoard curves need the package tensorboard: pip install tensorboard")
     from torch.utils.tensorboard import SummaryWriter
 
-    return SummaryWriter(str(folder / "tensorboard"))
+    return SummaryWriter(str(folder / "tensorboard"), purge_step=first_step)
