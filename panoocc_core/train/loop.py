@@ -1,29 +1,33 @@
 """The training: one explicit loop over rounds of clips.
 
-Every lane drives through a clip of its own; a step takes one frame of every lane, in every process.  Each frame goes
-through the stream's own forward pass, so a network learns with the memory that it will have on the road: gradients stop
-at the states of earlier frames.  A snapshot lies between two rounds, where no lane has a memory; going on from it gives
-the same numbers as never having stopped.
+Every lane drives through a clip of its own; a step learns from one frame of every lane, in every process.  Each frame
+goes through the stream's own forward pass, so a network learns with the memory that it will have on the road: gradients
+stop at the states of earlier frames.  A snapshot lies between two rounds, where no lane has a memory; going on from it
+gives the same numbers as never having stopped.
 """
 
+import math
 import time
 from collections.abc import Callable, Sequence
 from contextlib import nullcontext
 from dataclasses import dataclass, field, replace
 from pathlib import Path
+from typing import cast
 
 import torch
 from torch import nn
 
-from ..checkpoint import save_published
+from ..checkpoint import CheckpointError, save_published
 from ..ground_truth import Drive, GroundTruth
 from ..memory import VoxelMemory
 from ..models.panoocc import PanoOcc
 from ..stream import Step, Stopwatch, forward
 from ..types import Frame
+from .augment import ChangedInput, InputChange, distorted_frame, generator_of, input_change
 from .clips import Clip, length_of_round, lengths, rounds_of_epoch
 from .curves import Curves
 from .initial_weights import initialise
+from .matching import NotFiniteError
 from .objective import loss_terms
 from .optimiser import build_optimiser, lr_share, set_lr, set_training_mode
 from .processes import ALONE, Processes
@@ -84,21 +88,22 @@ def train(
     state = _State(
         model,
         build_optimiser(model, config.optimiser, config.fixed_norms),
-        torch.amp.GradScaler(enabled=config.precision == "fp16"),
+        torch.amp.GradScaler(model.device.type, enabled=config.precision == "fp16"),
     )
     if options.resume and (options.out / FILE).exists():
         state.progress = restore_snapshot(options.out, config, processes.count, model, state.optimiser, state.scaler)
     lanes = config.batch * processes.count
     frames = lengths(drives)
     rounds = [rounds_of_epoch(frames, config, lanes, epoch) for epoch in range(config.epochs)]
-    steps = [sum(map(length_of_round, epoch)) for epoch in rounds]
+    steps = [sum(map(length_of_round, epoch)) if config.supervise == "all" else len(epoch) for epoch in rounds]
     curves = _open_curves(config, options, state.progress, processes)
     saved_s = time.monotonic()
     while state.progress.epoch < config.epochs:
         epoch = state.progress.epoch
         for clips in rounds[epoch][state.progress.round :]:
             own = clips[processes.rank :: processes.count]
-            _learn_round(config, state, drives, own, sum(steps), steps[0], options, curves, processes)
+            frames_of_all = length_of_round(clips)
+            _learn_round(config, state, drives, own, frames_of_all, sum(steps), steps[0], options, curves, processes)
             state.progress = replace(state.progress, round=state.progress.round + 1)
             processes.average_statistics(model)
             stops = options.stop_after_steps is not None and state.progress.step >= options.stop_after_steps
@@ -107,14 +112,16 @@ def train(
                 _save(config, state, options, processes)
                 saved_s = time.monotonic()
             if stops:
+                _close(curves)
                 return options.out / FILE
         state.progress = Progress(epoch + 1, 0, state.progress.step)
         if processes.is_first:
             _validate(state, validation, options, curves)
             _save(config, state, options, processes)
             saved_s = time.monotonic()
-    for curve in curves:
-        curve.close()
+    if processes.is_first:
+        _write_weights(config, state, options)  # again: a kill may have come between snapshot and weights
+    _close(curves)
     return options.out / WEIGHTS
 
 
@@ -129,6 +136,7 @@ def _learn_round(
     state: _State,
     drives: Sequence[Drive],
     clips: Sequence[Clip],
+    frames: int,
     steps: int,
     steps_per_epoch: int,
     options: Options,
@@ -139,27 +147,31 @@ def _learn_round(
     set_training_mode(state.model, config.optimiser, config.fixed_norms)
     opened = [drives[clip.drive] for clip in clips]
     memories = [VoxelMemory() for _ in clips]
-    frames = length_of_round(clips)
+    began_s = time.perf_counter()
     for number in range(frames):
-        began_s = time.perf_counter()
         learns = config.supervise == "all" or number == frames - 1
         values: dict[str, float] = {}
         for lane, (clip, drive) in enumerate(zip(clips, opened)):
             index = clip.index(number + clip.frames - frames)
-            frame = drive.frame(index)
             truth = drive.truth(index) if learns else None
-            memories[lane], terms = _learn_frame(config, state, frame, truth, memories[lane], processes)
+            # The lane among those of all processes.
+            random = generator_of(config.seed, state.progress.step, lane * processes.count + processes.rank, number)
+            frame = distorted_frame(drive.frame(index), config.augment, random)
+            change = input_change(config.augment, learns, state.model.config.images.padded_hw, random)
+            memories[lane], terms = _learn_frame(config, state, frame, truth, memories[lane], processes, change)
             for name, value in terms.items():
                 values[name] = values.get(name, 0.0) + value / len(clips)
+        if not learns:
+            continue
         share = lr_share(state.progress.step, steps, steps_per_epoch, config.schedule)
         set_lr(state.optimiser, config.optimiser.lr * share)
-        if learns:
-            values["grad_norm"] = _take_step(config, state, processes)
+        values["grad_norm"] = _take_step(config, state, processes)
         values |= {"lr": config.optimiser.lr * share, "seconds": time.perf_counter() - began_s}
         if curves:
             curves[0].add(state.progress.step, values)
             options.on_step(state.progress, steps, values)
         state.progress = replace(state.progress, step=state.progress.step + 1)
+        began_s = time.perf_counter()
 
 
 def _learn_frame(
@@ -169,31 +181,36 @@ def _learn_frame(
     truth: GroundTruth | None,
     memory: VoxelMemory,
     processes: Processes,
+    change: InputChange,
 ) -> tuple[VoxelMemory, dict[str, float]]:
     """Gradients of one frame; the memory after it and the values of the loss terms."""
     model = state.model
     if truth is None:  # as published: history is encoded without gradients, in evaluation mode
         model.eval()
         with torch.no_grad():
-            after = _forward(config, model, frame, memory).memory
+            after = _forward(config, model, frame, memory, change).memory
         set_training_mode(model, config.optimiser, config.fixed_norms)
         return after, {}
-    step = _forward(config, model, frame, memory)
+    step = _forward(config, model, frame, memory, change)
     boxes = model.detect(step.fused.float(), step.logits) if config.losses.uses_boxes else None
     targets = make_targets(truth, model.config, model.device)
-    terms = loss_terms(step.logits, boxes, targets, config.losses, model.config, processes.mean)
+    try:
+        terms = loss_terms(step.logits, boxes, targets, config.losses, model.config, processes.mean)
+    except NotFiniteError as error:
+        raise TrainingError(f"step {state.progress.step}: {error}; lower optimiser.lr") from error
     loss = torch.stack(list(terms.values())).sum()
-    if not torch.isfinite(loss):
+    if processes.any(not bool(torch.isfinite(loss)), model.device):
         broken = ", ".join(f"{name} {float(value.detach()):g}" for name, value in terms.items())
         raise TrainingError(f"the loss is not finite at step {state.progress.step} ({broken}); lower optimiser.lr")
     state.scaler.scale(loss / config.batch).backward()
     return step.memory, {**_summed(terms), "loss": float(loss.detach())}
 
 
-def _forward(config: TrainConfig, model: PanoOcc, frame: Frame, memory: VoxelMemory) -> Step:
+def _forward(config: TrainConfig, model: PanoOcc, frame: Frame, memory: VoxelMemory, change: InputChange) -> Step:
     half = HALF.get(config.precision)
+    changed = cast(PanoOcc, ChangedInput(model, change))
     with nullcontext() if half is None else torch.autocast(model.device.type, half):
-        return forward(model, frame, memory, Stopwatch(model.device))
+        return forward(changed, frame, memory, Stopwatch(model.device))
 
 
 def _summed(terms: dict[str, torch.Tensor]) -> dict[str, float]:
@@ -208,9 +225,11 @@ def _summed(terms: dict[str, torch.Tensor]) -> dict[str, float]:
 def _take_step(config: TrainConfig, state: _State, processes: Processes) -> float:
     """Move the weights along the mean gradient; returns the gradient's norm before clipping."""
     parameters = [p for p in state.model.parameters() if p.requires_grad]
+    processes.average_gradients(parameters)  # before the scaler looks at them: all processes must find the same
     state.scaler.unscale_(state.optimiser)
-    processes.average_gradients(parameters)
     norm = float(nn.utils.clip_grad_norm_(parameters, config.optimiser.clip_norm))
+    if not math.isfinite(norm) and not state.scaler.is_enabled():  # the scaler leaves such a step out
+        raise TrainingError(f"the gradient is not finite at step {state.progress.step}; lower optimiser.lr")
     state.scaler.step(state.optimiser)
     state.scaler.update()
     state.optimiser.zero_grad(set_to_none=True)
@@ -229,6 +248,11 @@ def _open_curves(config: TrainConfig, options: Options, progress: Progress, proc
     )
 
 
+def _close(curves: Sequence[Curves]) -> None:
+    for curve in curves:
+        curve.close()
+
+
 def _validate(state: _State, drives: Sequence[Drive], options: Options, curves: Sequence[Curves]) -> None:
     if not drives or state.model.config.family != "occ3d":
         return
@@ -238,10 +262,14 @@ def _validate(state: _State, drives: Sequence[Drive], options: Options, curves: 
 
 
 def _save(config: TrainConfig, state: _State, options: Options, processes: Processes) -> None:
+    _write_weights(config, state, options)
     save_snapshot(options.out, config, processes.count, state.progress, state.model, state.optimiser, state.scaler)
-    metadata = {
-        "panoocc_model": state.model.config.name,
-        "panoocc_recipe": config.name,
-        "step": str(state.progress.step),
-    }
-    save_published(state.model, options.out / WEIGHTS, metadata)
+
+
+def _write_weights(config: TrainConfig, state: _State, options: Options) -> None:
+    model, step = state.model, state.progress.step
+    metadata = {"panoocc_model": model.config.name, "panoocc_recipe": config.name, "step": str(step)}
+    try:
+        save_published(model, options.out / WEIGHTS, metadata)
+    except CheckpointError as error:
+        raise OSError(str(error)) from error

@@ -21,13 +21,17 @@ class Match:
     boxes: Tensor  # int64 [m], rows of BoxTargets
 
 
+class NotFiniteError(ValueError):
+    """Boxes that cannot be compared with true ones, because the network has lost its numbers."""
+
+
 def match_boxes(
     prediction: BoxPrediction, targets: BoxTargets, layers: list[int], class_cost: float, l1_cost: float
 ) -> list[Match]:
     """One match for each of the decoder layers.
 
     Raises:
-        ValueError: predictions that are not finite.
+        NotFiniteError: predictions that are not finite.
         ImportError: SciPy is not installed.
     """
     device = targets.codes.device
@@ -37,7 +41,7 @@ def match_boxes(
     costs = match_costs(prediction.class_logits[layers], prediction.codes[layers], targets, class_cost, l1_cost)
     costs_on_host = costs.cpu()
     if not costs_on_host.isfinite().all():
-        raise ValueError(
+        raise NotFiniteError(
             "the box predictions are not finite: the training has diverged, or a half precision overflowed"
         )
     pairs = [_assignment(cost) for cost in costs_on_host]

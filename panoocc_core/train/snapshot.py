@@ -1,7 +1,7 @@
 """The state of a training on disk, whole or not at all: what a killed training goes on from."""
 
 import json
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, fields, is_dataclass
 from pathlib import Path
 from typing import Any
 
@@ -94,7 +94,15 @@ def recipe_text(config: TrainConfig) -> str:
     return json.dumps({**asdict(config), "network": asdict(config.model_config)}, sort_keys=True)
 
 
+def _defaults() -> dict[str, Any]:
+    """Keys of a recipe that are dataclasses, as JSON has them by default."""
+    trees = {field.name: asdict(field.default) for field in fields(TrainConfig) if is_dataclass(field.default)}  # type: ignore[arg-type]
+    return dict(json.loads(json.dumps(trees)))
+
+
 def _check_recipe(path: Path, made_by: dict[str, Any], wanted: dict[str, Any]) -> None:
+    # A key that recipes did not have yet when the snapshot was made stood for its default.
+    made_by = {**_defaults(), **made_by}
     changed = sorted(key for key in wanted.keys() | made_by.keys() if wanted.get(key) != made_by.get(key))
     if changed:
         raise SnapshotError(

@@ -87,6 +87,22 @@ class ScheduleConfig:
 
 
 @dataclass(frozen=True, slots=True)
+class AugmentConfig:
+    """How images are changed at random (`augment`); everything is a probability, 0 = never."""
+
+    colour: float = 0.0  # of each: brightness, contrast, saturation, hue, order of channels; every image on its own
+    overflow: Literal["clip", "wrap"] = "clip"  # quirk "wrap": a changed colour above 255 begins again at 0
+    mirror: float = 0.0  # all images of a frame left to right
+    grid_mask: float = 0.0  # squares are removed from all images of a frame that is learned from
+    grid_mask_ratio: float = 0.5  # share of the squares' spacing that stays
+
+    def __post_init__(self) -> None:
+        for name in ("colour", "mirror", "grid_mask", "grid_mask_ratio"):
+            if not 0 <= getattr(self, name) <= 1:
+                raise ValueError(f"{name} must be 0 to 1, not {getattr(self, name)}")
+
+
+@dataclass(frozen=True, slots=True)
 class TrainConfig:
     """One training, whole."""
 
@@ -103,6 +119,7 @@ class TrainConfig:
     # frame, the earlier ones only fill the memory (as published).
     supervise: Literal["all", "last"] = "all"
     clip_stride: int = 1  # "last": frames of a clip are so many apart
+    augment: AugmentConfig = AugmentConfig()
     fixed_norms: tuple[str, ...] = ()  # batch norms below these prefixes keep statistics, scale and shift
     precision: Literal["fp32", "bf16", "fp16"] = "fp32"  # of the forward pass; weights and losses are float32
     seed: int = 0
