@@ -1,0 +1,155 @@
+"""Evaluation: the truth itself scores 1, sums do not depend on how drives are put together, wrong truth is refused."""
+
+from dataclasses import dataclass, replace
+
+import numpy as np
+import pytest
+import torch
+
+from panoocc_core import load_model, model_config
+from panoocc_core.data.simulated import SimulatedStreets
+from panoocc_core.evaluate_command import summary
+from panoocc_core.evaluation import Measures, Scores, evaluate, evaluate_drive, report, scored_boxes
+from panoocc_core.labels import BOX_CLASSES, OCC3D
+from panoocc_core.models.box_head import Boxes
+from panoocc_core.models.voxel_decoder import VoxelLogits
+
+from .toy_training import rendered_streets
+
+FREE = OCC3D.names.index("free")
+FAST = Measures(without_history=False, panoptic=False, rays=False)
+
+
+@pytest.fixture(scope="module")
+def streets() -> SimulatedStreets:
+    folder = rendered_streets()[1]
+    return SimulatedStreets(tuple(sorted(folder.glob("street-*.npz"))[:2]))
+
+
+@pytest.fixture()
+def model():
+    return load_model(model_config(rendered_streets()[1] / "toy.yaml"), seeded_weights=True)
+
+
+@dataclass
+class Oracle:
+    """Gives the network's decoder the truth, frame by frame, wrong in a share of the voxels."""
+
+    truths: list
+    wrong: float = 0.0
+    calls: int = 0
+
+    def __call__(self, fused: torch.Tensor) -> VoxelLogits:
+        class_id = self.truths[self.calls].class_id.astype(np.int64)
+        random = np.random.default_rng(self.calls)
+        class_id = np.where(random.random(class_id.shape) < self.wrong, FREE, class_id)
+        self.calls += 1
+        classes = 20.0 * torch.nn.functional.one_hot(torch.from_numpy(class_id), len(OCC3D.names))
+        return VoxelLogits(classes, torch.from_numpy(np.where(class_id == FREE, -20.0, 20.0)).float(), None)
+
+
+def forced(model, streets, monkeypatch, wrong: float = 0.0, each: int = 1) -> Oracle:
+    truths = [drive.truth(i) for drive in streets for i in range(len(drive)) for _ in range(each)]
+    oracle = Oracle(truths, wrong)
+    monkeypatch.setattr(type(model), "decode", lambda self, fused: oracle(fused))
+    return oracle
+
+
+def test_the_truth_scores_one(model, streets, monkeypatch):
+    forced(model, streets, monkeypatch, each=2)  # with history, and without
+    scores = evaluate(model, streets, Measures())
+    found = summary(scores, model.config)
+    assert found["frames"] == 8
+    for key in ("miou", "geometric_iou", "miou_without_history", "geometric_iou_without_history", "ray_iou"):
+        assert found[key] == 1.0, key
+    assert set(found["per_class"].values()) == {1.0}
+    assert found["pq"] > 0.5  # instances are joined where they touch
+
+
+def test_half_of_the_truth_scores_half(model, streets, monkeypatch):
+    forced(model, streets, monkeypatch, wrong=0.5)
+    found = summary(evaluate(model, streets, FAST), model.config)
+    assert found["geometric_iou"] == pytest.approx(0.5, abs=0.05)
+    assert not {"pq", "ray_iou", "miou_without_history"} & set(found)
+
+
+def test_only_what_a_camera_sees_is_counted(model, streets, monkeypatch):
+    oracle = forced(model, streets, monkeypatch)
+    for i, truth in enumerate(oracle.truths):  # what no camera sees is said to be a car
+        oracle.truths[i] = replace(truth, class_id=np.where(truth.camera_mask, truth.class_id, 4).astype(np.uint8))
+    found = summary(evaluate(model, streets, FAST), model.config)
+    assert found["miou"] == 1.0 and found["geometric_iou"] == 1.0
+
+
+def test_sums_do_not_depend_on_how_drives_are_grouped(model, streets):
+    measures = Measures(rays=False, boxes=True)
+    together = evaluate(model, streets, measures)
+    apart = Scores() + evaluate_drive(model, streets[1], measures) + evaluate_drive(model, streets[0], measures)
+    one, other = summary(together, model.config), summary(apart, model.config)
+    assert one == other and one["frames"] == 8
+    assert together.boxes.scores() is not None and apart.boxes is not None
+
+
+def test_a_drive_begins_without_history(model, streets):
+    """Its first frame is the same with and without; later ones are not."""
+    measures = Measures(panoptic=False, rays=False)
+
+    @dataclass
+    class First:
+        drive: object
+        frames: int
+        name: str = "first"
+
+        def __len__(self):
+            return self.frames
+
+        def frame(self, index):
+            return self.drive.frame(index)
+
+        def truth(self, index):
+            return self.drive.truth(index)
+
+    one, all_four = (evaluate_drive(model, First(streets[0], count), measures) for count in (1, 4))
+    assert np.array_equal(one.voxels.total.counts, one.voxels_without_history.counts)
+    assert not np.array_equal(all_four.voxels.total.counts, all_four.voxels_without_history.counts)
+
+
+def test_truth_of_another_network_is_refused_by_drive_and_frame(model, streets):
+    other = load_model("nano", seeded_weights=True)
+    with pytest.raises(ValueError, match=rf"{streets[0].name}, frame 0: .*\(12, 12, 4\), those of nano \(64, 64, 16\)"):
+        evaluate(other, streets, FAST)
+
+
+def test_truth_elsewhere_is_refused(model, streets):
+    drive = streets[0]
+    moved = drive._geometry.ego_from_grid.copy()
+    moved[0, 3] += 0.5
+    drive._geometry = replace(drive._geometry, ego_from_grid=moved)
+    with pytest.raises(ValueError, match="lie elsewhere than those of toy"):
+        evaluate_drive(model, drive, FAST)
+
+
+def test_nothing_to_evaluate_is_an_error(model):
+    with pytest.raises(ValueError, match="no frame to evaluate"):
+        evaluate(model, [])
+
+
+def test_boxes_come_back_in_the_ego_frame():
+    """A car that the network sees 10 m ahead of its LiDAR, which looks to the vehicle's left."""
+    config = model_config("pano_small_4f")
+    lidar = config.grid.ego_from_network.matrix
+    # x, y, z, width, length, height, yaw (clockwise from -y), vx, vy in the network's frame.
+    box = torch.tensor([[3.0, 10.0, -1.0, 2.0, 4.5, 1.6, -np.pi / 2, 5.0, 0.0]])
+    found = scored_boxes(Boxes(box, torch.tensor([0.9]), torch.tensor([config.boxes.classes.index("bus")])), config)
+    assert np.allclose(found.centre_m[0], lidar[:3, :3] @ (3.0, 10.0, -1.0) + lidar[:3, 3], atol=1e-4)
+    assert np.allclose(found.size_m[0], (4.5, 2.0, 1.6)) and BOX_CLASSES[found.class_id[0]] == "bus"
+    along_x = lidar[:2, 0] / np.linalg.norm(lidar[:2, 0])
+    assert np.allclose((np.cos(found.yaw_rad[0]), np.sin(found.yaw_rad[0])), along_x, atol=1e-4)  # -(-90) - 90 = 0
+    assert np.allclose(found.velocity_mps[0], 5 * lidar[:2, 0], atol=1e-4)
+
+
+def test_the_report_has_a_section_for_everything_measured(model, streets):
+    scores = evaluate(model, [streets[0]], Measures(boxes=True))
+    tree = report(scores, model.config, "title", {"weights": "seeded"})
+    names = [section.name for section in tree.sections]
+    assert len(names) == 3 and "voxels without history" in names and tree.title == "title"

@@ -1,0 +1,213 @@
+"""`panoocc train` and `panoocc eval` as a user calls them."""
+
+import argparse
+import json
+
+import pytest
+import torch
+import yaml
+
+from panoocc_core import load_model
+from panoocc_core.checkpoint import read_tensors
+from panoocc_core.cli import add_commands
+from panoocc_core.train import curves
+
+from .toy_training import STREET_SCALE, STREET_SECONDS, rendered_streets, write_network
+
+SETTINGS = {
+    "losses": {"occupancy_ce": 1.0, "occupancy_lovasz": 1.0, "gate_focal": 0.5, "box_class": 0.2, "box_l1": 0.05},
+    "data": {
+        "kind": "streets",
+        "drives": 2,
+        "first_seed": 10_000,
+        "validation_drives": 1,
+        "validation_first_seed": 9_000,
+        "seconds": STREET_SECONDS,
+        "scale": STREET_SCALE,
+    },
+    "optimiser": {"lr": 1.0e-3, "clip_norm": 10.0},
+    "schedule": {"warmup_steps": 2},
+    "epochs": 1,
+    "augment": {"colour": 0.5, "mirror": 0.5, "grid_mask": 0.7},
+}
+
+
+def panoocc(*words: object) -> int:
+    parser = argparse.ArgumentParser()
+    add_commands(parser.add_subparsers(required=True))
+    arguments = parser.parse_args([str(word) for word in words])
+    return arguments.run(arguments)
+
+
+@pytest.fixture(scope="module", autouse=True)
+def own_threads():
+    """`--threads` must not outlive a test."""
+    threads = torch.get_num_threads()
+    yield
+    torch.set_num_threads(threads)
+
+
+@pytest.fixture(scope="module")
+def folder(tmp_path_factory):
+    """Network, recipe, and a training in `out`."""
+    path = tmp_path_factory.mktemp("command")
+    settings = {**SETTINGS, "model": str(write_network(path))}
+    (path / "recipe.yaml").write_text(yaml.safe_dump(settings))
+    status = train(path, "--out", path / "out")
+    assert status == 0
+    return path
+
+
+def train(folder, *words: object) -> int:
+    own = () if "--streets" in words else ("--streets", rendered_streets()[1])
+    return panoocc("train", folder / "recipe.yaml", "--no-progress", "--threads", 1, *own, *words)
+
+
+def test_a_training_writes_curves_weights_and_its_recipe(folder):
+    out = folder / "out"
+    rows = (out / "curve.csv").read_text().splitlines()
+    assert rows[0].startswith("step,loss,occupancy_ce,occupancy_lovasz,gate_focal") and len(rows) == 1 + 8
+    assert [line.split(",")[0] for line in rows[1:]] == [str(i) for i in range(8)]
+    header, *validation = (out / "validation.csv").read_text().splitlines()
+    assert header == "step,miou,geometric_iou" and len(validation) == 1
+    assert 0 <= float(validation[0].split(",")[2]) <= 1
+    made_by = json.loads((out / "recipe.json").read_text())
+    assert made_by["optimiser"]["lr"] == 1e-3 and made_by["network"]["embed"] == 16
+    assert not list(out.glob("*.part"))
+
+
+def test_the_weights_load(folder):
+    model = load_model(folder / "toy.yaml", folder / "out/weights.safetensors")
+    assert model.config.embed == 16
+
+
+def test_a_folder_with_a_training_is_not_begun_anew(folder, capsys):
+    before = (folder / "out/snapshot.pt").read_bytes()
+    assert train(folder, "--out", folder / "out") == 2
+    assert "go on with --resume, or give another --out" in capsys.readouterr().err
+    assert (folder / "out/snapshot.pt").read_bytes() == before
+    assert train(folder, "--out", folder / "out", "--resume", "--set", "seed=3") == 2
+    assert "seed changed" in capsys.readouterr().err
+    assert train(folder, "--out", folder / "out", "--resume") == 0  # there is nothing left to learn
+    assert (folder / "out/snapshot.pt").exists()
+
+
+def test_a_stopped_training_is_resumed_to_the_same_weights(folder, capsys):
+    out = folder / "stopped"
+    assert train(folder, "--out", out, "--stop-after", 4) == 0
+    assert capsys.readouterr().out.strip().endswith("snapshot.pt")
+    assert not (out / "validation.csv").read_text().splitlines()[1:]
+    assert train(folder, "--out", out, "--resume") == 0
+    one, other = (read_tensors(place / "weights.safetensors") for place in (out, folder / "out"))
+    assert set(one) == set(other) and all(torch.equal(one[name], other[name]) for name in one)
+
+
+@pytest.mark.parametrize(
+    ("words", "message"),
+    [
+        (("--set", "epoch=3"), "unknown key 'epoch'"),
+        (("--set", "epochs"), "write KEY=VALUE"),
+        (("--threads", "0"), "--threads must be at least 1"),
+        (("--device", "tpu"), "device 'tpu'"),
+        (("--data", "/nowhere"), "leave out --data"),
+        (("--checkpoint", "/nowhere.pth"), "no such file"),
+        (("--set", "batch=9"), "2 clips are too few for 9 side by side"),
+        (("--set", "optimiser.groups=[{prefix: nose}]"), "no parameter begins with 'nose'"),
+    ],
+)
+def test_bad_input_is_said_and_gives_status_2(folder, tmp_path, capsys, words, message):
+    assert train(folder, "--out", tmp_path / "out", *words) == 2
+    assert message in capsys.readouterr().err
+    assert not (tmp_path / "out/snapshot.pt").exists()
+
+
+def test_an_unknown_recipe_names_those_that_exist(tmp_path, capsys):
+    assert panoocc("train", "nanu", "--out", tmp_path) == 2
+    assert "unknown training recipe 'nanu'; there are nano, pano_base_4f" in capsys.readouterr().err
+
+
+def test_recipes_on_nuscenes_ask_for_it(folder, tmp_path, capsys):
+    words = ("--set", "data={kind: nuscenes, version: x, training_split: a, validation_split: b}")
+    settings = {**SETTINGS, "model": str(folder / "toy.yaml"), "data": {"kind": "nuscenes"}}
+    (tmp_path / "recipe.yaml").write_text(yaml.safe_dump(settings))
+    assert train(tmp_path, "--out", tmp_path / "out", *words) == 2
+    assert "give its root with --data" in capsys.readouterr().err
+
+
+def test_a_place_that_cannot_be_written_gives_status_4(folder, tmp_path, capsys):
+    (tmp_path / "file").write_text("in the way")
+    assert train(folder, "--out", tmp_path / "file/out") == 4
+    assert str(tmp_path / "file") in capsys.readouterr().err
+
+
+@pytest.mark.parametrize("boxes", [0.2, 0.0])
+def test_a_training_that_diverges_gives_status_1(folder, tmp_path, capsys, boxes):
+    changes = ("optimiser.lr=1e30", "schedule.warmup_steps=0", f"losses.box_class={boxes}", f"losses.box_l1={boxes}")
+    assert train(folder, "--out", tmp_path / "out", "--set", *changes) == 1
+    message = capsys.readouterr().err
+    assert "not finite" in message and "step" in message and "lower optimiser.lr" in message
+
+
+def test_tensorboard_is_asked_for_by_name_where_it_is_missing(folder, tmp_path, capsys, monkeypatch):
+    monkeypatch.setattr(curves.importlib.util, "find_spec", lambda name: None)
+    assert train(folder, "--out", tmp_path / "out", "--tensorboard") == 2
+    assert "pip install tensorboard" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize("command", ["train", "eval"])
+def test_help_explains_with_examples(command, capsys):
+    with pytest.raises(SystemExit) as stop:
+        panoocc(command, "--help")
+    assert stop.value.code == 0
+    text = capsys.readouterr().out
+    assert "examples:" in text and "exit status:" in text and f"panoocc {command}" in text
+
+
+def evaluate(folder, *words: object) -> int:
+    own = () if "--data" in words else ("--first-seed", 9_000, "--scenes", 1, "--seconds", STREET_SECONDS)
+    return panoocc(
+        "eval",
+        *("--model", folder / "toy.yaml", "--checkpoint", folder / "out/weights.safetensors", "--no-progress"),
+        *("--streets", rendered_streets()[1], "--scale", STREET_SCALE, *own, *words),
+    )
+
+
+def test_eval_writes_the_numbers_that_are_compared(folder, tmp_path, capsys):
+    assert evaluate(folder, "--json", tmp_path / "eval.json", "--boxes", "--threads", 1) == 0
+    found = json.loads((tmp_path / "eval.json").read_text())
+    assert len(found["scenes"]) == 1 and found["scenes"][0].endswith("009000") and found["frames"] == 4
+    for key in ("geometric_iou", "miou", "geometric_iou_without_history", "miou_without_history"):
+        assert 0 <= found[key] <= 1, key
+    assert found["per_class"] and "free" not in found["per_class"]
+    assert {"pq", "ray_iou", "model", "report", "per_class_without_history"} <= set(found)
+    text = capsys.readouterr().out
+    assert "NOT held out" in text and "toy: 1 drives, 4 frames" in text
+
+
+def test_eval_leaves_out_what_is_not_wanted(folder, tmp_path):
+    words = ("--no-rays", "--no-panoptic", "--no-alone")
+    assert evaluate(folder, "--json", tmp_path / "eval.json", *words) == 0
+    found = json.loads((tmp_path / "eval.json").read_text())
+    assert not {"pq", "ray_iou", "miou_without_history"} & set(found) and "miou" in found
+
+
+@pytest.mark.parametrize(
+    ("words", "message"),
+    [
+        (("--scenes", 0), "--scenes must be at least 1"),
+        (("--first-seed", -3), "--first-seed at least 0"),
+        (("--threads", 0), "--threads must be at least 1"),
+        (("--rate", 0), "rate_hz must be more than 0"),
+        (("--json", "/nowhere/eval.json"), "/nowhere/eval.json: the folder is not there"),
+        (("--checkpoint", "/nowhere.pth"), "no such file"),
+        (("--data", "/nowhere"), "/nowhere"),
+    ],
+)
+def test_eval_says_what_is_wrong(folder, capsys, words, message):
+    assert evaluate(folder, *words) == 2
+    assert message in capsys.readouterr().err
+
+
+def test_eval_without_weights_says_how_to_give_some(folder, capsys):
+    assert panoocc("eval", "--model", folder / "toy.yaml") == 2
+    assert "no weights come with the package for toy" in capsys.readouterr().err
