@@ -55,7 +55,7 @@ TRUTH = (truth_messages.OCCUPANCY, truth_messages.VISIBLE)
 REAL_TIME_ON_CPU = ("nano",)  # presets that keep up on two cores
 PACES = {"real": "real time", "step": "one set at a time"}
 SEED = 7  # a street on which no weights of ours were trained
-DRIVES = {"real": (20.0, 5.0), "step": (8.0, 2.0)}  # pace -> seconds and sets per second of the simulated street
+DRIVES = {"real": (17.0, 6.0), "step": (8.0, 2.0)}  # pace -> seconds and sets per second of the simulated street
 RIG_WIDTH_PX, MOST_SCALE = (
     1600,
     0.25,

@@ -4,6 +4,7 @@ import argparse
 import contextlib
 import sys
 from collections.abc import Sequence
+from concurrent.futures import BrokenExecutor
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -101,7 +102,7 @@ def run(arguments: argparse.Namespace) -> int:
 
     try:
         weights = _train(arguments)
-    except (TrainingError, FloatingPointError) as error:
+    except (TrainingError, BrokenExecutor) as error:
         return _fail(error, EXIT_FAILED)
     except (CheckpointError, ValueError, ImportError) as error:  # settings, data and snapshots raise ValueErrors
         return _fail(error, EXIT_BAD_INPUT)

@@ -24,6 +24,7 @@ from ..models.panoocc import PanoOcc
 from ..stream import Step, Stopwatch, forward
 from ..types import Frame
 from .augment import ChangedInput, InputChange, distorted_frame, generator_of, input_change
+from .calibration import calibrate
 from .clips import Clip, length_of_round, lengths, rounds_of_epoch
 from .curves import Curves
 from .initial_weights import initialise
@@ -120,7 +121,9 @@ def train(
             _save(config, state, options, processes)
             saved_s = time.monotonic()
     if processes.is_first:
-        _write_weights(config, state, options)  # again: a kill may have come between snapshot and weights
+        if config.calibrate:
+            options.on_validation(state.progress, calibrate(model, validation))
+        _write_weights(config, state, options)  # also because a kill may have come between snapshot and weights
     _close(curves)
     return options.out / WEIGHTS
 

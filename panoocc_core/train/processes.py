@@ -27,10 +27,14 @@ class Processes:
         if self.count == 1:
             return
         learning = [p for p in parameters if p.requires_grad]
-        for p in learning:
+        # What one process has no gradient for may have one elsewhere; what nobody has one for stays untouched.
+        has = torch.tensor([float(p.grad is not None) for p in learning], device=learning[0].device)
+        distributed.all_reduce(has)
+        moved = [p for p, count in zip(learning, has.tolist()) if count > 0]
+        for p in moved:
             if p.grad is None:
                 p.grad = torch.zeros_like(p)
-        self._average([p.grad for p in learning if p.grad is not None])
+        self._average([p.grad for p in moved if p.grad is not None])
 
     def average_statistics(self, model: nn.Module) -> None:
         """Give every process the mean of all batch-norm statistics."""

@@ -122,6 +122,7 @@ class TrainConfig:
     augment: AugmentConfig = AugmentConfig()
     fixed_norms: tuple[str, ...] = ()  # batch norms below these prefixes keep statistics, scale and shift
     precision: Literal["fp32", "bf16", "fp16"] = "fp32"  # of the forward pass; weights and losses are float32
+    calibrate: bool = False  # at the end, set the classifier's bias on the validation drives (calibration.py)
     seed: int = 0
     description: str = ""
 

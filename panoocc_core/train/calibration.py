@@ -1,0 +1,95 @@
+"""The last step of own training: how readily each class is chosen, set on drives that were not learned from.
+
+Losses weigh rare classes up, so that they are learned at all; afterwards the best class is not always the likeliest
+choice.  A constant added to the logits of each class puts that right, and becomes part of the classifier's bias.
+"""
+
+from collections.abc import Sequence
+
+import torch
+from torch import Tensor, nn
+
+from ..ground_truth import Drive
+from ..memory import VoxelMemory
+from ..models.panoocc import PanoOcc
+from ..stream import Stopwatch, forward
+
+STEPS = (-0.6, -0.3, -0.15, 0.15, 0.3, 0.6)
+ROUNDS = 3
+LARGEST = 1.2
+LEAST_GAIN = 2e-4  # of the mean IoU, below which a change is noise
+
+
+@torch.no_grad()
+def calibrate(model: PanoOcc, drives: Sequence[Drive], every: int = 2) -> dict[str, float]:
+    """Change the classifier's bias so that the mean IoU of the voxels that a camera sees grows.
+
+    Args:
+        drives: with dense truth; all frames fill the memory, every `every`-th one is looked at.
+
+    Returns:
+        The constants by class name, and the mean IoU "before" and "after".
+
+    Raises:
+        ValueError: no frame has dense truth.
+    """
+    model.eval()
+    logits, true, closed = _collected(model, drives, every)
+    free = model.config.labels.free_id
+    offsets = torch.zeros(logits.shape[1])
+    before = best = _miou(logits, true, closed, offsets, free)
+    for _ in range(ROUNDS):
+        for k in range(len(offsets)):
+            for step in STEPS:
+                tried = offsets.clone()
+                tried[k] = (tried[k] + step).clamp(-LARGEST, LARGEST)
+                miou = _miou(logits, true, closed, tried, free)
+                if miou > best + LEAST_GAIN:
+                    best, offsets = miou, tried
+    classifier = model.decoder.mlp[-1]
+    assert isinstance(classifier, nn.Linear)
+    classifier.bias.add_(offsets.to(classifier.bias))
+    names = model.config.labels.names
+    return {"before": before, "after": best, **{name: float(value) for name, value in zip(names, offsets)}}
+
+
+def _collected(model: PanoOcc, drives: Sequence[Drive], every: int) -> tuple[Tensor, Tensor, Tensor]:
+    """Of all counted voxels: logits [n, class], true classes [n], and where the gate says free, bool [n]."""
+    config = model.config
+    logits, true, closed = [], [], []
+    for drive in drives:
+        memory = VoxelMemory()
+        for index in range(len(drive)):
+            step = forward(model, drive.frame(index), memory, Stopwatch(model.device))
+            memory = step.memory
+            truth = drive.truth(index) if index % every == every - 1 else None
+            if truth is None or truth.class_id is None:
+                continue
+            seen = torch.ones(truth.class_id.shape, dtype=torch.bool)
+            if truth.camera_mask is not None:
+                seen = torch.from_numpy(truth.camera_mask)
+            logits.append(step.logits.classes.cpu()[seen].float())
+            true.append(torch.from_numpy(truth.class_id)[seen].long())
+            gate, threshold = step.logits.gate, config.decoder.gate_threshold
+            is_closed = torch.zeros_like(seen)
+            if gate is not None and threshold is not None:
+                is_closed = gate.cpu().sigmoid() < threshold
+            closed.append(is_closed[seen])
+    if not logits:
+        raise ValueError("calibration needs drives with dense truth")
+    return torch.cat(logits), torch.cat(true), torch.cat(closed)
+
+
+def _miou(logits: Tensor, true: Tensor, closed: Tensor, offsets: Tensor, free: int | None) -> float:
+    """Mean IoU over the classes present but free space."""
+    count = logits.shape[1]
+    chosen = (logits + offsets).argmax(1)
+    if free is not None:
+        chosen = chosen.masked_fill(closed, free)
+    pairs = torch.bincount(true * count + chosen, minlength=count * count).view(count, count)
+    hits = pairs.diagonal()
+    iou = hits / (pairs.sum(0) + pairs.sum(1) - hits).clamp(min=1)
+    counted = pairs.sum(1) > 0
+    if free is not None:
+        counted[free] = False
+    return float(iou[counted].mean())
