@@ -11,7 +11,7 @@ import cv2
 import numpy as np
 from numpy.typing import NDArray
 
-from panoocc_core.types import MAX_IMAGE_SIDE
+from panoocc_core.image_files import ImageFileError, check_size, jpeg_size_hw
 
 Pixels = NDArray[np.uint8]
 
@@ -35,7 +35,6 @@ def decode_compressed(message: Any) -> Pixels:
     if "compressedDepth" in message.format:
         raise ImageError(f"format {message.format!r} holds depth, not colour: set the topic of a colour image")
     height, width = encoded_size(data)
-    _check_size(height, width)
     bgr = cv2.imdecode(data, cv2.IMREAD_COLOR | cv2.IMREAD_IGNORE_ORIENTATION)
     if bgr is None:
         raise ImageError(f"the {data.size} bytes (format {message.format!r}) are a damaged JPEG or PNG")
@@ -48,36 +47,30 @@ def encoded_size(data: NDArray[np.uint8]) -> tuple[int, int]:
     """Height and width in the header of a JPEG or PNG, and that the file has its end.
 
     Raises:
-        ImageError: it is neither, or it was cut off (decoders fill what is missing with grey and say nothing).
+        ImageError: it is neither, too large, or was cut off.
     """
     if data.size == 0:
         raise ImageError("the message has no data")
     head = data[:24].tobytes()
-    if head.startswith(b"\x89PNG\r\n\x1a\n"):
-        if len(head) < 24 or b"IEND" not in data[-64:].tobytes():
-            raise ImageError(f"the PNG is cut off after {data.size} bytes")
-        return int.from_bytes(head[20:24], "big"), int.from_bytes(head[16:20], "big")
-    if not head.startswith(b"\xff\xd8"):
+    if head.startswith(b"\xff\xd8"):
+        try:
+            return jpeg_size_hw(data.tobytes())
+        except ImageFileError as error:
+            raise ImageError(str(error)) from error
+    if not head.startswith(b"\x89PNG\r\n\x1a\n"):
         raise ImageError(f"the data begin with {head[:4].hex(' ') or 'nothing'}: neither JPEG nor PNG")
-    if b"\xff\xd9" not in data[-4096:].tobytes():  # some cameras pad the end
-        raise ImageError(f"the JPEG is cut off after {data.size} bytes: no end marker")
-    return _jpeg_size(data)
+    if len(head) < 24 or b"IEND" not in data[-64:].tobytes():
+        raise ImageError(f"the PNG is cut off after {data.size} bytes")
+    height, width = int.from_bytes(head[20:24], "big"), int.from_bytes(head[16:20], "big")
+    _check_size(height, width)
+    return height, width
 
 
-def _jpeg_size(data: NDArray[np.uint8]) -> tuple[int, int]:
-    place = 2
-    while place + 9 < data.size:
-        if data[place] != 0xFF:
-            break
-        marker = int(data[place + 1])
-        if marker == 0xFF:  # fill byte
-            place += 1
-        elif 0xC0 <= marker <= 0xCF and marker not in (0xC4, 0xC8, 0xCC):
-            size = data[place + 5 : place + 9].tobytes()
-            return int.from_bytes(size[:2], "big"), int.from_bytes(size[2:], "big")
-        else:
-            place += 2 + int.from_bytes(data[place + 2 : place + 4].tobytes(), "big")
-    raise ImageError("the JPEG has no frame header: it is damaged")
+def _check_size(height: int, width: int) -> None:
+    try:
+        check_size(height, width)
+    except ImageFileError as error:
+        raise ImageError(str(error)) from error
 
 
 def decode_raw(message: Any) -> Pixels:
@@ -150,8 +143,3 @@ def _with_cv_bridge(message: Any, known: list[str]) -> Pixels:
         return np.ascontiguousarray(CvBridge().imgmsg_to_cv2(message, desired_encoding="rgb8"))
     except Exception as error:  # cv_bridge raises many kinds
         raise ImageError(f"encoding {message.encoding!r}: cv_bridge cannot convert it: {error}") from error
-
-
-def _check_size(height: int, width: int) -> None:
-    if not 0 < min(height, width) <= max(height, width) <= MAX_IMAGE_SIDE:
-        raise ImageError(f"image size {width}x{height} is outside 1..{MAX_IMAGE_SIDE}")

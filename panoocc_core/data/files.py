@@ -1,9 +1,13 @@
 """Images, point clouds and label arrays from files; sizes are checked before anything is decoded or reserved."""
 
+import math
+import struct
 import zipfile
 import zlib
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
-from typing import Any
+from typing import IO, Any
 
 import cv2
 import numpy as np
@@ -11,11 +15,10 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from ..types import MAX_IMAGE_SIDE
+from ..image_files import ImageFileError, jpeg_size_hw
 from .errors import DataError
 
 MAX_FILE_BYTES = 64 << 20  # images, sweeps and labels have up to a megabyte
-_END_WITHIN = 4096  # some writers pad behind a JPEG's end marker
 
 
 def bounded_bytes(path: Path) -> bytes:
@@ -40,11 +43,10 @@ def read_image(path: Path, size_hw: tuple[int, int]) -> Tensor:
         DataError: missing, cut off, no JPEG, or of another size than the calibration is for.
     """
     data = bounded_bytes(path)
-    found = _jpeg_size(data, path)
-    if b"\xff\xd9" not in data[-_END_WITHIN:]:  # decoders fill what is missing with grey and say nothing
-        raise DataError(f"{path}: the JPEG is cut off after {len(data)} bytes; download it again")
-    if not 0 < min(found) <= max(found) <= MAX_IMAGE_SIDE:
-        raise DataError(f"{path}: image size {found[1]}x{found[0]} is outside 1..{MAX_IMAGE_SIDE}; download it again")
+    try:
+        found = jpeg_size_hw(data)
+    except ImageFileError as error:
+        raise DataError(f"{path}: {error}; download it again") from error
     if found != size_hw:
         raise DataError(
             f"{path}: is {found[1]}x{found[0]}, its table says {size_hw[1]}x{size_hw[0]}; the calibration would not "
@@ -54,24 +56,6 @@ def read_image(path: Path, size_hw: tuple[int, int]) -> Tensor:
     if bgr is None or bgr.shape[:2] != size_hw:
         raise DataError(f"{path}: is a damaged JPEG; download it again")
     return torch.from_numpy(cv2.cvtColor(bgr, cv2.COLOR_BGR2RGB))
-
-
-def _jpeg_size(data: bytes, path: Path) -> tuple[int, int]:
-    """Height and width in the frame header (ITU-T T.81, B.2.2): the segments before it are skipped by their lengths."""
-    if not data.startswith(b"\xff\xd8"):
-        raise DataError(f"{path}: begins with {data[:4].hex(' ')} and is no JPEG; download it again")
-    place = 2
-    while place + 9 <= len(data) and data[place] == 0xFF:
-        marker = data[place + 1]
-        if marker == 0xFF:  # fill byte
-            place += 1
-        elif 0xC0 <= marker <= 0xCF and marker not in (0xC4, 0xC8, 0xCC):
-            return int.from_bytes(data[place + 5 : place + 7], "big"), int.from_bytes(
-                data[place + 7 : place + 9], "big"
-            )
-        else:
-            place += 2 + int.from_bytes(data[place + 2 : place + 4], "big")
-    raise DataError(f"{path}: the JPEG has no frame header: it is cut off or damaged; download it again")
 
 
 def read_sweep(path: Path) -> NDArray[np.float32]:
@@ -101,20 +85,27 @@ def read_labels(path: Path, count: int) -> NDArray[np.uint8]:
     return np.frombuffer(data, np.uint8)
 
 
+# What reading a damaged archive raises.
+_DAMAGED = (OSError, EOFError, ValueError, RuntimeError, KeyError, zipfile.BadZipFile, zlib.error, struct.error)
+
+
 class ArrayFile:
     """The arrays of an `.npz`, each checked against what it should be before its data are read.
+
+    Args:
+        advice: what to do about a file that is not as it should be; ends the messages.
 
     Raises:
         DataError: no such file, or not an archive.
     """
 
-    def __init__(self, path: Path):
-        self.path = path
+    def __init__(self, path: Path, advice: str = "download it again"):
+        self.path, self._advice = path, advice
         try:
             self._archive = zipfile.ZipFile(path)
-        except (OSError, zipfile.BadZipFile) as error:
+        except _DAMAGED as error:
             what = "cannot be read" if path.exists() else "no such file"
-            raise DataError(f"{path}: {what} ({error}); unpack the archive that holds it again") from error
+            raise DataError(f"{path}: {what} ({error}); {advice}") from error
 
     def __enter__(self) -> "ArrayFile":
         return self
@@ -128,24 +119,40 @@ class ArrayFile:
         Raises:
             DataError: it is missing, damaged, or of another shape or type.
         """
-        wanted = np.dtype(dtype)
+        wanted, size = np.dtype(dtype), math.prod(shape) * np.dtype(dtype).itemsize
+        with self._member(name) as member:
+            found, in_columns, kind = _header(member)
+            if found != shape or kind != wanted:
+                raise DataError(f"{self.path}: {name} is {kind} {found}, not {wanted} {shape}; {self._advice}")
+            data = member.read(size)
+            whole = len(data) == size and not member.read(1)  # ... and its checksum
+        if not whole:
+            raise DataError(f"{self.path}: {name} has not the length that it says; {self._advice}")
+        return np.frombuffer(data, wanted).reshape(shape, order="F" if in_columns else "C").copy()
+
+    def header(self, name: str) -> tuple[tuple[int, ...], np.dtype]:
+        """Shape and type that an array says it has; none of its data are read.
+
+        Raises:
+            DataError: it is missing or damaged.
+        """
+        with self._member(name) as member:
+            shape, _, kind = _header(member)
+        return shape, kind
+
+    @contextmanager
+    def _member(self, name: str) -> Iterator[IO[bytes]]:
+        """An array's file in the archive; what reading it raises becomes DataError."""
+        if f"{name}.npy" not in self._archive.namelist():
+            has = ", ".join(self._archive.namelist()[:8]) or "nothing"
+            raise DataError(f"{self.path}: has no array {name!r} (it has {has}); {self._advice}")
         try:
             with self._archive.open(f"{name}.npy") as member:
-                found, in_columns, kind = _header(member)
-                if found != shape or kind != wanted:
-                    raise DataError(f"{self.path}: {name} is {kind} {found}, not {wanted} {shape}; download it again")
-                data = member.read(int(np.prod(shape)) * wanted.itemsize)
-                whole = len(data) == np.prod(shape) * wanted.itemsize and not member.read(1)  # ... and its checksum
-        except KeyError as error:
-            has = ", ".join(self._archive.namelist()[:8]) or "nothing"
-            raise DataError(f"{self.path}: has no array {name!r} (it has {has}); download it again") from error
+                yield member
         except DataError:
             raise
-        except (OSError, EOFError, ValueError, RuntimeError, zipfile.BadZipFile, zlib.error) as error:
-            raise DataError(f"{self.path}: {name} is damaged ({error}); download it again") from error
-        if not whole:
-            raise DataError(f"{self.path}: {name} has not the length that it says; download it again")
-        return np.frombuffer(data, wanted).reshape(shape, order="F" if in_columns else "C").copy()
+        except _DAMAGED as error:
+            raise DataError(f"{self.path}: {name} is damaged ({error}); {self._advice}") from error
 
 
 def _header(member: Any) -> tuple[tuple[int, ...], bool, np.dtype]:
@@ -153,4 +160,7 @@ def _header(member: Any) -> tuple[tuple[int, ...], bool, np.dtype]:
     version = np.lib.format.read_magic(member)
     if version != (1, 0):  # what NumPy writes for plain arrays; its header has less than 64 KiB
         raise ValueError(f"an array of format {version[0]}.{version[1]}")
-    return np.lib.format.read_array_header_1_0(member)
+    try:
+        return np.lib.format.read_array_header_1_0(member)
+    except Exception as error:  # NumPy evaluates literals and parses types: damaged ones raise many kinds
+        raise ValueError(f"its header cannot be read: {error}") from error

@@ -7,10 +7,8 @@ whole.
 
 import hashlib
 import json
+import math
 import os
-import struct
-import zipfile
-import zlib
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ProcessPoolExecutor
 from dataclasses import asdict, dataclass
@@ -24,39 +22,26 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
-from ..geometry import NS_PER_S, Matrix
+from ..geometry import NS_PER_S, Matrix, check_rigid
 from ..ground_truth import GroundTruth, TrueBoxes
+from ..image_files import ImageFileError, jpeg_size_hw
 from ..sim.boxes import true_boxes
 from ..sim.render import Renderer
 from ..sim.rig import SimCamera, nuscenes_rig
 from ..sim.scene import Scene
-from ..sim.truth import truth
+from ..sim.truth import MAX_VOXELS, truth
 from ..sim.visibility import View, mask_from_views
 from ..types import CameraImage, Frame, GridGeometry
+from .errors import DataError
+from .files import ArrayFile
 
+MAX_BYTES = 4 << 30  # of a drive in memory: 2000 frames of 200x200x16 voxels
 FORMAT = 1  # raised when the same plan gives other files
+_MAX_CAMERAS = 64
+_MAX_NAME_BYTES = 1024
 _LEAD_S = 0.5  # the drive's first frame
-_FRAME_FIELDS = (
-    "world_from_ego",
-    "camera.stamp_ns",
-    "camera.world_from_ego",
-    "class_id",
-    "instance_id",
-    "camera_mask",
-    "boxes.count",
-)
+_VOXEL_BITS = 8 + 16 + 1  # class, instance and mask
 _BOX_FIELDS = ("centre_m", "size_m", "yaw_rad", "velocity_mps", "class_id", "instance_id")
-# What reading a damaged .npz file raises.
-_UNREADABLE = (
-    OSError,
-    ValueError,
-    KeyError,
-    EOFError,
-    NotImplementedError,
-    zipfile.BadZipFile,
-    zlib.error,
-    struct.error,
-)
 
 
 class DriveFileError(ValueError):
@@ -107,9 +92,19 @@ def drive_file(folder: Path, seed: int, plan: StreetPlan, geometry: GridGeometry
 
 
 def render_drive(path: Path, seed: int, plan: StreetPlan, geometry: GridGeometry) -> Path:
-    """Render the drive of a seed into a file, unless it is there."""
+    """Render the drive of a seed into a file, unless it is there.
+
+    Raises:
+        ValueError: the drive would be larger than MAX_BYTES.
+        OSError: the folder cannot be written.
+    """
     if path.exists():
         return path
+    if plan.frames * math.prod(geometry.shape_xyz) * _VOXEL_BITS > 8 * MAX_BYTES:
+        raise ValueError(
+            f"a drive of {plan.frames} frames on {geometry.shape_xyz} voxels has more than {MAX_BYTES} bytes; make it "
+            "shorter, or the grid smaller"
+        )
     rig = nuscenes_rig(plan.scale)
     scene = Scene(seed, plan.time_s(plan.frames) + 1)
     renderer = Renderer(scene)
@@ -196,33 +191,17 @@ class SimulatedDrive:
 
     def __init__(self, path: Path):
         self.path, self.name = path, path.stem
+        advice = "not a whole simulated drive: delete it, it is made anew"
         try:
-            with np.load(path, allow_pickle=False) as file:
-                self._arrays = {name: file[name] for name in file.files}
-            self._geometry = GridGeometry(
-                tuple(int(n) for n in self._arrays["grid.shape_xyz"]),  # type: ignore[arg-type]
-                tuple(float(v) for v in self._arrays["grid.voxel_size_m"]),  # type: ignore[arg-type]
-                self._arrays["grid.ego_from_grid"],
-            )
-            self._jpeg_end = np.cumsum(self._arrays["jpeg.size"])
-            self._box_end = np.cumsum(self._arrays["boxes.count"])
-            self._check_rows()
-        except _UNREADABLE as error:
-            raise DriveFileError(
-                f"{path}: not a whole simulated drive ({error}); delete it, it is made anew"
-            ) from error
-
-    def _check_rows(self) -> None:
-        """Refuse arrays that are missing or too short, before a frame is asked for."""
-        arrays, frames = self._arrays, len(self._arrays["stamp_ns"])
-        cameras, boxes = len(arrays["camera.name"]), int(self._box_end[-1]) if frames else 0
-        rows = dict.fromkeys(_FRAME_FIELDS, frames)
-        rows |= dict.fromkeys(("camera.intrinsics", "camera.ego_from_camera"), cameras)
-        rows |= {f"boxes.{field}": boxes for field in _BOX_FIELDS}
-        rows["jpeg.size"] = frames * cameras
-        for name, count in rows.items():
-            if len(arrays[name]) != count:
-                raise ValueError(f"{name} has {len(arrays[name])} rows, not {count}")
+            with ArrayFile(path, advice) as file:
+                self._arrays = _arrays_of_drive(file)
+            self._geometry = _grid(self._arrays)
+            self._jpeg_end = _ends(self._arrays, "jpeg.size", "jpeg", at_least=1)
+            self._box_end = _ends(self._arrays, "boxes.count", "boxes.class_id", at_least=0)
+        except DataError as error:
+            raise DriveFileError(str(error)) from error
+        except ValueError as error:
+            raise DriveFileError(f"{path}: {error}; {advice}") from error
 
     def __len__(self) -> int:
         return len(self._arrays["stamp_ns"])
@@ -246,9 +225,15 @@ class SimulatedDrive:
     def _image(self, number: int) -> torch.Tensor:
         end = int(self._jpeg_end[number])
         data = self._arrays["jpeg"][end - int(self._arrays["jpeg.size"][number]) : end]
-        image = cv2.imdecode(data, cv2.IMREAD_COLOR)
-        if image is None:
-            raise DriveFileError(f"{self.path}: image {number} cannot be decoded; delete the file, it is made anew")
+        try:
+            size_hw = jpeg_size_hw(data.tobytes())
+        except ImageFileError as error:
+            raise DriveFileError(
+                f"{self.path}: image {number} cannot be decoded ({error}); delete the file, it is made anew"
+            ) from error
+        image = cv2.imdecode(data, cv2.IMREAD_COLOR | cv2.IMREAD_IGNORE_ORIENTATION)
+        if image is None or image.shape[:2] != size_hw:
+            raise DriveFileError(f"{self.path}: image {number} is damaged; delete the file, it is made anew")
         return torch.from_numpy(np.ascontiguousarray(image[..., ::-1]))
 
     def truth(self, index: int) -> GroundTruth:
@@ -265,6 +250,71 @@ class SimulatedDrive:
             camera_mask=mask.reshape(shape),
             boxes=TrueBoxes(**{field: arrays[f"boxes.{field}"][rows] for field in _BOX_FIELDS}),
         )
+
+
+def _arrays_of_drive(file: ArrayFile) -> dict[str, NDArray[Any]]:
+    """All arrays of a drive by name; none is read before all of them say that they fit each other and MAX_BYTES."""
+    shape_xyz = tuple(file.read("grid.shape_xyz", (3,), np.int64).tolist())
+    if min(shape_xyz) < 1 or math.prod(shape_xyz) > MAX_VOXELS:
+        raise ValueError(f"a grid of {shape_xyz} voxels is empty or larger than {MAX_VOXELS} voxels")
+    frames, cameras = _rows(file, "stamp_ns"), _rows(file, "camera.name")
+    names = file.header("camera.name")[1]
+    if cameras > _MAX_CAMERAS or names.kind != "U" or names.itemsize > _MAX_NAME_BYTES:
+        raise ValueError(f"camera.name has {cameras} entries of type {names}, not at most {_MAX_CAMERAS} names")
+    boxes, jpeg_bytes = _rows(file, "boxes.class_id", at_least=0), _rows(file, "jpeg")
+    wanted: dict[str, tuple[tuple[int, ...], Any]] = {
+        "stamp_ns": ((frames,), np.int64),
+        "world_from_ego": ((frames, 4, 4), np.float64),
+        "camera.name": ((cameras,), names),
+        "camera.intrinsics": ((cameras, 3, 3), np.float64),
+        "camera.ego_from_camera": ((cameras, 4, 4), np.float64),
+        "camera.stamp_ns": ((frames, cameras), np.int64),
+        "camera.world_from_ego": ((frames, cameras, 4, 4), np.float64),
+        "jpeg": ((jpeg_bytes,), np.uint8),
+        "jpeg.size": ((frames * cameras,), np.int64),
+        "class_id": ((frames, *shape_xyz), np.uint8),
+        "instance_id": ((frames, *shape_xyz), np.uint16),
+        "camera_mask": ((frames, -(-math.prod(shape_xyz) // 8)), np.uint8),
+        "boxes.count": ((frames,), np.int64),
+        "boxes.centre_m": ((boxes, 3), np.float32),
+        "boxes.size_m": ((boxes, 3), np.float32),
+        "boxes.yaw_rad": ((boxes,), np.float32),
+        "boxes.velocity_mps": ((boxes, 2), np.float32),
+        "boxes.class_id": ((boxes,), np.int64),
+        "boxes.instance_id": ((boxes,), np.int32),
+        "grid.shape_xyz": ((3,), np.int64),
+        "grid.voxel_size_m": ((3,), np.float64),
+        "grid.ego_from_grid": ((4, 4), np.float64),
+    }
+    total = sum(math.prod(shape) * np.dtype(kind).itemsize for shape, kind in wanted.values())
+    if total > MAX_BYTES:
+        raise ValueError(f"its arrays have {total} bytes, more than {MAX_BYTES}")
+    return {name: file.read(name, shape, kind) for name, (shape, kind) in wanted.items()}
+
+
+def _rows(file: ArrayFile, name: str, at_least: int = 1) -> int:
+    """How long an array of one axis says it is."""
+    shape, _ = file.header(name)
+    if len(shape) != 1 or shape[0] < at_least:
+        raise ValueError(f"{name} has the shape {shape}, not one axis with at least {at_least} entries")
+    return shape[0]
+
+
+def _grid(arrays: dict[str, NDArray[Any]]) -> GridGeometry:
+    x, y, z = arrays["grid.shape_xyz"].tolist()
+    size_m = arrays["grid.voxel_size_m"]
+    if not (np.isfinite(size_m).all() and size_m.min() > 0):
+        raise ValueError(f"grid.voxel_size_m is {size_m.tolist()}, not three lengths")
+    pose = check_rigid(arrays["grid.ego_from_grid"], "grid.ego_from_grid")
+    return GridGeometry((x, y, z), tuple(size_m.tolist()), pose)
+
+
+def _ends(arrays: dict[str, NDArray[Any]], counts: str, values: str, at_least: int) -> NDArray[np.int64]:
+    """Where each part of `values` ends, by its length in `counts`."""
+    count, length = arrays[counts], len(arrays[values])
+    if count.min() < at_least or count.max() > length or count.sum() != length:
+        raise ValueError(f"{counts} has {count.min()} to {count.max()}, in all {count.sum()}; {values} has {length}")
+    return np.cumsum(count)
 
 
 @dataclass(frozen=True, slots=True, eq=False)
