@@ -100,6 +100,27 @@ class GridGeometry:
         local = (np.asarray(indices) + 0.5) * np.asarray(self.voxel_size_m)
         return local @ self.ego_from_grid[:3, :3].T + self.ego_from_grid[:3, 3]
 
+    def differs_from(self, other: "GridGeometry", tolerance_m: float = 1e-3) -> str | None:
+        """What sets this grid apart from another one, as a sentence; None where their voxels are the same.
+
+        Args:
+            tolerance_m: how far the corners of the two grids may lie apart.
+        """
+        if tuple(self.shape_xyz) != tuple(other.shape_xyz):
+            return f"it has {tuple(self.shape_xyz)} voxels (x, y, z), not {tuple(other.shape_xyz)}"
+        mine, theirs = np.array(self.voxel_size_m), np.array(other.voxel_size_m)
+        # Written so that what is not finite differs.
+        if not (np.abs(mine - theirs) * self.shape_xyz <= tolerance_m).all():
+            return f"its voxel size is {tuple(mine.tolist())} m (x, y, z), not {tuple(theirs.tolist())} m"
+        corners = np.indices((2, 2, 2)).reshape(3, -1).T * self.shape_xyz - 0.5
+        apart_m = np.linalg.norm(self.centres_m(corners) - other.centres_m(corners), axis=1).max()
+        if not apart_m <= tolerance_m:
+            return (
+                f"its pose puts a corner {apart_m:.4g} m away from where it should be: rotation and corner in the "
+                f"vehicle frame are {self.ego_from_grid[:3].tolist()}, not {other.ego_from_grid[:3].tolist()}"
+            )
+        return None
+
 
 @dataclass(frozen=True, slots=True)
 class HistoryReport:

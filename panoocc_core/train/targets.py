@@ -13,10 +13,9 @@ from ..geometry import Matrix, invert
 from ..ground_truth import GroundTruth, TrueBoxes, TruePoints
 from ..labels import BOX_CLASSES, LIDARSEG, OCC3D, LabelSet
 from ..point_labels import cells_of
-from ..types import GridGeometry
-from ..voxels import ego_from_grid, extent_m, token_count
+from ..stream import output_geometry
+from ..voxels import token_count
 
-GRID_TOLERANCE_M = 1e-3
 NOT_A_THING, THING, UNLABELLED_THING = 0, 1, 2  # of a coarse voxel
 
 
@@ -62,34 +61,13 @@ def _tensor(values: NDArray, device: torch.device | str) -> Tensor:
     return torch.from_numpy(np.ascontiguousarray(values)).to(device)
 
 
-def output_geometry(config: ModelConfig) -> GridGeometry:
-    """Where the network's output grid lies."""
-    shape = config.output_shape_xyz
-    x, y, z = (length / count for length, count in zip(extent_m(config.grid), shape))
-    return GridGeometry(shape, (x, y, z), ego_from_grid(config.grid))
-
-
 def _dense_targets(truth: GroundTruth, config: ModelConfig) -> tuple[NDArray[np.uint8], NDArray[np.bool_] | None]:
     if truth.class_id is None or truth.geometry is None:
         raise ValueError(f"truth: {config.name} learns from dense voxels, and this frame has none")
-    _check_grid(truth.geometry, output_geometry(config), config.name)
+    difference = truth.geometry.differs_from(output_geometry(config))
+    if difference:
+        raise ValueError(f"truth: its grid is not that of the output of {config.name}: {difference}")
     return _renamed(truth.class_id, OCC3D, config), truth.camera_mask
-
-
-def _check_grid(given: GridGeometry, wanted: GridGeometry, name: str) -> None:
-    if given.shape_xyz != wanted.shape_xyz:
-        raise ValueError(
-            f"truth: its voxel grid has the shape {given.shape_xyz}, the output of {name} {wanted.shape_xyz} (x, y, z)"
-        )
-    if not np.allclose(given.voxel_size_m, wanted.voxel_size_m, rtol=0, atol=GRID_TOLERANCE_M / max(wanted.shape_xyz)):
-        raise ValueError(
-            f"truth: its voxels are {given.voxel_size_m} m large, those of {name} {wanted.voxel_size_m} m (x, y, z)"
-        )
-    if not np.allclose(given.ego_from_grid, wanted.ego_from_grid, rtol=0, atol=GRID_TOLERANCE_M):
-        raise ValueError(
-            f"truth: its grid lies at {given.ego_from_grid[:3].tolist()} in the ego frame (rotation and corner), "
-            f"that of {name} at {wanted.ego_from_grid[:3].tolist()}"
-        )
 
 
 def _renamed(class_id: NDArray[np.uint8], labels: LabelSet, config: ModelConfig) -> NDArray[np.uint8]:
