@@ -1,5 +1,6 @@
 """Which voxels the cameras of a rig can see, from the depths that their rays find."""
 
+import math
 from collections.abc import Sequence
 from dataclasses import dataclass
 
@@ -15,6 +16,7 @@ from .shapes import Floats
 from .truth import Truth
 
 _MIN_DEPTH_M = 0.05
+_BLOCK = 1 << 18  # voxels at a time, so that a fine grid needs no copy of all centres
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -41,11 +43,14 @@ def mask_from_views(views: Sequence[View], geometry: GridGeometry, world_from_eg
     """Voxels [X, Y, Z] that at least one view sees: those whose middle lies in front of the first surface on its ray,
     or behind it by no more than half a voxel, measured along the ray."""
     world_from_grid = world_from_ego @ geometry.ego_from_grid
-    indices = np.indices(geometry.shape_xyz).reshape(3, -1).T
-    centres = (indices + 0.5) * np.asarray(geometry.voxel_size_m)
-    seen = np.zeros(len(centres), bool)
-    for view in views:
-        seen |= _sees(view, centres, world_from_grid, np.asarray(geometry.voxel_size_m))
+    voxel_size_m = np.asarray(geometry.voxel_size_m)
+    seen = np.zeros(math.prod(geometry.shape_xyz), bool)
+    for low in range(0, len(seen), _BLOCK):
+        block = seen[low : low + _BLOCK]
+        places = np.unravel_index(np.arange(low, low + len(block)), geometry.shape_xyz)
+        centres = (np.stack(places, axis=1) + 0.5) * voxel_size_m
+        for view in views:
+            block |= _sees(view, centres, world_from_grid, voxel_size_m)
     return seen.reshape(geometry.shape_xyz)
 
 
