@@ -5,6 +5,7 @@
 """
 
 import math
+import shutil
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -289,7 +290,7 @@ def write_animation(
 
     Raises:
         AnimationError: there are no frames, they differ in size, the ending is neither, or it cannot be encoded.
-        OSError: the folder is missing or cannot be written.
+        OSError: the folder is missing or cannot be written, or the disk is full.
     """
     images = list(frames)
     if not images or len({image.shape for image in images}) > 1:
@@ -370,4 +371,20 @@ def _write_mp4(path: Path, images: Sequence[Image], rate_hz: float, key: Sequenc
             writer.write(np.ascontiguousarray(image[..., ::-1]))
     finally:
         writer.release()
+    written = _frames_in(path)
+    if written != len(images):  # OpenCV does not report what it could not write
+        free_mb = shutil.disk_usage(path.parent).free / 1e6
+        raise OSError(
+            f"{path}: only {written} of {len(images)} frames could be written; is the disk full ({free_mb:.0f} MB are "
+            "left), or the file's size limited?"
+        )
     return len(images)
+
+
+def _frames_in(path: Path) -> int:
+    """How many frames of a video can be decoded; 0 where it cannot be opened."""
+    video = cv2.VideoCapture(str(path))
+    try:
+        return sum(1 for _ in iter(video.grab, False))
+    finally:
+        video.release()
