@@ -22,6 +22,7 @@ from ..labels import LabelSet
 from .confusion import Confusion, Counts, Ids, Mask, Scores
 
 MIN_POINTS = 15  # nuScenes, panoptic challenge
+MIN_VOXELS = 4  # on voxels of 0.8 m a pedestrian has about four
 LABEL_DIVISOR = 1000  # of a panoptic label
 
 _DENSE = 1 << 23  # up to here a table of all ids is faster than sorting them
