@@ -18,7 +18,7 @@ from .memory import VoxelMemory
 from .metrics.confusion import Confusion, DistanceConfusion, distance_bins
 from .metrics.detection import Detection, ScoredBoxes
 from .metrics.instances import connected_instances, instances_from_boxes
-from .metrics.panoptic import PanopticQuality
+from .metrics.panoptic import MIN_VOXELS, PanopticQuality
 from .metrics.rays import RayIoU, ray_origins_m
 from .metrics.report import Report, Score, Section, box_section, point_section, voxel_section
 from .models.box_head import Boxes, decode_boxes
@@ -29,7 +29,6 @@ from .stream import NonFiniteError, Step, Stopwatch, classes, forward, output_ge
 from .types import GridGeometry
 
 NOISE = (0,)  # classes of LiDAR points that no metric counts
-MIN_VOXELS = 15  # smallest segment of the panoptic quality, as for points
 
 
 @dataclass(frozen=True, slots=True)
@@ -149,13 +148,9 @@ def _classes(config: ModelConfig, logits: VoxelLogits) -> NDArray[np.uint8]:
 def _check_truth(config: ModelConfig, truth: GroundTruth, geometry: GridGeometry) -> None:
     if config.labels.names != OCC3D.names:
         raise ValueError(f"{config.name} has the classes {config.labels.key}, the true voxels those of {OCC3D.key}")
-    given = truth.geometry
-    if given is None or given.shape_xyz != geometry.shape_xyz:
-        shape = None if given is None else given.shape_xyz
-        raise ValueError(f"the true voxels have the shape {shape}, those of {config.name} {geometry.shape_xyz}")
-    same = np.allclose(given.voxel_size_m, geometry.voxel_size_m, atol=1e-4)
-    if not (same and np.allclose(given.ego_from_grid, geometry.ego_from_grid, atol=1e-3)):
-        raise ValueError(f"the true voxels lie elsewhere than those of {config.name}, or are larger or smaller")
+    assert truth.geometry is not None
+    if difference := truth.geometry.differs_from(geometry):
+        raise ValueError(f"the true voxels are not those of {config.name}: {difference}")
 
 
 def _point_scores(config: ModelConfig, logits: VoxelLogits, points: TruePoints, found: ScoredBoxes) -> PanopticQuality:
