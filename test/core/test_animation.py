@@ -1,6 +1,7 @@
 """Animations: frames that change, files that open, sizes that are kept, and words for what cannot be drawn."""
 
 from dataclasses import replace
+from pathlib import Path
 
 import cv2
 import numpy as np
@@ -143,4 +144,38 @@ def test_what_cannot_be_an_animation_is_told_and_leaves_nothing(tmp_path):
         write_animation(tmp_path / "none" / "drive.gif", [frame], 4.0)
     with pytest.raises(ValueError, match="no camera images"):
         next(pictures([replace(moment(), images={})], STYLE))
+    assert not list(tmp_path.iterdir())
+
+
+@pytest.mark.parametrize("lost", [1, 4])
+def test_frames_that_the_video_lost_are_an_error_and_leave_nothing(tmp_path, monkeypatch, lost):
+    class Lossy:
+        """OpenCV's writer on a disk that fills up: it says nothing."""
+
+        def __init__(self, *arguments):
+            self._writer, self._left = written(*arguments), 4 - lost
+
+        def isOpened(self):
+            return True
+
+        def write(self, image):
+            if self._left:
+                self._writer.write(image)
+            self._left -= bool(self._left)
+
+        def release(self):
+            self._writer.release()
+
+    written = cv2.VideoWriter
+    monkeypatch.setattr(cv2, "VideoWriter", Lossy)
+    with pytest.raises(OSError, match=rf"drive.*mp4: only {4 - lost} of 4 frames .* disk full"):
+        write_animation(tmp_path / "drive.mp4", drive(), 4.0)
+    assert not list(tmp_path.iterdir())
+
+
+@pytest.mark.skipif(not Path("/dev/full").exists(), reason="no device that is always full")
+def test_a_full_disk_is_an_error(tmp_path):
+    (tmp_path / "drive.part.mp4").symlink_to("/dev/full")
+    with pytest.raises((OSError, AnimationError)):
+        write_animation(tmp_path / "drive.mp4", drive(), 4.0)
     assert not list(tmp_path.iterdir())
