@@ -16,7 +16,13 @@ from panoocc_ros.convert import fill_label_set, fill_voxel_grid
 from panoocc_ros.demo_report import DemoRun, demo_report, rate_hz, stages, write_picture, write_report
 from panoocc_ros.health import OUTPUT, TIMING, OutputReport, output_health, timing_health
 from panoocc_ros.latency import summarise
-from panoocc_ros.received import images_of_grid, labels_from_message, read_recording, voxels_from_message
+from panoocc_ros.received import (
+    images_of_grid,
+    instances_from_message,
+    labels_from_message,
+    read_recording,
+    voxels_from_message,
+)
 from test.ros.drive import Drive
 
 DRIVE = Drive()
@@ -64,6 +70,42 @@ def test_grids_that_do_not_fit_are_refused():
     message.size_x = 1
     with pytest.raises(ValueError, match="does not hold"):
         voxels_from_message(message, OCC3D)
+
+
+GRIDS_THAT_CONTRADICT_THEMSELVES = {
+    "giant": ({"size_x": 2**32 - 1, "size_y": 2**32 - 1, "size_z": 2**32 - 1}, "size_x, size_y, size_z"),
+    "just too large": ({"size_x": 400, "size_y": 400, "size_z": 401}, "more than 64000000"),
+    "empty": ({"size_z": 0}, "no voxels"),
+    "one class for all": ({"class_id": np.array([3], np.uint8)}, "class_id has 1 values"),
+    "confidence short": ({"confidence": np.array([3, 4], np.uint8)}, "confidence has 2 values"),
+    "class too large": ({"class_id": [300] * 60}, "class_id has values that are no uint8"),
+}
+
+
+@pytest.mark.parametrize(
+    "change, words", GRIDS_THAT_CONTRADICT_THEMSELVES.values(), ids=GRIDS_THAT_CONTRADICT_THEMSELVES
+)
+def test_sizes_are_checked_before_anything_is_reserved(change, words, monkeypatch):
+    message = fill_voxel_grid(new_message(KINDS["occupancy"]), occupancy(), 0, encoding="dense")
+    fields = {name: getattr(message, name) for name in message.__dataclass_fields__}
+    monkeypatch.setattr(np, "full", lambda *_, **__: pytest.fail("memory was reserved"))
+    with pytest.raises(ValueError, match=words):
+        voxels_from_message(SimpleNamespace(**(fields | change)), OCC3D)
+
+
+def test_indices_outside_the_grid_and_lengths_are_refused():
+    message = fill_voxel_grid(new_message(KINDS["occupancy"]), occupancy(), 0, encoding="sparse")
+    fields = {name: getattr(message, name) for name in message.__dataclass_fields__}
+    for place in (60, 2**32 - 1):
+        indices = np.array(message.indices)
+        indices[-1] = place
+        with pytest.raises(ValueError, match=f"indices has .*{place}"):
+            voxels_from_message(SimpleNamespace(**(fields | {"indices": indices})), OCC3D)
+    with pytest.raises(ValueError, match="instance_id has 1 values"):
+        instances_from_message(SimpleNamespace(**(fields | {"instance_id": np.ones(1, np.uint16)})))
+    size = SimpleNamespace(x=0.4, y=float("nan"), z=0.4)
+    with pytest.raises(ValueError, match="voxel_size"):
+        voxels_from_message(SimpleNamespace(**(fields | {"voxel_size": size})), OCC3D)
 
 
 def diagnostics(healths):
