@@ -20,12 +20,13 @@ from rclpy.node import Node
 from std_msgs.msg import Float64
 from std_srvs.srv import Trigger
 
+from panoocc_core.metrics.panoptic import MIN_VOXELS
+
 from . import truth_messages
 from .diagnostics import Diagnostics
-from .evaluation import CAPACITY, MIN_VOXELS, PREDICTION, TRUTH, VISIBLE, Evaluator, evaluation_healths
+from .evaluation import CAPACITY, PREDICTION, TRUTH, VISIBLE, Evaluator, evaluation_healths
 from .graph import qos
 from .parameters import declared
-from .received import labels_from_message
 from .settings import SettingsError
 
 SCORES = ("iou", "miou", "pq")  # fields of evaluation.Scores and names of topics
@@ -87,7 +88,9 @@ class EvaluatorNode(Node):
         self.get_logger().info(f"comparing {' and '.join(self._topics.values())}")
 
     def _on_labels(self, kind: str, message: LabelSet) -> None:
-        self._evaluator.set_labels(kind, labels_from_message(message))
+        self._evaluator.add_labels(kind, message)
+        if kind in self._evaluator.label_problems:
+            self.get_logger().error(self._evaluator.label_problems[kind], throttle_duration_sec=LOG_PERIOD_S)
 
     def _on_grid(self, kind: str, message: VoxelGrid) -> None:
         found = self._evaluator.add(kind, message)

@@ -12,22 +12,24 @@ from typing import Any
 
 import numpy as np
 
+from panoocc_core.geometry import NS_PER_S
 from panoocc_core.labels import LabelSet
 from panoocc_core.metrics import PanopticQuality
 from panoocc_core.metrics.confusion import Mask
 from panoocc_core.metrics.instances import connected_instances
+from panoocc_core.metrics.panoptic import MIN_VOXELS
 from panoocc_core.types import GridGeometry
+from panoocc_core.voxel_view import Voxels
 
 from .convert import stamp_ns
 from .health import ERROR, OK, WARN, Health
-from .received import instances_from_message, voxels_from_message
+from .received import instances_from_message, labels_from_message, voxels_from_message
 from .truth_messages import CAMERA_MASK
 
 PREDICTION, TRUTH, VISIBLE = "prediction", "truth", "visible"  # what is joined
 
 CAPACITY = 100  # messages of each kind that wait for their partners: 20 s at 5 Hz, for networks that are slow
-MIN_VOXELS = 4  # a smaller thing that is missed or invented counts for nothing: on 0.8 m voxels, less than a pedestrian
-_TOLERANCE_M = 1e-6
+JUMP_BACK_NS = NS_PER_S  # a stamp that much older than the newest of its kind: the clock was set back
 
 
 class EvaluationError(ValueError):
@@ -38,7 +40,9 @@ class StampJoin:
     """Joins messages of several kinds that have the same stamp; at most `capacity` of each kind wait.
 
     Within a kind stamps are expected to increase.  So when one stamp is complete, what waits with an older one will
-    never be: it expires, and is counted by kind.
+    never be: it expires, and is counted by kind.  When a kind's stamps jump back, as simulated time does when a drive
+    begins again, all that waits expires: it would take up the places of what comes, or meet the same stamps of
+    another round.
     """
 
     def __init__(self, kinds: Sequence[str], capacity: int = CAPACITY) -> None:
@@ -46,7 +50,9 @@ class StampJoin:
             raise ValueError(f"capacity must be at least 1, not {capacity}")
         self._capacity = capacity
         self._waiting: dict[str, dict[int, Any]] = {kind: {} for kind in kinds}
+        self._newest: dict[str, int] = {}  # stamps since the last jump
         self.expired: Counter[str] = Counter()
+        self.jumps_back = 0
 
     @property
     def waiting(self) -> dict[str, int]:
@@ -55,6 +61,9 @@ class StampJoin:
 
     def add(self, kind: str, stamp: int, message: Any) -> dict[str, Any] | None:
         """One more message; returns all messages of its stamp, by kind, where it completes them."""
+        if stamp <= self._newest.get(kind, stamp) - JUMP_BACK_NS:
+            self._jump_back()
+        self._newest[kind] = max(stamp, self._newest.get(kind, stamp))
         mine = self._waiting[kind]
         mine[stamp] = message
         if all(stamp in messages for messages in self._waiting.values()):
@@ -70,7 +79,16 @@ class StampJoin:
         """Forget what waits, and the counts."""
         for messages in self._waiting.values():
             messages.clear()
+        self._newest.clear()
         self.expired.clear()
+        self.jumps_back = 0
+
+    def _jump_back(self) -> None:
+        """The other kinds follow: what they bring next is no jump of its own."""
+        self.jumps_back += 1
+        self._newest.clear()
+        for kind, messages in self._waiting.items():
+            self._expire(kind, list(messages))
 
     def _expire(self, kind: str, stamps: Sequence[int]) -> None:
         for stamp in stamps:
@@ -125,27 +143,33 @@ def counted(
     message of what is visible every voxel counts.
 
     Raises:
-        EvaluationError: grids or label sets differ.
-        ValueError: a message contradicts itself.
+        EvaluationError: grids or label sets differ, or a message contradicts itself.
+        ValueError: a grid has a class that is none of its label set.
     """
     check_labels(predicted_labels, true_labels)
-    predicted = voxels_from_message(messages[PREDICTION], predicted_labels)
-    true = voxels_from_message(messages[TRUTH], true_labels)
+    predicted, instances = _read(messages, PREDICTION, predicted_labels)
+    true, true_instances = _read(messages, TRUTH, true_labels)
     check_geometry(predicted.geometry, true.geometry, "truth")
-    instances = instances_from_message(messages[PREDICTION])
     if instances is None:
         instances = connected_instances(predicted.class_id, predicted_labels)
-    true_instances = instances_from_message(messages[TRUTH])
     if true_instances is None:
         true_instances = np.zeros(true.class_id.shape, np.int32)
-    mask = _mask(messages.get(VISIBLE), predicted.geometry)
+    mask = _mask(messages, predicted.geometry)
     return start.add(predicted.class_id, instances, true.class_id, true_instances, mask)
 
 
-def _mask(message: Any, geometry: GridGeometry) -> Mask | None:
-    if message is None:
+def _read(messages: Mapping[str, Any], kind: str, labels: LabelSet) -> tuple[Voxels, np.ndarray | None]:
+    """Voxels and instance ids of one of the messages; what cannot be read is told with its kind."""
+    try:
+        return voxels_from_message(messages[kind], labels), instances_from_message(messages[kind])
+    except ValueError as error:
+        raise EvaluationError(f"{kind}: {error}") from error
+
+
+def _mask(messages: Mapping[str, Any], geometry: GridGeometry) -> Mask | None:
+    if VISIBLE not in messages:
         return None
-    visible = voxels_from_message(message, CAMERA_MASK)
+    visible, _ = _read(messages, VISIBLE, CAMERA_MASK)
     check_geometry(geometry, visible.geometry, "visible")
     return np.asarray(visible.class_id == 1)
 
@@ -166,17 +190,12 @@ def check_labels(predicted: LabelSet, true: LabelSet) -> None:
 
 def check_geometry(predicted: GridGeometry, other: GridGeometry, name: str) -> None:
     """Raises EvaluationError unless both grids lie in the same place with the same voxels."""
-    for what, ours, theirs in (
-        ("voxels", predicted.shape_xyz, other.shape_xyz),
-        ("voxel size in m", predicted.voxel_size_m, other.voxel_size_m),
-        ("pose in the vehicle frame", predicted.ego_from_grid, other.ego_from_grid),
-    ):
-        if np.shape(ours) != np.shape(theirs) or not np.allclose(ours, theirs, rtol=0, atol=_TOLERANCE_M):
-            ours, theirs = np.asarray(ours).tolist(), np.asarray(theirs).tolist()
-            raise EvaluationError(
-                f"grids differ: {what} {ours} of the prediction, {theirs} of {name}; make the truth on the model's "
-                "grid (`panoocc sim --grid <model>`)"
-            )
+    difference = predicted.differs_from(other)
+    if difference:
+        raise EvaluationError(
+            f"the grid of the prediction is not that of {name}: {difference}; make the truth on the model's grid "
+            "(`panoocc sim --grid <model>`)"
+        )
 
 
 class Evaluator:
@@ -195,12 +214,25 @@ class Evaluator:
         self.pairs = 0
         self.refused = 0
         self.problem: str | None = None  # of the newest set of messages
+        self.refused_labels: Counter[str] = Counter()
+        self.label_problems: dict[str, str] = {}  # by kind, of the newest message where that was refused
 
     def set_labels(self, kind: str, labels: LabelSet) -> None:
         """What the class ids of predictions or of the truth mean.  Another meaning begins the scores anew."""
         if self._labels.get(kind, labels) != labels:
-            self._quality = None
+            self._quality, self.pairs, self.refused = None, 0, 0
         self._labels[kind] = labels
+        self.label_problems.pop(kind, None)
+
+    def add_labels(self, kind: str, message: Any) -> None:
+        """Like `set_labels`, of a message; one that cannot be used changes nothing but `label_problems`."""
+        try:
+            labels = labels_from_message(message)
+        except (ValueError, OverflowError, TypeError) as error:
+            self.refused_labels[kind] += 1
+            self.label_problems[kind] = f"the label set of the {kind} cannot be used: {error}"
+        else:
+            self.set_labels(kind, labels)
 
     def add(self, kind: str, message: Any) -> FrameScores | None:
         """One more grid; returns scores where it completes a stamp.  What cannot be compared becomes `problem`."""
@@ -245,6 +277,11 @@ class Evaluator:
         return dict(self._join.expired)
 
     @property
+    def jumps_back(self) -> int:
+        """How often the stamps jumped back, and what waited was dropped."""
+        return self._join.jumps_back
+
+    @property
     def waiting(self) -> dict[str, int]:
         """Messages that have no partner yet, by kind."""
         return self._join.waiting
@@ -254,6 +291,7 @@ class Evaluator:
         self._join.clear()
         self._quality, self.problem = None, None
         self.received.clear()
+        self.refused_labels.clear()
         self.pairs = self.refused = 0
 
 
@@ -264,12 +302,15 @@ def evaluation_healths(evaluator: Evaluator, topics: Mapping[str, str]) -> list[
 
 def _pairs_health(evaluator: Evaluator, topics: Mapping[str, str]) -> Health:
     values = {"pairs": str(evaluator.pairs), "refused": str(evaluator.refused)}
+    values |= {f"refused_labels.{kind}": str(evaluator.refused_labels[kind]) for kind in (PREDICTION, TRUTH)}
+    values["jumps_back"] = str(evaluator.jumps_back)
     values |= {f"received.{kind}": str(evaluator.received[kind]) for kind in topics}
     values |= {f"waiting.{kind}": str(count) for kind, count in evaluator.waiting.items()}
     values |= {f"expired.{kind}": str(evaluator.expired.get(kind, 0)) for kind in topics}
     silent = [f"{topic} ({kind})" for kind, topic in topics.items() if not evaluator.received[kind]]
-    if evaluator.problem:
-        return Health("pairs", ERROR, evaluator.problem, values)
+    problems = [*evaluator.label_problems.values(), *([evaluator.problem] if evaluator.problem else [])]
+    if problems:
+        return Health("pairs", ERROR, "; ".join(problems), values)
     if silent:
         return Health("pairs", WARN, f"nothing has come on {', '.join(silent)}", values)
     if not evaluator.pairs:

@@ -10,6 +10,8 @@ from panoocc_core.geometry import rigid
 from panoocc_core.ground_truth import GroundTruth
 from panoocc_core.labels import LIDARSEG_FREE, OCC3D
 from panoocc_core.types import GridGeometry
+from panoocc_ros.bag import new_message
+from panoocc_ros.convert import fill_label_set
 from panoocc_ros.evaluation import PREDICTION, TRUTH, VISIBLE, Evaluator, StampJoin, evaluation_healths
 from panoocc_ros.health import ERROR, OK, WARN
 from panoocc_ros.truth_messages import OCCUPANCY, truth_messages
@@ -169,3 +171,67 @@ def test_a_stream_that_begins_again_goes_on():
             join.add("a", stamp, stamp)
             assert join.add("b", stamp, stamp)
     assert not any(join.expired.values())
+
+
+def test_a_clock_that_is_set_back_drops_what_waits():
+    second = 1_000_000_000
+    join = StampJoin("ab")
+    for stamp in (5, 6, 7):
+        join.add("a", stamp * second, "old")
+    assert join.add("a", 6 * second + 1, "late") is None  # less than a second: messages may change places
+    assert join.waiting["a"] == 4 and join.jumps_back == 0
+    assert join.add("a", 2 * second, "new") is None
+    assert (join.waiting, join.expired["a"], join.jumps_back) == ({"a": 1, "b": 0}, 4, 1)
+    assert join.add("b", 2 * second, "new") == {"a": "new", "b": "new"}
+    assert join.add("b", 5 * second, "new") is None  # the old round's message does not meet it
+    join.clear()
+    assert join.jumps_back == 0 and join.add("a", second, "first") is None and join.jumps_back == 0
+
+
+def test_both_kinds_jump_once():
+    second = 1_000_000_000
+    join = StampJoin("ab")
+    for stamp in (8, 9, 3, 4):
+        join.add("a", stamp * second, stamp)
+        assert join.add("b", stamp * second, stamp)
+    assert join.jumps_back == 1 and not any(join.expired.values())
+
+
+def test_a_jump_is_told():
+    made = evaluator()
+    for stamp in (5_000_000_000, 1_000_000_000):
+        made.add(TRUTH, true_messages(street(stamp_ns=stamp))[0])
+    values = evaluation_healths(made, TOPICS)[0].values
+    assert (values["jumps_back"], values["expired.truth"], values["waiting.truth"]) == ("1", "1", "1")
+    made.reset()
+    values = evaluation_healths(made, TOPICS)[0].values
+    assert (values["jumps_back"], values["expired.truth"], values["waiting.truth"]) == ("0", "0", "0")
+
+
+@pytest.mark.parametrize("field, value", [("rgb", [1, 2]), ("names", ["car"]), ("is_thing", [True]), ("free_id", 200)])
+def test_labels_that_contradict_themselves_are_counted_and_do_not_end_it(field, value):
+    made = evaluator()
+    compared(prediction(street()), street(), made)
+    message = fill_label_set(new_message("panoocc/msg/LabelSet"), OCC3D)
+    setattr(message, field, value)
+    made.add_labels(TRUTH, message)
+    pairs = evaluation_healths(made, TOPICS)[0]
+    assert pairs.level == ERROR and "label set of the truth cannot be used" in pairs.message
+    assert pairs.values["refused_labels.truth"] == "1" and pairs.values["refused_labels.prediction"] == "0"
+    assert compared(prediction(street()), street(), made).running.miou == 1  # the labels before go on
+    made.add_labels(TRUTH, fill_label_set(new_message("panoocc/msg/LabelSet"), OCC3D))
+    assert evaluation_healths(made, TOPICS)[0].level == OK and made.pairs == 2
+
+
+def test_another_meaning_of_the_classes_begins_the_scores_and_their_number_anew():
+    made = evaluator()
+    compared(prediction(street()), street(), made)
+    made.set_labels(TRUTH, replace(OCC3D, version=OCC3D.version + 1))
+    assert made.pairs == 0 and math.isnan(made.running.miou)
+
+
+def test_a_grid_that_promises_a_giant_is_refused_by_its_kind():
+    made, message = evaluator(), prediction(street())
+    message.size_x = message.size_y = message.size_z = 2**32 - 1
+    assert compared(message, street(), made) is None
+    assert made.problem.startswith("prediction: size_x, size_y, size_z") and made.refused == 1
