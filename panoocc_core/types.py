@@ -112,7 +112,8 @@ class GridGeometry:
         # Written so that what is not finite differs.
         if not (np.abs(mine - theirs) * self.shape_xyz <= tolerance_m).all():
             return f"its voxel size is {tuple(mine.tolist())} m (x, y, z), not {tuple(theirs.tolist())} m"
-        corners: Matrix = np.indices((2, 2, 2)).reshape(3, -1).T * np.array(self.shape_xyz, np.float64) - 0.5
+        ends = np.indices((2, 2, 2)).reshape(3, -1).T
+        corners = np.asarray(ends * np.array(self.shape_xyz) - 0.5, dtype=np.float64)
         apart_m = np.linalg.norm(self.centres_m(corners) - other.centres_m(corners), axis=1).max()
         if not apart_m <= tolerance_m:
             return (
