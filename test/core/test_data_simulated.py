@@ -1,10 +1,14 @@
 """Rendered drives in files: whole or refused, the same for the same seed, true to the scene."""
 
+import io
 import os
 import signal
 import subprocess
 import sys
 import time
+import tracemalloc
+import zipfile
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -143,6 +147,109 @@ def test_other_arrays_are_refused(path, tmp_path):
     target.write_text("text")
     with pytest.raises(DriveFileError):
         SimulatedDrive(target)
+
+
+@pytest.fixture(scope="module")
+def arrays(path) -> dict[str, np.ndarray]:
+    return dict(np.load(path))
+
+
+def moved_by_one(values):
+    """The same sum, one part negative."""
+    values = values.copy()
+    values[0], values[1] = -1, values[0] + values[1] + 1
+    return values
+
+
+HOSTILE = {
+    "class ids of eight bytes": ("class_id", lambda a: a.astype(np.int64), "class_id is int64"),
+    "floating stamps": ("stamp_ns", lambda a: a.astype(float), "stamp_ns is float64"),
+    "byte names": ("camera.name", lambda a: a.astype("S"), "camera.name"),
+    "pickled names": ("camera.name", lambda a: a.astype(object), "camera.name"),
+    "images that end early": ("jpeg", lambda a: a[:-1], "jpeg.size has"),
+    "images that end late": ("jpeg", lambda a: np.append(a, a[:1]), "jpeg.size has"),
+    "a negative image": ("jpeg.size", moved_by_one, "jpeg.size has -1"),
+    "a negative count of boxes": ("boxes.count", moved_by_one, "boxes.count has -1"),
+    "too many boxes": ("boxes.count", lambda a: a + 1, "boxes.count has"),
+    "counts that overflow": ("boxes.count", lambda a: a + 2**62, "boxes.count has"),
+    "a short mask": ("camera_mask", lambda a: a[:, :-1], "camera_mask is uint8"),
+    "a grid without voxels": ("grid.shape_xyz", lambda a: a * 0, "a grid of .* empty or larger"),
+    "a negative grid": ("grid.shape_xyz", lambda a: a * (1, -1, -1), "a grid of .* empty or larger"),
+    "a giant grid": ("grid.shape_xyz", lambda a: a * 2**20, "a grid of .* empty or larger"),
+    "voxels without size": ("grid.voxel_size_m", lambda a: a * 0, "grid.voxel_size_m"),
+    "a grid that is no pose": ("grid.ego_from_grid", lambda a: a * 2, "grid.ego_from_grid"),
+}
+
+
+@pytest.mark.parametrize("name, change, words", HOSTILE.values(), ids=HOSTILE)
+def test_arrays_that_contradict_each_other_are_refused(arrays, tmp_path, name, change, words):
+    np.savez(tmp_path / "hostile.npz", **{**arrays, name: change(arrays[name])})
+    with pytest.raises(DriveFileError, match=rf"hostile.npz: {words}.*delete it"):
+        SimulatedDrive(tmp_path / "hostile.npz")
+
+
+def with_header(source, target, name, shape):
+    """The file with another shape in one array's header."""
+    with zipfile.ZipFile(source) as old, zipfile.ZipFile(target, "w", zipfile.ZIP_DEFLATED) as new:
+        for member in old.namelist():
+            content = old.read(member)
+            if member == f"{name}.npy":
+                head = io.BytesIO()
+                np.lib.format.write_array_header_1_0(head, {"descr": "|u1", "fortran_order": False, "shape": shape})
+                content = head.getvalue() + bytes(1000)
+            new.writestr(member, content)
+
+
+@pytest.mark.parametrize(
+    "name, shape, words",
+    [
+        ("jpeg", (1 << 45,), "more than 4294967296"),
+        ("jpeg", (1 << 70,), "more than 4294967296"),
+        ("jpeg", (1 << 30,), "jpeg has not the length that it says"),
+        ("jpeg", (-5,), "jpeg has the shape"),
+        ("class_id", (1 << 45, 1), "class_id is uint8"),
+        ("stamp_ns", (1 << 45,), "more than 4294967296"),
+    ],
+)
+def test_headers_that_promise_giants_are_refused_before_memory_is_taken(path, tmp_path, name, shape, words):
+    with_header(path, tmp_path / "giant.npz", name, shape)
+    tracemalloc.start()
+    try:
+        with pytest.raises(DriveFileError, match=words):
+            SimulatedDrive(tmp_path / "giant.npz")
+        assert tracemalloc.get_traced_memory()[1] < 64 << 20
+    finally:
+        tracemalloc.stop()
+
+
+def test_what_is_no_array_of_a_drive_is_not_read(path, tmp_path):
+    target = tmp_path / "bomb.npz"
+    target.write_bytes(path.read_bytes())
+    with zipfile.ZipFile(target, "a", zipfile.ZIP_DEFLATED) as archive:
+        archive.writestr("bomb.npy", bytes(128 << 20))
+    tracemalloc.start()
+    try:
+        assert len(SimulatedDrive(target)) == 4
+        assert tracemalloc.get_traced_memory()[1] < 64 << 20
+    finally:
+        tracemalloc.stop()
+
+
+def test_a_jpeg_that_promises_a_giant_is_refused_before_it_is_decoded(arrays, tmp_path):
+    data = arrays["jpeg"].copy()
+    first = data[: arrays["jpeg.size"][0]].tobytes()
+    place = first.index(b"\xff\xc0")
+    data[place + 5 : place + 9] = 0xFF
+    np.savez(tmp_path / "giant.npz", **{**arrays, "jpeg": data})
+    with pytest.raises(DriveFileError, match="image 0 .*65535x65535 is outside"):
+        SimulatedDrive(tmp_path / "giant.npz").frame(0)
+
+
+def test_a_drive_that_could_not_be_read_again_is_not_rendered(tmp_path, geometry):
+    giant = replace(geometry, shape_xyz=(400, 400, 400))
+    with pytest.raises(ValueError, match="make it shorter"):
+        render_drive(tmp_path / "giant.npz", 1, StreetPlan(60.0, 2.0), giant)
+    assert not list(tmp_path.iterdir())
 
 
 def test_what_no_vehicle_can_report_is_refused_on_the_way_out(path, tmp_path):
