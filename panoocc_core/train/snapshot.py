@@ -1,7 +1,7 @@
 """The state of a training on disk, whole or not at all: what a killed training goes on from."""
 
 import json
-from dataclasses import asdict, dataclass, fields, is_dataclass
+from dataclasses import MISSING, asdict, dataclass, fields, is_dataclass
 from pathlib import Path
 from typing import Any
 
@@ -95,9 +95,10 @@ def recipe_text(config: TrainConfig) -> str:
 
 
 def _defaults() -> dict[str, Any]:
-    """Keys of a recipe that are dataclasses, as JSON has them by default."""
-    trees = {field.name: asdict(field.default) for field in fields(TrainConfig) if is_dataclass(field.default)}  # type: ignore[arg-type]
-    return dict(json.loads(json.dumps(trees)))
+    """The keys that a recipe need not give, as JSON has them."""
+    given = {field.name: field.default for field in fields(TrainConfig) if field.default is not MISSING}
+    plain = {name: asdict(value) if is_dataclass(value) else value for name, value in given.items()}  # type: ignore[arg-type]
+    return dict(json.loads(json.dumps(plain)))
 
 
 def _check_recipe(path: Path, made_by: dict[str, Any], wanted: dict[str, Any]) -> None:

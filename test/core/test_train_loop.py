@@ -140,7 +140,9 @@ def test_a_snapshot_from_before_a_key_existed_fits_the_keys_default(network, tmp
     def older(given):
         text = whole(given)
         assert ', "augment"' in text or '{"augment"' in text
-        return json.dumps({key: value for key, value in json.loads(text).items() if key != "augment"})
+        return json.dumps(
+            {key: value for key, value in json.loads(text).items() if key not in ("augment", "calibrate")}
+        )
 
     with monkeypatch.context() as patch:
         patch.setattr(snapshot, "recipe_text", older)
