@@ -1,0 +1,64 @@
+"""The weights that come with the package see a street that nobody trained on."""
+
+from pathlib import Path
+
+import pytest
+
+from panoocc_core import load_model, model_config
+from panoocc_core.data.simulated import StreetPlan, simulated_streets
+from panoocc_core.evaluation import Measures, Scores, evaluate
+from panoocc_core.resources import folder, shipped_weights
+from panoocc_core.stream import output_geometry
+
+SEEDS = (100, 101)  # the first of `panoocc eval`
+MAX_BYTES = 10_000_000
+VOXELS_ONLY = Measures(panoptic=False, rays=False)
+SHIPPED = [path.stem for path in sorted((folder("config") / "weights").glob("*.safetensors"))]
+
+
+def measured(model, drives) -> tuple[float, float, float]:
+    """mIoU of the classes present with and without history, and geometric IoU."""
+    scores: Scores = evaluate(model, drives, VOXELS_ONLY)
+    labels = model.config.labels
+    assert scores.voxels is not None and scores.voxels_without_history is not None
+    total = scores.voxels.total
+    alone = scores.voxels_without_history.miou_of_present(labels)
+    return total.miou_of_present(labels), alone, total.geometric_iou(labels)
+
+
+@pytest.fixture(scope="module")
+def drives(tmp_path_factory: pytest.TempPathFactory):
+    geometry = output_geometry(model_config("nano"))
+    return simulated_streets(tmp_path_factory.mktemp("streets"), SEEDS, geometry, StreetPlan(seconds=5.0), workers=1)
+
+
+def test_nano_is_shipped():
+    assert "nano" in SHIPPED
+
+
+@pytest.mark.parametrize("name", SHIPPED)
+def test_weights_are_small_and_have_a_model_card(name: str):
+    path = shipped_weights(name)
+    assert path is not None and path.stat().st_size <= MAX_BYTES
+    card = path.with_suffix(".md").read_text()
+    for word in ("seeds", "commit", "panoocc train", "curve", "held-out", "not for a vehicle"):
+        assert word in card, f"the model card of {name} does not say: {word}"
+
+
+def test_a_network_without_a_checkpoint_takes_the_weights_of_the_package():
+    named = load_model("nano", Path(str(shipped_weights("nano"))))
+    for ours, theirs in zip(load_model("nano").parameters(), named.parameters()):
+        assert (ours == theirs).all()
+
+
+def test_nano_sees_a_street_that_it_has_never_been_trained_on(drives):
+    miou, alone, geometric = measured(load_model("nano"), drives)
+    assert geometric > 0.50
+    assert miou > 0.30
+    assert miou > alone  # history helps
+
+
+def test_the_same_measure_tells_an_untrained_network(drives):
+    """Else the test above could not fail."""
+    miou, _, geometric = measured(load_model("nano", seeded_weights=True), drives)
+    assert miou < 0.1 and geometric < 0.35
