@@ -62,7 +62,7 @@ class Curve:
     times_s: tuple[float, ...]
     values: tuple[float, ...]
     name: str = "mIoU"
-    note: str = "over all frames, where cameras see"
+    note: str = "where cameras see"
 
     def __post_init__(self) -> None:
         if len(self.times_s) != len(self.values) or any(b <= a for a, b in zip(self.times_s, self.times_s[1:])):

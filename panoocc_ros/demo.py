@@ -64,6 +64,7 @@ RESULTS = ("panoocc_demo.gif", "panoocc_demo.png", "occupancy.mcap", "report.jso
 START_S = 300.0  # for weights to be made or loaded
 STEP_S = 600.0  # for one set
 RECORDER_STOP_S = 60.0  # to write what it has
+BF16_FLAGS = ("avx512_bf16", "amx_bf16")
 EXIT_FAILED, EXIT_BAD_INPUT, EXIT_INTERRUPTED = 1, 2, 130
 
 
@@ -147,7 +148,8 @@ def _run_processes(
     for name, value in {
         "rig": arguments.rig,
         "device": arguments.device,
-        "precision": arguments.precision,
+        "precision": _precision(arguments, pace),
+        "threads": _threads(arguments, pace),
         "image_reliability": "reliable",
         "use_sim_time": str(sim_time).lower(),
     }.items():
@@ -172,6 +174,26 @@ def _run_processes(
         if recorder.stop(RECORDER_STOP_S) != 0:
             raise recorder.fail("could not write the recording")
     return path
+
+
+def _precision(arguments: argparse.Namespace, pace: str) -> str:
+    """bfloat16 where real time is asked of a processor that multiplies it natively, else float32."""
+    if arguments.precision != "auto":
+        return str(arguments.precision)
+    native = any(flag in BF16_FLAGS for flag in _processor_flags())
+    return "bf16" if pace == "real" and chosen_device(arguments.device) == "cpu" and native else "fp32"
+
+
+def _processor_flags() -> list[str]:
+    cpu_info = Path("/proc/cpuinfo")
+    lines = cpu_info.read_text().splitlines() if cpu_info.is_file() else []
+    return next((line.split() for line in lines if line.startswith("flags")), [])
+
+
+def _threads(arguments: argparse.Namespace, pace: str) -> int:
+    """One thread for the network where player, recorder and evaluator share two cores with it; 0 is torch's choice."""
+    crowded = (os.cpu_count() or 1) <= 2 and pace == "real" and chosen_device(arguments.device) == "cpu"
+    return 1 if crowded else 0
 
 
 def _weights(arguments: argparse.Namespace, config: ModelConfig) -> list[str]:
@@ -294,7 +316,12 @@ def parser() -> argparse.ArgumentParser:
     )
     parser.add_argument("--rig", default="nuscenes", help="rig in config/rigs, or YAML file (default nuscenes)")
     parser.add_argument("--device", default="auto", help="cpu, cuda, cuda:<number> or auto (default)")
-    parser.add_argument("--precision", default="fp32", choices=("fp32", "fp16", "bf16"))
+    parser.add_argument(
+        "--precision",
+        default="auto",
+        choices=("auto", "fp32", "fp16", "bf16"),
+        help="auto (default): bf16 in real time on a CPU that multiplies it natively, else fp32",
+    )
     parser.add_argument(
         "--pace",
         default="auto",

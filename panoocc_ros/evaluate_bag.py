@@ -4,10 +4,11 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from panoocc_core.labels import LabelSet
+from panoocc_core.metrics.panoptic import MIN_VOXELS
 
 from . import truth_messages
 from .bag import BagReader
-from .evaluation import MIN_VOXELS, PREDICTION, TRUTH, VISIBLE, Evaluator, FrameScores
+from .evaluation import PREDICTION, TRUTH, VISIBLE, Evaluator, FrameScores
 from .received import labels_from_message
 
 
