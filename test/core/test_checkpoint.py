@@ -101,10 +101,10 @@ def test_old_names_of_the_deformable_offsets_are_understood(tmp_path):
         (lambda t: t.update({"img_backbone.extra": torch.zeros(1)}), "1 unexpected: img_backbone.extra"),
         (
             lambda t: t.update({"img_backbone.bn1.weight": torch.zeros(7)}),
-            r"1 of another shape or type: img_backbone.bn1.weight \(7,\) instead of \(16,\)",
+            r"1 of another shape or type: img_backbone.bn1.weight \(7,\) instead of \(24,\)",
         ),
         (
-            lambda t: t.update({"img_backbone.bn1.weight": torch.zeros(16, dtype=torch.complex64)}),
+            lambda t: t.update({"img_backbone.bn1.weight": torch.zeros(24, dtype=torch.complex64)}),
             "1 of another shape or type: img_backbone.bn1.weight torch.complex64 instead of torch.float32",
         ),
         (
@@ -174,8 +174,8 @@ def test_bad_files_are_refused_clearly_and_nothing_runs(tmp_path, capfd, write, 
 
 
 def test_weights_must_be_chosen():
-    with pytest.raises(CheckpointError, match="either a checkpoint file or ask for seeded weights"):
-        load_model("nano")
+    with pytest.raises(CheckpointError, match="no weights come with the package for pano_small_occ3d"):
+        load_model("pano_small_occ3d")
 
 
 @pytest.mark.parametrize(

@@ -40,7 +40,7 @@ def variant(tmp_path, **changes):
 
 def test_a_smaller_relative_needs_no_code(tmp_path):
     config = model_config(variant(tmp_path, grid={"rows": 10, "columns": 12}, cameras=["LEFT", "RIGHT"]))
-    assert config.name == "mine" and config.output_shape_xyz == (48, 40, 16) and config.cameras == ("LEFT", "RIGHT")
+    assert config.name == "mine" and config.output_shape_xyz == (24, 20, 16) and config.cameras == ("LEFT", "RIGHT")
     assert config.grid.layers == model_config("nano").grid.layers
 
 

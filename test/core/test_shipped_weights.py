@@ -41,7 +41,7 @@ def test_weights_are_small_and_have_a_model_card(name: str):
     path = shipped_weights(name)
     assert path is not None and path.stat().st_size <= MAX_BYTES
     card = path.with_suffix(".md").read_text()
-    for word in ("seeds", "commit", "panoocc train", "curve", "held-out", "not for a vehicle"):
+    for word in ("seeds", "commit", "train nano", "Curve", "held-out", "not for a vehicle"):
         assert word in card, f"the model card of {name} does not say: {word}"
 
 

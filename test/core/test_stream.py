@@ -35,7 +35,7 @@ def test_output_says_what_it_is(nano_model, nano):
     assert occupancy.class_id.dtype == torch.uint8 and occupancy.stamp_ns == 3_000_000_000
     assert occupancy.cameras == nano.cameras and occupancy.history.ages_s == ()
     assert set(occupancy.timings_ms) == {"prepare", "backbone", "encoder", "temporal", "decoder"}
-    assert occupancy.geometry.centres_m([[0, 0, 0]])[0] == pytest.approx([-39.6, -39.6, -0.8], abs=1e-6)
+    assert occupancy.geometry.centres_m([[0, 0, 0]])[0] == pytest.approx([-25.2, -25.2, -0.8], abs=1e-6)
 
 
 def test_history_matters_and_reset_equals_fresh(model):
