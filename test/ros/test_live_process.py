@@ -32,7 +32,7 @@ DRIVE = Drive()
 SEEDED = {"model": "nano", "seeded_weights": "true"}
 # parameters, what the fatal line must name, what it must say
 BAD_STARTS = {
-    "no_weights": ({"model": "nano"}, "parameter checkpoint", "seeded_weights"),
+    "no_weights": ({"model": "pano_small_occ3d"}, "parameter checkpoint", "seeded weights"),
     "unknown_preset": ({"model": "pano_tiny", "seeded_weights": "true"}, "parameter model", "nano"),
     "foreign_checkpoint": ({"model": "nano", "checkpoint": "{folder}/other.pth"}, "parameter checkpoint", "other.pth"),
     "missing_checkpoint": ({"model": "nano", "checkpoint": "/nowhere.pth"}, "parameter checkpoint", "no such file"),
@@ -58,7 +58,7 @@ def test_a_bad_start_ends_with_one_fatal_line_that_names_the_parameter(name, tmp
 
 
 def test_a_bad_start_ends_the_process(tmp_path):
-    node = NodeProcess(tmp_path / "node.log", model="nano")
+    node = NodeProcess(tmp_path / "node.log", model="pano_small_occ3d")
     try:
         assert node.wait() == 2, node.words
         assert "parameter checkpoint" in node.words and "Traceback" not in node.words
