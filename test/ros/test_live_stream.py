@@ -71,7 +71,7 @@ def test_every_set_gives_a_grid_with_its_stamps_and_number(live):
     grids = [deserialize_message(data, VoxelGrid) for data in live[2]]
     assert [stamp_ns(grid.header.stamp) for grid in grids] == [DRIVE.stamp_ns(k) for k in range(SETS)]
     assert [grid.sequence for grid in grids] == list(range(SETS))
-    assert [grid.history_frames for grid in grids] == [0, 0, 1, 1, 2, 2]  # states are 1 s and 2 s old
+    assert [grid.history_frames for grid in grids] == [0, 1, 2, 2, 2, 2]  # states are 0.5 s and 1 s old
     offsets = [camera.shutter_offset_ns for camera in DRIVE.rig.cameras]
     for k, grid in enumerate(grids):
         assert stamp_ns(grid.oldest_image_stamp) == DRIVE.stamp_ns(k) + min(offsets)

@@ -54,7 +54,7 @@ def test_every_set_gives_a_grid_with_the_inputs_stamps(whole_run):
         assert stamp_ns(grid.oldest_image_stamp) == reference_ns
         assert stamp_ns(grid.newest_image_stamp) == reference_ns + 25 * MS
         assert grid.header.frame_id == "base_link" and grid.cameras_used == 0b111111
-        assert (grid.size_x, grid.size_y, grid.size_z) == (100, 100, 16) and grid.label_set == OCC3D.key
+        assert (grid.size_x, grid.size_y, grid.size_z) == (64, 64, 16) and grid.label_set == OCC3D.key
         assert 0 < len(grid.indices) == len(grid.class_id) == len(grid.confidence)
         assert len(grid.instance_id) == 0 and grid.class_id.max() < 17
 
@@ -90,12 +90,12 @@ def test_the_summary_tells_sets_motion_and_latency(whole_run, capsys):
     text = capsys.readouterr().out
     assert "2 sets in, 2 grids out, 0 sets lost; fixed frame odom" in text
     assert "ego motion since the last frame: 1.00 m, yaw +0.00 deg" in text
-    wanted = "no history fused: the network wants states 2 and 1 s old (+-0.3 s); the bag's frames reach back 0.1 s"
+    wanted = "no history fused: the network wants states 1 and 0.5 s old (+-0.3 s); the bag's frames reach back 0.1 s"
     assert wanted in text
     for stage in ("read", "decode", "backbone", "encoder", "write", "total"):
         assert stage in text
     (_, grid), _ = read(whole_run / "dense", GRID)
-    assert grid.encoding == 0 and len(grid.class_id) == 100 * 100 * 16 and len(grid.confidence) == 0
+    assert grid.encoding == 0 and len(grid.class_id) == 64 * 64 * 16 and len(grid.confidence) == 0
 
 
 @pytest.fixture(scope="module")
@@ -257,7 +257,7 @@ def test_a_disk_that_fills_up(tmp_path, good):
 
 
 def test_arguments_that_exclude_each_other(capsys, good):
-    for arguments in (["--model", "nano"], [*NANO, "--checkpoint", "x.pth"], [*NANO, "--limit", "0"]):
+    for arguments in ([*NANO, "--checkpoint", "x.pth"], [*NANO, "--limit", "0"]):
         with pytest.raises(SystemExit) as stopped:
             main(["run", str(good), "--out", "out.mcap", *arguments])
         assert stopped.value.code == 2

@@ -12,7 +12,6 @@ from panoocc_ros.settings import NodeSettings, SettingsError
 @pytest.mark.parametrize(
     ("values", "text"),
     [
-        ({}, "checkpoint: give the file"),
         ({"checkpoint": "a.safetensors", "seeded_weights": True}, "exclude each other"),
         ({"seeded_weights": True, "precision": "fp8"}, "precision: 'fp8' is not one of fp32, fp16, bf16"),
         ({"seeded_weights": True, "tf_timeout_s": float("nan")}, "tf_timeout_s: nan is outside"),
