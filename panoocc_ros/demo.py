@@ -56,10 +56,8 @@ REAL_TIME_ON_CPU = ("nano",)  # presets that keep up on two cores
 PACES = {"real": "real time", "step": "one set at a time"}
 SEED = 7  # a street on which no weights of ours were trained
 DRIVES = {"real": (17.0, 6.0), "step": (8.0, 2.0)}  # pace -> seconds and sets per second of the simulated street
-RIG_WIDTH_PX, MOST_SCALE = (
-    1600,
-    0.25,
-)  # simulated images are as wide as the network's, but not slow to make
+RIG_WIDTH_PX = 1600
+MOST_SCALE = 0.25  # simulated images are as wide as the network's, but not slow to make
 RESULTS = ("panoocc_demo.gif", "panoocc_demo.png", "occupancy.mcap", "report.json")
 START_S = 300.0  # for weights to be made or loaded
 STEP_S = 600.0  # for one set
