@@ -24,7 +24,7 @@ from panoocc_core.metrics.panoptic import MIN_VOXELS
 
 from . import truth_messages
 from .diagnostics import Diagnostics
-from .evaluation import CAPACITY, PREDICTION, TRUTH, VISIBLE, Evaluator, evaluation_healths
+from .evaluation import CAPACITY, PREDICTION, TRUTH, VISIBLE, Evaluator, FrameScores, evaluation_healths
 from .graph import qos
 from .parameters import declared
 from .settings import SettingsError
@@ -75,7 +75,8 @@ class EvaluatorNode(Node):
             path: self.create_publisher(Float64, f"~/{path}", qos(depth=SCORE_DEPTH))
             for path in (*SCORES, *(f"frame/{name}" for name in SCORES))
         }
-        for kind, topic in ((PREDICTION, settings.prediction_labels), (TRUTH, settings.truth_labels)):
+        self._label_topics = {PREDICTION: settings.prediction_labels, TRUTH: settings.truth_labels}
+        for kind, topic in self._label_topics.items():
             self.create_subscription(
                 LabelSet, topic, functools.partial(self._on_labels, kind), qos(latched=True, depth=1)
             )
@@ -88,18 +89,22 @@ class EvaluatorNode(Node):
         self.get_logger().info(f"comparing {' and '.join(self._topics.values())}")
 
     def _on_labels(self, kind: str, message: LabelSet) -> None:
-        self._evaluator.add_labels(kind, message)
+        found = self._evaluator.add_labels(kind, message)
         if kind in self._evaluator.label_problems:
             self.get_logger().error(self._evaluator.label_problems[kind], throttle_duration_sec=LOG_PERIOD_S)
+        self._publish(found)
 
     def _on_grid(self, kind: str, message: VoxelGrid) -> None:
         found = self._evaluator.add(kind, message)
+        self._publish([] if found is None else [found])
+
+    def _publish(self, found: Sequence[FrameScores]) -> None:
         if self._evaluator.problem:
             self.get_logger().error(self._evaluator.problem, throttle_duration_sec=LOG_PERIOD_S)
-        if found is not None:
+        for scores in found:
             for name in SCORES:
-                self._send(name, getattr(found.running, name))
-                self._send(f"frame/{name}", getattr(found.frame, name))
+                self._send(name, getattr(scores.running, name))
+                self._send(f"frame/{name}", getattr(scores.frame, name))
 
     def _send(self, path: str, value: float) -> None:
         if not isnan(value):
@@ -112,7 +117,7 @@ class EvaluatorNode(Node):
 
     def report(self) -> None:
         """Send the diagnostics."""
-        self._diagnostics.publish(evaluation_healths(self._evaluator, self._topics))
+        self._diagnostics.publish(evaluation_healths(self._evaluator, self._topics, self._label_topics))
 
 
 def main(arguments: Sequence[str] | None = None) -> int:

@@ -4,7 +4,7 @@ Messages are read by attribute, so that those of live topics and those of bags a
 """
 
 import math
-from collections import Counter
+from collections import Counter, deque
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from itertools import zip_longest
@@ -201,6 +201,9 @@ def check_geometry(predicted: GridGeometry, other: GridGeometry, name: str) -> N
 class Evaluator:
     """Takes messages as they come and keeps the running scores.
 
+    Grids and label sets travel apart, so grids may come first: what belongs together is then held until both label sets
+    are known, at most `capacity` sets of messages, of which the oldest is dropped.
+
     Args:
         with_mask: score only what the cameras can see; then a message on this must come for every grid.
     """
@@ -209,30 +212,41 @@ class Evaluator:
         self._join = StampJoin((PREDICTION, TRUTH, VISIBLE) if with_mask else (PREDICTION, TRUTH), capacity)
         self._min_voxels = min_voxels
         self._labels: dict[str, LabelSet] = {}
+        self._held: deque[tuple[int, dict[str, Any]]] = deque()  # (stamp, messages) that wait for the label sets
+        self._capacity = capacity
         self._quality: PanopticQuality | None = None
         self.received: Counter[str] = Counter()
         self.pairs = 0
         self.refused = 0
+        self.dropped = 0  # of what was held
         self.problem: str | None = None  # of the newest set of messages
         self.refused_labels: Counter[str] = Counter()
         self.label_problems: dict[str, str] = {}  # by kind, of the newest message where that was refused
 
-    def set_labels(self, kind: str, labels: LabelSet) -> None:
-        """What the class ids of predictions or of the truth mean.  Another meaning begins the scores anew."""
+    def set_labels(self, kind: str, labels: LabelSet) -> list[FrameScores]:
+        """What the class ids of predictions or of the truth mean; returns the scores of the grids that waited for it.
+
+        Another meaning begins the scores anew.
+        """
         if self._labels.get(kind, labels) != labels:
             self._quality, self.pairs, self.refused = None, 0, 0
         self._labels[kind] = labels
         self.label_problems.pop(kind, None)
+        if self.absent_labels:
+            return []
+        held = list(self._held)
+        self._held.clear()
+        return [scores for stamp, messages in held if (scores := self._scored(stamp, messages)) is not None]
 
-    def add_labels(self, kind: str, message: Any) -> None:
+    def add_labels(self, kind: str, message: Any) -> list[FrameScores]:
         """Like `set_labels`, of a message; one that cannot be used changes nothing but `label_problems`."""
         try:
             labels = labels_from_message(message)
         except (ValueError, OverflowError, TypeError) as error:
             self.refused_labels[kind] += 1
             self.label_problems[kind] = f"the label set of the {kind} cannot be used: {error}"
-        else:
-            self.set_labels(kind, labels)
+            return []
+        return self.set_labels(kind, labels)
 
     def add(self, kind: str, message: Any) -> FrameScores | None:
         """One more grid; returns scores where it completes a stamp.  What cannot be compared becomes `problem`."""
@@ -241,6 +255,18 @@ class Evaluator:
         joined = self._join.add(kind, stamp, message)
         if joined is None:
             return None
+        if self.absent_labels:
+            self._hold(stamp, joined)
+            return None
+        return self._scored(stamp, joined)
+
+    def _hold(self, stamp: int, joined: dict[str, Any]) -> None:
+        self._held.append((stamp, joined))
+        if len(self._held) > self._capacity:
+            self._held.popleft()
+            self.dropped += 1
+
+    def _scored(self, stamp: int, joined: Mapping[str, Any]) -> FrameScores | None:
         try:
             found = self._score(stamp, joined)
         except ValueError as error:
@@ -250,9 +276,6 @@ class Evaluator:
         return found
 
     def _score(self, stamp: int, joined: Mapping[str, Any]) -> FrameScores:
-        absent = [kind for kind in (PREDICTION, TRUTH) if kind not in self._labels]
-        if absent:
-            raise EvaluationError(f"no label set of the {' and the '.join(absent)} has come: is its topic right?")
         predicted, true = self._labels[PREDICTION], self._labels[TRUTH]
         start = nothing_counted(true, self._min_voxels)
         frame = counted(start, joined, predicted, true)
@@ -272,6 +295,16 @@ class Evaluator:
         return {} if self._quality is None else class_iou(self._quality, self._labels[TRUTH])
 
     @property
+    def absent_labels(self) -> tuple[str, ...]:
+        """Kinds whose label set has not come."""
+        return tuple(kind for kind in (PREDICTION, TRUTH) if kind not in self._labels)
+
+    @property
+    def held(self) -> int:
+        """Sets of messages that are complete and wait for a label set."""
+        return len(self._held)
+
+    @property
     def expired(self) -> dict[str, int]:
         """Messages that found no partner, by kind."""
         return dict(self._join.expired)
@@ -289,19 +322,23 @@ class Evaluator:
     def reset(self) -> None:
         """Begin anew; the label sets stay."""
         self._join.clear()
+        self._held.clear()
         self._quality, self.problem = None, None
         self.received.clear()
         self.refused_labels.clear()
-        self.pairs = self.refused = 0
+        self.pairs = self.refused = self.dropped = 0
 
 
-def evaluation_healths(evaluator: Evaluator, topics: Mapping[str, str]) -> list[Health]:
-    """What an evaluator says about itself; `topics` by kind."""
-    return [_pairs_health(evaluator, topics), _scores_health(evaluator)]
+def evaluation_healths(
+    evaluator: Evaluator, topics: Mapping[str, str], label_topics: Mapping[str, str]
+) -> list[Health]:
+    """What an evaluator says about itself; topics of grids and of label sets by kind."""
+    return [_pairs_health(evaluator, topics, label_topics), _scores_health(evaluator)]
 
 
-def _pairs_health(evaluator: Evaluator, topics: Mapping[str, str]) -> Health:
+def _pairs_health(evaluator: Evaluator, topics: Mapping[str, str], label_topics: Mapping[str, str]) -> Health:
     values = {"pairs": str(evaluator.pairs), "refused": str(evaluator.refused)}
+    values |= {"waiting.label_sets": str(evaluator.held), "dropped.label_sets": str(evaluator.dropped)}
     values |= {f"refused_labels.{kind}": str(evaluator.refused_labels[kind]) for kind in (PREDICTION, TRUTH)}
     values["jumps_back"] = str(evaluator.jumps_back)
     values |= {f"received.{kind}": str(evaluator.received[kind]) for kind in topics}
@@ -313,9 +350,16 @@ def _pairs_health(evaluator: Evaluator, topics: Mapping[str, str]) -> Health:
         return Health("pairs", ERROR, "; ".join(problems), values)
     if silent:
         return Health("pairs", WARN, f"nothing has come on {', '.join(silent)}", values)
+    if evaluator.held:
+        absent = " and ".join(label_topics[kind] for kind in evaluator.absent_labels)
+        return Health("pairs", WARN, f"{_waits(evaluator.held)} for the label set on {absent}", values)
     if not evaluator.pairs:
         return Health("pairs", WARN, "grids come, but no stamp of a prediction is one of the truth", values)
     return Health("pairs", OK, f"{evaluator.pairs} grids compared", values)
+
+
+def _waits(grids: int) -> str:
+    return "1 grid waits" if grids == 1 else f"{grids} grids wait"
 
 
 def _scores_health(evaluator: Evaluator) -> Health:

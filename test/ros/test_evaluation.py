@@ -21,6 +21,7 @@ SHAPE = (12, 10, 4)
 GRID = GridGeometry(SHAPE, (0.8, 0.8, 0.4), rigid(np.eye(3), np.array([-4.8, -4.0, -1.0])))
 CAR, ROAD, FREE = (OCC3D.names.index(name) for name in ("car", "driveable_surface", "free"))
 TOPICS = {PREDICTION: "/panoocc/occupancy", TRUTH: "/truth/occupancy", VISIBLE: "/truth/visible"}
+LABEL_TOPICS = {PREDICTION: "/panoocc/labels", TRUTH: "/truth/labels"}
 
 
 def street(shift=0, cars=((2, 2), (7, 6)), stamp_ns=1000, grid=GRID):
@@ -50,6 +51,10 @@ def evaluator(**options):
     made.set_labels(PREDICTION, OCC3D)
     made.set_labels(TRUTH, OCC3D)
     return made
+
+
+def healths(made):
+    return evaluation_healths(made, TOPICS, LABEL_TOPICS)
 
 
 def compared(predicted, truth, made=None):
@@ -115,15 +120,14 @@ def test_other_grids_are_refused_in_words_and_do_not_end_it():
     ):
         assert compared(prediction(street(grid=grid)), street(), made) is None
         assert words in made.problem and "sim --grid" in made.problem
-        pairs = evaluation_healths(made, TOPICS)[0]
+        pairs = healths(made)[0]
         assert pairs.level == ERROR and pairs.message == made.problem
     assert compared(prediction(street()), street(), made).running.miou == 1
-    assert (made.pairs, made.refused, evaluation_healths(made, TOPICS)[0].level) == (1, 3, OK)
+    assert (made.pairs, made.refused, healths(made)[0].level) == (1, 3, OK)
 
 
-def test_other_labels_and_no_labels_are_refused_in_words():
+def test_other_labels_are_refused_in_words():
     made = Evaluator()
-    assert compared(prediction(street()), street(), made) is None and "no label set of the prediction" in made.problem
     made.set_labels(TRUTH, OCC3D)
     made.set_labels(PREDICTION, LIDARSEG_FREE)
     assert compared(prediction(street()), street(), made) is None
@@ -133,22 +137,77 @@ def test_other_labels_and_no_labels_are_refused_in_words():
     assert compared(prediction(street()), street(), made) is None and "'(none)'" in made.problem
 
 
+@pytest.mark.parametrize("first, second", [(PREDICTION, TRUTH), (TRUTH, PREDICTION)])
+def test_grids_that_come_before_their_label_sets_wait_and_are_then_scored_as_any(first, second):
+    made, usual = Evaluator(), evaluator()
+    expected = [
+        compared(prediction(street(shift, stamp_ns=stamp)), street(stamp_ns=stamp), usual)
+        for shift, stamp in ((0, 1000), (1, 2000))
+    ]
+    assert compared(prediction(street()), street(), made) is None
+    pairs = healths(made)[0]
+    assert (
+        pairs.level == WARN and pairs.message == "1 grid waits for the label set on /panoocc/labels and /truth/labels"
+    )
+    assert made.set_labels(first, OCC3D) == []
+    assert compared(prediction(street(1, stamp_ns=2000)), street(stamp_ns=2000), made) is None
+    pairs = healths(made)[0]
+    assert pairs.message == f"2 grids wait for the label set on {LABEL_TOPICS[second]}"
+    assert (pairs.values["waiting.label_sets"], pairs.values["refused"], made.problem) == ("2", "0", None)
+    assert made.set_labels(second, OCC3D) == expected
+    pairs = healths(made)[0]
+    assert (pairs.level, pairs.values["pairs"], pairs.values["waiting.label_sets"]) == (OK, "2", "0")
+    assert made.set_labels(second, OCC3D) == []  # each grid counts once
+
+
+def test_of_the_grids_that_wait_for_a_label_set_the_oldest_is_dropped_and_counted():
+    made = Evaluator(capacity=2)
+    made.set_labels(TRUTH, OCC3D)
+    for stamp in (1000, 2000, 3000):
+        compared(prediction(street(stamp_ns=stamp)), street(stamp_ns=stamp), made)
+    assert healths(made)[0].values["dropped.label_sets"] == "1" and made.held == 2
+    assert [scores.stamp_ns for scores in made.set_labels(PREDICTION, OCC3D)] == [2000, 3000]
+    made.reset()
+    assert healths(made)[0].values["dropped.label_sets"] == "0"
+
+
+def test_what_waits_is_refused_only_when_the_label_sets_are_known_to_differ():
+    made = Evaluator()
+    made.set_labels(TRUTH, OCC3D)
+    compared(prediction(street()), street(), made)
+    assert (made.held, made.refused) == (1, 0)
+    assert made.set_labels(PREDICTION, LIDARSEG_FREE) == []
+    assert (made.held, made.refused) == (0, 1) and "label sets differ" in healths(made)[0].message
+
+
+def test_a_label_set_that_cannot_be_used_lets_the_grids_wait_and_a_reset_forgets_them():
+    made = Evaluator()
+    made.set_labels(TRUTH, OCC3D)
+    compared(prediction(street()), street(), made)
+    message = fill_label_set(new_message("panoocc/msg/LabelSet"), OCC3D)
+    message.names = ["car"]
+    assert made.add_labels(PREDICTION, message) == [] and made.held == 1 and healths(made)[0].level == ERROR
+    made.reset()
+    assert made.held == 0
+    assert made.add_labels(PREDICTION, fill_label_set(message, OCC3D)) == [] and healths(made)[0].values["pairs"] == "0"
+
+
 def test_missing_truth_is_told():
     made = evaluator()
     for stamp in range(3):
         assert made.add(PREDICTION, prediction(street(stamp_ns=stamp))) is None
-    pairs, numbers = evaluation_healths(made, TOPICS)
+    pairs, numbers = healths(made)
     assert pairs.level == WARN and "/truth/occupancy" in pairs.message and "/truth/visible" in pairs.message
     assert pairs.values["waiting.prediction"] == "3" and numbers.values["miou"] == "-"
     for message, kind in zip(true_messages(street(stamp_ns=99)), (TRUTH, VISIBLE)):
         made.add(kind, message)
-    assert "no stamp" in evaluation_healths(made, TOPICS)[0].message
+    assert "no stamp" in healths(made)[0].message
 
 
 def test_classes_are_told_by_name():
     made = evaluator()
     compared(prediction(street()), street(), made)
-    values = evaluation_healths(made, TOPICS)[1].values
+    values = healths(made)[1].values
     assert values["iou.car"] == values["iou.driveable_surface"] == "1.0000" and "iou.bus" not in values
 
 
@@ -201,10 +260,10 @@ def test_a_jump_is_told():
     made = evaluator()
     for stamp in (5_000_000_000, 1_000_000_000):
         made.add(TRUTH, true_messages(street(stamp_ns=stamp))[0])
-    values = evaluation_healths(made, TOPICS)[0].values
+    values = healths(made)[0].values
     assert (values["jumps_back"], values["expired.truth"], values["waiting.truth"]) == ("1", "1", "1")
     made.reset()
-    values = evaluation_healths(made, TOPICS)[0].values
+    values = healths(made)[0].values
     assert (values["jumps_back"], values["expired.truth"], values["waiting.truth"]) == ("0", "0", "0")
 
 
@@ -215,12 +274,12 @@ def test_labels_that_contradict_themselves_are_counted_and_do_not_end_it(field, 
     message = fill_label_set(new_message("panoocc/msg/LabelSet"), OCC3D)
     setattr(message, field, value)
     made.add_labels(TRUTH, message)
-    pairs = evaluation_healths(made, TOPICS)[0]
+    pairs = healths(made)[0]
     assert pairs.level == ERROR and "label set of the truth cannot be used" in pairs.message
     assert pairs.values["refused_labels.truth"] == "1" and pairs.values["refused_labels.prediction"] == "0"
     assert compared(prediction(street()), street(), made).running.miou == 1  # the labels before go on
     made.add_labels(TRUTH, fill_label_set(new_message("panoocc/msg/LabelSet"), OCC3D))
-    assert evaluation_healths(made, TOPICS)[0].level == OK and made.pairs == 2
+    assert healths(made)[0].level == OK and made.pairs == 2
 
 
 def test_another_meaning_of_the_classes_begins_the_scores_and_their_number_anew():
