@@ -5,7 +5,6 @@ all grids so far, `~/frame/iou`, `~/frame/miou` and `~/frame/pq` of this one; on
 found no partner.  The service `~/reset` begins anew.
 """
 
-import dataclasses
 import functools
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -27,7 +26,7 @@ from .diagnostics import Diagnostics
 from .evaluation import CAPACITY, PREDICTION, TRUTH, VISIBLE, Evaluator, FrameScores, evaluation_healths
 from .graph import qos
 from .parameters import declared
-from .settings import SettingsError
+from .settings import SettingsError, parameter
 
 SCORES = ("iou", "miou", "pq")  # fields of evaluation.Scores and names of topics
 GRID_DEPTH, SCORE_DEPTH = 20, 10
@@ -35,26 +34,24 @@ LOG_PERIOD_S = 5.0  # a problem that comes with every grid is logged this often
 EXIT_BAD_START = 2
 
 
-def _parameter(default: Any, description: str, limits: tuple[float, float] | None = None) -> Any:
-    return dataclasses.field(default=default, metadata={"description": description, "choices": (), "limits": limits})
-
-
 @dataclass(frozen=True, slots=True)
 class EvaluatorSettings:
     """Parameters of the evaluator."""
 
-    prediction: str = _parameter("/panoocc/occupancy", "Topic of the grids to evaluate.")
-    prediction_labels: str = _parameter("/panoocc/labels", "Topic of their label set.")
-    truth: str = _parameter(truth_messages.OCCUPANCY, "Topic of the true grids.")
-    truth_labels: str = _parameter(truth_messages.LABELS, "Topic of their label set.")
-    visible: str = _parameter(
+    prediction: str = parameter("/panoocc/occupancy", "Topic of the grids to evaluate.")
+    prediction_labels: str = parameter("/panoocc/labels", "Topic of their label set.")
+    truth: str = parameter(truth_messages.OCCUPANCY, "Topic of the true grids.")
+    truth_labels: str = parameter(truth_messages.LABELS, "Topic of their label set.")
+    visible: str = parameter(
         truth_messages.VISIBLE, "Topic of what the cameras can see, outside which nothing counts; empty: all counts."
     )
-    capacity: int = _parameter(CAPACITY, "Grids of each topic that wait for their partners.", (1, 10_000))
-    min_voxels: int = _parameter(
+    capacity: int = parameter(
+        CAPACITY, "Grids of each topic that wait for their partners, or with them for a label set.", (1, 10_000)
+    )
+    min_voxels: int = parameter(
         MIN_VOXELS, "PQ: a missed or invented segment with fewer voxels does not count.", (1, 1_000_000)
     )
-    diagnostics_period_s: float = _parameter(1.0, "Time between two messages on /diagnostics.", (0.1, 60.0))
+    diagnostics_period_s: float = parameter(1.0, "Time between two messages on /diagnostics.", (0.1, 60.0))
 
 
 class EvaluatorNode(Node):

@@ -1,6 +1,7 @@
 """The node's parameters as one frozen, validated tree: names, defaults, limits and what they mean stand only here.
 
-`parameters.py` declares them with rclpy; `config/params.yaml` documents them (a test holds the two together).
+`parameters.py` declares them with rclpy; `config/params.yaml` documents them (a test holds the two together).  The other
+nodes' settings are made of the same `parameter`s.  No ROS here: offline commands have these settings too.
 """
 
 import dataclasses
@@ -12,9 +13,10 @@ class SettingsError(ValueError):
     """A parameter that cannot be used; the message names it and says what to set."""
 
 
-def _parameter(
-    default: Any, description: str, *, choices: tuple[str, ...] = (), limits: tuple[float, float] | None = None
+def parameter(
+    default: Any, description: str, limits: tuple[float, float] | None = None, choices: tuple[str, ...] = ()
 ) -> Any:
+    """A field of a dataclass of settings, with what `parameters.declared` tells rclpy about it."""
     return dataclasses.field(
         default=default, metadata={"description": description, "choices": choices, "limits": limits}
     )
@@ -28,58 +30,63 @@ class NodeSettings:
         SettingsError: a value is outside its limits or choices, or parameters contradict each other.
     """
 
-    model: str = _parameter("pano_small_occ3d", "Model preset, or the path of a YAML file that describes one.")
-    checkpoint: str = _parameter(
+    model: str = parameter("pano_small_occ3d", "Model preset, or the path of a YAML file that describes one.")
+    checkpoint: str = parameter(
         "", "File with the weights (.safetensors, or a published .pth). Empty takes those that come with the package."
     )
-    seeded_weights: bool = _parameter(
+    seeded_weights: bool = parameter(
         False, "Run with weights from a random generator with a fixed seed: for trials only, the voxels mean nothing."
     )
-    device: str = _parameter("auto", "cpu, cuda, cuda:<number>, or auto: cuda where there is one, else cpu.")
-    precision: str = _parameter("fp32", "Number format of the network.", choices=("fp32", "fp16", "bf16"))
-    threads: int = _parameter(0, "CPU threads of the network; 0 leaves the choice to torch.", limits=(0, 1024))
-    rig: str = _parameter(
+    device: str = parameter("auto", "cpu, cuda, cuda:<number>, or auto: cuda where there is one, else cpu.")
+    precision: str = parameter("fp32", "Number format of the network.", choices=("fp32", "fp16", "bf16"))
+    threads: int = parameter(0, "CPU threads of the network; 0 leaves the choice to torch.", limits=(0, 1024))
+    rig: str = parameter(
         "nuscenes", "Rig: which camera is on which topic, and the frames. A name in config/rigs, or a YAML file."
     )
-    base_frame: str = _parameter("", "Frame of the voxels; empty takes the rig's (usually base_link).")
-    fixed_frame: str = _parameter(
+    base_frame: str = parameter("", "Frame of the voxels; empty takes the rig's (usually base_link).")
+    fixed_frame: str = parameter(
         "", "Frame through which history is fused; empty takes the rig's. It must not jump: odom rather than map."
     )
-    sync_spread_ms: float = _parameter(
+    sync_spread_ms: float = parameter(
         0.0, "Largest distance of an image from the reference camera; 0 takes the rig's.", limits=(0.0, 10_000.0)
     )
-    tf_timeout_s: float = _parameter(
+    tf_timeout_s: float = parameter(
         0.5, "How long a set waits for its transforms before it is dropped, with the reason.", limits=(0.0, 10.0)
     )
-    camera_timeout_s: float = _parameter(
+    camera_timeout_s: float = parameter(
         2.0, "A camera without an image for this long is reported as an ERROR.", limits=(0.1, 3600.0)
     )
-    image_reliability: str = _parameter(
+    image_reliability: str = parameter(
         "best_effort",
         "QoS of images and camera infos. best_effort matches every driver; reliable loses nothing on playback.",
         choices=("best_effort", "reliable"),
     )
-    image_queue: int = _parameter(5, "Depth of the subscription of every camera.", limits=(1, 100))
-    encoding: Literal["sparse", "dense"] = _parameter(
+    image_queue: int = parameter(5, "Depth of the subscription of every camera.", limits=(1, 100))
+    encoding: Literal["sparse", "dense"] = parameter(
         "sparse", "VoxelGrid: sparse lists occupied voxels, dense all of them.", choices=("sparse", "dense")
     )
-    confidence: bool = _parameter(True, "Publish the confidence of every voxel.")
-    markers_max_rate_hz: float = _parameter(
+    confidence: bool = parameter(True, "Publish the confidence of every voxel.")
+    markers_max_rate_hz: float = parameter(
         2.0, "~/markers are sent at most this often (RViz is slow with cubes); 0 switches them off.", limits=(0.0, 60.0)
     )
-    diagnostics_period_s: float = _parameter(1.0, "Time between two messages on /diagnostics.", limits=(0.1, 60.0))
-    latency_warn_ms: float = _parameter(
+    diagnostics_period_s: float = parameter(1.0, "Time between two messages on /diagnostics.", limits=(0.1, 60.0))
+    latency_warn_ms: float = parameter(
         0.0, "p95 from complete set to grid beyond which timing is a WARN; 0: no limit.", limits=(0.0, 1e6)
     )
-    latency_error_ms: float = _parameter(
+    latency_error_ms: float = parameter(
         0.0, "p95 from complete set to grid beyond which timing is an ERROR; 0: no limit.", limits=(0.0, 1e6)
     )
 
     def __post_init__(self) -> None:
-        for field in dataclasses.fields(self):
-            _check(field.name, getattr(self, field.name), field.metadata["choices"], field.metadata["limits"])
+        check_parameters(self)
         if self.checkpoint and self.seeded_weights:
             raise SettingsError("parameters checkpoint and seeded_weights exclude each other: keep one of the two")
+
+
+def check_parameters(settings: Any) -> None:
+    """Raises SettingsError unless every field made by `parameter` is within its limits and choices."""
+    for field in dataclasses.fields(settings):
+        _check(field.name, getattr(settings, field.name), field.metadata["choices"], field.metadata["limits"])
 
 
 def _check(name: str, value: Any, choices: tuple[str, ...], limits: tuple[float, float] | None) -> None:

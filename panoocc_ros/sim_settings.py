@@ -1,18 +1,12 @@
 """Parameters of the node `simulator`: names, defaults, limits and what they mean stand only here."""
 
-import dataclasses
 from dataclasses import dataclass
-from typing import Any
 
 from panoocc_core.sim import load_sim_rig
 
-from .settings import SettingsError
+from .settings import SettingsError, check_parameters, parameter
 from .sim_faults import Faults, parse_faults
 from .sim_stream import MAX_SECONDS, MOST_WORKERS, Drive, Shoot, truth_grid
-
-
-def _parameter(default: Any, description: str, limits: tuple[float, float] | None = None) -> Any:
-    return dataclasses.field(default=default, metadata={"description": description, "choices": (), "limits": limits})
 
 
 @dataclass(frozen=True, slots=True)
@@ -23,35 +17,31 @@ class SimSettings:
         SettingsError: a value is outside its limits; the message names the parameter.
     """
 
-    seed: int = _parameter(0, "Which street.", (0, 2**31 - 1))
-    seconds: float = _parameter(
+    seed: int = parameter(0, "Which street.", (0, 2**31 - 1))
+    seconds: float = parameter(
         0.0,
         "Length of the drive; 0 drives for ever, with a new street (the next seed) every minute.",
         (0.0, MAX_SECONDS),
     )
-    loop: bool = _parameter(False, "Begin again at the end of the drive; else the node ends. Stamps always increase.")
-    rate_hz: float = _parameter(2.0, "Sets of images per second.", (0.01, 60.0))
-    scale: float = _parameter(0.16, "Image size; 1 is the rig's own, e.g. 1600x900.", (0.01, 4.0))
-    supersample: int = _parameter(1, "N x N rays per pixel: smoother, slower.", (1, 8))
-    rig: str = _parameter("nuscenes", "Cameras: a name in config/sim_rigs, or a YAML file.")
-    with_truth: bool = _parameter(True, "Publish the truth on /truth/*.")
-    grid: str = _parameter("nano", "Model preset or YAML file on whose output grid the truth lies.")
-    faults: str = _parameter("", "What goes wrong, parted by semicolons; see `panoocc sim --list-faults`.")
-    use_clock: bool = _parameter(
+    loop: bool = parameter(False, "Begin again at the end of the drive; else the node ends. Stamps always increase.")
+    rate_hz: float = parameter(2.0, "Sets of images per second.", (0.01, 60.0))
+    scale: float = parameter(0.16, "Image size; 1 is the rig's own, e.g. 1600x900.", (0.01, 4.0))
+    supersample: int = parameter(1, "N x N rays per pixel: smoother, slower.", (1, 8))
+    rig: str = parameter("nuscenes", "Cameras: a name in config/sim_rigs, or a YAML file.")
+    with_truth: bool = parameter(True, "Publish the truth on /truth/*.")
+    grid: str = parameter("nano", "Model preset or YAML file on whose output grid the truth lies.")
+    faults: str = parameter("", "What goes wrong, parted by semicolons; see `panoocc sim --list-faults`.")
+    use_clock: bool = parameter(
         False,
         "Publish /clock and wait for the renderer; else stamps are the system clock's, and sets are left out where "
         "the renderer cannot keep up.",
     )
-    workers: int = _parameter(0, "Processes that render; 0 takes all processors but one.", (0, MOST_WORKERS))
-    device: str = _parameter("cpu", "Device that renders: cpu, cuda or cuda:<number>.")
-    diagnostics_period_s: float = _parameter(1.0, "Time between two messages on /diagnostics.", (0.1, 60.0))
+    workers: int = parameter(0, "Processes that render; 0 takes all processors but one.", (0, MOST_WORKERS))
+    device: str = parameter("cpu", "Device that renders: cpu, cuda or cuda:<number>.")
+    diagnostics_period_s: float = parameter(1.0, "Time between two messages on /diagnostics.", (0.1, 60.0))
 
     def __post_init__(self) -> None:
-        for one in dataclasses.fields(self):
-            value, limits = getattr(self, one.name), one.metadata["limits"]
-            # Written so that NaN fails too.
-            if limits and not limits[0] <= value <= limits[1]:
-                raise SettingsError(f"parameter {one.name}: {value} is outside {limits[0]:g}..{limits[1]:g}")
+        check_parameters(self)
 
     @property
     def is_endless(self) -> bool:
