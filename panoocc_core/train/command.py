@@ -9,7 +9,9 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
+    from ..data.simulated import StreetPlan
     from ..ground_truth import Drive
+    from ..types import GridGeometry
     from .train_config import TrainConfig
 
 EXIT_OK, EXIT_FAILED, EXIT_BAD_INPUT, EXIT_NOT_WRITTEN = 0, 1, 2, 4  # as in `panoocc run`
@@ -135,25 +137,28 @@ def _train(arguments: argparse.Namespace) -> Path | None:
         torch.set_num_threads(arguments.threads)
     config = train_config(arguments.recipe, changes_from(arguments.set))
     device = own_device(str(usable_device(arguments.device)))
-    if (arguments.out / FILE).exists() and not arguments.resume:
-        raise ValueError(f"{arguments.out}: holds a training already; go on with --resume, or give another --out")
     model = start_from_scratch(PanoOcc(config.model_config), config)
     if arguments.checkpoint is not None:
         load_published(model, read_tensors(arguments.checkpoint), str(arguments.checkpoint))
     with joined(device) as processes:
+        if processes.is_first and (arguments.out / FILE).exists() and not arguments.resume:
+            raise ValueError(f"{arguments.out}: holds a training already; go on with --resume, or give another --out")
         show = processes.is_first and not arguments.no_progress
-        drives, validation = open_drives(config, arguments, processes.is_first, show)
-        if processes.count > 1:
-            torch.distributed.barrier()
+        # After the first process those of other machines render: nothing, where they share its disk.
+        for renders in (processes.is_first, processes.leads_machine):
+            if renders:
+                render_streets(config, arguments, show)
+            processes.wait()
+        drives, validation = open_drives(config, arguments, show)
         with _Bar(show) as bar:
             path = train(config, model.to(device), drives, validation, bar.options(arguments), processes)
     return path if processes.is_first else None
 
 
 def open_drives(
-    config: "TrainConfig", arguments: argparse.Namespace, renders: bool, show: bool
+    config: "TrainConfig", arguments: argparse.Namespace, show: bool
 ) -> tuple[Sequence["Drive"], Sequence["Drive"]]:
-    """What is learned from and what is validated on.
+    """What is learned from and what is validated on; streets are rendered before (`render_streets`).
 
     Raises:
         ValueError: --data is missing or not wanted; the data set's own errors.
@@ -182,38 +187,49 @@ def open_drives(
         return training, validation
     if arguments.data is not None:
         raise ValueError(f"the recipe {config.name} learns from simulated streets: leave out --data")
-    return _streets(config, arguments, renders, show)
+    from ..data.simulated import SimulatedStreets, drive_file
+
+    folder, plan, geometry = _street_files(config, arguments)
+    learned, held_out = (
+        SimulatedStreets(tuple(drive_file(folder, seed, plan, geometry) for seed in own))
+        for own in (data.seeds, data.validation_seeds)
+    )
+    return learned, held_out
 
 
-def _streets(
-    config: "TrainConfig", arguments: argparse.Namespace, renders: bool, show: bool
-) -> tuple[Sequence["Drive"], Sequence["Drive"]]:
+def render_streets(config: "TrainConfig", arguments: argparse.Namespace, show: bool) -> None:
+    """Render the recipe's simulated streets that are not in their folder yet; other recipes have none."""
     from tqdm import tqdm
 
-    from ..data.simulated import SimulatedStreets, StreetPlan, drive_file, simulated_streets
+    from ..data.simulated import simulated_streets
+    from .train_config import StreetsConfig
+
+    data = config.data
+    if not isinstance(data, StreetsConfig) or arguments.data is not None:
+        return
+    folder, plan, geometry = _street_files(config, arguments)
+    seeds = [*data.seeds, *data.validation_seeds]
+    with tqdm(total=len(seeds), unit="drive", desc="rendering streets", disable=None if show else True) as bar:
+        simulated_streets(
+            folder,
+            seeds,
+            geometry,
+            plan,
+            workers=arguments.workers,
+            progress=lambda done, total: bar.update(done - bar.n),
+        )
+
+
+def _street_files(config: "TrainConfig", arguments: argparse.Namespace) -> tuple[Path, "StreetPlan", "GridGeometry"]:
+    """Where the drives are, and what they are made of."""
+    from ..data.simulated import StreetPlan
     from ..stream import output_geometry
     from .train_config import StreetsConfig
 
     data = config.data
     assert isinstance(data, StreetsConfig)
     folder = arguments.streets or arguments.out / "streets"
-    plan, geometry = StreetPlan(data.seconds, data.rate_hz, data.scale), output_geometry(config.model_config)
-    seeds = [*data.seeds, *data.validation_seeds]
-    if renders:
-        with tqdm(total=len(seeds), unit="drive", desc="rendering streets", disable=None if show else True) as bar:
-            simulated_streets(
-                folder,
-                seeds,
-                geometry,
-                plan,
-                workers=arguments.workers,
-                progress=lambda done, total: bar.update(done - bar.n),
-            )
-    learned, held_out = (
-        SimulatedStreets(tuple(drive_file(folder, seed, plan, geometry) for seed in own))
-        for own in (data.seeds, data.validation_seeds)
-    )
-    return learned, held_out
+    return folder, StreetPlan(data.seconds, data.rate_hz, data.scale), output_geometry(config.model_config)
 
 
 class _Bar:

@@ -32,7 +32,7 @@ from .matching import NotFiniteError
 from .objective import loss_terms
 from .optimiser import build_optimiser, lr_share, set_lr, set_training_mode
 from .processes import ALONE, Processes
-from .snapshot import FILE, Progress, recipe_text, restore_snapshot, save_snapshot
+from .snapshot import FILE, Progress, SnapshotError, recipe_text, restore_snapshot, save_snapshot
 from .targets import make_targets
 from .train_config import TrainConfig
 from .validation import validate
@@ -91,8 +91,8 @@ def train(
         build_optimiser(model, config.optimiser, config.fixed_norms),
         torch.amp.GradScaler(model.device.type, enabled=config.precision == "fp16"),
     )
-    if options.resume and (options.out / FILE).exists():
-        state.progress = restore_snapshot(options.out, config, processes.count, model, state.optimiser, state.scaler)
+    if options.resume:
+        state.progress = _resumed(config, state, options, processes)
     lanes = config.batch * processes.count
     frames = lengths(drives)
     rounds = [rounds_of_epoch(frames, config, lanes, epoch) for epoch in range(config.epochs)]
@@ -126,6 +126,25 @@ def train(
         _write_weights(config, state, options)  # also because a kill may have come between snapshot and weights
     _close(curves)
     return options.out / WEIGHTS
+
+
+def _resumed(config: TrainConfig, state: _State, options: Options, processes: Processes) -> Progress:
+    """How far the snapshot has come, whose state is put in place; the beginning where there is none.
+
+    Only the first process writes snapshots, and the others may run on machines that do not share its disk: so all of
+    them go on from what the first one has.
+    """
+    path, device = options.out / FILE, state.model.device
+    exists = path.exists()
+    data = processes.from_first(path.read_bytes() if exists and processes.is_first else None, device)
+    if processes.any(exists and data is None, device):
+        raise SnapshotError(
+            f"{path}: the first process has no snapshot, but another one has; start the first process (rank 0) on the "
+            "machine that has it, or delete it to begin anew"
+        )
+    if data is None:
+        return Progress()
+    return restore_snapshot(data, path, config, processes.count, state.model, state.optimiser, state.scaler)
 
 
 def start_from_scratch(model: PanoOcc, config: TrainConfig) -> PanoOcc:

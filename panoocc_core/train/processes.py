@@ -16,11 +16,36 @@ class Processes:
 
     rank: int = 0
     count: int = 1
+    local_rank: int = 0  # among those on the same machine
 
     @property
     def is_first(self) -> bool:
         """Whether this process writes files and talks to the user."""
         return self.rank == 0
+
+    @property
+    def leads_machine(self) -> bool:
+        """Whether this process makes the files that all on its machine read."""
+        return self.local_rank == 0
+
+    def wait(self) -> None:
+        """Go on when all have come here."""
+        if self.count > 1:
+            distributed.barrier()
+
+    def from_first(self, data: bytes | None, device: torch.device) -> bytes | None:
+        """What the first process gives, in every process; what the others give is not looked at."""
+        if self.count == 1:
+            return data
+        size = torch.tensor(-1 if data is None else len(data), device=device)
+        distributed.broadcast(size, 0)
+        if size <= 0:
+            return None if size < 0 else b""
+        content = torch.empty(int(size), dtype=torch.uint8, device=device)
+        if self.is_first and data is not None:
+            content.copy_(torch.frombuffer(bytearray(data), dtype=torch.uint8))
+        distributed.broadcast(content, 0)
+        return content.cpu().numpy().tobytes()
 
     def average_gradients(self, parameters: Iterable[nn.Parameter]) -> None:
         """Give every process the mean of all gradients; one without a gradient counts as 0."""
@@ -77,7 +102,7 @@ def joined(device: torch.device) -> Iterator[Processes]:
     # The others wait while the first one renders or validates, which may take hours.
     distributed.init_process_group("nccl" if device.type == "cuda" else "gloo", timeout=_PATIENCE)
     try:
-        yield Processes(distributed.get_rank(), count)
+        yield Processes(distributed.get_rank(), count, int(os.environ.get("LOCAL_RANK", distributed.get_rank())))
     finally:
         distributed.destroy_process_group()
 

@@ -1,5 +1,6 @@
 """The state of a training on disk, whole or not at all: what a killed training goes on from."""
 
+import io
 import json
 from dataclasses import MISSING, asdict, dataclass, fields, is_dataclass
 from pathlib import Path
@@ -59,7 +60,8 @@ def save_snapshot(
 
 
 def restore_snapshot(
-    folder: Path,
+    data: bytes,
+    path: Path,
     config: TrainConfig,
     processes: int,
     model: torch.nn.Module,
@@ -68,12 +70,15 @@ def restore_snapshot(
 ) -> Progress:
     """Put a snapshot's state into model and optimiser.
 
+    Args:
+        data: the snapshot, which may have come from another machine.
+        path: of its file, for messages.
+
     Raises:
         SnapshotError: unreadable, or made by another recipe or another number of processes.
     """
-    path = folder / FILE
     try:
-        content = torch.load(path, map_location="cpu", weights_only=True)
+        content = torch.load(io.BytesIO(data), map_location="cpu", weights_only=True)
         made_by, progress = json.loads(content["recipe"]), Progress(**content["progress"])
     except Exception as error:
         raise SnapshotError(f"{path}: is no snapshot of a training ({error}); begin anew in another --out") from error

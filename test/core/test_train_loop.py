@@ -22,7 +22,7 @@ from panoocc_core.settings import ConfigError
 from panoocc_core.train import snapshot
 from panoocc_core.train.loop import Options, TrainingError, start_from_scratch, train
 from panoocc_core.train.loss_config import LossConfig
-from panoocc_core.train.processes import Processes
+from panoocc_core.train.optimiser import build_optimiser
 from panoocc_core.train.snapshot import SnapshotError
 from panoocc_core.train.train_config import GroupConfig, OptimiserConfig, ScheduleConfig
 
@@ -128,9 +128,12 @@ def test_a_snapshot_of_another_recipe_names_what_changed(network, tmp_path):
 
 
 def test_a_snapshot_of_more_processes_says_how_many_to_start(network, tmp_path):
-    trained(recipe(network), tmp_path, stop_after_steps=4)
+    config, path = recipe(network), tmp_path / snapshot.FILE
+    trained(config, tmp_path, stop_after_steps=4)
+    model = start_from_scratch(PanoOcc(config.model_config), config)
+    optimiser, scaler = build_optimiser(model, config.optimiser), torch.amp.GradScaler("cpu", enabled=False)
     with pytest.raises(SnapshotError, match="made by 1 processes, not 2; start as many"):
-        trained(recipe(network), tmp_path, processes=Processes(0, 2), resume=True)
+        snapshot.restore_snapshot(path.read_bytes(), path, config, 2, model, optimiser, scaler)
 
 
 def test_a_snapshot_from_before_a_key_existed_fits_the_keys_default(network, tmp_path, monkeypatch):

@@ -1,17 +1,71 @@
-"""Two processes with a lane each learn what one process with two lanes learns."""
+"""Two processes with a lane each learn, and go on, as one process with two lanes does."""
 
+import argparse
 import os
+import shutil
 import socket
+from collections.abc import Callable, Iterator
+from concurrent.futures import ProcessPoolExecutor
+from contextlib import contextmanager
+from multiprocessing import get_context
 from pathlib import Path
 
 import pytest
 import torch
-from torch import multiprocessing
+import yaml
 
+from panoocc_core.cli import add_commands
 from panoocc_core.train.processes import ALONE, Processes, joined, own_device
+from panoocc_core.train.snapshot import FILE, SnapshotError
 from panoocc_core.train.train_config import OptimiserConfig, TrainConfig
 
-from .toy_training import ALL_NORMS, assert_same_weights, curve_without_seconds, recipe, trained, write_network
+from .toy_training import (
+    ALL_NORMS,
+    STREET_SCALE,
+    STREET_SECONDS,
+    assert_same_weights,
+    curve_without_seconds,
+    recipe,
+    rendered_streets,
+    trained,
+    write_network,
+)
+
+PATIENCE_S = 240
+
+
+@pytest.fixture(scope="module")
+def both() -> Iterator[Callable[..., list]]:
+    """Calls a function with rank, port and more in two processes, which live as long as the tests of this file."""
+    workers = [ProcessPoolExecutor(1, get_context("spawn"), torch.set_num_threads, (1,)) for _ in range(2)]
+
+    def call(job: Callable, *arguments: object) -> list:
+        port = free_port()
+        running = [worker.submit(job, rank, port, *arguments) for rank, worker in enumerate(workers)]
+        return [result.result(PATIENCE_S) for result in running]
+
+    yield call
+    for worker in workers:
+        worker.shutdown(wait=False, cancel_futures=True)
+
+
+def free_port() -> int:
+    with socket.socket() as listener:
+        listener.bind(("127.0.0.1", 0))
+        return int(listener.getsockname()[1])
+
+
+def as_torchrun(rank: int, port: int, local_rank: int) -> None:
+    """The environment of one of two processes."""
+    os.environ |= {"WORLD_SIZE": "2", "RANK": str(rank), "LOCAL_RANK": str(local_rank)}
+    os.environ |= {"MASTER_ADDR": "127.0.0.1", "MASTER_PORT": str(port)}
+
+
+@contextmanager
+def one_of_two(rank: int, port: int) -> Iterator[Processes]:
+    as_torchrun(rank, port, local_rank=rank)
+    with joined(torch.device("cpu")) as processes:
+        yield processes
 
 
 def two_lanes(network: Path, batch: int, **changes) -> TrainConfig:
@@ -27,28 +81,16 @@ def two_lanes(network: Path, batch: int, **changes) -> TrainConfig:
     )
 
 
-def learn(rank: int, port: int, network: Path, out: Path, changes: dict) -> None:
-    """One of two processes, as torchrun starts them."""
-    torch.set_num_threads(1)
-    os.environ |= {"WORLD_SIZE": "2", "RANK": str(rank), "MASTER_ADDR": "127.0.0.1", "MASTER_PORT": str(port)}
-    with joined(torch.device("cpu")) as processes:
-        assert processes == Processes(rank, 2)
+def learn(rank: int, port: int, network: Path, out: Path) -> dict[str, torch.Tensor]:
+    with one_of_two(rank, port) as processes:
+        assert processes == Processes(rank, 2, rank)
         assert processes.mean(torch.tensor(float(rank))) == 0.5 and processes.any(rank == 1, torch.device("cpu"))
-        model = trained(two_lanes(network, 1, **changes), out, processes=processes)
-        torch.save(model.state_dict(), out / f"rank{rank}.pt")
+        return trained(two_lanes(network, 1), out, processes=processes).state_dict()
 
 
-def free_port() -> int:
-    with socket.socket() as listener:
-        listener.bind(("127.0.0.1", 0))
-        return int(listener.getsockname()[1])
-
-
-def test_two_processes_learn_what_two_lanes_learn(tmp_path):
+def test_two_processes_learn_what_two_lanes_learn(both, tmp_path):
     network = write_network(tmp_path)
-    (tmp_path / "two").mkdir()
-    multiprocessing.spawn(learn, (free_port(), network, tmp_path / "two", {}), nprocs=2)
-    one, other = (torch.load(tmp_path / f"two/rank{rank}.pt", weights_only=True) for rank in (0, 1))
+    one, other = both(learn, network, tmp_path / "two")
     alone = trained(two_lanes(network, 2), tmp_path / "one")
     for name, value in alone.state_dict().items():
         assert torch.equal(one[name], other[name]), name
@@ -59,12 +101,62 @@ def test_two_processes_learn_what_two_lanes_learn(tmp_path):
     assert len(curve_without_seconds(tmp_path / "two")) == len(curve_without_seconds(tmp_path / "one"))
 
 
+def resume_apart(rank: int, port: int, network: Path, folder: Path) -> None:
+    """Every process has a folder of its own, as on machines that share no disk."""
+    own, config = folder / f"machine{rank}", two_lanes(network, 1)
+    with one_of_two(rank, port) as processes:
+        whole = trained(config, own / "whole", processes=processes)
+        trained(config, own / "parts", processes=processes, stop_after_steps=1)
+        assert (own / "parts" / FILE).exists() == processes.is_first
+        resumed = trained(config, own / "parts", processes=processes, resume=True)
+        assert_same_weights(whole, resumed)
+        if processes.is_first:
+            assert curve_without_seconds(own / "parts") == curve_without_seconds(own / "whole")
+        else:  # the machines have changed places
+            (own / "lost").mkdir()
+            shutil.copy(folder / "machine0/parts" / FILE, own / "lost" / FILE)
+        with pytest.raises(SnapshotError, match=r"start the first process \(rank 0\) on the machine that has it"):
+            trained(config, own / "lost", processes=processes, resume=True)
+
+
+def test_processes_without_a_shared_disk_go_on_from_the_snapshot_of_the_first(both, tmp_path):
+    both(resume_apart, write_network(tmp_path), tmp_path)
+
+
+def render_apart(rank: int, port: int, recipe_file: Path, streets: Path, folder: Path) -> int:
+    """The first machine has all drives, the second one lacks the first of them."""
+    own = folder / f"machine{rank}"
+    (own / "streets").mkdir(parents=True)
+    for path in sorted(streets.glob("*.npz"))[rank:]:
+        shutil.copy(path, own / "streets")
+    as_torchrun(rank, port, local_rank=0)
+    parser = argparse.ArgumentParser()
+    add_commands(parser.add_subparsers(required=True))
+    arguments = parser.parse_args(["train", str(recipe_file), "--out", str(own), "--no-progress", "--workers", "1"])
+    return arguments.run(arguments)
+
+
+def test_every_machine_renders_the_streets_that_it_lacks(both, tmp_path):
+    data = {"kind": "streets", "drives": 2, "validation_drives": 1, "seconds": STREET_SECONDS, "scale": STREET_SCALE}
+    settings = {"model": str(write_network(tmp_path)), "data": data, "epochs": 1}
+    (tmp_path / "recipe.yaml").write_text(yaml.safe_dump(settings))
+    streets = rendered_streets()[1]
+    assert both(render_apart, tmp_path / "recipe.yaml", streets, tmp_path) == [0, 0]
+    names = {path.name for path in streets.glob("*.npz")}
+    for machine in ("machine0", "machine1"):
+        assert {path.name for path in (tmp_path / machine / "streets").iterdir()} == names
+    assert (tmp_path / "machine0/weights.safetensors").exists()
+    assert not (tmp_path / "machine1/weights.safetensors").exists()
+
+
 def test_alone_nothing_is_communicated():
     parameter = torch.nn.Parameter(torch.ones(2))
     parameter.grad = torch.ones(2)
     ALONE.average_gradients([parameter])
-    assert torch.equal(parameter.grad, torch.ones(2)) and ALONE.is_first
+    ALONE.wait()
+    assert torch.equal(parameter.grad, torch.ones(2)) and ALONE.is_first and ALONE.leads_machine
     assert ALONE.mean(torch.tensor(3.0)) == 3 and not ALONE.any(False, torch.device("cpu"))
+    assert ALONE.from_first(b"snapshot", torch.device("cpu")) == b"snapshot"
     with joined(torch.device("cpu")) as processes:
         assert processes is ALONE
 
