@@ -1,7 +1,7 @@
 """The node's parameters as one frozen, validated tree: names, defaults, limits and what they mean stand only here.
 
-`parameters.py` declares them with rclpy; `config/params.yaml` documents them (a test holds the two together).  The other
-nodes' settings are made of the same `parameter`s.  No ROS here: offline commands have these settings too.
+`parameters.py` declares them with rclpy; `config/params.yaml` documents them (a test holds the two together).  The
+other nodes' settings are made of the same `parameter`s.  No ROS here: offline commands have these settings too.
 """
 
 import dataclasses
