@@ -1,9 +1,18 @@
 """Data sets as users have them, as drives of frames and truth (`ground_truth.Drive`); nothing read here is ever run."""
 
 from .errors import DataError
-from .folder import open_dataset
+from .folder import open_dataset, open_splits
 from .nuscenes import NuScenes, NuScenesDrive
 from .occ3d import Occ3D, Occ3DDrive
 from .splits import split_scenes
 
-__all__ = ["DataError", "NuScenes", "NuScenesDrive", "Occ3D", "Occ3DDrive", "open_dataset", "split_scenes"]
+__all__ = [
+    "DataError",
+    "NuScenes",
+    "NuScenesDrive",
+    "Occ3D",
+    "Occ3DDrive",
+    "open_dataset",
+    "open_splits",
+    "split_scenes",
+]

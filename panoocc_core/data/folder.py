@@ -1,6 +1,6 @@
 """A data set by the path of its folder."""
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from pathlib import Path
 
 from ..ground_truth import Drives
@@ -38,19 +38,40 @@ def open_dataset(
     Raises:
         DataError: the folder is not understood, or something in it is not what it should be.
     """
+    return open_splits(
+        path, (split,), kind, version=version, gts=gts, with_points=with_points, show_progress=show_progress
+    )[0]
+
+
+def open_splits(
+    path: Path | str,
+    splits: Sequence[str | Path | None],
+    kind: str | None = None,
+    *,
+    version: str | None = None,
+    gts: Path | str | None = None,
+    with_points: bool = True,
+    show_progress: bool = False,
+) -> tuple[Drives, ...]:
+    """The drives of several splits of a data set, whose tables are read once; arguments as in `open_dataset`.
+
+    Raises:
+        DataError: see `open_dataset`.
+    """
     root = Path(path)
     if kind is None:
         kind = guessed_kind(root, has_gts=gts is not None)
     if kind not in KINDS:
         raise DataError(f"kind {kind!r} is not known; known are {', '.join(KINDS)}")
     if kind == "simulated":
-        if split is not None or version is not None or gts is not None:
+        if any(split is not None for split in splits) or version is not None or gts is not None:
             raise DataError(f"{root}: simulated drives have no split, version or gts; leave them out")
-        return _simulated(root)
-    scenes = None if split is None else split_scenes(split)
+        return tuple(_simulated(root) for _ in splits)
+    scenes = [None if split is None else split_scenes(split) for split in splits]
     version = _only_version(root) if version is None else version
     nuscenes = NuScenes(root, version, with_points=with_points, show_progress=show_progress)
-    return nuscenes.drives(scenes) if kind == "nuscenes" else Occ3D(nuscenes, gts).drives(scenes)
+    labelled = nuscenes if kind == "nuscenes" else Occ3D(nuscenes, gts)
+    return tuple(labelled.drives(names) for names in scenes)
 
 
 def guessed_kind(root: Path, has_gts: bool = False) -> str:

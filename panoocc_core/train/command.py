@@ -169,20 +169,17 @@ def open_drives(
     if isinstance(data, FolderConfig):
         if arguments.data is None:
             raise ValueError(f"the recipe {config.name} learns from nuScenes: give its root with --data")
-        from ..data import open_dataset
+        from ..data import open_splits
 
         kind = "occ3d" if config.model_config.family == "occ3d" else "nuscenes"
-        training, validation = (
-            open_dataset(
-                arguments.data,
-                kind,
-                version=data.version,
-                split=split,
-                gts=arguments.gts if kind == "occ3d" else None,
-                with_points=kind == "nuscenes",
-                show_progress=show,
-            )
-            for split in (data.training_split, data.validation_split)
+        training, validation = open_splits(
+            arguments.data,
+            (data.training_split, data.validation_split),
+            kind,
+            version=data.version,
+            gts=arguments.gts if kind == "occ3d" else None,
+            with_points=kind == "nuscenes",
+            show_progress=show,
         )
         return training, validation
     if arguments.data is not None:

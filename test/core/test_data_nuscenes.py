@@ -9,7 +9,8 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from panoocc_core.data import DataError, NuScenes, NuScenesDrive, open_dataset, split_scenes
+from panoocc_core.data import DataError, NuScenes, NuScenesDrive, open_dataset, open_splits, split_scenes
+from panoocc_core.data import nuscenes as reader
 from panoocc_core.data.nuscenes_labels import POINT_CLASS
 from panoocc_core.geometry import check_rigid
 from panoocc_core.labels import BOX_CLASSES, LIDARSEG
@@ -242,3 +243,20 @@ def test_splits_are_names_or_lists(tmp_path, root):
     names.write_bytes(b"\xff\xfe\x00")
     with pytest.raises(DataError, match=r"mine\.txt: cannot be read as a list"):
         split_scenes(names)
+
+
+def test_tables_are_read_once_for_several_splits(root, tmp_path, monkeypatch):
+    lists = [tmp_path / f"{scene}.txt" for scene in ("scene-0916", "scene-0061")]
+    for path in lists:
+        path.write_text(path.stem)
+    read, opened = reader.records, []
+
+    def counted(path, show_progress=False):
+        opened.append(path.name)
+        return read(path, show_progress)
+
+    monkeypatch.setattr(reader, "records", counted)
+    for_training, for_validation, whole = open_splits(root, (*lists, None))
+    assert [drive.name for drive in (*for_training, *for_validation)] == ["scene-0916", "scene-0061"]
+    assert {drive.name for drive in whole} == {"scene-0061", "scene-0916"}
+    assert opened.count("sample_data.json") == opened.count("ego_pose.json") == opened.count("scene.json") == 1
