@@ -12,11 +12,12 @@ from panoocc_core.labels import LabelSet
 from panoocc_core.types import GridGeometry
 from panoocc_core.voxel_view import Voxels
 
-from .bag import BagError, BagReader
+from .bag import BagError, BagReader, RawMessage
 from .convert import DENSE, NO_FREE_ID, stamp_ns
 from .images import Pixels, decode
 from .rig import Rig
 
+LABEL_SET = "panoocc/msg/LabelSet"
 MAX_GRID_VOXELS = 64_000_000  # of a message: what is larger was damaged or forged on its way
 
 
@@ -50,6 +51,23 @@ def labels_from_message(message: Any) -> LabelSet:
         colours=tuple((r, g, b) for r, g, b in rgb),
         free_id=None if message.free_id == NO_FREE_ID else int(message.free_id),
     )
+
+
+def recorded_labels(bag: BagReader, raw: RawMessage) -> LabelSet:
+    """The label set in one of the messages of a bag.
+
+    Raises:
+        BagError: it is no label set, or its fields do not fit each other; the text names bag and topic.
+    """
+    if raw.type != LABEL_SET:
+        raise BagError(f"{bag.path}: {raw.topic} holds {raw.type}, not {LABEL_SET}: record the label set's own topic")
+    try:
+        return labels_from_message(bag.deserialise(raw))
+    except ValueError as error:
+        raise BagError(
+            f"{bag.path}: the label set on {raw.topic} cannot be used: {error}; make the bag anew, or mend what "
+            "publishes it"
+        ) from error
 
 
 def voxels_from_message(message: Any, labels: LabelSet) -> Voxels:
@@ -122,7 +140,7 @@ def read_recording(path: Path, node: str) -> Recording:
     """What the node called `node` published, from a bag.
 
     Raises:
-        BagError: the bag cannot be read.
+        BagError: the bag cannot be read, or its label set cannot be used.
     """
     received_ns: list[int] = []
     last_grid, labels = None, None
@@ -134,7 +152,7 @@ def read_recording(path: Path, node: str) -> Recording:
                 received_ns.append(raw.stamp_ns)
                 last_grid = message
             elif raw.topic.endswith("/labels"):
-                labels = labels_from_message(message)
+                labels = recorded_labels(bag, raw)
             else:
                 prefix = f"{node}: "
                 own = [status for status in message.status if status.name.startswith(prefix)]
