@@ -155,13 +155,18 @@ def _check_truth(config: ModelConfig, truth: GroundTruth, geometry: GridGeometry
 
 def _point_scores(config: ModelConfig, logits: VoxelLogits, points: TruePoints, found: ScoredBoxes) -> PanopticQuality:
     """Classes of points from the volume, instances from the boxes around them."""
-    network_from_ego = invert(config.grid.ego_from_network.matrix)
-    moved = points.position_m @ network_from_ego[:3, :3].T + network_from_ego[:3, 3]
-    position = torch.as_tensor(moved.astype(np.float32), device=logits.classes.device)
-    predicted = point_labels(logits.classes, position, config.grid, config.points).cpu().numpy()
+    predicted = classes_at_points(logits, points, config)
     instances = instances_from_boxes(points.position_m, predicted, found, LIDARSEG)
     quality = PanopticQuality.empty(len(LIDARSEG.names), NOISE)
     return quality.add(predicted, instances, points.class_id, points.instance_id)
+
+
+def classes_at_points(logits: VoxelLogits, points: TruePoints, config: ModelConfig) -> NDArray[np.uint8]:
+    """Class [p] that the volume gives to each point."""
+    network_from_ego = invert(config.grid.ego_from_network.matrix)
+    moved = points.position_m @ network_from_ego[:3, :3].T + network_from_ego[:3, 3]
+    position = torch.as_tensor(moved.astype(np.float32), device=logits.classes.device)
+    return point_labels(logits.classes, position, config.grid, config.points).cpu().numpy()
 
 
 def scored_boxes(found: Boxes, config: ModelConfig) -> ScoredBoxes:

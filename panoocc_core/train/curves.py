@@ -2,7 +2,7 @@
 
 import csv
 import importlib.util
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -10,7 +10,7 @@ from typing import Any
 class Curves:
     """Rows of named numbers by step; rows from `first_step` on that a file already has are dropped (a resumed run)."""
 
-    def __init__(self, path: Path, columns: list[str], first_step: int, tensorboard: bool = False):
+    def __init__(self, path: Path, columns: Sequence[str], first_step: int, tensorboard: bool = False):
         self.path, self.columns = path, ["step", *columns]
         kept = _rows_before(path, first_step)
         part = path.with_name(path.name + ".part")

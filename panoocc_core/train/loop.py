@@ -35,7 +35,7 @@ from .processes import ALONE, Processes
 from .snapshot import FILE, Progress, SnapshotError, recipe_text, restore_snapshot, save_snapshot
 from .targets import make_targets
 from .train_config import TrainConfig
-from .validation import validate
+from .validation import SCORES, validate
 
 HALF = {"bf16": torch.bfloat16, "fp16": torch.float16}
 WEIGHTS, CURVE, VALIDATION = "weights.safetensors", "curve.csv", "validation.csv"
@@ -116,8 +116,8 @@ def train(
                 _close(curves)
                 return options.out / FILE
         state.progress = Progress(epoch + 1, 0, state.progress.step)
+        _validate(state, validation, options, curves, processes)
         if processes.is_first:
-            _validate(state, validation, options, curves)
             _save(config, state, options, processes)
             saved_s = time.monotonic()
     if processes.is_first:
@@ -266,7 +266,7 @@ def _open_curves(config: TrainConfig, options: Options, progress: Progress, proc
     columns = ["loss", *terms, "box_class", "box_l1", "lr", "grad_norm", "seconds"]
     return (
         Curves(options.out / CURVE, columns, progress.step, options.tensorboard),
-        Curves(options.out / VALIDATION, ["miou", "geometric_iou"], progress.step, options.tensorboard),
+        Curves(options.out / VALIDATION, SCORES[config.model_config.family], progress.step, options.tensorboard),
     )
 
 
@@ -275,12 +275,15 @@ def _close(curves: Sequence[Curves]) -> None:
         curve.close()
 
 
-def _validate(state: _State, drives: Sequence[Drive], options: Options, curves: Sequence[Curves]) -> None:
-    if not drives or state.model.config.family != "occ3d":
+def _validate(
+    state: _State, drives: Sequence[Drive], options: Options, curves: Sequence[Curves], processes: Processes
+) -> None:
+    if not drives:
         return
-    values = validate(state.model, drives)
-    curves[1].add(state.progress.step - 1, values)
-    options.on_validation(state.progress, values)
+    values = validate(state.model, drives, processes=processes)
+    if curves:
+        curves[1].add(state.progress.step - 1, values)
+        options.on_validation(state.progress, values)
 
 
 def _save(config: TrainConfig, state: _State, options: Options, processes: Processes) -> None:

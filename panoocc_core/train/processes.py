@@ -6,7 +6,9 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from datetime import timedelta
 
+import numpy as np
 import torch
+from numpy.typing import NDArray
 from torch import Tensor, distributed, nn
 
 
@@ -74,6 +76,14 @@ class Processes:
         distributed.all_reduce(total)
         return total / self.count
 
+    def total(self, counts: NDArray[np.int64], device: torch.device) -> NDArray[np.int64]:
+        """Sum over all processes."""
+        if self.count == 1:
+            return counts
+        total = torch.from_numpy(counts.copy()).to(device)
+        distributed.all_reduce(total)
+        return total.cpu().numpy()
+
     def any(self, flag: bool, device: torch.device) -> bool:
         """Whether the flag is set in at least one process."""
         return bool(self.mean(torch.tensor(float(flag), device=device)) > 0)
@@ -99,7 +109,7 @@ def joined(device: torch.device) -> Iterator[Processes]:
         return
     if device.type == "cuda":
         torch.cuda.set_device(device)
-    # The others wait while the first one renders or validates, which may take hours.
+    # The others wait while the first one renders, which may take hours.
     distributed.init_process_group("nccl" if device.type == "cuda" else "gloo", timeout=_PATIENCE)
     try:
         yield Processes(distributed.get_rank(), count, int(os.environ.get("LOCAL_RANK", distributed.get_rank())))

@@ -8,6 +8,7 @@ from typing import Any
 
 import torch
 
+from ..whole_files import whole_file
 from .train_config import TrainConfig
 
 FILE = "snapshot.pt"
@@ -48,15 +49,11 @@ def save_snapshot(
         "optimiser": optimiser.state_dict(),
         "scaler": scaler.state_dict(),
     }
-    part = folder / (FILE + ".part")
     try:
-        with part.open("wb") as file:
+        with whole_file(folder / FILE) as part, part.open("wb") as file:
             torch.save(content, file)
-        part.replace(folder / FILE)
     except RuntimeError as error:  # what torch makes of a full disk
         raise OSError(f"{folder / FILE}: cannot be written: {error}") from error
-    finally:
-        part.unlink(missing_ok=True)
 
 
 def restore_snapshot(

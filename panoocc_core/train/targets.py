@@ -49,7 +49,7 @@ def make_targets(truth: GroundTruth, config: ModelConfig, device: torch.device |
     if truth.boxes is not None and config.boxes.classes:
         boxes = box_targets(truth.boxes, config, device)
     if config.family == "occ3d":
-        classes, mask = _dense_targets(truth, config)
+        classes, mask = dense_targets(truth, config)
         return Targets(_tensor(classes, device), None if mask is None else _tensor(mask, device), boxes=boxes)
     if truth.points is None:
         raise ValueError(f"truth: {config.name} learns from labelled LiDAR points, and this frame has none")
@@ -61,17 +61,26 @@ def _tensor(values: NDArray, device: torch.device | str) -> Tensor:
     return torch.from_numpy(np.ascontiguousarray(values)).to(device)
 
 
-def _dense_targets(truth: GroundTruth, config: ModelConfig) -> tuple[NDArray[np.uint8], NDArray[np.bool_] | None]:
+def dense_targets(truth: GroundTruth, config: ModelConfig) -> tuple[NDArray[np.uint8], NDArray[np.bool_] | None]:
+    """True classes in the network's ids, and what a camera sees, both [X, Y, Z]; None: every voxel counts as seen.
+
+    Raises:
+        ValueError: see `make_targets`.
+    """
     if truth.class_id is None or truth.geometry is None:
         raise ValueError(f"truth: {config.name} learns from dense voxels, and this frame has none")
     difference = truth.geometry.differs_from(output_geometry(config))
     if difference:
         raise ValueError(f"truth: its grid is not that of the output of {config.name}: {difference}")
-    return _renamed(truth.class_id, OCC3D, config), truth.camera_mask
+    return renamed(truth.class_id, OCC3D, config), truth.camera_mask
 
 
-def _renamed(class_id: NDArray[np.uint8], labels: LabelSet, config: ModelConfig) -> NDArray[np.uint8]:
-    """Ids of `labels` as ids of the network's classes, by name."""
+def renamed(class_id: NDArray[np.uint8], labels: LabelSet, config: ModelConfig) -> NDArray[np.uint8]:
+    """Ids of `labels` as ids of the network's classes, by name.
+
+    Raises:
+        ValueError: one of the ids is of no class that the network knows.
+    """
     names = config.labels.names[: config.class_count]
     if names == labels.names and int(class_id.max(initial=0)) < len(names):
         return class_id
@@ -146,7 +155,7 @@ def point_targets(points: TruePoints, config: ModelConfig) -> tuple[NDArray[np.u
     low, high = np.array(grid.range_m[:3], np.float32), np.array(grid.range_m[3:], np.float32)
     inside = ((position_m >= low) & (position_m < high)).all(axis=1)
     position = torch.from_numpy(position_m[inside])
-    classes = _renamed(points.class_id[inside], LIDARSEG, config)
+    classes = renamed(points.class_id[inside], LIDARSEG, config)
 
     shape = config.output_shape_xyz
     fine = np.full(shape, config.class_count, np.uint8)

@@ -4,30 +4,71 @@ from collections.abc import Sequence
 
 import torch
 
-from ..ground_truth import Drive
+from ..config import ModelConfig
+from ..evaluation import classes_at_points
+from ..ground_truth import Drive, GroundTruth
+from ..labels import LIDARSEG
 from ..memory import VoxelMemory
 from ..metrics.confusion import Confusion
 from ..models.panoocc import PanoOcc
-from ..stream import Stopwatch, classes, forward
+from ..stream import Step, Stopwatch, classes, forward
+from .processes import ALONE, Processes
+from .targets import dense_targets, renamed
+
+NOISE = LIDARSEG.names[0]  # the class of points that counts for nobody
+SCORES = {"occ3d": ("miou", "geometric_iou"), "lidar_segmentation": ("point_miou",)}  # by the network's family
+
+
+def validate(model: PanoOcc, drives: Sequence[Drive], every: int = 2, processes: Processes = ALONE) -> dict[str, float]:
+    """mIoU over the classes present, with the stream's history: of the voxels that a camera sees, together with the
+    geometric IoU ("occ3d"), or of LiDAR points ("lidar_segmentation").
+
+    Args:
+        every: all frames fill the memory; every so many-th one is counted.
+        processes: take a drive each in turn; all of them get the scores of all drives.
+
+    Raises:
+        ValueError: see `confusion_on`.
+    """
+    config = model.config
+    own = [drives[index] for index in range(processes.rank, len(drives), processes.count)]
+    confusion = Confusion(processes.total(confusion_on(model, own, every).counts, model.device))
+    if config.family == "occ3d":
+        return {
+            "miou": confusion.miou_of_present(config.labels),
+            "geometric_iou": confusion.geometric_iou(config.labels),
+        }
+    ignored = [k for k, name in enumerate(config.labels.names) if name == NOISE]
+    return {"point_miou": confusion.miou_of_present(config.labels, ignored)}
 
 
 @torch.no_grad()
-def validate(model: PanoOcc, drives: Sequence[Drive], every: int = 2) -> dict[str, float]:
-    """mIoU over the classes present and geometric IoU of the voxels that a camera sees, with the stream's history.
+def confusion_on(model: PanoOcc, drives: Sequence[Drive], every: int = 2) -> Confusion:
+    """Which classes the network takes for which, over drives; voxels or points as in `validate`.
 
-    All frames fill the memory; every `every`-th one is counted.
+    Raises:
+        ValueError: the truth lacks what is counted, or does not fit the network; the message names drive and frame.
     """
-    config = model.config
-    confusion = Confusion.empty(len(config.labels.names))
     model.eval()
+    confusion = Confusion.empty(len(model.config.labels.names))
     for drive in drives:
         memory = VoxelMemory()
         for index in range(len(drive)):
             step = forward(model, drive.frame(index), memory, Stopwatch(model.device))
             memory = step.memory
             if index % every == every - 1:
-                truth = drive.truth(index)
-                assert truth.class_id is not None
-                predicted = classes(step.logits, config)[0].cpu().numpy()
-                confusion = confusion.add(predicted, truth.class_id, truth.camera_mask)
-    return {"miou": confusion.miou_of_present(config.labels), "geometric_iou": confusion.geometric_iou(config.labels)}
+                try:
+                    confusion = _counted(confusion, step, drive.truth(index), model.config)
+                except ValueError as error:
+                    raise ValueError(f"{drive.name}, frame {index}: {error}") from error
+    return confusion
+
+
+def _counted(confusion: Confusion, step: Step, truth: GroundTruth, config: ModelConfig) -> Confusion:
+    if config.family == "occ3d":
+        true, mask = dense_targets(truth, config)
+        return confusion.add(classes(step.logits, config)[0].cpu().numpy(), true, mask)
+    if truth.points is None:
+        raise ValueError(f"truth: {config.name} is validated at labelled LiDAR points, and this frame has none")
+    true = renamed(truth.points.class_id, LIDARSEG, config)
+    return confusion.add(classes_at_points(step.logits, truth.points, config), true)

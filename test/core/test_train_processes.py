@@ -14,10 +14,12 @@ import pytest
 import torch
 import yaml
 
+from panoocc_core.checkpoint import load_published, read_tensors
 from panoocc_core.cli import add_commands
 from panoocc_core.train.processes import ALONE, Processes, joined, own_device
 from panoocc_core.train.snapshot import FILE, SnapshotError
 from panoocc_core.train.train_config import OptimiserConfig, TrainConfig
+from panoocc_core.train.validation import validate
 
 from .toy_training import (
     ALL_NORMS,
@@ -27,6 +29,7 @@ from .toy_training import (
     curve_without_seconds,
     recipe,
     rendered_streets,
+    toy_drives,
     trained,
     write_network,
 )
@@ -99,6 +102,29 @@ def test_two_processes_learn_what_two_lanes_learn(both, tmp_path):
     with pytest.raises(AssertionError):
         assert_same_weights(start, alone, atol=1e-5, rtol=1e-5)  # more than the tolerance is learned
     assert len(curve_without_seconds(tmp_path / "two")) == len(curve_without_seconds(tmp_path / "one"))
+
+
+def validated(rank: int, port: int, network: Path, out: Path) -> dict[str, float]:
+    """Scores of three drives for two processes, and their training's curve."""
+    config = two_lanes(network, 1)
+    drives = toy_drives(config, (4, 6, 5))
+    with one_of_two(rank, port) as processes:
+        model = trained(config, out, validation=drives, processes=processes)
+        return validate(model, drives, processes=processes)
+
+
+def test_two_processes_find_the_scores_that_one_finds(both, tmp_path):
+    network, two, one = write_network(tmp_path), tmp_path / "two", tmp_path / "one"
+    scores = both(validated, network, two)
+    config = two_lanes(network, 2)
+    model = trained(config, one, validation=toy_drives(config, (4, 6, 5)))
+    # The same network to the bit: two processes add gradients in another order.
+    load_published(model, read_tensors(two / "weights.safetensors"), "weights")
+    expected = validate(model, toy_drives(config, (4, 6, 5)))
+    assert scores == [expected, expected]
+    row = (two / "validation.csv").read_text().splitlines()[1]
+    assert [float(value) for value in row.split(",")[1:]] == pytest.approx(list(expected.values()), rel=1e-5)
+    assert len((one / "validation.csv").read_text().splitlines()) == 2
 
 
 def resume_apart(rank: int, port: int, network: Path, folder: Path) -> None:

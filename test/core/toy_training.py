@@ -96,11 +96,17 @@ def toy_drives(config: TrainConfig, frames: Sequence[int] = (8, 8)) -> list[ToyD
 
 
 def trained(
-    config: TrainConfig, out: Path, drives: Sequence | None = None, processes: Processes = ALONE, **options
+    config: TrainConfig,
+    out: Path,
+    drives: Sequence | None = None,
+    processes: Processes = ALONE,
+    validation: Sequence = (),
+    **options,
 ) -> PanoOcc:
     """The network after a training, from scratch or resumed."""
     model = start_from_scratch(PanoOcc(config.model_config), config)
-    train(config, model, toy_drives(config) if drives is None else drives, (), Options(out, **options), processes)
+    learned = toy_drives(config) if drives is None else drives
+    train(config, model, learned, validation, Options(out, **options), processes)
     return model
 
 
