@@ -19,6 +19,7 @@ from .canvas import BACKGROUND, FAINT, PANEL, TEXT, Colour, Image, blank, letter
 from .labels import LabelSet
 from .render import birds_eye_view, camera_rows
 from .voxel_view import Voxels, perspective
+from .whole_files import whole_file
 
 MOST_BYTES = 6_000_000  # of a GIF
 LEAST_RATE_HZ = 2.0
@@ -298,13 +299,9 @@ def write_animation(
     writers = {".gif": _write_gif, ".mp4": _write_mp4}
     if path.suffix not in writers:
         raise AnimationError(f"{path}: the name must end in {' or '.join(writers)}")
-    part = path.with_name(f"{path.stem}.part{path.suffix}")
-    try:
-        count = writers[path.suffix](part, images, rate_hz, key, most_bytes)
-        part.replace(path)
-    finally:
-        part.unlink(missing_ok=True)
-    return count
+    # The writers know the format by the ending.
+    with whole_file(path, path.with_name(f"{path.stem}.part{path.suffix}")) as part:
+        return writers[path.suffix](part, images, rate_hz, key, most_bytes)
 
 
 def _write_gif(path: Path, images: Sequence[Image], rate_hz: float, key: Sequence[Colour], most_bytes: int) -> int:

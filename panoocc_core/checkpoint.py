@@ -20,6 +20,7 @@ from .inference import ready_for_inference
 from .models.panoocc import PanoOcc
 from .resources import shipped_weights
 from .seeded_weights import Shapes, seeded_state
+from .whole_files import whole_file
 
 PRECISIONS = {"fp32": torch.float32, "fp16": torch.float16, "bf16": torch.bfloat16}
 MAX_BYTES = 8 << 30  # the largest published file has 1.3 GB
@@ -269,12 +270,10 @@ def save_published(model: PanoOcc, target: Path, metadata: Mapping[str, str]) ->
     state = model.state_dict()
     names = published_names(state, model.config)
     tensors = {copies[0]: state[ours].detach().cpu().contiguous().clone() for ours, copies in names.items()}
-    temporary = target.with_name(target.name + ".part")
     try:
-        save_file(tensors, temporary, metadata={"format": "pt", **metadata})
-        temporary.replace(target)
+        with whole_file(target) as part:
+            save_file(tensors, part, metadata={"format": "pt", **metadata})
     except (OSError, SafetensorError) as error:
-        temporary.unlink(missing_ok=True)
         raise CheckpointError(f"{target}: cannot be written: {error}") from error
     return len(tensors)
 

@@ -15,6 +15,7 @@ from .canvas import BACKGROUND, FAINT, TEXT, Image, blank, letterbox, panel, put
 from .geometry import Matrix, invert
 from .types import Occupancy
 from .voxel_view import Voxels, perspective, voxels_of
+from .whole_files import whole_file
 
 __all__ = ["Voxels", "birds_eye_view", "contact_sheet", "legend", "perspective", "voxels_of", "write_png"]
 
@@ -222,6 +223,5 @@ def write_png(path: Path, image: Image) -> None:
     done, data = cv2.imencode(".png", image[..., ::-1])
     if not done:
         raise OSError(f"{path}: the picture could not be encoded")
-    part = path.with_name(path.name + ".part")
-    part.write_bytes(data.tobytes())
-    part.replace(path)
+    with whole_file(path) as part:
+        part.write_bytes(data.tobytes())

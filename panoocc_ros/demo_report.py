@@ -12,6 +12,7 @@ from typing import Any
 import torch
 
 from panoocc_core.render import contact_sheet, write_png
+from panoocc_core.whole_files import whole_file
 
 from .convert import stamp_ns
 from .evaluate_bag import BagScores
@@ -133,9 +134,8 @@ def hardware() -> dict[str, Any]:
 
 def write_report(path: Path, report: Mapping[str, Any]) -> None:
     """Write report.json; it appears only once it is whole."""
-    part = path.with_name(path.name + ".part")
-    part.write_text(json.dumps(report, indent=2) + "\n")
-    part.replace(path)
+    with whole_file(path) as part:
+        part.write_text(json.dumps(report, indent=2) + "\n")
 
 
 def write_picture(path: Path, recording: Recording, run: DemoRun, rig: Rig, report: Mapping[str, Any]) -> None:

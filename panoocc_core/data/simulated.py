@@ -32,6 +32,7 @@ from ..sim.scene import Scene
 from ..sim.truth import MAX_VOXELS, truth
 from ..sim.visibility import View, mask_from_views
 from ..types import CameraImage, Frame, GridGeometry
+from ..whole_files import whole_file
 from .errors import DataError
 from .files import ArrayFile
 
@@ -172,14 +173,10 @@ def _jpeg(rgb: NDArray[np.uint8], quality: int) -> NDArray[np.uint8]:
 
 
 def _write_whole(path: Path, arrays: dict[str, NDArray]) -> None:
-    part = path.with_name(f"{path.name}.{os.getpid()}.part")
-    try:
-        path.parent.mkdir(parents=True, exist_ok=True)
-        with part.open("wb") as file:
-            np.savez_compressed(file, **arrays)  # type: ignore[arg-type]
-        part.replace(path)
-    finally:
-        part.unlink(missing_ok=True)
+    path.parent.mkdir(parents=True, exist_ok=True)
+    # Several trainings may render the same drive at the same time.
+    with whole_file(path, path.with_name(f"{path.name}.{os.getpid()}.part")) as part, part.open("wb") as file:
+        np.savez_compressed(file, **arrays)  # type: ignore[arg-type]
 
 
 class SimulatedDrive:

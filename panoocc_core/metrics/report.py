@@ -15,6 +15,7 @@ import numpy as np
 
 from ..canvas import Colour
 from ..labels import BOX_CLASSES, LabelSet, label_set
+from ..whole_files import whole_file
 from .confusion import Confusion, DistanceConfusion, Scores
 from .detection import ERRORS, DetectionScores
 from .panoptic import PanopticQuality
@@ -217,9 +218,8 @@ def write_json(path: Path, report: Report) -> None:
     Raises:
         OSError: the folder is missing or cannot be written.
     """
-    part = path.with_name(path.name + ".part")
-    part.write_text(json.dumps(as_plain(report), indent=2, allow_nan=False) + "\n", encoding="utf-8")
-    part.replace(path)
+    with whole_file(path) as part:
+        part.write_text(json.dumps(as_plain(report), indent=2, allow_nan=False) + "\n", encoding="utf-8")
 
 
 def _shown(labels: LabelSet) -> list[int]:
