@@ -6,6 +6,8 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
+from ..whole_files import whole_file
+
 
 class Curves:
     """Rows of named numbers by step; rows from `first_step` on that a file already has are dropped (a resumed run)."""
@@ -13,12 +15,10 @@ class Curves:
     def __init__(self, path: Path, columns: Sequence[str], first_step: int, tensorboard: bool = False):
         self.path, self.columns = path, ["step", *columns]
         kept = _rows_before(path, first_step)
-        part = path.with_name(path.name + ".part")
-        with part.open("w", newline="") as file:
+        with whole_file(path) as part, part.open("w", newline="") as file:
             writer = csv.DictWriter(file, self.columns, extrasaction="ignore", restval="")
             writer.writeheader()
             writer.writerows(kept)
-        part.replace(path)
         self._file = path.open("a", newline="")
         self._writer = csv.DictWriter(self._file, self.columns, extrasaction="ignore", restval="")
         self._events = _event_writer(path.parent, first_step) if tensorboard else None
