@@ -11,7 +11,7 @@ import torch
 from numpy.typing import NDArray
 
 from .config import ModelConfig
-from .geometry import Matrix, invert
+from .geometry import Matrix
 from .ground_truth import Drive, GroundTruth, TruePoints
 from .labels import BOX_CLASSES, LIDARSEG, OCC3D
 from .memory import VoxelMemory
@@ -24,6 +24,7 @@ from .metrics.report import Report, Score, Section, box_section, point_section, 
 from .models.box_head import Boxes, decode_boxes
 from .models.panoocc import PanoOcc
 from .models.voxel_decoder import VoxelLogits
+from .network_frame import legacy_yaw_rad, moved_points, network_from_ego, turned, turned_yaw_rad
 from .point_labels import point_labels
 from .stream import NonFiniteError, Step, Stopwatch, classes, forward, output_geometry
 from .types import GridGeometry
@@ -163,26 +164,21 @@ def _point_scores(config: ModelConfig, logits: VoxelLogits, points: TruePoints, 
 
 def classes_at_points(logits: VoxelLogits, points: TruePoints, config: ModelConfig) -> NDArray[np.uint8]:
     """Class [p] that the volume gives to each point."""
-    network_from_ego = invert(config.grid.ego_from_network.matrix)
-    moved = points.position_m @ network_from_ego[:3, :3].T + network_from_ego[:3, 3]
-    position = torch.as_tensor(moved.astype(np.float32), device=logits.classes.device)
+    position_m = moved_points(points.position_m, network_from_ego(config.grid)).astype(np.float32)
+    position = torch.as_tensor(position_m, device=logits.classes.device)
     return point_labels(logits.classes, position, config.grid, config.points).cpu().numpy()
 
 
 def scored_boxes(found: Boxes, config: ModelConfig) -> ScoredBoxes:
-    """Boxes of the network's frame and convention (MODEL section 7: yaw runs clockwise from -y) in the ego frame."""
+    """Boxes of the network's frame and convention in the ego frame: the way back from `network_frame.box_codes`."""
     boxes = found.boxes.double().cpu().numpy()
     pose = config.grid.ego_from_network.matrix
-    yaw = -boxes[:, 6] - np.pi / 2
-    flat = np.zeros(len(boxes))
-    ahead = np.stack((np.cos(yaw), np.sin(yaw), flat), axis=1) @ pose[:3, :3].T
-    velocity = np.stack((boxes[:, 7], boxes[:, 8], flat), axis=1) @ pose[:3, :3].T
     kinds = np.array([BOX_CLASSES.index(name) for name in config.boxes.classes])
     return ScoredBoxes(
-        centre_m=(boxes[:, :3] @ pose[:3, :3].T + pose[:3, 3]).astype(np.float32),
+        centre_m=moved_points(boxes[:, :3], pose).astype(np.float32),
         size_m=boxes[:, [4, 3, 5]].astype(np.float32),  # w, l, h -> length, width, height
-        yaw_rad=np.arctan2(ahead[:, 1], ahead[:, 0]).astype(np.float32),
-        velocity_mps=velocity[:, :2].astype(np.float32),
+        yaw_rad=turned_yaw_rad(legacy_yaw_rad(boxes[:, 6]), pose).astype(np.float32),
+        velocity_mps=turned(boxes[:, 7:9], pose).astype(np.float32),
         class_id=kinds[found.labels.cpu().numpy()],
         score=found.scores.float().cpu().numpy(),
     )

@@ -1,6 +1,5 @@
 """What a network should have said: the ground truth of a frame as tensors in the network's grid, frame and classes."""
 
-import math
 from dataclasses import dataclass
 
 import numpy as np
@@ -8,10 +7,10 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from ..config import GridConfig, ModelConfig
-from ..geometry import Matrix, invert
+from ..config import ModelConfig
 from ..ground_truth import GroundTruth, TrueBoxes, TruePoints
 from ..labels import BOX_CLASSES, LIDARSEG, OCC3D, LabelSet
+from ..network_frame import box_codes, moved_points, network_from_ego
 from ..point_labels import cells_of
 from ..stream import output_geometry
 from ..voxels import token_count
@@ -98,50 +97,16 @@ def renamed(class_id: NDArray[np.uint8], labels: LabelSet, config: ModelConfig) 
     return renamed
 
 
-def network_from_ego(grid: GridConfig) -> Matrix:
-    """Pose [4, 4] that maps ego coordinates to the network's."""
-    return invert(grid.ego_from_network.matrix)
-
-
 def box_targets(boxes: TrueBoxes, config: ModelConfig, device: torch.device | str) -> BoxTargets:
     """Codes of the boxes whose class the network knows and whose centre lies in its x, y range."""
     names = config.boxes.classes
     table = np.array([names.index(name) if name in names else -1 for name in BOX_CLASSES])
-    centre_m = boxes.centre_m.astype(np.float64) @ (pose := network_from_ego(config.grid))[:3, :3].T + pose[:3, 3]
+    centre_m = moved_points(boxes.centre_m, network_from_ego(config.grid))
     low, high = np.array(config.grid.range_m[:2]), np.array(config.grid.range_m[3:5])
     inside = ((centre_m[:, :2] > low) & (centre_m[:, :2] < high)).all(axis=1)
     kept = np.flatnonzero(inside & (table[boxes.class_id] >= 0))
-    codes = box_codes(boxes, pose)[kept]
+    codes = box_codes(boxes, config.grid)[kept]
     return BoxTargets(_tensor(codes, device), _tensor(table[boxes.class_id[kept]].astype(np.int64), device))
-
-
-def legacy_yaw_rad(yaw_rad: NDArray) -> NDArray:
-    """Heading (counter-clockwise from x) to the yaw of the box codes and back: the same formula both ways."""
-    return -yaw_rad - math.pi / 2
-
-
-def box_codes(boxes: TrueBoxes, network_from_ego: Matrix) -> NDArray[np.float32]:
-    """Codes [n, 10] (cx, cy, log w, log l, cz, log h, sin yaw, cos yaw, vx, vy) in the network frame, not scaled.
-
-    The published networks predict the yaw of early mmdetection3d, which runs clockwise from -y.  A velocity that is not
-    known is 0.
-
-    Raises:
-        ValueError: a box without extent.
-    """
-    if len(boxes) and boxes.size_m.min() <= 0:
-        raise ValueError("truth: a box has a length, width or height of 0 or less")
-    rotation = network_from_ego[:3, :3]
-    centre = boxes.centre_m.astype(np.float64) @ rotation.T + network_from_ego[:3, 3]
-    log_length, log_width, log_height = np.log(boxes.size_m.astype(np.float64)).T
-    flat = np.zeros((len(boxes), 1))
-    ahead = np.stack((np.cos(boxes.yaw_rad), np.sin(boxes.yaw_rad)), axis=1)  # [n, 2]
-    ahead = np.concatenate((ahead, flat), axis=1) @ rotation.T
-    yaw = legacy_yaw_rad(np.arctan2(ahead[:, 1], ahead[:, 0]))
-    velocity = np.nan_to_num(np.concatenate((boxes.velocity_mps, flat), axis=1)) @ rotation.T
-    x, y, z = centre.T
-    columns = (x, y, log_width, log_length, z, log_height, np.sin(yaw), np.cos(yaw), velocity[:, 0], velocity[:, 1])
-    return np.stack(columns, axis=1).astype(np.float32)
 
 
 def point_targets(points: TruePoints, config: ModelConfig) -> tuple[NDArray[np.uint8], NDArray[np.uint8]]:
@@ -150,8 +115,7 @@ def point_targets(points: TruePoints, config: ModelConfig) -> tuple[NDArray[np.u
     Voxels without points get the class count and UNLABELLED_THING; points outside the range are dropped.
     """
     grid, labels = config.grid, config.labels
-    pose = network_from_ego(grid)
-    position_m = (points.position_m.astype(np.float64) @ pose[:3, :3].T + pose[:3, 3]).astype(np.float32)
+    position_m = moved_points(points.position_m, network_from_ego(grid)).astype(np.float32)
     low, high = np.array(grid.range_m[:3], np.float32), np.array(grid.range_m[3:], np.float32)
     inside = ((position_m >= low) & (position_m < high)).all(axis=1)
     position = torch.from_numpy(position_m[inside])
