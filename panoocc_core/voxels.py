@@ -125,3 +125,14 @@ def pillar_positions(grid: GridConfig, device: torch.device) -> Tensor:
     y = (np.arange(grid.rows) + 0.5) / grid.rows
     xy = _tokens_xyz(x, y, np.zeros(grid.layers))[:, :2]
     return torch.as_tensor(xy, dtype=torch.float32, device=device)
+
+
+def token_index(cells_xyz: Tensor, grid: GridConfig) -> Tensor:
+    """Row [n] in tokens of coarse cells [n, 3] (column, row, layer)."""
+    x, y, z = cells_xyz.unbind(-1)
+    return (y * grid.columns + x) * grid.layers + z
+
+
+def grid_to_rows(grid: Tensor) -> Tensor:
+    """[X, Y, Z, ...] -> [n, ...] in the order of z, y, x, in which the decoder's logits lie in memory: of them a view."""
+    return grid.transpose(0, 2).flatten(0, 2)

@@ -10,6 +10,7 @@ from torch.nn import functional
 from ..config import ModelConfig
 from ..models.box_head import BoxPrediction
 from ..models.voxel_decoder import VoxelLogits
+from ..voxels import grid_to_rows
 from .loss_config import LossConfig
 from .losses import cross_entropy_sum, focal_sum, full_precision
 from .lovasz import lovasz_softmax
@@ -57,17 +58,12 @@ def _check_shapes(logits: Tensor, labels: Tensor, term: str) -> None:
         raise ValueError(f"losses: {term} has logits {tuple(logits.shape)} and targets {tuple(labels.shape)}")
 
 
-def _flat(grid: Tensor) -> Tensor:
-    """[X, Y, Z, ...] -> [n, ...] in the order of z, y, x, in which the decoder's logits lie in memory."""
-    return grid.transpose(0, 2).flatten(0, 2)
-
-
 def _dense_terms(logits: VoxelLogits, targets: Targets, config: LossConfig, model_config: ModelConfig) -> Terms:
     if not (config.occupancy_ce or config.occupancy_lovasz or config.gate_focal):
         return {}
     labels_xyz = _needed(targets.voxel_classes, "occupancy_ce, occupancy_lovasz or gate_focal", "dense voxel targets")
-    labels = _flat(labels_xyz)
-    seen = None if targets.camera_mask is None else _flat(targets.camera_mask)
+    labels = grid_to_rows(labels_xyz)
+    seen = None if targets.camera_mask is None else grid_to_rows(targets.camera_mask)
     free_id = model_config.labels.free_id
     occupied = torch.ones_like(labels, dtype=torch.bool) if free_id is None else labels != free_id
     terms = {}
@@ -75,18 +71,18 @@ def _dense_terms(logits: VoxelLogits, targets: Targets, config: LossConfig, mode
         _check_shapes(logits.classes, labels_xyz, "occupancy_ce or occupancy_lovasz")
     if config.occupancy_ce:
         weights = _class_weights(config, model_config, labels.device)
-        total = cross_entropy_sum(_flat(logits.classes), labels, seen, weights)
+        total = cross_entropy_sum(grid_to_rows(logits.classes), labels, seen, weights)
         count = labels.numel() if seen is None else seen.sum().clamp(min=1)
         terms["occupancy_ce"] = config.occupancy_ce * total / count
     if config.occupancy_lovasz:
         counted = _lovasz_voxels(occupied, seen, config.lovasz_voxels)
-        terms["occupancy_lovasz"] = config.occupancy_lovasz * _lovasz(_flat(logits.classes), labels, counted)
+        terms["occupancy_lovasz"] = config.occupancy_lovasz * _lovasz(grid_to_rows(logits.classes), labels, counted)
     if config.gate_focal:
         gate = _needed(logits.gate, "gate_focal", "a network with an occupancy gate")
         _check_shapes(gate, labels_xyz, "gate_focal")
         positive = occupied if seen is None else occupied & seen
         # One channel: label 0 says that it is positive, 1 that none is.
-        total = focal_sum(_flat(gate).unsqueeze(-1), (~positive).to(torch.uint8))
+        total = focal_sum(grid_to_rows(gate).unsqueeze(-1), (~positive).to(torch.uint8))
         terms["gate_focal"] = config.gate_focal * total / positive.sum().clamp(min=1)
     return terms
 

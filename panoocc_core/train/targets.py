@@ -13,7 +13,7 @@ from ..labels import BOX_CLASSES, LIDARSEG, OCC3D, LabelSet
 from ..network_frame import box_codes, moved_points, network_from_ego
 from ..point_labels import cells_of
 from ..stream import output_geometry
-from ..voxels import token_count
+from ..voxels import token_count, token_index
 
 NOT_A_THING, THING, UNLABELLED_THING = 0, 1, 2  # of a coarse voxel
 
@@ -123,13 +123,13 @@ def point_targets(points: TruePoints, config: ModelConfig) -> tuple[NDArray[np.u
 
     shape = config.output_shape_xyz
     fine = np.full(shape, config.class_count, np.uint8)
-    x, y, z = cells_of(position, grid, shape).numpy().T
-    voxels, winners = majority((x * shape[1] + y) * shape[2] + z, classes)
+    cells_xyz = cells_of(position, grid, shape).numpy()
+    voxels, winners = majority(np.ravel_multi_index(tuple(cells_xyz.T), shape), classes)
     fine.reshape(-1)[voxels] = winners
 
     coarse = np.full(token_count(grid), UNLABELLED_THING, np.uint8)
-    x, y, z = cells_of(position, grid, (grid.columns, grid.rows, grid.layers)).numpy().T
-    tokens, winners = majority((y * grid.columns + x) * grid.layers + z, classes)
+    coarse_cells = cells_of(position, grid, (grid.columns, grid.rows, grid.layers))
+    tokens, winners = majority(token_index(coarse_cells, grid).numpy(), classes)
     coarse[tokens] = np.where(np.array(labels.is_thing)[winners], THING, NOT_A_THING)
     return fine, coarse
 
