@@ -134,5 +134,5 @@ def token_index(cells_xyz: Tensor, grid: GridConfig) -> Tensor:
 
 
 def grid_to_rows(grid: Tensor) -> Tensor:
-    """[X, Y, Z, ...] -> [n, ...] in the order of z, y, x, in which the decoder's logits lie in memory: of them a view."""
+    """[X, Y, Z, ...] -> [n, ...] in the order of z, y, x, as the decoder's logits lie in memory: of them a view."""
     return grid.transpose(0, 2).flatten(0, 2)
