@@ -8,7 +8,7 @@ import math
 import os
 import signal
 import threading
-from collections.abc import Callable, Generator, Mapping
+from collections.abc import Callable, Generator
 from concurrent.futures import Future, ProcessPoolExecutor
 from contextlib import closing
 from dataclasses import dataclass, replace
@@ -24,10 +24,8 @@ from panoocc_core.checkpoint import usable_device
 from panoocc_core.config import model_config
 from panoocc_core.geometry import NS_PER_S, Matrix, quaternion_from_rotation
 from panoocc_core.ground_truth import GroundTruth
-from panoocc_core.sim import Picture, Renderer, Rig, Scene, SimCamera
-from panoocc_core.sim.boxes import true_boxes
-from panoocc_core.sim.truth import truth
-from panoocc_core.sim.visibility import View, mask_from_views
+from panoocc_core.sim import Renderer, Rig, Scene, SimCamera
+from panoocc_core.sim.capture import capture
 from panoocc_core.stream import output_geometry
 from panoocc_core.types import GridGeometry
 
@@ -38,7 +36,6 @@ from .truth_messages import TYPES, label_messages, truth_messages
 START_NS = 1_700_000_000 * NS_PER_S  # stamp of the scene's time 0
 ODOM_FRAME, BASE_FRAME = "odom", "base_link"
 TF_TYPE = "tf2_msgs/msg/TFMessage"
-JPEG_QUALITY = 92
 MAX_SETS = 20_000
 MAX_SECONDS = 290.0
 TF_RATE_HZ = 100
@@ -127,7 +124,7 @@ class RenderedSet:
     """What a worker makes of one instant."""
 
     jpegs: tuple[bytes, ...]  # in the order of the rig
-    truth: GroundTruth | None  # its stamp is that of no message yet
+    truth: GroundTruth | None  # its stamp is the scene's time, not yet that of a message
     work_s: float  # how long it took
 
 
@@ -156,31 +153,10 @@ class Studio:
         """Images and truth of one set."""
         begin_s = perf_counter()
         renderer, time_s = self._renderer(drive), drive.time_s(number)
-        pictures = renderer.pictures(self.shoot.rig, time_s)
-        jpegs = tuple(_jpeg(pictures[camera.name].rgb) for camera in self.shoot.rig)
-        there = None if self.shoot.grid is None else self._truth(renderer.scene, self.shoot.grid, pictures, time_s)
-        return RenderedSet(jpegs, there, perf_counter() - begin_s)
-
-    def _truth(self, scene: Scene, grid: GridGeometry, pictures: Mapping[str, Picture], time_s: float) -> GroundTruth:
-        reference_s = time_s + self.shoot.rig[0].shutter_offset_s
-        solid = truth(scene, grid, reference_s)
-        # The pictures have the depths already: no second casting of rays.
-        views = [
-            View(
-                camera,
-                scene.world_from_ego(time_s + camera.shutter_offset_s) @ camera.ego_from_camera,
-                pictures[camera.name].depth_m,
-            )
-            for camera in self.shoot.rig
-        ]
-        return GroundTruth(
-            stamp_ns=0,
-            geometry=grid,
-            class_id=solid.class_id,
-            instance_id=solid.instance_id,
-            camera_mask=mask_from_views(views, grid, solid.world_from_ego),
-            boxes=true_boxes(scene, reference_s),
-        )
+        delay_s = self.shoot.rig[0].shutter_offset_s
+        taken = capture(renderer, self.shoot.rig, time_s, self.shoot.grid, truth_delay_s=delay_s)
+        jpegs = tuple(jpeg.tobytes() for jpeg in taken.jpegs)
+        return RenderedSet(jpegs, taken.truth, perf_counter() - begin_s)
 
     def _renderer(self, drive: Drive) -> Renderer:
         if drive not in self._renderers:
@@ -189,13 +165,6 @@ class Studio:
             scene = Scene(drive.seed, drive.scene_seconds)
             self._renderers[drive] = Renderer(scene, drive.supersample, device=self.shoot.device)
         return self._renderers[drive]
-
-
-def _jpeg(rgb: np.ndarray) -> bytes:
-    done, data = cv2.imencode(".jpg", rgb[..., ::-1], [cv2.IMWRITE_JPEG_QUALITY, JPEG_QUALITY])
-    if not done:
-        raise RuntimeError(f"an image of {rgb.shape} could not be encoded as JPEG")
-    return data.tobytes()
 
 
 _studio: Studio | None = None  # of a worker process

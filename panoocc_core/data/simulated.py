@@ -25,12 +25,12 @@ from numpy.typing import NDArray
 from ..geometry import NS_PER_S, Matrix, check_rigid
 from ..ground_truth import GroundTruth, TrueBoxes
 from ..image_files import ImageFileError, jpeg_size_hw
-from ..sim.boxes import true_boxes
+from ..sim.camera import Rig
+from ..sim.capture import capture
 from ..sim.render import Renderer
-from ..sim.rig import SimCamera, nuscenes_rig
+from ..sim.rig import nuscenes_rig
 from ..sim.scene import Scene
-from ..sim.truth import MAX_VOXELS, truth
-from ..sim.visibility import View, mask_from_views
+from ..sim.truth import MAX_VOXELS
 from ..types import CameraImage, Frame, GridGeometry
 from ..whole_files import whole_file
 from .errors import DataError
@@ -107,11 +107,10 @@ def render_drive(path: Path, seed: int, plan: StreetPlan, geometry: GridGeometry
             "shorter, or the grid smaller"
         )
     rig = nuscenes_rig(plan.scale)
-    scene = Scene(seed, plan.time_s(plan.frames) + 1)
-    renderer = Renderer(scene)
+    renderer = Renderer(Scene(seed, plan.time_s(plan.frames) + 1))
     arrays: dict[str, list[Any]] = {}
     for index in range(plan.frames):
-        for name, value in _rendered(scene, renderer, rig, plan, geometry, index).items():
+        for name, value in _rendered(renderer, rig, plan, geometry, index).items():
             arrays.setdefault(name, []).append(value)
     boxes = arrays.pop("boxes")
     jpegs = [jpeg for images in arrays.pop("jpegs") for jpeg in images]
@@ -132,44 +131,28 @@ def render_drive(path: Path, seed: int, plan: StreetPlan, geometry: GridGeometry
     return path
 
 
-def _rendered(
-    scene: Scene,
-    renderer: Renderer,
-    rig: Sequence[SimCamera],
-    plan: StreetPlan,
-    geometry: GridGeometry,
-    index: int,
-) -> dict[str, Any]:
+def _rendered(renderer: Renderer, rig: Rig, plan: StreetPlan, geometry: GridGeometry, index: int) -> dict[str, Any]:
     """Everything about one frame."""
     time_s = plan.time_s(index)
-    pictures = renderer.pictures(tuple(rig), time_s)
-    poses = [scene.world_from_ego(time_s + camera.shutter_offset_s) for camera in rig]
-    views = [
-        View(camera, pose @ camera.ego_from_camera, pictures[camera.name].depth_m) for camera, pose in zip(rig, poses)
-    ]
-    true = truth(scene, geometry, time_s)
+    taken = capture(renderer, rig, time_s, geometry, jpeg_quality=plan.jpeg_quality)
+    there = taken.truth
+    assert there is not None and there.instance_id is not None and there.camera_mask is not None
+    shutters_s = [time_s + camera.shutter_offset_s for camera in rig]
     return {
         "stamp_ns": _stamp_ns(time_s),
-        "world_from_ego": true.world_from_ego,
-        "camera.stamp_ns": np.array([_stamp_ns(time_s + camera.shutter_offset_s) for camera in rig]),
-        "camera.world_from_ego": np.stack(poses),
-        "class_id": true.class_id,
-        "instance_id": true.instance_id.astype(np.uint16),
-        "camera_mask": np.packbits(mask_from_views(views, geometry, true.world_from_ego)),
-        "boxes": true_boxes(scene, time_s),
-        "jpegs": [_jpeg(pictures[camera.name].rgb, plan.jpeg_quality) for camera in rig],
+        "world_from_ego": renderer.scene.world_from_ego(time_s),
+        "camera.stamp_ns": np.array([_stamp_ns(shutter_s) for shutter_s in shutters_s]),
+        "camera.world_from_ego": np.stack([renderer.scene.world_from_ego(shutter_s) for shutter_s in shutters_s]),
+        "class_id": there.class_id,
+        "instance_id": there.instance_id.astype(np.uint16),
+        "camera_mask": np.packbits(there.camera_mask),
+        "boxes": there.boxes,
+        "jpegs": taken.jpegs,
     }
 
 
 def _stamp_ns(time_s: float) -> int:
     return round(time_s * NS_PER_S)
-
-
-def _jpeg(rgb: NDArray[np.uint8], quality: int) -> NDArray[np.uint8]:
-    done, data = cv2.imencode(".jpg", rgb[..., ::-1], [cv2.IMWRITE_JPEG_QUALITY, quality])
-    if not done:
-        raise RuntimeError(f"an image of {rgb.shape} could not be encoded as JPEG")
-    return data
 
 
 def _write_whole(path: Path, arrays: dict[str, NDArray]) -> None:

@@ -265,10 +265,10 @@ def test_an_existing_bag_is_kept(tmp_path: Path) -> None:
 
 
 def test_a_failure_half_way_leaves_nothing(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    def fail(rgb: np.ndarray) -> bytes:
+    def fail(*arguments: object, **keywords: object) -> None:
         raise RuntimeError("no JPEG today")
 
-    monkeypatch.setattr(sim_stream, "_jpeg", fail)
+    monkeypatch.setattr(sim_stream, "capture", fail)
     with pytest.raises(RuntimeError, match="no JPEG today"):
         write_street_bag(tmp_path / "a.mcap", 0, 0.5, 2, RIG)
     assert not list(tmp_path.iterdir())
