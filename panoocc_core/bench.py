@@ -105,7 +105,9 @@ def sampling_ratio(device: torch.device, queries: int = 4000) -> float:
     values = torch.randn(1, tokens, heads, channels, generator=draw).to(device)
     locations = torch.rand(queries, heads, len(shapes), points, 2, generator=draw).to(device)
     weights = torch.rand(queries, heads, len(shapes), points, generator=draw).to(device)
-    ours = _seconds(lambda: deform_attn(values, shapes, locations, weights), device)
+    offsets = locations * locations.new_tensor([(columns, rows) for rows, columns in shapes])[:, None]  # from a corner
+    corner = locations.new_zeros(queries, 2)
+    ours = _seconds(lambda: deform_attn(values, shapes, corner, offsets, weights), device)
     usual = _seconds(lambda: _by_grid_sample(values, shapes, locations, weights), device)
     return ours / usual
 

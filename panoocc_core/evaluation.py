@@ -26,7 +26,7 @@ from .models.panoocc import PanoOcc
 from .models.voxel_decoder import VoxelLogits
 from .network_frame import legacy_yaw_rad, moved_points, network_from_ego, turned, turned_yaw_rad
 from .point_labels import point_labels
-from .stream import NonFiniteError, Step, Stopwatch, classes, forward, output_geometry
+from .stream import Encoded, NonFiniteError, Stopwatch, classes, encode, output_geometry
 from .types import GridGeometry
 
 NOISE = (0,)  # classes of LiDAR points that no metric counts
@@ -83,7 +83,7 @@ def evaluate_drive(
         frame, truth = drive.frame(index), drive.truth(index)
         origins = None if poses is None else ray_origins_m(poses, index)
         try:
-            step = forward(model, frame, memory, Stopwatch(model.device))
+            step = encode(model, frame, memory, Stopwatch(model.device))
             total = total + scores_of_frame(model, step, truth, measures, origins)
         except (ValueError, NonFiniteError) as error:
             raise ValueError(f"{drive.name}, frame {index}: {error}") from error
@@ -93,7 +93,7 @@ def evaluate_drive(
 
 
 def scores_of_frame(
-    model: PanoOcc, step: Step, truth: GroundTruth, measures: Measures, ray_origins: Matrix | None
+    model: PanoOcc, step: Encoded, truth: GroundTruth, measures: Measures, ray_origins: Matrix | None
 ) -> Scores:
     """One frame's share of the sums.
 
@@ -103,14 +103,16 @@ def scores_of_frame(
     """
     config, scores = model.config, Scores(frames=1)
     if truth.class_id is not None:
+        predicted = _classes(model, step.fused)
         # The same frame and motion, fused with no state.
-        alone = model.decode(model.fuse([], step.current)) if measures.without_history else None
-        scores = _voxel_scores(config, step.logits, alone, truth, measures, ray_origins)
+        alone = _classes(model, model.fuse([], step.current)) if measures.without_history else None
+        scores = _voxel_scores(config, predicted, alone, truth, measures, ray_origins)
     found = None
     if config.family == "lidar_segmentation" or measures.boxes:
-        found = scored_boxes(decode_boxes(model.detect(step.fused, step.logits), config.boxes), config)
-    if measures.points and truth.points is not None and config.family == "lidar_segmentation" and found is not None:
-        scores = replace(scores, points=_point_scores(config, step.logits, truth.points, found))
+        logits = model.decode(step.fused)
+        found = scored_boxes(decode_boxes(model.detect(step.fused, logits), config.boxes), config)
+        if measures.points and truth.points is not None and config.family == "lidar_segmentation":
+            scores = replace(scores, points=_point_scores(config, logits, truth.points, found))
     if measures.boxes and truth.boxes is not None and found is not None:
         scores = replace(scores, boxes=Detection().add(found, truth.boxes))
     return scores
@@ -118,8 +120,8 @@ def scores_of_frame(
 
 def _voxel_scores(
     config: ModelConfig,
-    logits: VoxelLogits,
-    without_history: VoxelLogits | None,
+    predicted: NDArray[np.uint8],
+    without_history: NDArray[np.uint8] | None,
     truth: GroundTruth,
     measures: Measures,
     ray_origins: Matrix | None,
@@ -128,11 +130,11 @@ def _voxel_scores(
     assert truth.class_id is not None
     geometry = output_geometry(config)
     _check_truth(config, truth, geometry)
-    predicted, mask = _classes(config, logits), truth.camera_mask
+    mask = truth.camera_mask
     voxels = DistanceConfusion.empty(count).add(predicted, truth.class_id, distance_bins(geometry), mask)
     alone = panoptic = rays = None
     if without_history is not None:
-        alone = Confusion.empty(count).add(_classes(config, without_history), truth.class_id, mask)
+        alone = Confusion.empty(count).add(without_history, truth.class_id, mask)
     if measures.panoptic and truth.instance_id is not None:
         panoptic = PanopticQuality.empty(count, (), MIN_VOXELS).add(
             predicted, connected_instances(predicted, labels), truth.class_id, truth.instance_id, mask
@@ -142,8 +144,8 @@ def _voxel_scores(
     return Scores(1, voxels, alone, panoptic, rays)
 
 
-def _classes(config: ModelConfig, logits: VoxelLogits) -> NDArray[np.uint8]:
-    return classes(logits, config)[0].cpu().numpy()
+def _classes(model: PanoOcc, fused: torch.Tensor) -> NDArray[np.uint8]:
+    return classes(model, fused)[0].cpu().numpy()
 
 
 def _check_truth(config: ModelConfig, truth: GroundTruth, geometry: GridGeometry) -> None:

@@ -10,7 +10,7 @@ from .models.panoocc import PanoOcc
 from .models.resnet import DeformConv2d
 
 _CONVOLUTIONS = (nn.Conv2d, nn.Conv3d, nn.ConvTranspose3d, DeformConv2d)
-_NORMS = (nn.BatchNorm2d, nn.BatchNorm3d)
+_NORMS = (nn.BatchNorm1d, nn.BatchNorm2d, nn.BatchNorm3d)
 
 
 def ready_for_inference(model: PanoOcc) -> PanoOcc:

@@ -1,7 +1,7 @@
 """Streaming inference: a pure step from frame and memory to occupancy and memory, and the one object with state."""
 
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
 
@@ -13,8 +13,7 @@ from .ego_motion import ego_motion_vector, pose_at, vehicle_motion
 from .geometry import NS_PER_S, Matrix
 from .memory import VoxelMemory, align, cleared, extended_track, recall, remember, reset_reason
 from .models.panoocc import PanoOcc
-from .models.voxel_decoder import VoxelLogits, classify
-from .preprocess import prepare
+from .preprocess import NetworkInput, prepare
 from .types import Frame, GridGeometry, HistoryReport, Occupancy
 from .voxels import ego_from_grid, extent_m
 
@@ -44,10 +43,9 @@ class Stopwatch:
 
 
 @dataclass(frozen=True, slots=True, eq=False)
-class Step:
-    """What the network makes of one frame, before its logits become classes."""
+class Encoded:
+    """What the network makes of one frame and its history, before it is decoded."""
 
-    logits: VoxelLogits
     current: Tensor  # [N, C], of this frame alone
     fused: Tensor  # [N, C], with the history
     memory: VoxelMemory  # after the frame
@@ -56,8 +54,16 @@ class Step:
     ego_motion: str  # where the ego-motion vector's rates came from
 
 
-def forward(model: PanoOcc, frame: Frame, memory: VoxelMemory, watch: Stopwatch) -> Step:
-    """The network's way from a frame to logits; pure.  In training, gradients stop at the memory.
+def encode(
+    model: PanoOcc,
+    frame: Frame,
+    memory: VoxelMemory,
+    watch: Stopwatch,
+    change: Callable[[NetworkInput], NetworkInput] | None = None,
+) -> Encoded:
+    """The network's way from a frame to fused voxel features; pure.  In training, gradients stop at the memory.
+
+    `change` is what training does to the input of the network.
 
     Raises:
         ValueError: the frame's cameras are not those of the network.
@@ -65,6 +71,7 @@ def forward(model: PanoOcc, frame: Frame, memory: VoxelMemory, watch: Stopwatch)
     config = model.config
     with watch.stage("prepare"):
         inputs = prepare(frame, config, model.device)
+        inputs = inputs if change is None else change(inputs)
         projection = model.project(inputs.image_from_network)
     reason = reset_reason(memory, frame, config.temporal)
     if reason is not None:
@@ -80,11 +87,9 @@ def forward(model: PanoOcc, frame: Frame, memory: VoxelMemory, watch: Stopwatch)
         states = recall(memory, frame.stamp_ns, config.temporal)
         history = align(states, frame.world_from_ego, config, config.grid.ego_from_network.matrix)
         fused = model.fuse(history, current)
-    with watch.stage("decoder"):
-        logits = model.decode(fused)
     kept = current if config.temporal.kind == "concat" else fused
     ages_s = tuple((frame.stamp_ns - state.stamp_ns) / NS_PER_S for state in states)
-    return Step(logits, current, fused, remember(memory, frame, kept.detach(), config), ages_s, reason, source)
+    return Encoded(current, fused, remember(memory, frame, kept.detach(), config), ages_s, reason, source)
 
 
 def advance(model: PanoOcc, frame: Frame, memory: VoxelMemory) -> tuple[Occupancy, VoxelMemory]:
@@ -95,9 +100,9 @@ def advance(model: PanoOcc, frame: Frame, memory: VoxelMemory) -> tuple[Occupanc
         NonFiniteError: the output is not finite; the memory should be cleared.
     """
     config, watch = model.config, Stopwatch(model.device)
-    step = forward(model, frame, memory, watch)
+    step = encode(model, frame, memory, watch)
     with watch.stage("decoder"):
-        class_id, confidence = classes(step.logits, config)
+        class_id, confidence = classes(model, step.fused)
     after = step.memory
     report = HistoryReport(
         ages_s=step.ages_s,
@@ -136,16 +141,14 @@ def _ego_motion(frame: Frame, memory: VoxelMemory, config: ModelConfig) -> tuple
     ), source
 
 
-def classes(logits: VoxelLogits, config: ModelConfig) -> tuple[Tensor, Tensor]:
-    """Class and confidence of every voxel, both uint8 [X, Y, Z].
+def classes(model: PanoOcc, fused: Tensor) -> tuple[Tensor, Tensor]:
+    """Class and confidence of every voxel, both uint8 [X, Y, Z], from fused voxel features [N, C].
 
     Raises:
-        NonFiniteError: a logit is NaN or infinite.
+        NonFiniteError: what decides is NaN or infinite.
     """
-    class_id, probability = classify(logits, config.decoder, config.labels.free_id)
-    if not torch.isfinite(
-        probability.sum() + logits.classes.amax().float()
-    ):  # one wait for the device, not one a voxel
+    class_id, probability = model.occupancy(fused)
+    if not torch.isfinite(probability.sum()):  # one wait for the device, not one a voxel
         raise NonFiniteError("the class logits are not finite; the memory or an image is broken")
     return class_id, (probability * 255).round().to(torch.uint8)
 

@@ -99,8 +99,13 @@ def layers_to_points(layers: Tensor) -> Tensor:
     return layers.permute(0, 2, 3, 1)
 
 
+def points_to_layers(points: Tensor) -> Tensor:
+    """[Z, Y, X, C] -> [Z, C, Y, X]; a view, channels last in memory."""
+    return points.permute(0, 3, 1, 2)
+
+
 def points_to_grid(points: Tensor) -> Tensor:
-    """[Z, Y, X, C] -> [X, Y, Z, C]; a view."""
+    """[Z, Y, X, ...] -> [X, Y, Z, ...]; a view."""
     return points.transpose(0, 2)
 
 

@@ -7,6 +7,7 @@ from torch import Tensor, nn
 
 from ..config import GridConfig
 from ..ops.deform_attn import deform_attn
+from ..ops.short_softmax import short_softmax
 from ..voxels import pillar_positions, tokens_by_layer
 
 SLOTS = 2  # the volume before and the current one
@@ -39,17 +40,19 @@ class VoxelAttention(nn.Module):
         """
         first = query if previous is None else previous
         steering = torch.cat((first, query + position), dim=-1)  # [N, 2C]
-        count = query.shape[0]
-        offsets = self.sampling_offsets(steering).float().view(count, self.heads, SLOTS, self.points, 2)
-        weights = self.attention_weights(steering).float().view(count, self.heads, SLOTS, self.points).softmax(-1)
+        offsets = self.sampling_offsets(steering).float().unflatten(-1, (self.heads, SLOTS, self.points, 2))
+        logits = self.attention_weights(steering).float().unflatten(-1, (self.heads, SLOTS, self.points))
+        weights = short_softmax(logits.flatten(1, 2)).unflatten(1, (self.heads, SLOTS)) / SLOTS
 
-        grid = self.grid
-        shape = (grid.rows, grid.columns)
         maps = self._maps(query)
-        values = torch.cat((maps if previous is None else self._maps(previous), maps), dim=1)
-        here = pillar_positions(grid, query.device)[:, None, None, None]
-        locations = here + offsets / offsets.new_tensor((grid.columns, grid.rows))
-        attended = deform_attn(values, (shape,) * SLOTS, locations, weights / SLOTS, self._source(count, query.device))
+        if previous is None:  # both slots sample one volume: twice the points of it
+            values, slots = maps, 1
+            offsets, weights = offsets.flatten(2, 3).unsqueeze(2), weights.flatten(2, 3).unsqueeze(2)
+        else:
+            values, slots = torch.cat((self._maps(previous), maps), dim=1), SLOTS
+        here, grid = pillar_positions(self.grid, query.device), self.grid
+        source = self._source(query.shape[0], query.device)
+        attended = deform_attn(values, ((grid.rows, grid.columns),) * slots, here, offsets, weights, source=source)
         return self.output_proj(attended) + query
 
     def _maps(self, tokens: Tensor) -> Tensor:

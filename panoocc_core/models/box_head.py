@@ -55,9 +55,8 @@ class BevAttention(nn.Module):
         count, steering = query.shape[0], query + position
         offsets = self.sampling_offsets(steering).float().view(count, self.heads, 1, self.points, 2)
         weights = self.attention_weights(steering).float().view(count, self.heads, 1, self.points).softmax(-1)
-        locations = reference[:, None, None, None, :2] + offsets / offsets.new_tensor((shape[1], shape[0]))
         values = self.value_proj(bev).unflatten(-1, (self.heads, -1))[None]
-        return self.output_proj(deform_attn(values, (shape,), locations, weights)) + query
+        return self.output_proj(deform_attn(values, (shape,), reference[:, :2], offsets, weights)) + query
 
 
 class BoxLayer(nn.Module):

@@ -70,6 +70,10 @@ class PanoOcc(nn.Module):
         """Fused voxel features [N, C] -> logits on the output grid."""
         return self.decoder(fused)
 
+    def occupancy(self, fused: Tensor) -> tuple[Tensor, Tensor]:
+        """Fused voxel features [N, C] -> class and probability of every voxel, uint8 and float32 [X, Y, Z]."""
+        return self.decoder.occupancy(fused, self.config.labels.free_id)
+
     def detect(self, fused: Tensor, logits: VoxelLogits) -> BoxPrediction:
         """Fused voxel features [N, C] -> boxes of every decoder layer."""
         return self.boxes(bev_map(fused, logits.things, self.config.grid))

@@ -9,19 +9,29 @@ from ..voxels import shape_hwz, token_order_volume, token_order_volume_to_tokens
 from .attention import VoxelAttention
 
 
+class PointwiseConv3d(nn.Conv3d):
+    """A 1x1x1 convolution of tokens [N, C]: a linear map, for which no volume has to be laid out."""
+
+    def __init__(self, inputs: int, outputs: int):
+        super().__init__(inputs, outputs, 1, bias=False)
+
+    def forward(self, tokens: Tensor) -> Tensor:
+        return functional.linear(tokens, self.weight.flatten(1), self.bias)
+
+
 class ConcatFusion(nn.Module):
     """Channel concatenation of unfused volumes, then a 3-D convolutional bottleneck."""
 
     def __init__(self, embed: int, slots: int, shape: tuple[int, int, int]):
         super().__init__()
         self.slots, self.shape = slots, shape
-        self.conv1 = nn.Conv3d(slots * embed, embed, 1, bias=False)
-        self.bn1 = nn.BatchNorm3d(embed)
+        self.conv1 = PointwiseConv3d(slots * embed, embed)
+        self.bn1 = nn.BatchNorm1d(embed)
         self.conv2 = nn.Conv3d(embed, embed, 3, padding=1, bias=False)
         self.bn2 = nn.BatchNorm3d(embed)
-        self.conv3 = nn.Conv3d(embed, embed, 1, bias=False)
-        self.bn3 = nn.BatchNorm3d(embed)
-        self.downsample = nn.Sequential(nn.Conv3d(slots * embed, embed, 1, bias=False), nn.BatchNorm3d(embed))
+        self.conv3 = PointwiseConv3d(embed, embed)
+        self.bn3 = nn.BatchNorm1d(embed)
+        self.downsample = nn.Sequential(PointwiseConv3d(slots * embed, embed), nn.BatchNorm1d(embed))
 
     def forward(self, history: list[Tensor], current: Tensor, position: Tensor) -> Tensor:
         """Aligned volumes [N, C], oldest first, and the current one -> fused [N, C].
@@ -29,12 +39,12 @@ class ConcatFusion(nn.Module):
         Missing history is replaced by the oldest volume there is.
         """
         volumes = [*history, current]
-        volumes = [volumes[0]] * (self.slots - len(volumes)) + volumes
-        x = token_order_volume(torch.cat(volumes, dim=1), self.shape)
+        x = torch.cat([volumes[0]] * (self.slots - len(volumes)) + volumes, dim=1)  # [N, slots * C]
         shortcut = self.downsample(x)
         x = functional.relu_(self.bn1(self.conv1(x)))
-        x = functional.relu_(self.bn2(self._conv2(x)))
-        return token_order_volume_to_tokens(functional.relu_(self.bn3(self.conv3(x)) + shortcut))
+        volume = functional.relu_(self.bn2(self._conv2(token_order_volume(x, self.shape))))
+        x = token_order_volume_to_tokens(volume)
+        return functional.relu_(self.bn3(self.conv3(x)) + shortcut)
 
     def _conv2(self, x: Tensor) -> Tensor:
         """The 3x3x3 convolution; its kernel is stored as (z, y, x), the volume lies as (y, x, z)."""

@@ -4,9 +4,11 @@ from dataclasses import dataclass
 
 import torch
 from torch import Tensor, nn
+from torch.nn import functional
 
 from ..config import EncoderConfig, GridConfig
 from ..ops.deform_attn import deform_attn
+from ..ops.short_softmax import short_softmax
 from .attention import VoxelAttention
 
 MIN_DEPTH_M = 1e-5
@@ -18,6 +20,21 @@ class Projection:
 
     uv: Tensor  # float32 [camera, N, 2], in 0..1 over the padded image
     visible: Tensor  # bool [camera, N]
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Sightings:
+    """Every voxel with every camera that sees it, voxel by voxel."""
+
+    voxel: Tensor  # int64 [sighting]
+    camera: Tensor  # int64 [sighting]
+    uv: Tensor  # float32 [sighting, 2]
+    begin: Tensor  # int64 [N], where the sightings of each voxel begin
+
+    def mean(self, values: Tensor) -> Tensor:
+        """[sighting, C] -> mean over the cameras that see each voxel [N, C]; zero where none does."""
+        order = torch.arange(values.shape[0], device=values.device)
+        return functional.embedding_bag(order, values, self.begin, mode="mean")
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -37,6 +54,13 @@ def project(points_m: Tensor, image_from_network: Tensor, image_hw: tuple[int, i
     return Projection(uv, inside & (depth[..., 0] > MIN_DEPTH_M))
 
 
+def sightings(projection: Projection) -> Sightings:
+    """The sightings of a projection."""
+    voxel, camera = projection.visible.t().nonzero().unbind(1)
+    count = projection.visible.sum(0)
+    return Sightings(voxel, camera, projection.uv[camera, voxel], count.cumsum(0) - count)
+
+
 class CrossAttention(nn.Module):
     """Every voxel attends to the cameras that see its reference point; the mean over those cameras is taken."""
 
@@ -48,22 +72,16 @@ class CrossAttention(nn.Module):
         self.value_proj = nn.Linear(embed, embed)
         self.output_proj = nn.Linear(embed, embed)
 
-    def forward(self, query: Tensor, cameras: CameraTokens, projection: Projection) -> Tensor:
+    def forward(self, query: Tensor, cameras: CameraTokens, seen: Sightings) -> Tensor:
         """[N, C] -> attended query [N, C] with its residual."""
-        count, shape = query.shape[0], (self.heads, self.levels, self.points)
         values = self.value_proj(cameras.tokens).unflatten(-1, (self.heads, -1))
-        offsets = self.sampling_offsets(query).view(count, *shape, 2)
-        weights = self.attention_weights(query).float().view(count, self.heads, -1).softmax(-1).view(count, *shape)
-        sizes = torch.tensor([(columns, rows) for rows, columns in cameras.shapes], device=query.device)
-
-        summed = torch.zeros_like(query)
-        for camera, (uv, visible) in enumerate(zip(projection.uv, projection.visible)):
-            seen = visible.nonzero().squeeze(1)
-            locations = uv[seen][:, None, None, None] + offsets[seen].float() / sizes[:, None]
-            attended = deform_attn(values[camera : camera + 1], cameras.shapes, locations, weights[seen])
-            summed[seen] = summed[seen] + attended  # a camera has a voxel once at most, so the order is always the same
-        mean = summed / projection.visible.sum(0).clamp(min=1)[:, None]
-        return self.output_proj(mean.to(query.dtype)) + query
+        shape = (self.heads, self.levels, self.points)
+        offsets = self.sampling_offsets(query).float().unflatten(-1, (*shape, 2))
+        weights = short_softmax(self.attention_weights(query).float().unflatten(-1, (self.heads, -1)))
+        attended = deform_attn(
+            values, cameras.shapes, seen.uv, offsets, weights.unflatten(-1, shape[1:]), seen.voxel, seen.camera
+        )
+        return self.output_proj(seen.mean(attended)) + query
 
 
 class FeedForward(nn.Sequential):
@@ -84,9 +102,9 @@ class EncoderLayer(nn.Module):
         self.ffn = FeedForward(embed, ffn)
         self.norms = nn.ModuleList(nn.LayerNorm(embed) for _ in range(3))
 
-    def forward(self, query: Tensor, position: Tensor, cameras: CameraTokens, projection: Projection) -> Tensor:
+    def forward(self, query: Tensor, position: Tensor, cameras: CameraTokens, seen: Sightings) -> Tensor:
         query = self.norms[0](self.self_attention(query, position))
-        query = self.norms[1](self.cross_attention(query, cameras, projection))
+        query = self.norms[1](self.cross_attention(query, cameras, seen))
         return self.norms[2](self.ffn(query))
 
 
@@ -109,7 +127,7 @@ class ViewEncoder(nn.Module):
 
     def forward(self, query: Tensor, position: Tensor, maps: list[Tensor], projection: Projection) -> Tensor:
         """Voxel features [N, C] of this instant, not yet fused with history."""
-        cameras = self.camera_tokens(maps)
+        cameras, seen = self.camera_tokens(maps), sightings(projection)
         for layer in self.layers:
-            query = layer(query, position, cameras, projection)
+            query = layer(query, position, cameras, seen)
         return query

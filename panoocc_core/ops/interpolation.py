@@ -17,9 +17,9 @@ def cell_and_fraction(position: Tensor, size: int | Tensor) -> tuple[Tensor, Ten
         one.  Positions outside weigh only a border cell; a NaN gets a valid index and a NaN weight.
     """
     top = torch.as_tensor(size, dtype=position.dtype, device=position.device)
-    position = torch.minimum(position.clamp(min=-1), top)
-    low = torch.minimum(position.floor(), top - 1)
-    return low.to(torch.int32).clamp_(min=-1) + 1, position - low  # the clamp turns what a NaN became into an index
+    position = torch.minimum((position + 1).clamp(min=0), top + 1)
+    low = torch.minimum(position.floor(), top)
+    return low.to(torch.int32).clamp_(min=0), position - low  # the clamp turns what a NaN became into an index
 
 
 def bordered(maps: Tensor) -> Tensor:

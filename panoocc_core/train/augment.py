@@ -5,9 +5,7 @@ mask change the network's input.  No truth changes: a mirrored image comes with 
 still finds the pixels that show it, and voxels, boxes, poses and history stay where they are.
 """
 
-from collections.abc import Sequence
 from dataclasses import dataclass, replace
-from typing import Any
 
 import cv2
 import numpy as np
@@ -16,7 +14,7 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from ..config import ImageConfig
-from ..models.panoocc import PanoOcc
+from ..preprocess import NetworkInput
 from ..types import Frame
 from .train_config import AugmentConfig
 
@@ -125,29 +123,11 @@ def mirrored_projection(image_from_network: Tensor, width: int) -> Tensor:
     return torch.stack((across, image_from_network[:, 1], image_from_network[:, 2]), dim=1)
 
 
-class ChangedInput:
-    """A network whose inputs are changed on their way in; everything else is the network's own."""
-
-    def __init__(self, model: PanoOcc, change: InputChange):
-        self._model, self._change = model, change
-
-    def __getattr__(self, name: str) -> Any:
-        return getattr(self._model, name)
-
-    @property
-    def _images(self) -> ImageConfig:
-        return self._model.config.images
-
-    def project(self, image_from_network: Tensor) -> Any:
-        """As `PanoOcc.project`."""
-        if self._change.mirrored:
-            image_from_network = mirrored_projection(image_from_network, self._images.width)
-        return self._model.project(image_from_network)
-
-    def encode_images(self, images: Tensor) -> Sequence[Tensor]:
-        """As `PanoOcc.encode_images`."""
-        if self._change.mirrored:
-            images = mirrored_images(images, self._images.width)
-        if self._change.mask is not None:
-            images = images * self._change.mask.to(images.device)
-        return self._model.encode_images(images)
+def changed_input(inputs: NetworkInput, change: InputChange, images: ImageConfig) -> NetworkInput:
+    """The input with the frame's change made."""
+    pixels, projections = inputs.images, inputs.image_from_network
+    if change.mirrored:
+        pixels, projections = mirrored_images(pixels, images.width), mirrored_projection(projections, images.width)
+    if change.mask is not None:
+        pixels = pixels * change.mask.to(pixels.device)
+    return NetworkInput(pixels, projections)

@@ -12,7 +12,7 @@ from torch import Tensor, nn
 from ..ground_truth import Drive
 from ..memory import VoxelMemory
 from ..models.panoocc import PanoOcc
-from ..stream import Stopwatch, forward
+from ..stream import Stopwatch, encode
 
 STEPS = (-0.6, -0.3, -0.15, 0.15, 0.3, 0.6)
 ROUNDS = 3
@@ -60,7 +60,7 @@ def _collected(model: PanoOcc, drives: Sequence[Drive], every: int) -> tuple[Ten
     for drive in drives:
         memory = VoxelMemory()
         for index in range(len(drive)):
-            step = forward(model, drive.frame(index), memory, Stopwatch(model.device))
+            step = encode(model, drive.frame(index), memory, Stopwatch(model.device))
             memory = step.memory
             truth = drive.truth(index) if index % every == every - 1 else None
             if truth is None or truth.class_id is None:
@@ -68,9 +68,10 @@ def _collected(model: PanoOcc, drives: Sequence[Drive], every: int) -> tuple[Ten
             seen = torch.ones(truth.class_id.shape, dtype=torch.bool)
             if truth.camera_mask is not None:
                 seen = torch.from_numpy(truth.camera_mask)
-            logits.append(step.logits.classes.cpu()[seen].float())
+            decoded = model.decode(step.fused)
+            logits.append(decoded.classes.cpu()[seen].float())
             true.append(torch.from_numpy(truth.class_id)[seen].long())
-            gate, threshold = step.logits.gate, config.decoder.gate_threshold
+            gate, threshold = decoded.gate, config.decoder.gate_threshold
             is_closed = torch.zeros_like(seen)
             if gate is not None and threshold is not None:
                 is_closed = gate.cpu().sigmoid() < threshold

@@ -9,10 +9,9 @@ gives the same numbers as never having stopped.
 import math
 import time
 from collections.abc import Callable, Sequence
-from contextlib import nullcontext
+from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass, field, replace
 from pathlib import Path
-from typing import cast
 
 import torch
 from torch import nn
@@ -21,9 +20,9 @@ from ..checkpoint import CheckpointError, save_published
 from ..ground_truth import Drive, GroundTruth
 from ..memory import VoxelMemory
 from ..models.panoocc import PanoOcc
-from ..stream import Step, Stopwatch, forward
+from ..stream import Encoded, Stopwatch, encode
 from ..types import Frame
-from .augment import ChangedInput, InputChange, distorted_frame, generator_of, input_change
+from .augment import InputChange, changed_input, distorted_frame, generator_of, input_change
 from .calibration import calibrate
 from .clips import Clip, length_of_round, lengths, rounds_of_epoch
 from .curves import Curves
@@ -210,14 +209,16 @@ def _learn_frame(
     if truth is None:  # as published: history is encoded without gradients, in evaluation mode
         model.eval()
         with torch.no_grad():
-            after = _forward(config, model, frame, memory, change).memory
+            after = _encoded(config, model, frame, memory, change).memory
         set_training_mode(model, config.optimiser, config.fixed_norms)
         return after, {}
-    step = _forward(config, model, frame, memory, change)
-    boxes = model.detect(step.fused.float(), step.logits) if config.losses.uses_boxes else None
+    step = _encoded(config, model, frame, memory, change)
+    with _autocast(config, model):
+        logits = model.decode(step.fused)
+    boxes = model.detect(step.fused.float(), logits) if config.losses.uses_boxes else None
     targets = make_targets(truth, model.config, model.device)
     try:
-        terms = loss_terms(step.logits, boxes, targets, config.losses, model.config, processes.mean)
+        terms = loss_terms(logits, boxes, targets, config.losses, model.config, processes.mean)
     except NotFiniteError as error:
         raise TrainingError(f"step {state.progress.step}: {error}; lower optimiser.lr") from error
     loss = torch.stack(list(terms.values())).sum()
@@ -228,11 +229,20 @@ def _learn_frame(
     return step.memory, {**_summed(terms), "loss": float(loss.detach())}
 
 
-def _forward(config: TrainConfig, model: PanoOcc, frame: Frame, memory: VoxelMemory, change: InputChange) -> Step:
+def _encoded(config: TrainConfig, model: PanoOcc, frame: Frame, memory: VoxelMemory, change: InputChange) -> Encoded:
+    with _autocast(config, model):
+        return encode(
+            model,
+            frame,
+            memory,
+            Stopwatch(model.device),
+            lambda inputs: changed_input(inputs, change, model.config.images),
+        )
+
+
+def _autocast(config: TrainConfig, model: PanoOcc) -> AbstractContextManager[object]:
     half = HALF.get(config.precision)
-    changed = cast(PanoOcc, ChangedInput(model, change))
-    with nullcontext() if half is None else torch.autocast(model.device.type, half):
-        return forward(changed, frame, memory, Stopwatch(model.device))
+    return nullcontext() if half is None else torch.autocast(model.device.type, half)
 
 
 def _summed(terms: dict[str, torch.Tensor]) -> dict[str, float]:

@@ -4,14 +4,13 @@ from collections.abc import Sequence
 
 import torch
 
-from ..config import ModelConfig
 from ..evaluation import classes_at_points
 from ..ground_truth import Drive, GroundTruth
 from ..labels import LIDARSEG
 from ..memory import VoxelMemory
 from ..metrics.confusion import Confusion
 from ..models.panoocc import PanoOcc
-from ..stream import Step, Stopwatch, classes, forward
+from ..stream import Encoded, Stopwatch, classes, encode
 from .processes import ALONE, Processes
 from .targets import dense_targets, renamed
 
@@ -54,21 +53,22 @@ def confusion_on(model: PanoOcc, drives: Sequence[Drive], every: int = 2) -> Con
     for drive in drives:
         memory = VoxelMemory()
         for index in range(len(drive)):
-            step = forward(model, drive.frame(index), memory, Stopwatch(model.device))
+            step = encode(model, drive.frame(index), memory, Stopwatch(model.device))
             memory = step.memory
             if index % every == every - 1:
                 try:
-                    confusion = _counted(confusion, step, drive.truth(index), model.config)
+                    confusion = _counted(confusion, model, step, drive.truth(index))
                 except ValueError as error:
                     raise ValueError(f"{drive.name}, frame {index}: {error}") from error
     return confusion
 
 
-def _counted(confusion: Confusion, step: Step, truth: GroundTruth, config: ModelConfig) -> Confusion:
+def _counted(confusion: Confusion, model: PanoOcc, step: Encoded, truth: GroundTruth) -> Confusion:
+    config = model.config
     if config.family == "occ3d":
         true, mask = dense_targets(truth, config)
-        return confusion.add(classes(step.logits, config)[0].cpu().numpy(), true, mask)
+        return confusion.add(classes(model, step.fused)[0].cpu().numpy(), true, mask)
     if truth.points is None:
         raise ValueError(f"truth: {config.name} is validated at labelled LiDAR points, and this frame has none")
     true = renamed(truth.points.class_id, LIDARSEG, config)
-    return confusion.add(classes_at_points(step.logits, truth.points, config), true)
+    return confusion.add(classes_at_points(model.decode(step.fused), truth.points, config), true)

@@ -7,69 +7,81 @@ from torch.nn import functional
 from panoocc_core.ops.deform_aggregate import deform_aggregate
 from panoocc_core.ops.deform_attn import deform_attn, reference
 from panoocc_core.ops.deform_conv import deform_conv
+from panoocc_core.ops.short_softmax import short_softmax
 from panoocc_core.ops.voxel_warp import voxel_warp
 
 SHAPES = ((7, 11), (4, 6), (1, 1))
 
 
-def naive_deform_attn(values, shapes, locations, weights, source):
-    """One grid_sample a query, head and level."""
-    queries, heads = weights.shape[:2]
+def naive_deform_attn(values, shapes, positions, offsets, weights, query, source):
+    """One grid_sample a visit, head and level."""
+    visits, heads = len(positions), weights.shape[1]
     levels = values.split([r * c for r, c in shapes], dim=1)
     out = []
-    for q in range(queries):
+    for v, q in enumerate(query):
         for h in range(heads):
             total = 0
             for level, (tokens, (rows, columns)) in enumerate(zip(levels, shapes)):
-                image = tokens[source[q], :, h].T.reshape(1, -1, rows, columns)
-                grid = locations[q, h, level][None, None] * 2 - 1
+                image = tokens[source[v], :, h].T.reshape(1, -1, rows, columns)
+                locations = positions[v] + offsets[q, h, level] / offsets.new_tensor((columns, rows))
+                grid = locations[None, None] * 2 - 1
                 sampled = functional.grid_sample(image, grid, align_corners=False)[0, :, 0]  # [channel, point]
                 total = total + sampled @ weights[q, h, level]
             out.append(total)
-    return torch.stack(out).view(queries, -1)
+    return torch.stack(out).view(visits, -1)
 
 
-def attention_inputs(device, queries=13, heads=3, channels=5, points=4, sources=2):
+def attention_inputs(device, visits=13, queries=9, heads=3, channels=5, points=4, sources=2):
+    """Values, positions, offsets and weights; which query and source every visit belongs to."""
     draw = torch.Generator().manual_seed(1)
     tokens = sum(r * c for r, c in SHAPES)
     rand = lambda *shape: torch.rand(*shape, generator=draw)  # noqa: E731
     values = torch.randn(sources, tokens, heads, channels, generator=draw)
-    locations = rand(queries, heads, len(SHAPES), points, 2) * 2 - 0.5  # a good part lies outside
+    positions = rand(visits, 2) * 1.6 - 0.3  # some lie outside
+    offsets = (rand(queries, heads, len(SHAPES), points, 2) - 0.5) * 6
     weights = rand(queries, heads, len(SHAPES), points)
-    source = torch.randint(0, sources, (queries,), generator=draw)
-    return [x.to(device) for x in (values, locations, weights)], source.to(device)
+    query, source = (torch.randint(0, most, (visits,), generator=draw) for most in (queries, sources))
+    return [x.to(device) for x in (values, positions, offsets, weights)], [query.to(device), source.to(device)]
 
 
 def test_deform_attn_agrees_with_grid_sample_in_values_and_gradients(device):
-    tensors, source = attention_inputs(device)
+    tensors, visits = attention_inputs(device)
     results = []
     for op in (deform_attn, naive_deform_attn):
-        values, locations, weights = (x.clone().requires_grad_() for x in tensors)
-        out = op(values, SHAPES, locations, weights, source)
+        values, *others = leaves = [x.clone().requires_grad_() for x in tensors]
+        out = op(values, SHAPES, *others, *visits)
         (out * torch.linspace(-1, 1, out.numel(), device=device).view_as(out)).sum().backward()
-        results.append((out.detach(), values.grad, locations.grad, weights.grad))
-    for ours, theirs in zip(*results):
+        results.append([out.detach(), *(leaf.grad for leaf in leaves)])
+    for ours, theirs in zip(*results, strict=True):
         torch.testing.assert_close(ours, theirs, rtol=1e-4, atol=1e-5)
 
 
 def test_deform_attn_in_chunks_equals_the_whole(device, monkeypatch):
-    (values, locations, weights), source = attention_inputs(device)
-    whole = deform_attn(values, SHAPES, locations, weights, source)
+    (values, *others), visits = attention_inputs(device)
+    whole = deform_attn(values, SHAPES, *others, *visits)
     monkeypatch.setitem(reference.SAMPLES_AT_ONCE, device.type, 50)
-    torch.testing.assert_close(deform_attn(values, SHAPES, locations, weights, source), whole)
+    torch.testing.assert_close(deform_attn(values, SHAPES, *others, *visits), whole)
 
 
-def test_deform_attn_without_queries(device):
-    (values, locations, weights), _ = attention_inputs(device)
-    assert deform_attn(values, SHAPES, locations[:0], weights[:0]).shape == (0, 15)
+def test_deform_attn_with_one_visit_a_query_needs_no_list_of_them(device):
+    (values, positions, offsets, weights), _ = attention_inputs(device, visits=9, queries=9)
+    everyone, first = torch.arange(9, device=device), torch.zeros(9, dtype=torch.int64, device=device)
+    listed = deform_attn(values, SHAPES, positions, offsets, weights, everyone, first)
+    assert torch.equal(deform_attn(values[:1], SHAPES, positions, offsets, weights), listed)
+
+
+def test_deform_attn_without_visits(device):
+    (values, positions, offsets, weights), _ = attention_inputs(device)
+    nobody = torch.zeros(0, dtype=torch.int64, device=device)
+    assert deform_attn(values, SHAPES, positions[:0], offsets, weights, nobody, nobody).shape == (0, 15)
 
 
 @pytest.mark.parametrize("far", [-1e9, 1e9, float("nan"), float("inf")])
-def test_positions_far_away_read_zeros_and_nan_stays_in_its_query(device, far):
-    (values, locations, weights), source = attention_inputs(device)
-    before = deform_attn(values, SHAPES, locations, weights, source)
-    locations[3] = far
-    after = deform_attn(values, SHAPES, locations, weights, source)
+def test_positions_far_away_read_zeros_and_nan_stays_in_its_visit(device, far):
+    (values, positions, offsets, weights), visits = attention_inputs(device)
+    before = deform_attn(values, SHAPES, positions, offsets, weights, *visits)
+    positions[3] = far
+    after = deform_attn(values, SHAPES, positions, offsets, weights, *visits)
     assert not after[3].abs().gt(0).any()  # zeros, or NaN for a NaN position
     others = [i for i in range(len(after)) if i != 3]
     torch.testing.assert_close(after[others], before[others])
@@ -105,12 +117,12 @@ def test_deform_aggregate_agrees_with_deform_attn(device):
     offsets = (torch.randn(1, rows, columns, groups, points, 2, generator=draw) * 2).to(device)
     weights = torch.rand(1, rows, columns, groups, points, generator=draw).to(device)
     y, x = torch.meshgrid(torch.arange(rows), torch.arange(columns), indexing="ij")
-    pixels = torch.stack((x, y), -1).to(device)[None, :, :, None, None]
-    locations = (pixels + offsets + 0.5) / torch.tensor([columns, rows], device=device)
+    centres = (torch.stack((x, y), -1).view(-1, 2) + 0.5) / torch.tensor([columns, rows])
     expected = deform_attn(
         values.flatten(1, 2),
         ((rows, columns),),
-        locations.reshape(rows * columns, groups, 1, points, 2),
+        centres.to(device),
+        offsets.reshape(rows * columns, groups, 1, points, 2),
         weights.reshape(rows * columns, groups, 1, points),
     )
     out = deform_aggregate(values, offsets, weights)
@@ -134,3 +146,11 @@ def test_voxel_warp_in_half_precision_keeps_float32_positions(device):
     positions[0, 0] = 1234.25  # half precision knows only whole numbers here
     out = voxel_warp(tokens.half(), (1, 2000, 1), positions)
     assert out[0, 0].item() == pytest.approx(1.23425, abs=2e-3)
+
+
+@pytest.mark.parametrize("shape", [(5, 2, 12), (3, 1, 1), (0, 2, 4)])
+def test_short_softmax_is_softmax(device, shape):
+    logits = torch.randn(shape, generator=torch.Generator().manual_seed(5)).mul_(40).to(device)
+    ours = short_softmax(logits)
+    assert ours.is_contiguous()
+    torch.testing.assert_close(ours, logits.softmax(-1))

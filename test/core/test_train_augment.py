@@ -7,12 +7,11 @@ import pytest
 import torch
 
 from panoocc_core import model_config
-from panoocc_core.models.panoocc import PanoOcc
-from panoocc_core.preprocess import input_from_pixels, prepare
+from panoocc_core.preprocess import NetworkInput, input_from_pixels, prepare
 from panoocc_core.settings import ConfigError
 from panoocc_core.train.augment import (
-    ChangedInput,
     InputChange,
+    changed_input,
     distorted,
     distorted_frame,
     generator_of,
@@ -155,18 +154,16 @@ def test_a_voxel_finds_the_same_pixel_in_a_mirrored_image(network):
     assert found > 200
 
 
-def test_a_changed_network_gives_the_networks_own_answer_without_a_change(network):
-    model = PanoOcc(model_config(network)).eval()
-    images, projections = torch.randn(6, 3, 32, 64), torch.randn(6, 3, 4)
-    same = ChangedInput(model, InputChange())
-    masked = ChangedInput(model, InputChange(mask=torch.zeros(32, 64, dtype=torch.bool)))
-    assert same.config is model.config and same.device == model.device
-    with torch.no_grad():
-        for one, other in zip(same.encode_images(images), model.encode_images(images)):
-            assert torch.equal(one, other)
-        for one, other in zip(masked.encode_images(images), model.encode_images(torch.zeros_like(images))):
-            assert torch.equal(one, other)
-    assert torch.equal(same.project(projections).uv, model.project(projections).uv)
+def test_the_change_of_an_input_is_what_it_says():
+    images = model_config("nano").images
+    inputs = NetworkInput(torch.randn(6, 3, images.height, images.width), torch.randn(6, 3, 4))
+    same = changed_input(inputs, InputChange(), images)
+    assert same.images is inputs.images and same.image_from_network is inputs.image_from_network
+    masked = changed_input(inputs, InputChange(mask=torch.zeros(images.height, images.width, dtype=torch.bool)), images)
+    assert not masked.images.any() and masked.image_from_network is inputs.image_from_network
+    mirrored = changed_input(inputs, InputChange(mirrored=True), images)
+    assert torch.equal(mirrored.images, mirrored_images(inputs.images, images.width))
+    assert torch.equal(mirrored.image_from_network, mirrored_projection(inputs.image_from_network, images.width))
 
 
 def test_published_recipes_change_images_as_published_and_nano_does_not():

@@ -1,5 +1,7 @@
 """Torch reference of multi-scale deformable attention."""
 
+from dataclasses import dataclass
+
 import torch
 from torch import Tensor
 
@@ -10,29 +12,49 @@ from ..interpolation import bordered, cell_and_fraction, weighted_rows
 SAMPLES_AT_ONCE = {"cpu": 1_000_000, "cuda": 8_000_000}
 
 
+@dataclass(frozen=True, slots=True, eq=False)
+class _Samples:
+    """What the samples of a visit have in common with those of all others, each [head * level * point].
+
+    As flat rows: on a CPU an operation runs along the last axis, and a few points would be too short for it.
+    """
+
+    columns: Tensor  # float32, of the sample's level
+    rows: Tensor
+    first_row: Tensor  # int32, row of the table where the sample's head and level begin
+    row_stride: Tensor  # int32, rows of the table from one row of the map to the next
+
+
 def deform_attn(
     values: Tensor,
     shapes: tuple[tuple[int, int], ...],
-    locations: Tensor,
+    positions: Tensor,
+    offsets: Tensor,
     weights: Tensor,
+    query: Tensor | None = None,
     source: Tensor | None = None,
 ) -> Tensor:
     """See `panoocc_core.ops.deform_attn`."""
-    queries, heads, levels, points = weights.shape
+    heads, levels, points = weights.shape[1:]
     table, level_start = _table(values, shapes)
+    samples = _samples(shapes, level_start, heads, points, values.device)
+    offsets, weights = offsets.flatten(1, 3), weights.float().flatten(1)  # [query, sample, 2], [query, sample]
+    visits, cells = positions.shape[0], level_start[-1]
     step = max(1, SAMPLES_AT_ONCE[values.device.type] // (heads * levels * points))
     chunks = []
-    for begin in range(0, queries, step):
+    for begin in range(0, visits, step):
         part = slice(begin, begin + step)
-        rows, shares = _corners(locations[part], shapes, level_start)  # int32, float32 [query, head, level, point, 4]
-        if source is not None:
-            rows = rows + (source[part] * (level_start[-1])).to(rows.dtype)[:, None, None, None, None]
-        rows = rows * heads + torch.arange(heads, device=rows.device, dtype=rows.dtype)[:, None, None, None]
-        shares = shares * weights[part].float()[..., None]
-        bags = rows.shape[0] * heads
-        chunks.append(weighted_rows(table, rows.view(bags, -1), shares.view(bags, -1)))
+        base = None if source is None else (source[part] * (cells * heads)).to(torch.int32)[:, None]
+        moves, shares = _of_visits(offsets, query, part), _of_visits(weights, query, part)
+        rows, shares = _corners(positions[part], moves, shares, samples, base, heads)
+        chunks.append(weighted_rows(table, rows, shares))
     out = torch.cat(chunks) if chunks else table.new_zeros(0, table.shape[1])
-    return out.view(queries, heads * values.shape[-1])
+    return out.view(visits, heads * values.shape[-1])
+
+
+def _of_visits(of_query: Tensor, query: Tensor | None, part: slice) -> Tensor:
+    """The rows [query, ...] that belong to some visits."""
+    return of_query[part] if query is None else of_query.index_select(0, query[part])
 
 
 def _table(values: Tensor, shapes: tuple[tuple[int, int], ...]) -> tuple[Tensor, list[int]]:
@@ -49,16 +71,52 @@ def _table(values: Tensor, shapes: tuple[tuple[int, int], ...]) -> tuple[Tensor,
     return torch.cat(cells, dim=1).view(-1, channels), start
 
 
-def _corners(locations: Tensor, shapes: tuple[tuple[int, int], ...], level_start: list[int]) -> tuple[Tensor, Tensor]:
-    """Cells [query, head, level, point, 4] in the table of one source and their interpolation weights."""
-    device = locations.device
-    rows = torch.tensor([s[0] for s in shapes], device=device, dtype=torch.int32)[:, None]
-    columns = torch.tensor([s[1] for s in shapes], device=device, dtype=torch.int32)[:, None]
-    start = torch.tensor(level_start[:-1], device=device, dtype=torch.int32)[:, None]
-    x, right = cell_and_fraction(locations[..., 0] * columns - 0.5, columns)
-    y, down = cell_and_fraction(locations[..., 1] * rows - 0.5, rows)
-    first = start + y * (columns + 2) + x
-    below = first + (columns + 2)
-    left, up = 1 - right, 1 - down
-    cells = torch.stack((first, first + 1, below, below + 1), dim=-1)
-    return cells, torch.stack((up * left, up * right, down * left, down * right), dim=-1)
+def _samples(
+    shapes: tuple[tuple[int, int], ...], level_start: list[int], heads: int, points: int, device: torch.device
+) -> _Samples:
+    def each(of_level: list[int], dtype: torch.dtype) -> Tensor:
+        return torch.tensor(of_level, device=device, dtype=dtype).repeat_interleave(points).repeat(heads)
+
+    head = torch.arange(heads, device=device, dtype=torch.int32).repeat_interleave(len(shapes) * points)
+    return _Samples(
+        columns=each([columns for _, columns in shapes], torch.float32),
+        rows=each([rows for rows, _ in shapes], torch.float32),
+        first_row=each([start * heads for start in level_start[:-1]], torch.int32) + head,
+        row_stride=each([(columns + 2) * heads for _, columns in shapes], torch.int32),
+    )
+
+
+def _corners(
+    positions: Tensor, offsets: Tensor, weights: Tensor, samples: _Samples, base: Tensor | None, heads: int
+) -> tuple[Tensor, Tensor]:
+    """Rows of the table around every sample, and what each of them weighs.
+
+    Args:
+        positions: [visit, 2].
+        offsets: [visit, sample, 2] in cells.
+        weights: float32 [visit, sample].
+        samples: what holds for every visit.
+        base: int32 [visit, 1], where the rows of the visit's source begin.
+        heads: number of heads, the rows that a cell has in the table.
+
+    Returns:
+        int32 and float32 [visit * head, corner * level * point].
+    """
+    x, y = positions[:, :1], positions[:, 1:]
+    column, right = cell_and_fraction(offsets[..., 0] + x * samples.columns - 0.5, samples.columns)
+    row, down = cell_and_fraction(offsets[..., 1] + y * samples.rows - 0.5, samples.rows)
+    first = samples.first_row + row * samples.row_stride + column * heads
+    if base is not None:
+        first = first + base
+    below = first + samples.row_stride
+    lower = weights * down
+    upper = weights - lower
+    lower_right, upper_right = lower * right, upper * right
+    shares = (upper - upper_right, upper_right, lower - lower_right, lower_right)
+    return _by_head((first, first + heads, below, below + heads), heads), _by_head(shares, heads)
+
+
+def _by_head(corners: tuple[Tensor, ...], heads: int) -> Tensor:
+    """Four times [visit, head * n] -> [visit * head, 4 * n]."""
+    bags = corners[0].shape[0] * heads
+    return torch.cat([corner.view(bags, -1) for corner in corners], dim=1)
