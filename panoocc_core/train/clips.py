@@ -5,7 +5,6 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from ..ground_truth import Drive
 from .train_config import TrainConfig
 
 
@@ -70,8 +69,3 @@ def rounds_of_epoch(lengths: Sequence[int], config: TrainConfig, lanes: int, epo
 def length_of_round(clips: Sequence[Clip]) -> int:
     """Steps that all lanes of a round take together; their last frames are the clips' last ones."""
     return min(clip.frames for clip in clips)
-
-
-def lengths(drives: Sequence[Drive]) -> list[int]:
-    """Frames of every drive."""
-    return [len(drive) for drive in drives]

@@ -6,11 +6,12 @@ stop at the states of earlier frames.  A snapshot lies between two rounds, where
 gives the same numbers as never having stopped.
 """
 
+import json
 import math
 import time
 from collections.abc import Callable, Sequence
 from contextlib import AbstractContextManager, nullcontext
-from dataclasses import dataclass, field, replace
+from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
 
 import torch
@@ -24,14 +25,23 @@ from ..stream import Encoded, Stopwatch, encode
 from ..types import Frame
 from .augment import InputChange, changed_input, distorted_frame, generator_of, input_change
 from .calibration import calibrate
-from .clips import Clip, length_of_round, lengths, rounds_of_epoch
+from .clips import Clip, length_of_round, rounds_of_epoch
 from .curves import Curves
 from .initial_weights import initialise
 from .matching import NotFiniteError
 from .objective import loss_terms
 from .optimiser import build_optimiser, lr_share, set_lr, set_training_mode
 from .processes import ALONE, Processes
-from .snapshot import FILE, Progress, SnapshotError, recipe_text, restore_snapshot, save_snapshot
+from .snapshot import (
+    FILE,
+    Origin,
+    Progress,
+    SnapshotError,
+    drive_list,
+    origin_of,
+    restore_snapshot,
+    save_snapshot,
+)
 from .targets import make_targets
 from .train_config import TrainConfig
 from .validation import SCORES, validate
@@ -90,13 +100,16 @@ def train(
         build_optimiser(model, config.optimiser, config.fixed_norms),
         torch.amp.GradScaler(model.device.type, enabled=config.precision == "fp16"),
     )
+    learned = drive_list(drives)
+    origin = origin_of(config, processes.count, learned, drive_list(validation))
+    _check_alike(origin, processes, model.device)
     if options.resume:
-        state.progress = _resumed(config, state, options, processes)
+        state.progress = _resumed(origin, state, options, processes)
     lanes = config.batch * processes.count
-    frames = lengths(drives)
+    frames = [count for _, count in learned]
     rounds = [rounds_of_epoch(frames, config, lanes, epoch) for epoch in range(config.epochs)]
     steps = [sum(map(length_of_round, epoch)) if config.supervise == "all" else len(epoch) for epoch in rounds]
-    curves = _open_curves(config, options, state.progress, processes)
+    curves = _open_curves(config, origin, options, state.progress, processes)
     saved_s = time.monotonic()
     while state.progress.epoch < config.epochs:
         epoch = state.progress.epoch
@@ -109,7 +122,7 @@ def train(
             stops = options.stop_after_steps is not None and state.progress.step >= options.stop_after_steps
             late = time.monotonic() - saved_s > options.snapshot_every_s
             if processes.is_first and (stops or late):
-                _save(config, state, options, processes)
+                _save(config, origin, state, options)
                 saved_s = time.monotonic()
             if stops:
                 _close(curves)
@@ -117,7 +130,7 @@ def train(
         state.progress = Progress(epoch + 1, 0, state.progress.step)
         _validate(state, validation, options, curves, processes)
         if processes.is_first:
-            _save(config, state, options, processes)
+            _save(config, origin, state, options)
             saved_s = time.monotonic()
     if processes.is_first:
         if config.calibrate:
@@ -127,7 +140,21 @@ def train(
     return options.out / WEIGHTS
 
 
-def _resumed(config: TrainConfig, state: _State, options: Options, processes: Processes) -> Progress:
+def _check_alike(origin: Origin, processes: Processes, device: torch.device) -> None:
+    """Processes on several machines read their own recipes and data.
+
+    Raises:
+        TrainingError: they differ.
+    """
+    own = json.dumps(asdict(origin)).encode()
+    if processes.any(processes.from_first(own, device) != own, device):
+        raise TrainingError(
+            "the processes do not all have the same recipe and drives; give every machine the same arguments, splits "
+            "and data"
+        )
+
+
+def _resumed(origin: Origin, state: _State, options: Options, processes: Processes) -> Progress:
     """How far the snapshot has come, whose state is put in place; the beginning where there is none.
 
     Only the first process writes snapshots, and the others may run on machines that do not share its disk: so all of
@@ -143,7 +170,7 @@ def _resumed(config: TrainConfig, state: _State, options: Options, processes: Pr
         )
     if data is None:
         return Progress()
-    return restore_snapshot(data, path, config, processes.count, state.model, state.optimiser, state.scaler)
+    return restore_snapshot(data, path, origin, state.model, state.optimiser, state.scaler)
 
 
 def start_from_scratch(model: PanoOcc, config: TrainConfig) -> PanoOcc:
@@ -268,10 +295,12 @@ def _take_step(config: TrainConfig, state: _State, processes: Processes) -> floa
     return norm
 
 
-def _open_curves(config: TrainConfig, options: Options, progress: Progress, processes: Processes) -> tuple[Curves, ...]:
+def _open_curves(
+    config: TrainConfig, origin: Origin, options: Options, progress: Progress, processes: Processes
+) -> tuple[Curves, ...]:
     if not processes.is_first:
         return ()
-    (options.out / "recipe.json").write_text(recipe_text(config) + "\n")
+    (options.out / "recipe.json").write_text(origin.recipe + "\n")
     terms = ["occupancy_ce", "occupancy_lovasz", "gate_focal", "semantic_focal", "semantic_lovasz", "thing_focal"]
     columns = ["loss", *terms, "box_class", "box_l1", "lr", "grad_norm", "seconds"]
     return (
@@ -296,9 +325,9 @@ def _validate(
         options.on_validation(state.progress, values)
 
 
-def _save(config: TrainConfig, state: _State, options: Options, processes: Processes) -> None:
+def _save(config: TrainConfig, origin: Origin, state: _State, options: Options) -> None:
     _write_weights(config, state, options)
-    save_snapshot(options.out, config, processes.count, state.progress, state.model, state.optimiser, state.scaler)
+    save_snapshot(options.out, origin, state.progress, state.model, state.optimiser, state.scaler)
 
 
 def _write_weights(config: TrainConfig, state: _State, options: Options) -> None:

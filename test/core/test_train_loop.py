@@ -133,7 +133,42 @@ def test_a_snapshot_of_more_processes_says_how_many_to_start(network, tmp_path):
     model = start_from_scratch(PanoOcc(config.model_config), config)
     optimiser, scaler = build_optimiser(model, config.optimiser), torch.amp.GradScaler("cpu", enabled=False)
     with pytest.raises(SnapshotError, match="made by 1 processes, not 2; start as many"):
-        snapshot.restore_snapshot(path.read_bytes(), path, config, 2, model, optimiser, scaler)
+        origin = snapshot.origin_of(config, 2, snapshot.drive_list(toy_drives(config)), [])
+        snapshot.restore_snapshot(path.read_bytes(), path, origin, model, optimiser, scaler)
+
+
+@pytest.mark.parametrize(
+    ("change", "message"),
+    [
+        ({"drives": (8, 8, 8)}, r"training drives: 3 instead of 2, with drive 2\)"),
+        ({"drives": (8,)}, r"training drives: 1 instead of 2, without drive 1\)"),
+        ({"drives": (8, 7)}, r"training drives: drive 1 has 7 frames instead of 8\)"),
+        ({"backwards": True}, r"training drives: another order\)"),
+        ({"validation": (8, 8)}, r"\(validation drives: 2 instead of 1, with drive 1\)"),
+    ],
+)
+def test_a_snapshot_of_other_data_names_what_differs(network, tmp_path, change, message):
+    config = recipe(network)
+
+    def resumed(drives=(8, 8), validation=(8,), backwards=False, **options):
+        learned, held_out = toy_drives(config, drives), toy_drives(config, validation)
+        trained(config, tmp_path, learned[::-1] if backwards else learned, validation=held_out, **options)
+
+    resumed(stop_after_steps=4)
+    with pytest.raises(
+        SnapshotError, match=rf"snapshot\.pt: was made from other data .*{message}\. Give the same folder"
+    ):
+        resumed(**change, resume=True)
+    resumed(resume=True, stop_after_steps=8)
+
+
+def test_a_snapshot_that_does_not_say_its_data_fits_any(network, tmp_path):
+    config, path = recipe(network), tmp_path / snapshot.FILE
+    trained(config, tmp_path, stop_after_steps=4)
+    content = torch.load(path, weights_only=True)
+    del content["data"]
+    torch.save(content, path)
+    trained(config, tmp_path, toy_drives(config, (8, 8, 8)), resume=True, stop_after_steps=8)
 
 
 def test_a_snapshot_from_before_a_key_existed_fits_the_keys_default(network, tmp_path, monkeypatch):

@@ -16,6 +16,7 @@ import yaml
 
 from panoocc_core.checkpoint import load_published, read_tensors
 from panoocc_core.cli import add_commands
+from panoocc_core.train.loop import TrainingError
 from panoocc_core.train.processes import ALONE, Processes, joined, own_device
 from panoocc_core.train.snapshot import FILE, SnapshotError
 from panoocc_core.train.train_config import OptimiserConfig, TrainConfig
@@ -141,6 +142,8 @@ def resume_apart(rank: int, port: int, network: Path, folder: Path) -> None:
         else:  # the machines have changed places
             (own / "lost").mkdir()
             shutil.copy(folder / "machine0/parts" / FILE, own / "lost" / FILE)
+        with pytest.raises(TrainingError, match="do not all have the same recipe and drives"):
+            trained(config, own / "other", toy_drives(config, (8, 8 + rank)), processes=processes)
         with pytest.raises(SnapshotError, match=r"start the first process \(rank 0\) on the machine that has it"):
             trained(config, own / "lost", processes=processes, resume=True)
 
