@@ -9,7 +9,7 @@ from torch import nn
 from ..settings import ConfigError
 from .train_config import GroupConfig, OptimiserConfig, ScheduleConfig
 
-_NORMS = (nn.BatchNorm2d, nn.BatchNorm3d)
+_NORMS = (nn.BatchNorm1d, nn.BatchNorm2d, nn.BatchNorm3d)
 
 
 def group_of(name: str, config: OptimiserConfig) -> GroupConfig | None:

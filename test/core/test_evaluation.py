@@ -13,7 +13,7 @@ from panoocc_core.evaluation import Measures, Scores, evaluate, evaluate_drive, 
 from panoocc_core.ground_truth import TrueBoxes
 from panoocc_core.labels import BOX_CLASSES, OCC3D
 from panoocc_core.models.box_head import Boxes, BoxPrediction, decode_boxes
-from panoocc_core.models.voxel_decoder import VoxelLogits
+from panoocc_core.models.voxel_decoder import VoxelLogits, classify
 from panoocc_core.network_frame import box_codes
 
 from .toy_training import rendered_streets
@@ -53,7 +53,9 @@ class Oracle:
 def forced(model, streets, monkeypatch, wrong: float = 0.0, each: int = 1) -> Oracle:
     truths = [drive.truth(i) for drive in streets for i in range(len(drive)) for _ in range(each)]
     oracle = Oracle(truths, wrong)
+    free_id, decoder = model.config.labels.free_id, model.config.decoder
     monkeypatch.setattr(type(model), "decode", lambda self, fused: oracle(fused))
+    monkeypatch.setattr(type(model), "occupancy", lambda self, fused: classify(oracle(fused), decoder, free_id))
     return oracle
 
 

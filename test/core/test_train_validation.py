@@ -11,7 +11,7 @@ from panoocc_core import Frame, model_config
 from panoocc_core.ground_truth import GroundTruth, TruePoints
 from panoocc_core.labels import LIDARSEG
 from panoocc_core.models.panoocc import PanoOcc
-from panoocc_core.models.voxel_decoder import VoxelLogits
+from panoocc_core.models.voxel_decoder import VoxelLogits, classify
 from panoocc_core.train.loop import Options, start_from_scratch, train
 from panoocc_core.train.loss_config import LossConfig
 from panoocc_core.train.processes import Processes
@@ -72,7 +72,11 @@ def always(monkeypatch, name: str) -> None:
         classes[..., config.labels.names.index(name)] = 20.0
         return VoxelLogits(classes, torch.full(config.output_shape_xyz, 20.0), None)
 
+    def occupancy(self: PanoOcc, fused: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
+        return classify(self.decode(fused), self.config.decoder, self.config.labels.free_id)
+
     monkeypatch.setattr(PanoOcc, "decode", decode)
+    monkeypatch.setattr(PanoOcc, "occupancy", occupancy)
 
 
 def test_voxels_are_counted_where_a_camera_sees_them(network, monkeypatch):
