@@ -14,7 +14,7 @@ from .whole_files import whole_file
 
 if TYPE_CHECKING:
     from .config import ModelConfig
-    from .evaluation import Scores
+    from .evaluation import DriveScores
     from .ground_truth import Drive
 
 EXIT_OK, EXIT_BAD_INPUT, EXIT_NOT_WRITTEN = 0, 2, 4
@@ -138,7 +138,7 @@ def _evaluate(arguments: argparse.Namespace) -> None:
         _write_json(arguments.json, {**summary(scores, config), "scenes": names, "report": _plain(tree)})
 
 
-def summary(scores: "Scores", config: "ModelConfig") -> dict[str, Any]:
+def summary(scores: "DriveScores", config: "ModelConfig") -> dict[str, Any]:
     """The numbers that are compared most, as fractions of 1: those of the voxels that a camera sees."""
     from .metrics.confusion import Confusion
 

@@ -47,8 +47,8 @@ EVERYTHING = Measures()
 
 
 @dataclass(frozen=True, slots=True, eq=False)
-class Scores:
-    """Sums over frames, a value: `+` returns a new one.  None: not measured."""
+class DriveScores:
+    """What the frames of drives are worth: sums, a value; `+` returns a new one.  None: not measured."""
 
     frames: int = 0
     voxels: DistanceConfusion | None = None
@@ -58,25 +58,25 @@ class Scores:
     points: PanopticQuality | None = None
     boxes: Detection | None = None
 
-    def __add__(self, other: "Scores") -> "Scores":
+    def __add__(self, other: "DriveScores") -> "DriveScores":
         def total(name: str):  # type: ignore[no-untyped-def]
             mine, theirs = getattr(self, name), getattr(other, name)
             return theirs if mine is None else mine if theirs is None else mine + theirs
 
         names = ("voxels", "voxels_without_history", "panoptic", "rays", "points", "boxes")
-        return Scores(self.frames + other.frames, **{name: total(name) for name in names})
+        return DriveScores(self.frames + other.frames, **{name: total(name) for name in names})
 
 
 @torch.inference_mode()
 def evaluate_drive(
     model: PanoOcc, drive: Drive, measures: Measures = EVERYTHING, on_frame: Callable[[], object] = lambda: None
-) -> Scores:
+) -> DriveScores:
     """Drive through all frames in their order, as the node would, and compare every result with the truth.
 
     Raises:
         ValueError: cameras or truth do not fit the network; the message names drive and frame.
     """
-    memory, total = VoxelMemory(), Scores()
+    memory, total = VoxelMemory(), DriveScores()
     # Rays start at all places of the drive; the images of a whole drive would not fit into memory.
     poses = [drive.frame(index).world_from_ego for index in range(len(drive))] if measures.rays else None
     for index in range(len(drive)):
@@ -94,14 +94,14 @@ def evaluate_drive(
 
 def scores_of_frame(
     model: PanoOcc, step: Encoded, truth: GroundTruth, measures: Measures, ray_origins: Matrix | None
-) -> Scores:
+) -> DriveScores:
     """One frame's share of the sums.
 
     Raises:
         ValueError: the truth's grid or classes are not the network's.
         NonFiniteError: a logit is not finite.
     """
-    config, scores = model.config, Scores(frames=1)
+    config, scores = model.config, DriveScores(frames=1)
     if truth.class_id is not None:
         predicted = _classes(model, step.fused)
         # The same frame and motion, fused with no state.
@@ -125,7 +125,7 @@ def _voxel_scores(
     truth: GroundTruth,
     measures: Measures,
     ray_origins: Matrix | None,
-) -> Scores:
+) -> DriveScores:
     labels, count = config.labels, len(config.labels.names)
     assert truth.class_id is not None
     geometry = output_geometry(config)
@@ -141,7 +141,7 @@ def _voxel_scores(
         )
     if ray_origins is not None and len(ray_origins):
         rays = RayIoU.empty(count).add_frame(predicted, truth.class_id, labels, geometry, ray_origins)
-    return Scores(1, voxels, alone, panoptic, rays)
+    return DriveScores(1, voxels, alone, panoptic, rays)
 
 
 def _classes(model: PanoOcc, fused: torch.Tensor) -> NDArray[np.uint8]:
@@ -191,13 +191,13 @@ def evaluate(
     drives: Iterable[Drive],
     measures: Measures = EVERYTHING,
     on_frame: Callable[[], object] = lambda: None,
-) -> Scores:
+) -> DriveScores:
     """The sums over all drives; each begins without history.
 
     Raises:
         ValueError: see `evaluate_drive`; also when there is no frame.
     """
-    total = Scores()
+    total = DriveScores()
     for drive in drives:
         total = total + evaluate_drive(model, drive, measures, on_frame)
     if not total.frames:
@@ -205,7 +205,7 @@ def evaluate(
     return total
 
 
-def report(scores: Scores, config: ModelConfig, title: str, facts: dict[str, str | int | float]) -> Report:
+def report(scores: DriveScores, config: ModelConfig, title: str, facts: dict[str, str | int | float]) -> Report:
     """Everything that was measured, section by section."""
     sections: list[Section] = []
     if scores.voxels is not None:

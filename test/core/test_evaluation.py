@@ -9,7 +9,7 @@ import torch
 from panoocc_core import load_model, model_config
 from panoocc_core.data.simulated import SimulatedStreets
 from panoocc_core.evaluate_command import summary
-from panoocc_core.evaluation import Measures, Scores, evaluate, evaluate_drive, report, scored_boxes
+from panoocc_core.evaluation import DriveScores, Measures, evaluate, evaluate_drive, report, scored_boxes
 from panoocc_core.ground_truth import TrueBoxes
 from panoocc_core.labels import BOX_CLASSES, OCC3D
 from panoocc_core.models.box_head import Boxes, BoxPrediction, decode_boxes
@@ -88,7 +88,7 @@ def test_only_what_a_camera_sees_is_counted(model, streets, monkeypatch):
 def test_sums_do_not_depend_on_how_drives_are_grouped(model, streets):
     measures = Measures(rays=False, boxes=True)
     together = evaluate(model, streets, measures)
-    apart = Scores() + evaluate_drive(model, streets[1], measures) + evaluate_drive(model, streets[0], measures)
+    apart = DriveScores() + evaluate_drive(model, streets[1], measures) + evaluate_drive(model, streets[0], measures)
     one, other = summary(together, model.config), summary(apart, model.config)
     assert one == other and one["frames"] == 8
     assert together.boxes.scores() is not None and apart.boxes is not None

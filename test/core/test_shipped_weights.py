@@ -6,7 +6,7 @@ import pytest
 
 from panoocc_core import load_model, model_config
 from panoocc_core.data.simulated import StreetPlan, simulated_streets
-from panoocc_core.evaluation import Measures, Scores, evaluate
+from panoocc_core.evaluation import DriveScores, Measures, evaluate
 from panoocc_core.resources import folder, shipped_weights
 from panoocc_core.stream import output_geometry
 
@@ -18,7 +18,7 @@ SHIPPED = [path.stem for path in sorted((folder("config") / "weights").glob("*.s
 
 def measured(model, drives) -> tuple[float, float, float]:
     """mIoU of the classes present with and without history, and geometric IoU."""
-    scores: Scores = evaluate(model, drives, VOXELS_ONLY)
+    scores: DriveScores = evaluate(model, drives, VOXELS_ONLY)
     labels = model.config.labels
     assert scores.voxels is not None and scores.voxels_without_history is not None
     total = scores.voxels.total
