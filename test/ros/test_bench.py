@@ -1,0 +1,50 @@
+"""`panoocc bench` as a user calls it, on few small images."""
+
+import argparse
+import json
+
+import pytest
+
+from panoocc_core.sim import nuscenes_rig
+from panoocc_ros import bench
+from panoocc_ros.sim_bag import write_street_bag
+
+
+def panoocc(*words: object) -> int:
+    parser = argparse.ArgumentParser()
+    bench.add_bench(parser.add_subparsers(required=True))
+    arguments = parser.parse_args(["bench", *(str(word) for word in words)])
+    return arguments.run(arguments)
+
+
+@pytest.fixture(scope="module")
+def small_bag(tmp_path_factory):
+    path = tmp_path_factory.mktemp("bench") / "street.mcap"
+    return write_street_bag(path, 0, 1.0, 2.0, nuscenes_rig(0.03), workers=1)
+
+
+def test_a_simulated_street_gives_networks_and_rendering(small_bag, tmp_path, capsys, monkeypatch):
+    monkeypatch.setattr(bench, "_street", lambda path, frames: small_bag)
+    assert panoocc("--model", "nano", "--frames", 2, "--json", tmp_path / "new/bench.json") == 0
+    numbers = json.loads((tmp_path / "new/bench.json").read_text())
+    (network,), rendering = numbers["networks"], numbers["rendering"]
+    assert network["model"] == "nano" and network["frames"] == 1
+    assert network["cpu_ms"]["total"] == pytest.approx(
+        sum(value for stage, value in network["cpu_ms"].items() if stage != "total")
+    )
+    assert rendering["cameras"] == 6 and rendering["size_hw"] == [144, 256] and rendering["sets"] == 9
+    text = capsys.readouterr().out
+    assert "nano on" in text and "sets per CPU second" in text
+
+
+def test_a_bag_of_ones_own_says_nothing_of_rendering(small_bag, tmp_path, capsys):
+    assert panoocc("--model", "nano", "--frames", 2, "--bag", small_bag, "--json", tmp_path / "bench.json") == 0
+    assert set(json.loads((tmp_path / "bench.json").read_text())) == {"networks"}
+    assert "sets per CPU second" not in capsys.readouterr().out
+
+
+def test_bad_input_is_said_and_gives_status_2(small_bag, tmp_path, capsys):
+    assert panoocc("--model", "nano", "--bag", tmp_path / "nowhere.mcap") == 2
+    assert "panoocc bench: " in capsys.readouterr().err
+    assert panoocc("--model", "nanu", "--bag", small_bag) == 2
+    assert "unknown model preset 'nanu'" in capsys.readouterr().err
