@@ -10,9 +10,13 @@ from ..whole_files import whole_file
 
 
 class Curves:
-    """Rows of named numbers by step; rows from `first_step` on that a file already has are dropped (a resumed run)."""
+    """Rows of named numbers by step; rows from `first_step` on that a file already has are dropped (a resumed run).
 
-    def __init__(self, path: Path, columns: Sequence[str], first_step: int, tensorboard: bool = False):
+    Args:
+        events: where rows go as well, see `event_writer`.
+    """
+
+    def __init__(self, path: Path, columns: Sequence[str], first_step: int, events: Any = None):
         self.path, self.columns = path, ["step", *columns]
         kept = _rows_before(path, first_step)
         with whole_file(path) as part, part.open("w", newline="") as file:
@@ -21,7 +25,7 @@ class Curves:
             writer.writerows(kept)
         self._file = path.open("a", newline="")
         self._writer = csv.DictWriter(self._file, self.columns, extrasaction="ignore", restval="")
-        self._events = _event_writer(path.parent, first_step) if tensorboard else None
+        self._events = events
 
     def add(self, step: int, values: Mapping[str, float]) -> None:
         """One row."""
@@ -30,6 +34,11 @@ class Curves:
         if self._events is not None:
             for name, value in values.items():
                 self._events.add_scalar(f"{self.path.stem}/{name}", value, step)
+
+    def flush(self) -> None:
+        """Bring to disk what is still on its way there: a snapshot must not be newer than the curves."""
+        if self._events is not None:
+            self._events.flush()
 
     def close(self) -> None:
         """Finish the file."""
@@ -52,7 +61,14 @@ def _rows_before(path: Path, step: int) -> list[dict[str, str]]:
     return kept
 
 
-def _event_writer(folder: Path, first_step: int) -> Any:
+def event_writer(folder: Path, first_step: int) -> Any:
+    """TensorBoard's events below a folder; those from `first_step` on that are there already are no longer shown.
+
+    All curves of a training share one: a second writer in the same folder would hide what the first one has written.
+
+    Raises:
+        ImportError: TensorBoard is not installed.
+    """
     if importlib.util.find_spec("tensorboard") is None:
         raise ImportError("TensorBoard curves need the package tensorboard: pip install tensorboard")
     from torch.utils.tensorboard import SummaryWriter

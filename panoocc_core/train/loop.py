@@ -26,7 +26,7 @@ from ..types import Frame
 from .augment import InputChange, changed_input, distorted_frame, generator_of, input_change
 from .calibration import calibrate
 from .clips import Clip, length_of_round, rounds_of_epoch
-from .curves import Curves
+from .curves import Curves, event_writer
 from .initial_weights import initialise
 from .matching import NotFiniteError
 from .objective import loss_terms
@@ -122,7 +122,7 @@ def train(
             stops = options.stop_after_steps is not None and state.progress.step >= options.stop_after_steps
             late = time.monotonic() - saved_s > options.snapshot_every_s
             if processes.is_first and (stops or late):
-                _save(config, origin, state, options)
+                _save(config, origin, state, options, curves)
                 saved_s = time.monotonic()
             if stops:
                 _close(curves)
@@ -130,7 +130,7 @@ def train(
         state.progress = Progress(epoch + 1, 0, state.progress.step)
         _validate(state, validation, options, curves, processes)
         if processes.is_first:
-            _save(config, origin, state, options)
+            _save(config, origin, state, options, curves)
             saved_s = time.monotonic()
     if processes.is_first:
         if config.calibrate:
@@ -303,9 +303,10 @@ def _open_curves(
     (options.out / "recipe.json").write_text(origin.recipe + "\n")
     terms = ["occupancy_ce", "occupancy_lovasz", "gate_focal", "semantic_focal", "semantic_lovasz", "thing_focal"]
     columns = ["loss", *terms, "box_class", "box_l1", "lr", "grad_norm", "seconds"]
+    events = event_writer(options.out, progress.step) if options.tensorboard else None
     return (
-        Curves(options.out / CURVE, columns, progress.step, options.tensorboard),
-        Curves(options.out / VALIDATION, SCORES[config.model_config.family], progress.step, options.tensorboard),
+        Curves(options.out / CURVE, columns, progress.step, events),
+        Curves(options.out / VALIDATION, SCORES[config.model_config.family], progress.step, events),
     )
 
 
@@ -325,7 +326,9 @@ def _validate(
         options.on_validation(state.progress, values)
 
 
-def _save(config: TrainConfig, origin: Origin, state: _State, options: Options) -> None:
+def _save(config: TrainConfig, origin: Origin, state: _State, options: Options, curves: Sequence[Curves]) -> None:
+    for curve in curves:
+        curve.flush()
     _write_weights(config, state, options)
     save_snapshot(options.out, origin, state.progress, state.model, state.optimiser, state.scaler)
 
