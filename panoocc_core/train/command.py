@@ -141,7 +141,8 @@ def _train(arguments: argparse.Namespace) -> Path | None:
     if arguments.checkpoint is not None:
         load_published(model, read_tensors(arguments.checkpoint), str(arguments.checkpoint))
     with joined(device) as processes:
-        if processes.is_first and (arguments.out / FILE).exists() and not arguments.resume:
+        begun = processes.is_first and (arguments.out / FILE).exists()  # the others' folders do not count
+        if processes.any(begun and not arguments.resume, device):
             raise ValueError(f"{arguments.out}: holds a training already; go on with --resume, or give another --out")
         show = processes.is_first and not arguments.no_progress
         # After the first process those of other machines render: nothing, where they share its disk.

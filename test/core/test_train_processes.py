@@ -155,7 +155,7 @@ def test_processes_without_a_shared_disk_go_on_from_the_snapshot_of_the_first(bo
 def render_apart(rank: int, port: int, recipe_file: Path, streets: Path, folder: Path) -> int:
     """The first machine has all drives, the second one lacks the first of them."""
     own = folder / f"machine{rank}"
-    (own / "streets").mkdir(parents=True)
+    (own / "streets").mkdir(parents=True, exist_ok=True)
     for path in sorted(streets.glob("*.npz"))[rank:]:
         shutil.copy(path, own / "streets")
     as_torchrun(rank, port, local_rank=0)
@@ -176,6 +176,7 @@ def test_every_machine_renders_the_streets_that_it_lacks(both, tmp_path):
         assert {path.name for path in (tmp_path / machine / "streets").iterdir()} == names
     assert (tmp_path / "machine0/weights.safetensors").exists()
     assert not (tmp_path / "machine1/weights.safetensors").exists()
+    assert both(render_apart, tmp_path / "recipe.yaml", streets, tmp_path) == [2, 2]  # the first holds a training
 
 
 def test_alone_nothing_is_communicated():
