@@ -6,6 +6,7 @@ import sys
 from collections.abc import Sequence
 
 from panoocc_core.cli import add_commands
+from panoocc_core.host_memory import keep_freed_memory
 
 from .bench import add_bench
 from .run import add_run
@@ -31,6 +32,7 @@ def parser() -> argparse.ArgumentParser:
 def main(argv: Sequence[str] | None = None) -> int:
     """Run one command; returns its exit status."""
     arguments = parser().parse_args(argv)
+    keep_freed_memory()
     try:
         status = int(arguments.run(arguments))
         sys.stdout.flush()

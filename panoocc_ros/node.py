@@ -21,6 +21,7 @@ from std_srvs.srv import Trigger
 from tf2_msgs.msg import TFMessage
 
 from panoocc_core import NonFiniteError, Occupancy, OccupancyStream
+from panoocc_core.host_memory import keep_freed_memory
 
 from .diagnostics import Diagnostics, on_mismatch
 from .graph import qos
@@ -38,7 +39,7 @@ from .rig import RigCamera
 from .settings import SettingsError
 from .worker import Worker
 
-TICK_S = 0.02  # how often waiting sets look for what they lack
+TICK_S = 0.05  # how often waiting sets look for what they lack
 TF_QUEUE = 500
 STOP_S = 2.0
 LOG_PERIOD_S = 5.0  # a problem that comes with every set is logged this often
@@ -207,6 +208,7 @@ class OccupancyNode(Node):
 
 def main(arguments: Sequence[str] | None = None) -> int:
     """Run the node until it is interrupted; returns the exit code."""
+    keep_freed_memory()
     rclpy.init(args=arguments)
     node: OccupancyNode | None = None
     code = 0

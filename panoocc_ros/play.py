@@ -8,11 +8,12 @@ import itertools
 import sys
 import time
 from collections.abc import Collection, Iterable, Iterator, Sequence
+from contextlib import closing
 from dataclasses import dataclass
 from pathlib import Path
 
 import rclpy
-from rclpy.executors import ExternalShutdownException
+from rclpy.executors import ExternalShutdownException, SingleThreadedExecutor
 from rclpy.node import Node
 from rclpy.utilities import remove_ros_args
 from rosgraph_msgs.msg import Clock
@@ -28,6 +29,7 @@ LABELS_TYPE = "panoocc/msg/LabelSet"  # sent once, for whoever comes
 TF_TYPE = "tf2_msgs/msg/TFMessage"
 STEP_LEAD_NS = 500_000_000
 TICK_S = 0.01
+CLOCK_HZ = 40.0  # as `ros2 bag play --clock`
 EXIT_BAD_INPUT, EXIT_NO_SUBSCRIBER, EXIT_NO_ANSWER, EXIT_INTERRUPTED = 2, 3, 4, 130
 
 
@@ -46,20 +48,24 @@ class PlayReport:
     messages: int = 0
     steps: int = 0
     unanswered: int = 0  # steps after which the node gave no grid
+    most_late_s: float = 0.0  # against the clock on the wall
 
 
 class Player:
-    """Publishers for the topics of a bag, and the simulated clock."""
+    """Publishers for the topics of a bag, and the simulated clock, which is set at most `clock_hz` times a second."""
 
-    def __init__(self, node: Node, types: dict[str, str], clock: bool) -> None:
+    def __init__(self, node: Node, types: dict[str, str], clock_hz: float | None = None) -> None:
         self.types = types
-        self._node = node
+        self._executor = SingleThreadedExecutor(context=node.context)  # rclpy.spin_once would set one up each time
+        self._executor.add_node(node)
         self._publishers = {
             topic: node.create_publisher(message_class(kind), topic, qos(latched=_is_latched(topic, kind)))
             for topic, kind in types.items()
         }
-        self._clock = node.create_publisher(Clock, "/clock", qos(depth=1)) if clock else None
+        self._clock = node.create_publisher(Clock, "/clock", qos(depth=1)) if clock_hz else None
+        self._clock_period_ns = int(1e9 / clock_hz) if clock_hz else 0
         self._clock_ns: int | None = None
+        self._clock_due_ns: int | None = None  # not before this time is the clock set again
 
     def topics_of(self, *kinds: str) -> frozenset[str]:
         """The topics of some types."""
@@ -83,27 +89,32 @@ class Player:
             self.spin(0.05)
 
     def send(self, message: RawMessage) -> None:
-        """Publish the bytes of one message, after the clock if there is one."""
+        """Publish the bytes of one message, after the clock if there is one and it is due."""
         self.set_clock(message.stamp_ns)
         self._publishers[message.topic].publish(message.data)
 
     def set_clock(self, stamp_ns: int) -> None:
         """Set the simulated clock; it does not go back before `rewind`."""
         self._clock_ns = stamp_ns if self._clock_ns is None else max(stamp_ns, self._clock_ns)
-        if self._clock is not None:
+        if self._clock is not None and (self._clock_due_ns is None or self._clock_ns >= self._clock_due_ns):
             clock = Clock()
             clock.clock.sec, clock.clock.nanosec = divmod(self._clock_ns, 1_000_000_000)
             self._clock.publish(clock)
+            self._clock_due_ns = self._clock_ns + self._clock_period_ns
 
     def rewind(self) -> None:
         """The next message may be older than the last one: a new loop."""
-        self._clock_ns = None
+        self._clock_ns = self._clock_due_ns = None
 
     def spin(self, timeout_s: float) -> None:
         """Let subscriptions and discovery work for a while."""
         end_s = time.monotonic() + timeout_s
         while (left_s := end_s - time.monotonic()) > 0:
-            rclpy.spin_once(self._node, timeout_sec=left_s)
+            self._executor.spin_once(timeout_sec=left_s)
+
+    def close(self) -> None:
+        """Spin no more; the node is free for others."""
+        self._executor.shutdown(timeout_sec=0)
 
     def run_clock(self) -> None:
         """Spin for one tick, the clock running on: what waits for a deadline must not wait for ever."""
@@ -120,10 +131,12 @@ def play(arguments: argparse.Namespace, node: Node) -> PlayReport:
         BagError: the bag cannot be read.
         PlayError: nobody listens, or the node that is waited for does not answer.
     """
-    with BagReader(arguments.bag) as bag:
-        player = Player(node, _playable(bag.topics, arguments.topics), arguments.clock)
+    with (
+        BagReader(arguments.bag) as bag,
+        closing(Player(node, _playable(bag.topics, arguments.topics), arguments.clock)) as player,
+    ):
         watch = NodeWatch(node, arguments.wait_for_node) if arguments.wait_for_node else None
-        if watch and not watch.wait_until_idle(arguments.wait_timeout):
+        if watch and not watch.wait_until_idle(arguments.wait_timeout, lambda: player.spin(TICK_S)):
             text = f"node {arguments.wait_for_node} is not there, or not ready, within {arguments.wait_timeout:g} s"
             raise PlayError(text, EXIT_NO_SUBSCRIBER)
         if arguments.wait_for_subscribers is not None:
@@ -148,7 +161,7 @@ def _play_once(
     report: PlayReport,
 ) -> None:
     if watch is None or not arguments.step:
-        _play_paced(player, messages, arguments.rate)
+        _play_paced(player, messages, arguments.rate, report)
         return
     for group in steps(messages, player.topics_of(*IMAGE_TYPES), player.topics_of(TF_TYPE), STEP_LEAD_NS):
         known = watch.grids
@@ -158,12 +171,13 @@ def _play_once(
         report.unanswered += not watch.wait_for_grid(known, arguments.step_timeout, player.run_clock)
 
 
-def _play_paced(player: Player, messages: Iterable[RawMessage], rate: float) -> None:
+def _play_paced(player: Player, messages: Iterable[RawMessage], rate: float, report: PlayReport) -> None:
     pacer = Pacer(rate)
     for message in messages:
         while (wait_s := pacer.wait_s(message.stamp_ns)) > 0:
             player.set_clock(message.stamp_ns - int(wait_s * rate * 1e9))
             player.spin(min(wait_s, TICK_S))
+        report.most_late_s = max(report.most_late_s, -wait_s)
         player.send(message)
 
 
@@ -207,7 +221,14 @@ def parser() -> argparse.ArgumentParser:
     parser.add_argument("--topics", nargs="+", help="play these only")
     parser.add_argument("--rate", type=_positive, default=1.0, help="times real time (default 1)")
     parser.add_argument("--loop", type=int, default=1, help="how often; 0 for ever (default 1)")
-    parser.add_argument("--clock", action="store_true", help="publish /clock, for nodes with use_sim_time")
+    parser.add_argument(
+        "--clock",
+        nargs="?",
+        type=_positive,
+        const=CLOCK_HZ,
+        metavar="HZ",
+        help=f"publish /clock, for nodes with use_sim_time, at most so often a second of the bag ({CLOCK_HZ:g})",
+    )
     parser.add_argument(
         "--wait-for-subscribers",
         nargs="*",
@@ -252,8 +273,10 @@ def main(argv: Sequence[str] | None = None) -> int:
         return EXIT_INTERRUPTED
     finally:
         rclpy.try_shutdown()
-    steps_text = f", {report.steps} sets, {report.unanswered} without a grid" if report.steps else ""
-    print(f"play: {report.messages} messages{steps_text}")
+    how = f"at most {report.most_late_s * 1e3:.0f} ms late"
+    if report.steps:
+        how = f"{report.steps} sets, {report.unanswered} without a grid"
+    print(f"play: {report.messages} messages, {how}")
     return 0
 
 

@@ -15,6 +15,7 @@ from contextlib import contextmanager
 from pathlib import Path
 
 import rclpy
+from rclpy.executors import SingleThreadedExecutor
 from rclpy.node import Node
 from rclpy.parameter import Parameter
 from rclpy.signals import SignalHandlerOptions
@@ -99,13 +100,16 @@ def record(arguments: argparse.Namespace, node: Node, stop: threading.Event) -> 
     with BagWriter(arguments.out, overwrite=arguments.overwrite) as writer:
         recorder = Recorder(node, writer, arguments.topics)
         next_look_s = 0.0
+        executor = SingleThreadedExecutor(context=node.context)  # rclpy.spin_once would set one up each time
+        executor.add_node(node)
         while not stop.is_set() and time.monotonic() < end_s:
             if time.monotonic() >= next_look_s:
                 recorder.discover()
                 next_look_s = time.monotonic() + 0.1
-            rclpy.spin_once(node, timeout_sec=0.1)
+            executor.spin_once(timeout_sec=0.1)
             if arguments.count and sum(recorder.counts.values()) >= arguments.count:
                 break
+        executor.shutdown(timeout_sec=0)
         recorder.finish()
     for topic in recorder.missing:
         print(f"record: nobody published {topic}", file=sys.stderr)

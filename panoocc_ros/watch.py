@@ -3,7 +3,6 @@
 import time
 from collections.abc import Callable
 
-import rclpy
 from diagnostic_msgs.msg import DiagnosticArray
 from rclpy.node import Node
 
@@ -19,7 +18,6 @@ class NodeWatch:
     """Counts the grids of the node `name` and reads its diagnostics."""
 
     def __init__(self, node: Node, name: str) -> None:
-        self._node = node
         self._output_status = f"{name}: {OUTPUT}"
         self.grids = 0
         self._idle_reports = 0
@@ -27,26 +25,23 @@ class NodeWatch:
         node.create_subscription(voxel_grid, f"/{name}/occupancy", self._on_grid, qos(), raw=True)
         node.create_subscription(DiagnosticArray, "/diagnostics", self._on_diagnostics, qos())
 
-    def wait_for_grid(self, known: int, timeout_s: float, spin: Spin | None = None) -> bool:
+    def wait_for_grid(self, known: int, timeout_s: float, spin: Spin) -> bool:
         """Whether there are more than `known` grids before the time is over or the node says that none will come."""
         self._wait(lambda: self.grids > known, timeout_s, spin)
         return self.grids > known
 
-    def wait_until_idle(self, timeout_s: float, spin: Spin | None = None) -> bool:
+    def wait_until_idle(self, timeout_s: float, spin: Spin) -> bool:
         """Whether the node reports that it has nothing to do before the time is over."""
         return self._wait(lambda: False, timeout_s, spin)
 
-    def _wait(self, done: Callable[[], bool], timeout_s: float, spin: Spin | None) -> bool:
+    def _wait(self, done: Callable[[], bool], timeout_s: float, spin: Spin) -> bool:
         """Spin until `done()` or the node is idle (True), or the time is over (False)."""
         self._idle_reports = 0
         end_s = time.monotonic() + timeout_s
         while not done() and self._idle_reports < IDLE_REPORTS:
             if time.monotonic() > end_s:
                 return False
-            if spin is None:
-                rclpy.spin_once(self._node, timeout_sec=0.05)
-            else:
-                spin()
+            spin()
         return True
 
     def _on_grid(self, _: bytes) -> None:

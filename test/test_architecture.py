@@ -66,12 +66,12 @@ def test_every_file_that_is_allowed_ros_exists_and_uses_it():
 
 # Lowest first: a file of the core imports from its own floor and those below.
 FLOORS = (
-    ("geometry", "labels", "resources", "settings", "ops"),
+    ("geometry", "labels", "resources", "settings", "whole_files", "ops"),
     ("config",),
     ("types", "voxels"),
     ("ground_truth",),
-    ("models", "memory", "preprocess", "ego_motion", "point_labels"),
-    ("stream", "checkpoint", "inference"),
+    ("models", "memory", "preprocess", "ego_motion", "network_frame", "point_labels"),
+    ("stream", "checkpoint", "inference", "host_memory"),
     ("sim",),
     ("data", "metrics"),
     ("train", "evaluation"),

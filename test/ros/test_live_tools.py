@@ -5,12 +5,15 @@ import signal
 import subprocess
 import sys
 import time
+from contextlib import closing
 
 import pytest
 
 from test.ros.needs_ros import require_ros
 
 require_ros()
+
+from rosgraph_msgs.msg import Clock  # noqa: E402
 
 from panoocc_ros import play, record  # noqa: E402
 from panoocc_ros.bag import BagReader  # noqa: E402
@@ -77,6 +80,27 @@ def test_the_rhythm_of_the_stamps_is_kept(bag):
         report = play.play(arguments, peer.node)
         assert report.messages == SETS
         assert 0.5 * (SETS - 1) / 2 <= time.monotonic() - begin_s < 5
+    finally:
+        peer.close()
+
+
+def test_the_clock_goes_with_the_bag_but_no_more_often_than_asked():
+    heard, peer = [], Peer()
+    try:
+        peer.node.create_subscription(Clock, "/clock", lambda message: heard.append(message.clock.nanosec), 1000)
+        with closing(play.Player(peer.node, {}, clock_hz=10.0)) as player:
+            end_s = time.monotonic() + 10
+            while peer.node.count_publishers("/clock") == 0 and time.monotonic() < end_s:
+                player.spin(0.05)
+            player.spin(0.2)
+            for stamp_ms in [*range(0, 400, 5), 100, 400]:  # 100 is late: the clock does not go back
+                player.set_clock(stamp_ms * 1_000_000)
+            player.spin(0.3)
+            assert heard == [0, 100_000_000, 200_000_000, 300_000_000, 400_000_000]
+            player.rewind()
+            player.set_clock(0)
+            player.spin(0.3)
+            assert heard[-1] == 0
     finally:
         peer.close()
 

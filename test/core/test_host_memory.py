@@ -1,0 +1,34 @@
+"""Freed memory stays with the process."""
+
+import resource
+import subprocess
+import sys
+
+import pytest
+
+from panoocc_core.host_memory import keep_freed_memory
+
+PAGE_FAULTS = """
+import resource, sys
+import numpy as np
+from panoocc_core.host_memory import keep_freed_memory
+if sys.argv[1] == "keep":
+    assert keep_freed_memory()
+for round in range(20):
+    if round == 10:
+        before = resource.getrusage(resource.RUSAGE_SELF).ru_minflt
+    held = [np.ones(5 << 20, np.uint8) for _ in range(5)]
+    del held
+print(resource.getrusage(resource.RUSAGE_SELF).ru_minflt - before)
+"""
+
+
+@pytest.mark.skipif(not keep_freed_memory(), reason="the C library is not glibc")
+def test_memory_that_was_freed_is_not_taken_anew():
+    def faults(how: str) -> int:
+        command = [sys.executable, "-c", PAGE_FAULTS, how]
+        return int(subprocess.run(command, capture_output=True, text=True, check=True, timeout=60).stdout)
+
+    pages = 10 * 5 * (5 << 20) // resource.getpagesize()
+    assert faults("keep") < pages // 20
+    assert faults("default") > faults("keep")
