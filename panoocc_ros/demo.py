@@ -141,13 +141,14 @@ def _run_processes(
     """Start node, evaluator, recorder and player, and wait for the end of the player; returns the recording."""
     path = arguments.out / "occupancy.mcap"
     sim_time = pace == "real"
+    precision = _precision(arguments, pace)
     node_command = [*_executable("occupancy_node"), "--ros-args", "-p", f"model:={arguments.model}"]
     node_command += _weights(arguments, config)
     for name, value in {
         "rig": arguments.rig,
         "device": arguments.device,
-        "precision": _precision(arguments, pace),
-        "threads": _threads(arguments, pace),
+        "precision": precision,
+        "threads": _threads(arguments, pace, precision),
         "image_reliability": "reliable",
         "use_sim_time": str(sim_time).lower(),
     }.items():
@@ -188,10 +189,14 @@ def _processor_flags() -> list[str]:
     return next((line.split() for line in lines if line.startswith("flags")), [])
 
 
-def _threads(arguments: argparse.Namespace, pace: str) -> int:
-    """One thread for the network where player, recorder and evaluator share two cores with it; 0 is torch's choice."""
+def _threads(arguments: argparse.Namespace, pace: str, precision: str) -> int:
+    """Of the network; 0 is torch's choice.
+
+    One where player, recorder and evaluator share two cores with it: a second thread would wait for its core at every
+    operation.  In float32 it still saves more than it waits.
+    """
     crowded = (os.cpu_count() or 1) <= 2 and pace == "real" and chosen_device(arguments.device) == "cpu"
-    return 1 if crowded else 0
+    return 1 if crowded and precision == "bf16" else 0
 
 
 def _weights(arguments: argparse.Namespace, config: ModelConfig) -> list[str]:
