@@ -53,9 +53,9 @@ def test_a_network_without_a_checkpoint_takes_the_weights_of_the_package():
 
 def test_nano_sees_a_street_that_it_has_never_been_trained_on(drives):
     miou, alone, geometric = measured(load_model("nano"), drives)
-    assert geometric > 0.50
-    assert miou > 0.30
-    assert miou > alone  # history helps
+    assert geometric > 0.60
+    assert miou > 0.36
+    assert miou > alone + 0.01  # history helps; over 20 streets it gives 2.7 points
 
 
 def test_the_same_measure_tells_an_untrained_network(drives):
