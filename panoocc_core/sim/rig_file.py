@@ -1,5 +1,6 @@
 """Rigs of the simulator as YAML files: `config/sim_rigs/<name>.yaml`, or one's own."""
 
+import re
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -12,6 +13,8 @@ from ..types import MAX_IMAGE_SIDE
 from .camera import Rig, SimCamera, mounted, pinhole
 
 MAX_SCALE = 4
+_NAME = re.compile(r"[a-z_][a-z0-9_]{0,99}")  # a part of a topic's name, in small letters as they are used there
+_VEHICLE_FRAMES = ("base_link", "odom")
 _LEAST_WIDTH, _LEAST_HEIGHT = 16, 9
 
 
@@ -20,13 +23,14 @@ class RigFileCamera:
     """One camera as its file describes it.  Lens: either `horizontal_fov_deg`, or fx, fy, cx and cy in pixels.
 
     Raises:
-        ValueError: the lens is given in both ways, in part, or not at all, or a value is out of range.
+        ValueError: the lens is given in both ways, in part, or not at all, a value is out of range, or the name
+            makes no topic.
     """
 
-    name: str
+    name: str  # its topics and its frame are called so, in small letters
     width: int
     height: int
-    position_m: tuple[float, float, float]  # in the ego frame
+    position_m: tuple[float, float, float]  # in the ego frame, whose z is 0 on the ground
     yaw_deg: float  # left of ahead is positive
     pitch_deg: float = 0.0  # down is positive
     roll_deg: float = 0.0  # lowering the right side is positive
@@ -38,6 +42,18 @@ class RigFileCamera:
     cy: float | None = None
 
     def __post_init__(self) -> None:
+        name = self.name.lower()
+        if not _NAME.fullmatch(name) or "__" in name:
+            raise ValueError(
+                f"name {self.name!r} makes no ROS topic: use at most 100 letters, digits and single underscores, "
+                "no digit at the beginning"
+            )
+        if name in _VEHICLE_FRAMES:
+            raise ValueError(f"name {self.name!r} is that of a frame of the vehicle: choose another one")
+        if self.position_m[2] <= 0:
+            raise ValueError(
+                f"camera {self.name}: position_m has z = {self.position_m[2]:g}: it must be above the ground at z = 0"
+            )
         if not (0 < self.width <= MAX_IMAGE_SIDE and 0 < self.height <= MAX_IMAGE_SIDE):
             raise ValueError(f"width and height must be 1..{MAX_IMAGE_SIDE}, not {self.width} and {self.height}")
         given = [value is not None for value in (self.fx, self.fy, self.cx, self.cy)]
@@ -74,7 +90,7 @@ class RigFile:
     """The whole file.
 
     Raises:
-        ValueError: no camera, or two of one name.
+        ValueError: no camera, or two of one name (in small letters).
     """
 
     cameras: tuple[RigFileCamera, ...]
@@ -83,9 +99,14 @@ class RigFile:
         names = [camera.name for camera in self.cameras]
         if not names:
             raise ValueError("cameras: a rig needs at least one")
-        twice = sorted({name for name in names if names.count(name) > 1})
-        if twice:
-            raise ValueError(f"cameras: name {twice[0]!r} is used twice")
+        first: dict[str, str] = {}  # the name of the topics -> the name in the file
+        for name in names:
+            topic = name.lower()
+            if first.get(topic) == name:
+                raise ValueError(f"cameras: name {name!r} is used twice")
+            if topic in first:
+                raise ValueError(f"cameras: names {first[topic]!r} and {name!r} make the same topics, /{topic}/...")
+            first[topic] = name
 
 
 def load_sim_rig(path_or_name: str | Path, scale: float = 1.0) -> Rig:

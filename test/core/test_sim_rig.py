@@ -1,6 +1,7 @@
 """Rigs of the simulator: the shipped ones agree with what they imitate, and a bad file is refused by name."""
 
 import math
+import re
 
 import numpy as np
 import pytest
@@ -101,6 +102,16 @@ def test_pitch_looks_down_and_roll_lowers_the_right_side():
         ({"horizontal_fov_deg": None, "fx": 100.0}, "give either horizontal_fov_deg or all of"),
         ({"horizontal_fov_deg": None, **LENS, "fy": -1.0}, "camera A: intrinsics must be"),
         ({"shutter_offset_s": 40}, "shutter_offset_s must be within"),
+        *[
+            ({"name": name}, rf"mine.yaml.cameras\[0\]: name {re.escape(repr(name))} makes no ROS topic")
+            for name in ("", "my cam", "a/b", "/a", "1st", "a__b", "a\n", "caméra", "İ", "a" * 101)
+        ],
+        ({"name": "Base_Link"}, "name 'Base_Link' is that of a frame of the vehicle"),
+        (
+            {"position_m": [1, 0, 0]},
+            r"mine.yaml.cameras\[0\]: camera A: position_m has z = 0: it must be above the ground",
+        ),
+        ({"position_m": [1, 0, -0.5]}, "z = -0.5"),
     ],
 )
 def test_what_cannot_be_used_is_named(tmp_path, changes, message):
@@ -113,6 +124,8 @@ def test_files_that_are_no_rig(tmp_path):
         load_sim_rig(written(tmp_path))
     with pytest.raises(ConfigError, match="name 'A' is used twice"):
         load_sim_rig(written(tmp_path, CAMERA, CAMERA))
+    with pytest.raises(ConfigError, match="mine.yaml: cameras: names 'A' and 'a' make the same topics, /a/..."):
+        load_sim_rig(written(tmp_path, CAMERA, CAMERA | {"name": "a"}))
     with pytest.raises(ConfigError, match="unknown key 'fps'"):
         load_sim_rig(written(tmp_path, CAMERA, fps=10))
     with pytest.raises(ConfigError, match="the key 'yaw_deg' is missing"):
