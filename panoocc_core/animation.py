@@ -257,7 +257,7 @@ def faded(voxels: Voxels, visible: NDArray[np.bool_] | None) -> Voxels:
 
 def _legend(labels: LabelSet, width_px: int) -> Image:
     """Swatches and names of all classes but free space, so that the picture does not jump when one leaves."""
-    shown = [i for i, name in enumerate(labels.names) if i != labels.free_id and name not in ("others", "noise")]
+    shown = [i for i, name in enumerate(labels.names) if i != labels.free_id and name != "noise"]
     rows = 2 if len(shown) > 8 else 1
     columns = [shown[i : i + rows] for i in range(0, len(shown), rows)]
     names = [name.replace("_", " ") for name in labels.names]

@@ -282,7 +282,8 @@ def _leave_results(out: Path, recorded: Path, run: DemoRun, rig: Rig, truth: Lab
         raise DemoError(f"the node gave no grid; it says: {report['last_words']} (see {out / 'node.log'})")
     write_picture(out / "panoocc_demo.png", recording, run, rig, report)
     note = NOTE_SEEDED if report["weights"].startswith("seeded") else ""
-    style = Style(f"PanoOcc: {len(rig.cameras)} cameras in, labelled voxels out", note)
+    where = " of a simulated street" if run.bag_is_simulated else ""
+    style = Style(f"PanoOcc {report['model']}: {len(rig.cameras)} cameras{where} in, labelled voxels out", note)
     gif, frames = out / "panoocc_demo.gif", () if scored is None else scored.frames
     animate(gif, recorded, run.bag, rig, recording.labels, style, node=NODE, true_labels=truth, scores=frames)
     _say_results(out, recording, report)
