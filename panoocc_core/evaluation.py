@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 
 from .config import ModelConfig
 from .geometry import Matrix
-from .ground_truth import Drive, GroundTruth, TruePoints
+from .ground_truth import Drive, GroundTruth, TruePoints, naming_frame
 from .labels import BOX_CLASSES, LIDARSEG, OCC3D
 from .memory import VoxelMemory
 from .metrics.confusion import Confusion, DistanceConfusion, distance_bins
@@ -43,7 +43,7 @@ class Measures:
     boxes: bool = False  # the box branch of the small networks is not trained
 
 
-EVERYTHING = Measures()
+USUAL = Measures()
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -69,27 +69,54 @@ class DriveScores:
 
 @torch.inference_mode()
 def evaluate_drive(
-    model: PanoOcc, drive: Drive, measures: Measures = EVERYTHING, on_frame: Callable[[], object] = lambda: None
+    model: PanoOcc, drive: Drive, measures: Measures = USUAL, on_frame: Callable[[], object] = lambda: None
 ) -> DriveScores:
     """Drive through all frames in their order, as the node would, and compare every result with the truth.
 
     Raises:
-        ValueError: cameras or truth do not fit the network; the message names drive and frame.
+        ValueError: no frame has truth that is measured; frames or truth cannot be read or do not fit the network; the
+            message names drive and frame.
     """
+    _check_measurable(model.config, drive, measures)
     memory, total = VoxelMemory(), DriveScores()
-    # Rays start at all places of the drive; the images of a whole drive would not fit into memory.
-    poses = [drive.frame(index).world_from_ego for index in range(len(drive))] if measures.rays else None
+    poses = _poses(drive) if measures.rays else None  # rays start at all places of the drive
     for index in range(len(drive)):
-        frame, truth = drive.frame(index), drive.truth(index)
-        origins = None if poses is None else ray_origins_m(poses, index)
-        try:
-            step = encode(model, frame, memory, Stopwatch(model.device))
-            total = total + scores_of_frame(model, step, truth, measures, origins)
-        except (ValueError, NonFiniteError) as error:
-            raise ValueError(f"{drive.name}, frame {index}: {error}") from error
+        with naming_frame(drive, index):
+            frame, truth = drive.frame(index), drive.truth(index)
+            origins = None if poses is None else ray_origins_m(poses, index)
+            try:
+                step = encode(model, frame, memory, Stopwatch(model.device))
+                total = total + scores_of_frame(model, step, truth, measures, origins)
+            except NonFiniteError as error:
+                raise ValueError(str(error)) from error
         memory = step.memory
         on_frame()
     return total
+
+
+def _check_measurable(config: ModelConfig, drive: Drive, measures: Measures) -> None:
+    """Before hours go by: truth is read until a frame has some that is measured."""
+    for index in range(len(drive)):
+        with naming_frame(drive, index):
+            truth = drive.truth(index)
+        points = measures.points and truth.points is not None and config.family == "lidar_segmentation"
+        if points or truth.class_id is not None or (measures.boxes and truth.boxes is not None):
+            return
+    if not len(drive):
+        return
+    if config.family == "lidar_segmentation":
+        raise ValueError(
+            f"{drive.name}: has no labelled LiDAR points for {config.name}; unpack nuScenes' lidarseg labels"
+        )
+    raise ValueError(f"{drive.name}: has no true voxels for {config.name}; give --gts FOLDER with Occ3D's labels")
+
+
+def _poses(drive: Drive) -> list[Matrix]:
+    poses = []
+    for index in range(len(drive)):
+        with naming_frame(drive, index):
+            poses.append(drive.world_from_ego(index))
+    return poses
 
 
 def scores_of_frame(
@@ -189,7 +216,7 @@ def scored_boxes(found: Boxes, config: ModelConfig) -> ScoredBoxes:
 def evaluate(
     model: PanoOcc,
     drives: Iterable[Drive],
-    measures: Measures = EVERYTHING,
+    measures: Measures = USUAL,
     on_frame: Callable[[], object] = lambda: None,
 ) -> DriveScores:
     """The sums over all drives; each begins without history.

@@ -4,13 +4,16 @@ A field is None where a data set has no such truth.  Boxes and points are in the
 ahead, y left, z up), voxels on the grid that `geometry` places in it.
 """
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import Protocol
 
 import numpy as np
 from numpy.typing import NDArray
 
+from .geometry import Matrix
+from .labels import OCC3D
 from .types import Frame, GridGeometry
 
 
@@ -64,7 +67,7 @@ class GroundTruth:
     """The truth of one frame.
 
     Raises:
-        ValueError: voxel arrays of another shape than the geometry's.
+        ValueError: voxel arrays of another shape than the geometry's, or a class that labels.OCC3D does not have.
     """
 
     stamp_ns: int
@@ -85,6 +88,11 @@ class GroundTruth:
                 raise ValueError(f"truth: {name} is given without the geometry of its grid")
             if values.shape != self.geometry.shape_xyz:
                 raise ValueError(f"truth: {name} has the shape {values.shape}, not {self.geometry.shape_xyz}")
+        if self.class_id is not None and self.class_id.max(initial=0) >= len(OCC3D.names):
+            raise ValueError(
+                f"truth: class_id holds the class {self.class_id.max()}, {OCC3D.key} has 0..{len(OCC3D.names) - 1}: "
+                "make or download the data again"
+            )
 
 
 class Drive(Protocol):
@@ -94,7 +102,24 @@ class Drive(Protocol):
     def name(self) -> str: ...
     def __len__(self) -> int: ...
     def frame(self, index: int) -> Frame: ...
+    def world_from_ego(self, index: int) -> Matrix:
+        """The pose of a frame [4, 4], without its images."""
+        ...
+
     def truth(self, index: int) -> GroundTruth: ...
 
 
 Drives = Sequence[Drive]
+
+
+@contextmanager
+def naming_frame(drive: Drive, index: int) -> Iterator[None]:
+    """A block that reads a frame: what is wrong there says in which drive and frame.
+
+    Raises:
+        ValueError: that of the block, after drive and frame.
+    """
+    try:
+        yield
+    except ValueError as error:
+        raise ValueError(f"{drive.name}, frame {index}: {error}") from error

@@ -180,6 +180,14 @@ class NuScenesDrive:
         cameras = tuple(self._camera(sample.shots[channel]) for channel in CAMERAS)
         return Frame(lidar.stamp_ns, lidar.world_from_ego, cameras)
 
+    def world_from_ego(self, index: int) -> Matrix:
+        """The pose of a key frame [4, 4], without its images.
+
+        Raises:
+            IndexError: there are fewer key frames.
+        """
+        return self._sample(index).shots[LIDAR].world_from_ego
+
     def truth(self, index: int) -> GroundTruth:
         """Boxes and labelled points, as far as the version has them.
 

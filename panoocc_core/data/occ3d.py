@@ -10,7 +10,7 @@ from pathlib import Path
 import numpy as np
 from numpy.typing import NDArray
 
-from ..geometry import rigid
+from ..geometry import Matrix, rigid
 from ..ground_truth import GroundTruth
 from ..labels import OCC3D
 from ..types import Frame, GridGeometry
@@ -74,6 +74,10 @@ class Occ3DDrive:
     def frame(self, index: int) -> Frame:
         """The images of a key frame (see NuScenesDrive.frame)."""
         return self._drive.frame(index)
+
+    def world_from_ego(self, index: int) -> Matrix:
+        """The pose of a key frame (see NuScenesDrive.world_from_ego)."""
+        return self._drive.world_from_ego(index)
 
     def truth(self, index: int) -> GroundTruth:
         """What nuScenes has, and voxels.

@@ -27,6 +27,7 @@ from ..ground_truth import GroundTruth, TrueBoxes
 from ..image_files import ImageFileError, jpeg_size_hw
 from ..sim.camera import Rig
 from ..sim.capture import capture
+from ..sim.pool import begin_worker
 from ..sim.render import Renderer
 from ..sim.rig import nuscenes_rig
 from ..sim.scene import Scene
@@ -40,6 +41,7 @@ MAX_BYTES = 4 << 30  # of a drive in memory: 2000 frames of 200x200x16 voxels
 FORMAT = 1  # raised when the same plan gives other files
 _MAX_CAMERAS = 64
 _MAX_NAME_BYTES = 1024
+_ADVICE = "delete it (where --streets or --out is its folder, it is made anew)"
 _LEAD_S = 0.5  # the drive's first frame
 _VOXEL_BITS = 8 + 16 + 1  # class, instance and mask
 _BOX_FIELDS = ("centre_m", "size_m", "yaw_rad", "velocity_mps", "class_id", "instance_id")
@@ -171,7 +173,7 @@ class SimulatedDrive:
 
     def __init__(self, path: Path):
         self.path, self.name = path, path.stem
-        advice = "not a whole simulated drive: delete it, it is made anew"
+        advice = f"not a whole simulated drive: {_ADVICE}"
         try:
             with ArrayFile(path, advice) as file:
                 self._arrays = _arrays_of_drive(file)
@@ -202,18 +204,20 @@ class SimulatedDrive:
         )
         return Frame(int(arrays["stamp_ns"][index]), arrays["world_from_ego"][index], cameras)
 
+    def world_from_ego(self, index: int) -> Matrix:
+        """The pose of one frame [4, 4], without its images."""
+        return check_rigid(self._arrays["world_from_ego"][index], "world_from_ego")
+
     def _image(self, number: int) -> torch.Tensor:
         end = int(self._jpeg_end[number])
         data = self._arrays["jpeg"][end - int(self._arrays["jpeg.size"][number]) : end]
         try:
             size_hw = jpeg_size_hw(data.tobytes())
         except ImageFileError as error:
-            raise DriveFileError(
-                f"{self.path}: image {number} cannot be decoded ({error}); delete the file, it is made anew"
-            ) from error
+            raise DriveFileError(f"{self.path}: image {number} cannot be decoded ({error}); {_ADVICE}") from error
         image = cv2.imdecode(data, cv2.IMREAD_COLOR | cv2.IMREAD_IGNORE_ORIENTATION)
         if image is None or image.shape[:2] != size_hw:
-            raise DriveFileError(f"{self.path}: image {number} is damaged; delete the file, it is made anew")
+            raise DriveFileError(f"{self.path}: image {number} is damaged; {_ADVICE}")
         return torch.from_numpy(np.ascontiguousarray(image[..., ::-1]))
 
     def truth(self, index: int) -> GroundTruth:
@@ -346,13 +350,8 @@ def _render_all(
         yield from map(work, missing)
         return
     # Forking a process that runs threads, as torch does, may hang; a spawned one starts clean.
-    with ProcessPoolExecutor(min(workers, len(missing)), get_context("spawn"), _single_threaded) as pool:
+    with ProcessPoolExecutor(min(workers, len(missing)), get_context("spawn"), begin_worker) as pool:
         yield from pool.map(work, missing)
-
-
-def _single_threaded() -> None:
-    cv2.setNumThreads(1)
-    torch.set_num_threads(1)
 
 
 def _render_one(

@@ -18,7 +18,7 @@ import torch
 from torch import nn
 
 from ..checkpoint import CheckpointError, save_published
-from ..ground_truth import Drive, GroundTruth
+from ..ground_truth import Drive, naming_frame
 from ..memory import VoxelMemory
 from ..models.panoocc import PanoOcc
 from ..stream import Encoded, Stopwatch, encode
@@ -28,6 +28,7 @@ from .calibration import calibrate
 from .clips import Clip, length_of_round, rounds_of_epoch
 from .curves import Curves, event_writer
 from .initial_weights import initialise
+from .loss_config import TERMS
 from .matching import NotFiniteError
 from .objective import loss_terms
 from .optimiser import build_optimiser, lr_share, set_lr, set_training_mode
@@ -42,7 +43,7 @@ from .snapshot import (
     restore_snapshot,
     save_snapshot,
 )
-from .targets import make_targets
+from .targets import Targets, make_targets
 from .train_config import TrainConfig
 from .validation import SCORES, validate
 
@@ -91,7 +92,8 @@ def train(
         ConfigError: a group fits no parameter, or everything is frozen.
         SnapshotError: the snapshot to go on from does not fit.
         TrainingError: the loss is not finite.
-        ValueError: the drives' truth does not fit the network, or there are too few clips.
+        ValueError: there are too few clips; or a frame or its truth cannot be read, or does not fit the network: the
+            message names drive and frame.
         OSError: the folder cannot be written.
     """
     options.out.mkdir(parents=True, exist_ok=True)
@@ -201,12 +203,13 @@ def _learn_round(
         values: dict[str, float] = {}
         for lane, (clip, drive) in enumerate(zip(clips, opened)):
             index = clip.index(number + clip.frames - frames)
-            truth = drive.truth(index) if learns else None
             # The lane among those of all processes.
             random = generator_of(config.seed, state.progress.step, lane * processes.count + processes.rank, number)
-            frame = distorted_frame(drive.frame(index), config.augment, random)
+            with naming_frame(drive, index):
+                frame = distorted_frame(drive.frame(index), config.augment, random)
+                targets = make_targets(drive.truth(index), state.model.config, state.model.device) if learns else None
             change = input_change(config.augment, learns, state.model.config.images.padded_hw, random)
-            memories[lane], terms = _learn_frame(config, state, frame, truth, memories[lane], processes, change)
+            memories[lane], terms = _learn_frame(config, state, frame, targets, memories[lane], processes, change)
             for name, value in terms.items():
                 values[name] = values.get(name, 0.0) + value / len(clips)
         if not learns:
@@ -226,14 +229,14 @@ def _learn_frame(
     config: TrainConfig,
     state: _State,
     frame: Frame,
-    truth: GroundTruth | None,
+    targets: Targets | None,
     memory: VoxelMemory,
     processes: Processes,
     change: InputChange,
 ) -> tuple[VoxelMemory, dict[str, float]]:
     """Gradients of one frame; the memory after it and the values of the loss terms."""
     model = state.model
-    if truth is None:  # as published: history is encoded without gradients, in evaluation mode
+    if targets is None:  # as published: history is encoded without gradients, in evaluation mode
         model.eval()
         with torch.no_grad():
             after = _encoded(config, model, frame, memory, change).memory
@@ -243,7 +246,6 @@ def _learn_frame(
     with _autocast(config, model):
         logits = model.decode(step.fused)
     boxes = model.detect(step.fused.float(), logits) if config.losses.uses_boxes else None
-    targets = make_targets(truth, model.config, model.device)
     try:
         terms = loss_terms(logits, boxes, targets, config.losses, model.config, processes.mean)
     except NotFiniteError as error:
@@ -301,8 +303,7 @@ def _open_curves(
     if not processes.is_first:
         return ()
     (options.out / "recipe.json").write_text(origin.recipe + "\n")
-    terms = ["occupancy_ce", "occupancy_lovasz", "gate_focal", "semantic_focal", "semantic_lovasz", "thing_focal"]
-    columns = ["loss", *terms, "box_class", "box_l1", "lr", "grad_norm", "seconds"]
+    columns = ["loss", *TERMS, "lr", "grad_norm", "seconds"]
     events = event_writer(options.out, progress.step) if options.tensorboard else None
     return (
         Curves(options.out / CURVE, columns, progress.step, events),

@@ -49,6 +49,7 @@ def test_the_reference_is_the_sweep_and_every_camera_has_its_own_time_and_pose(d
     time_us = by_hand.TIMES_US["scene-0061"][1]
     assert frame.stamp_ns == (by_hand.BEGIN_US["scene-0061"] + time_us) * 1000
     np.testing.assert_allclose(frame.world_from_ego, by_hand.ego_pose("scene-0061", time_us), atol=1e-9)
+    assert np.array_equal(drive.world_from_ego(1), frame.world_from_ego)
     assert [camera.name for camera in cameras_in_order(frame, nano.cameras)] == list(nano.cameras)
     for camera in frame.cameras:
         lead_us = by_hand.LEAD_US[camera.name]

@@ -1,6 +1,6 @@
 """Evaluation: the truth itself scores 1, sums do not depend on how drives are put together, wrong truth is refused."""
 
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 
 import numpy as np
 import pytest
@@ -9,8 +9,16 @@ import torch
 from panoocc_core import load_model, model_config
 from panoocc_core.data.simulated import SimulatedStreets
 from panoocc_core.evaluate_command import summary
-from panoocc_core.evaluation import DriveScores, Measures, evaluate, evaluate_drive, report, scored_boxes
-from panoocc_core.ground_truth import TrueBoxes
+from panoocc_core.evaluation import (
+    DriveScores,
+    Measures,
+    _check_measurable,
+    evaluate,
+    evaluate_drive,
+    report,
+    scored_boxes,
+)
+from panoocc_core.ground_truth import GroundTruth, TrueBoxes
 from panoocc_core.labels import BOX_CLASSES, OCC3D
 from panoocc_core.models.box_head import Boxes, BoxPrediction, decode_boxes
 from panoocc_core.models.voxel_decoder import VoxelLogits, classify
@@ -110,6 +118,9 @@ def test_a_drive_begins_without_history(model, streets):
         def frame(self, index):
             return self.drive.frame(index)
 
+        def world_from_ego(self, index):
+            return self.drive.world_from_ego(index)
+
         def truth(self, index):
             return self.drive.truth(index)
 
@@ -133,6 +144,77 @@ def test_truth_elsewhere_is_refused(model, streets):
     drive._geometry = replace(drive._geometry, ego_from_grid=moved)
     with pytest.raises(ValueError, match="not those of toy: its pose puts a corner 0.5 m away"):
         evaluate_drive(model, drive, FAST)
+
+
+@dataclass
+class Altered:
+    """A drive whose frames or truths are changed on the way."""
+
+    drive: object
+    frames: list = field(default_factory=list)  # that were asked for
+    change_frame: object = staticmethod(lambda index, frame: frame)
+    change_truth: object = staticmethod(lambda index, truth: truth)
+    name: str = "altered"
+
+    def __len__(self):
+        return len(self.drive)
+
+    def frame(self, index):
+        self.frames.append(index)
+        return self.change_frame(index, self.drive.frame(index))
+
+    def world_from_ego(self, index):
+        return self.drive.world_from_ego(index)
+
+    def truth(self, index):
+        return self.change_truth(index, self.drive.truth(index))
+
+
+def without_voxels(index, truth):
+    return GroundTruth(truth.stamp_ns, boxes=truth.boxes)
+
+
+def test_drives_without_what_is_measured_are_refused_before_any_work(model, streets):
+    blind = Altered(streets[0], change_truth=without_voxels)
+    with pytest.raises(ValueError, match="altered: has no true voxels for toy; give --gts FOLDER"):
+        evaluate(model, [blind])
+    assert not blind.frames
+    assert evaluate(model, [blind], Measures(rays=False, boxes=True)).boxes is not None
+    point_config = replace(model.config, family="lidar_segmentation", name="points")
+    with pytest.raises(ValueError, match="altered: has no labelled LiDAR points for points; unpack"):
+        _check_measurable(point_config, blind, Measures())
+
+
+def test_one_frame_with_truth_is_enough(model, streets):
+    last = Altered(streets[0], change_truth=lambda i, truth: truth if i == 3 else without_voxels(i, truth))
+    scores = evaluate(model, [last], FAST)
+    mask = streets[0].truth(3).camera_mask
+    assert scores.frames == 4 and scores.voxels.total.counts.sum() == mask.sum()
+
+
+def test_images_are_read_once(model, streets):
+    whole = Altered(streets[0])
+    evaluate(model, [whole], Measures(without_history=False, panoptic=False))
+    assert whole.frames == [0, 1, 2, 3]
+
+
+@pytest.mark.parametrize("rays", [True, False])
+def test_a_pose_that_is_not_finite_names_drive_and_frame(model, streets, rays):
+    drive = streets[0]
+    drive._arrays["world_from_ego"] = drive._arrays["world_from_ego"].copy()
+    drive._arrays["world_from_ego"][2, 0, 3] = np.nan
+    with pytest.raises(ValueError, match=rf"^{drive.name}, frame 2: .*world_from_ego has entries that are not finite"):
+        evaluate(model, [drive], replace(FAST, rays=rays))
+
+
+def test_a_class_that_does_not_exist_names_drive_and_frame(model, streets):
+    drive = streets[0]
+    drive._arrays["class_id"] = drive._arrays["class_id"].copy()
+    drive._arrays["class_id"][1, 0, 0, 0] = 77
+    with pytest.raises(
+        ValueError, match=rf"^{drive.name}, frame 1: truth: class_id holds the class 77, .* 0\.\.17"
+    ):
+        evaluate(model, [drive], FAST)
 
 
 def test_nothing_to_evaluate_is_an_error(model):

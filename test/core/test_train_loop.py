@@ -276,6 +276,26 @@ def test_truth_without_voxels_is_refused(network, tmp_path):
         trained(config, tmp_path, [blind, blind])
 
 
+@pytest.mark.parametrize("part", ["frame", "truth"])
+def test_a_frame_that_cannot_be_read_is_named_by_drive_and_frame(network, tmp_path, part):
+    config = recipe(network)
+    good = toy_drives(config)[0]
+
+    class Broken(type(good)):
+        def frame(self, index):
+            frame = super().frame(index)
+            return replace(frame, world_from_ego=np.full((4, 4), np.nan)) if (part, index) == ("frame", 5) else frame
+
+        def truth(self, index):
+            truth = super().truth(index)
+            return replace(truth, class_id=truth.class_id + 77) if (part, index) == ("truth", 5) else truth
+
+    message = {"frame": "world_from_ego has entries that are not finite", "truth": "class_id holds the class"}[part]
+    broken = Broken("broken", good.geometry, "car", (0, 0, 0), 8)
+    with pytest.raises(ValueError, match=f"^broken, frame 5: .*{message}"):
+        trained(config, tmp_path, [broken])
+
+
 def test_too_few_clips_are_refused(network, tmp_path):
     with pytest.raises(ValueError, match="4 clips are too few for 5 side by side"):
         trained(recipe(network, batch=5), tmp_path)

@@ -8,6 +8,7 @@ import pytest
 import torch
 
 from panoocc_core import Frame, model_config
+from panoocc_core.geometry import Matrix
 from panoocc_core.ground_truth import GroundTruth, TruePoints
 from panoocc_core.labels import LIDARSEG
 from panoocc_core.models.panoocc import PanoOcc
@@ -46,6 +47,9 @@ class PointDrive:
 
     def frame(self, index: int) -> Frame:
         return street_frame(index / 2, x_m=2.0 * index, size_hw=(32, 64))
+
+    def world_from_ego(self, index: int) -> Matrix:
+        return self.frame(index).world_from_ego
 
     def truth(self, index: int) -> GroundTruth:
         class_id = np.array([LIDARSEG.names.index(kind) for kind in self.kinds], np.uint8)

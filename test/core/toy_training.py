@@ -12,6 +12,7 @@ import yaml
 
 from panoocc_core import Frame, model_config
 from panoocc_core.data.simulated import StreetPlan, simulated_streets
+from panoocc_core.geometry import Matrix
 from panoocc_core.ground_truth import GroundTruth
 from panoocc_core.labels import OCC3D
 from panoocc_core.models.panoocc import PanoOcc
@@ -82,6 +83,9 @@ class ToyDrive:
         grain = torch.tensor(self.colour) / 255
         cameras = tuple(replace(c, image=(c.image * 0.2 + grain * 200).to(torch.uint8)) for c in frame.cameras)
         return replace(frame, cameras=cameras)
+
+    def world_from_ego(self, index: int) -> Matrix:
+        return self.frame(index).world_from_ego
 
     def truth(self, index: int) -> GroundTruth:
         class_id = np.full(self.geometry.shape_xyz, OCC3D.names.index(self.class_name), np.uint8)
