@@ -171,7 +171,10 @@ class BagWriter:
     def __init__(self, path: Path | str, overwrite: bool = False) -> None:
         self.path = Path(path)
         if self.path.exists() and not overwrite:
-            raise BagWriteError(f"{self.path} exists already: choose another name, or allow to overwrite it")
+            raise BagWriteError(
+                f"{self.path} exists already: choose another name, or replace it with --overwrite (in Python: "
+                "overwrite=True)"
+            )
         if self.path.is_dir() and not (self.path / "metadata.yaml").is_file():
             raise BagWriteError(f"{self.path} is a folder but no bag: it is not overwritten")
         self._connections: dict[str, Connection] = {}

@@ -11,6 +11,7 @@ import random
 import sys
 import time
 from collections.abc import Iterator, Mapping, Sequence
+from concurrent.futures import BrokenExecutor
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
@@ -25,7 +26,7 @@ from panoocc_core.settings import ConfigError
 from panoocc_core.sim import nuscenes_rig
 
 from . import truth_messages
-from .bag import BagError, BagReader
+from .bag import BagError, BagReader, BagWriteError
 from .demo_animation import animate
 from .demo_report import (
     NOTE_SEEDED,
@@ -46,6 +47,7 @@ from .received import Recording
 from .replay import check_topics
 from .rig import Rig, load_rig
 from .sim_bag import write_street_bag
+from .sim_command import WORKER_KILLED
 from .sim_stream import truth_grid
 
 NODE, EVALUATOR = "panoocc", "evaluator"
@@ -344,8 +346,15 @@ def main(argv: Sequence[str] | None = None) -> int:
         demo(arguments)
     except KeyboardInterrupt:
         return EXIT_INTERRUPTED
-    except (DemoError, ProcessError) as error:
+    except (DemoError, ProcessError, BagWriteError) as error:
         print(f"demo: {error}", file=sys.stderr)
+        return EXIT_FAILED
+    except BrokenExecutor:
+        print(f"demo: {WORKER_KILLED}", file=sys.stderr)
+        return EXIT_FAILED
+    except OSError as error:
+        text = f"cannot write {error.filename}: {error.strerror}" if error.filename else str(error)
+        print(f"demo: {text}", file=sys.stderr)
         return EXIT_FAILED
     except (BagError, CheckpointError, ConfigError, ValueError) as error:
         print(f"demo: {error}", file=sys.stderr)

@@ -8,6 +8,7 @@ from typing import Any
 
 EXIT_OK, EXIT_BAD_INPUT, EXIT_NOT_WRITTEN = 0, 2, 4  # as in `panoocc run`
 
+WORKER_KILLED = "a worker process was killed, e.g. for lack of memory"
 DESCRIPTION = """\
 Writes a rosbag2 (MCAP) of a drive through a simulated street: every camera of a rig as JPEG, each with its own shutter
 time and its calibration, the vehicle's poses on /tf and the cameras' mounts on /tf_static.  The truth goes along on
@@ -80,6 +81,8 @@ class _ListFaults(argparse.Action):
 
 def run(arguments: argparse.Namespace) -> int:
     """Run `panoocc sim`; returns the exit status, errors are said on stderr."""
+    from concurrent.futures import BrokenExecutor
+
     from tqdm import tqdm
 
     from panoocc_core.sim import load_sim_rig
@@ -120,6 +123,9 @@ def run(arguments: argparse.Namespace) -> int:
         return EXIT_BAD_INPUT
     except BagError as error:
         print(f"panoocc sim: {error}", file=sys.stderr)
+        return EXIT_NOT_WRITTEN
+    except BrokenExecutor:
+        print(f"panoocc sim: {WORKER_KILLED}; fewer --workers take less", file=sys.stderr)
         return EXIT_NOT_WRITTEN
     print(f"{arguments.out}: {drive.sets} sets of images")
     for label, count in faults.injected.most_common():

@@ -1,10 +1,13 @@
 """The demo's bad input, which ends it before any process is started."""
 
+import errno
+from concurrent.futures import BrokenExecutor
+
 import pytest
 
 from panoocc_core.labels import OCC3D
 from panoocc_ros import demo
-from panoocc_ros.bag import BagWriter
+from panoocc_ros.bag import BagWriteError, BagWriter
 from test.ros.drive import Drive
 from test.ros.truth import write_truth
 
@@ -49,6 +52,37 @@ def test_a_package_that_is_not_built_is_told(tmp_path, bag, capsys, monkeypatch)
     monkeypatch.setenv("AMENT_PREFIX_PATH", str(tmp_path))
     code, words = ended(tmp_path, capsys, "--bag", bag)
     assert code == 1 and "build the package" in words
+
+
+def failing(error):
+    def fail(*_, **__):
+        raise error
+
+    return fail
+
+
+@pytest.mark.parametrize(
+    ("error", "words"),
+    [
+        (
+            OSError(errno.ENOSPC, "No space left on device", "out/a.gif"),
+            "cannot write out/a.gif: No space left on device",
+        ),
+        (OSError("out/a.gif: only 3 of 4 frames"), "out/a.gif: only 3 of 4 frames"),
+        (BagWriteError("street.mcap: cannot be written"), "street.mcap: cannot be written"),
+        (BrokenExecutor("A process in the process pool was terminated"), "a worker process was killed, e.g. for lack"),
+    ],
+)
+def test_a_full_disk_and_lost_workers_are_told_in_one_line(tmp_path, bag, capsys, monkeypatch, error, words):
+    monkeypatch.setattr(demo, "_run_processes", failing(error))
+    code, told = ended(tmp_path, capsys, "--bag", bag)
+    assert code == 1 and told.startswith(f"demo: {words}") and told.count("\n") == 1
+
+
+def test_a_file_in_the_place_of_the_folder_is_told(tmp_path, bag, capsys):
+    (tmp_path / "out").write_text("mine")
+    code, told = ended(tmp_path, capsys, "--bag", bag)
+    assert code == 1 and told == f"demo: cannot write {tmp_path / 'out'}: File exists\n"
 
 
 def test_slow_networks_on_a_cpu_are_fed_one_set_at_a_time():

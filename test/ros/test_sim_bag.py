@@ -3,6 +3,7 @@
 import argparse
 import errno
 import os
+import signal
 from pathlib import Path
 from typing import Any
 
@@ -291,7 +292,7 @@ def test_the_command_writes_a_bag(tmp_path: Path, capsys: pytest.CaptureFixture[
     with BagReader(path) as reader:
         assert reader.count(["/front/image_raw/compressed"]) == reader.count([OCCUPANCY]) == 1
     assert run(arguments) == 4
-    assert "exists" in capsys.readouterr().err
+    assert "exists already: choose another name, or replace it with --overwrite" in capsys.readouterr().err
     assert run([*arguments, "--rate", "0", "--overwrite"]) == 2
     assert "rate" in capsys.readouterr().err
     assert path.is_file()
@@ -337,6 +338,21 @@ def test_grid_and_no_truth_exclude_each_other(tmp_path: Path, capsys: pytest.Cap
     with pytest.raises(SystemExit) as stopped:
         run(["sim", "--out", str(tmp_path / "a.mcap"), "--grid", "pano_small_occ3d", "--no-truth"])
     assert stopped.value.code == 2 and "not allowed with" in capsys.readouterr().err
+
+
+def killed(*_: object) -> None:
+    os.kill(os.getpid(), signal.SIGKILL)
+
+
+def test_a_killed_worker_is_told_and_leaves_nothing(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setattr(sim_stream, "_rendered", killed)
+    words = ["--seconds", "1", "--rate", "8", "--scale", "0.05", "--no-progress", "--no-truth", "--workers", "2"]
+    assert run(["sim", "--out", str(tmp_path / "a.mcap"), *words]) == 4
+    told = capsys.readouterr().err
+    assert told == "panoocc sim: a worker process was killed, e.g. for lack of memory; fewer --workers take less\n"
+    assert not list(tmp_path.iterdir())
 
 
 @pytest.mark.parametrize("writes", [0, 40])
