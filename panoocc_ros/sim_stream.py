@@ -7,18 +7,15 @@ and a live topic have the same.  The first camera of a rig is its reference: the
 import math
 import os
 import signal
-import threading
 from collections.abc import Callable, Generator
 from concurrent.futures import Future, ProcessPoolExecutor
 from contextlib import closing
 from dataclasses import dataclass, replace
-from multiprocessing import get_context, parent_process, resource_tracker
+from multiprocessing import get_context, resource_tracker
 from time import perf_counter
 from typing import Any
 
-import cv2
 import numpy as np
-import torch
 
 from panoocc_core.checkpoint import usable_device
 from panoocc_core.config import model_config
@@ -26,6 +23,7 @@ from panoocc_core.geometry import NS_PER_S, Matrix, quaternion_from_rotation
 from panoocc_core.ground_truth import GroundTruth
 from panoocc_core.sim import Renderer, Rig, Scene, SimCamera
 from panoocc_core.sim.capture import capture
+from panoocc_core.sim.pool import begin_worker
 from panoocc_core.stream import output_geometry
 from panoocc_core.types import GridGeometry
 
@@ -172,17 +170,8 @@ _studio: Studio | None = None  # of a worker process
 
 def _start_worker(shoot: Shoot) -> None:
     global _studio
-    threading.Thread(target=_end_with_parent, daemon=True).start()
-    cv2.setNumThreads(1)
-    torch.set_num_threads(1)
+    begin_worker()
     _studio = Studio(shoot)
-
-
-def _end_with_parent() -> None:
-    parent = parent_process()
-    assert parent is not None
-    parent.join()
-    os._exit(1)  # it was killed, and nobody else ends this process
 
 
 def _rendered(drive: Drive, number: int) -> RenderedSet:
