@@ -4,8 +4,6 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any, Literal
 
-from ..settings import build, merged
-
 TERMS = (
     "occupancy_ce",
     "occupancy_lovasz",
@@ -54,6 +52,8 @@ class LossConfig:
             raise ValueError(f"all weights are 0; give at least one of {', '.join(TERMS)}")
         if len(self.code_weights) != 10:
             raise ValueError(f"code_weights must be 10 values, not {len(self.code_weights)}")
+        if not all(0 <= weight < float("inf") for weight in self.code_weights):
+            raise ValueError(f"code_weights must be 0 or more, not {self.code_weights}")
         for name, weight in self.class_weights.items():
             if isinstance(weight, bool) or not isinstance(weight, (int, float)) or not 0 <= weight < float("inf"):
                 raise ValueError(f"class_weights.{name} must be a number of 0 or more, not {weight!r}")
@@ -82,15 +82,3 @@ PUBLISHED: Mapping[str, Mapping[str, Any]] = {
         "supervised_layers": "all",
     },
 }
-
-
-def loss_config(family: str, changes: Mapping[str, Any] | None = None, where: str = "losses") -> LossConfig:
-    """The published losses of a family (ModelConfig.family) with changes laid over them.
-
-    Raises:
-        ConfigError: an unknown key or an unusable value; `where` is the path in the message.
-        ValueError: unknown family.
-    """
-    if family not in PUBLISHED:
-        raise ValueError(f"{where}: no published losses for the family {family!r}; there are {', '.join(PUBLISHED)}")
-    return build(LossConfig, merged(dict(PUBLISHED[family]), dict(changes or {})), where)

@@ -9,6 +9,28 @@ from ..resources import listing
 from ..settings import ConfigError, build, load_yaml, merged
 from .loss_config import PUBLISHED, LossConfig
 
+LARGEST_SEED = 2**63 - 1  # of torch's generators
+
+
+def _check(config: object, names: tuple[str, ...], low: float, high: float | None = None) -> None:
+    """The numbers of these fields are finite, at least `low` and at most `high`.
+
+    Raises:
+        ValueError: one is not; the message names it and its range.
+    """
+    for name in names:
+        value = getattr(config, name)
+        if not (low <= value < float("inf") and (high is None or value <= high)):  # so written, NaN is refused
+            wanted = f"at least {low}" if high is None else f"{low} to {high}"
+            raise ValueError(f"{name} must be {wanted}, not {value}")
+
+
+def _check_above_zero(config: object, names: tuple[str, ...]) -> None:
+    for name in names:
+        value = getattr(config, name)
+        if not 0 < value < float("inf"):
+            raise ValueError(f"{name} must be more than 0, not {value}")
+
 
 @dataclass(frozen=True, slots=True)
 class StreetsConfig:
@@ -24,8 +46,8 @@ class StreetsConfig:
     scale: float = 0.16  # image size, 1 is 1600x900
 
     def __post_init__(self) -> None:
-        if min(self.drives, self.validation_drives) < 1:
-            raise ValueError("drives and validation_drives must be at least 1")
+        _check(self, ("drives", "validation_drives"), 1)
+        _check(self, ("first_seed", "validation_first_seed"), 0)
         own, held_out = set(self.seeds), set(self.validation_seeds)
         if own & held_out:
             raise ValueError(f"seed {min(own & held_out)} is in both the training's and the validation's drives")
@@ -57,8 +79,7 @@ class GroupConfig:
     lr_scale: float = 1.0
 
     def __post_init__(self) -> None:
-        if self.lr_scale < 0:
-            raise ValueError(f"lr_scale of {self.prefix} must not be negative")
+        _check(self, ("lr_scale",), 0)
 
 
 @dataclass(frozen=True, slots=True)
@@ -69,6 +90,10 @@ class OptimiserConfig:
     weight_decay: float = 0.01
     clip_norm: float = 35.0  # of all gradients together
     groups: tuple[GroupConfig, ...] = ()  # the first prefix that fits counts
+
+    def __post_init__(self) -> None:
+        _check_above_zero(self, ("lr", "clip_norm"))
+        _check(self, ("weight_decay",), 0)
 
 
 @dataclass(frozen=True, slots=True)
@@ -82,8 +107,12 @@ class ScheduleConfig:
     drop_epochs: tuple[int, ...] = ()  # steps: after these epochs the rate is divided by ten
 
     def __post_init__(self) -> None:
+        _check(self, ("warmup_steps",), 0)
+        _check(self, ("warmup_from", "final_share"), 0, 1)
         if self.kind == "steps" and not self.drop_epochs:
             raise ValueError("a schedule of steps needs drop_epochs")
+        if min(self.drop_epochs, default=1) < 1:
+            raise ValueError(f"drop_epochs must be at least 1, not {min(self.drop_epochs)}")
 
 
 @dataclass(frozen=True, slots=True)
@@ -97,9 +126,7 @@ class AugmentConfig:
     grid_mask_ratio: float = 0.5  # share of the squares' spacing that stays
 
     def __post_init__(self) -> None:
-        for name in ("colour", "mirror", "grid_mask", "grid_mask_ratio"):
-            if not 0 <= getattr(self, name) <= 1:
-                raise ValueError(f"{name} must be 0 to 1, not {getattr(self, name)}")
+        _check(self, ("colour", "mirror", "grid_mask", "grid_mask_ratio"), 0, 1)
 
 
 @dataclass(frozen=True, slots=True)
@@ -127,8 +154,8 @@ class TrainConfig:
     description: str = ""
 
     def __post_init__(self) -> None:
-        if min(self.epochs, self.batch, self.clip_frames, self.clip_stride) < 1:
-            raise ValueError("epochs, batch, clip_frames and clip_stride must be at least 1")
+        _check(self, ("epochs", "batch", "clip_frames", "clip_stride"), 1)
+        _check(self, ("seed",), 0, LARGEST_SEED)
 
     @property
     def model_config(self) -> ModelConfig:

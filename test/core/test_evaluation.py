@@ -211,9 +211,7 @@ def test_a_class_that_does_not_exist_names_drive_and_frame(model, streets):
     drive = streets[0]
     drive._arrays["class_id"] = drive._arrays["class_id"].copy()
     drive._arrays["class_id"][1, 0, 0, 0] = 77
-    with pytest.raises(
-        ValueError, match=rf"^{drive.name}, frame 1: truth: class_id holds the class 77, .* 0\.\.17"
-    ):
+    with pytest.raises(ValueError, match=rf"^{drive.name}, frame 1: truth: class_id holds the class 77, .* 0\.\.17"):
         evaluate(model, [drive], FAST)
 
 

@@ -11,12 +11,13 @@ from panoocc_core.models.box_head import BoxPrediction
 from panoocc_core.models.voxel_decoder import VoxelLogits
 from panoocc_core.settings import ConfigError, build
 from panoocc_core.train import losses
-from panoocc_core.train.loss_config import TERMS, LossConfig, loss_config
+from panoocc_core.train.loss_config import TERMS, LossConfig
 from panoocc_core.train.losses import cross_entropy_sum, focal_sum
 from panoocc_core.train.lovasz import lovasz_softmax
 from panoocc_core.train.matching import match_boxes
 from panoocc_core.train.objective import loss_terms
 from panoocc_core.train.targets import BoxTargets, Targets
+from panoocc_core.train.train_config import train_config
 
 X, Y, Z, CLASSES, FREE = 5, 3, 2, 18, 17
 
@@ -351,14 +352,13 @@ def test_the_loss_falls_when_it_is_followed(nano):
 
 
 def test_published_losses_and_changes_of_them():
-    occ, pan = loss_config("occ3d"), loss_config("lidar_segmentation", {"thing_focal": 5})
+    occ, pan = (train_config(f"pano_small_{kind}").losses for kind in ("occ3d", "1f"))
     assert (occ.occupancy_ce, occ.gate_focal, occ.supervised_layers) == (10.0, 2.0, "last")
     assert (pan.semantic_lovasz, pan.thing_focal, pan.supervised_layers) == (10.0, 5.0, "all")
-    assert occ.uses_boxes and not loss_config("occ3d", {"box_class": 0, "box_l1": 0}).uses_boxes
-    weighed = loss_config("occ3d", {"class_weights": {"pedestrian": 3}, "lovasz_voxels": "camera"})
-    assert weighed.class_weights == {"pedestrian": 3}
-    with pytest.raises(ValueError, match="'other'.*occ3d, lidar_segmentation"):
-        loss_config("other")
+    without = train_config("pano_small_occ3d", {"losses": {"box_class": 0, "box_l1": 0}}).losses
+    assert occ.uses_boxes and not without.uses_boxes and without.gate_focal == 2.0
+    weighed = train_config("nano", {"losses": {"class_weights": {"pedestrian": 7}}}).losses.class_weights
+    assert weighed["pedestrian"] == 7 and weighed["bicycle"] == 3
 
 
 @pytest.mark.parametrize(
@@ -369,6 +369,8 @@ def test_published_losses_and_changes_of_them():
         ({}, "all weights are 0"),
         ({"occupancy": 1.0}, "unknown key 'occupancy'"),
         ({"box_l1": 1.0, "code_weights": [1, 1]}, "must be 10 values, not 2"),
+        ({"box_l1": 1.0, "code_weights": [1] * 9 + [-1]}, "code_weights must be 0 or more"),
+        ({"box_l1": 1.0, "code_weights": [1] * 9 + [float("nan")]}, "code_weights must be 0 or more"),
         ({"occupancy_ce": 1.0, "class_weights": {"car": "much"}}, "class_weights.car must be a number"),
         ({"occupancy_ce": 1.0, "class_weights": [1.0]}, "class_weights.*not of type dict"),
         ({"occupancy_ce": 1.0, "lovasz_voxels": "all"}, "lovasz_voxels: 'all' is not one of"),
