@@ -16,7 +16,7 @@ from panoocc_core.whole_files import whole_file
 
 from .convert import stamp_ns
 from .evaluate_bag import BagScores
-from .health import OUTPUT, TIMING, summary_from_values
+from .health import NO_NEW_GRID, OUTPUT, TIMING, summary_from_values
 from .latency import Summary
 from .received import Recording, images_of_grid, read_recording, voxels_from_message
 from .rig import Rig
@@ -52,7 +52,7 @@ def demo_report(recording: Recording, run: DemoRun) -> dict[str, Any]:
         "drops": _counts(output, "drops."),
         "incomplete_sets": _counts(_values(recording, "sets"), "incomplete."),
         "resets": _counts(model, "resets."),
-        "last_words": recording.diagnostics[OUTPUT].message,
+        "last_words": _last_words(recording),
         "stages": stages(recording),
         "model": model["model"],
         "weights": "seeded, not trained" if model["weights"] == "seeded" else model["weights"],
@@ -70,6 +70,12 @@ def demo_report(recording: Recording, run: DemoRun) -> dict[str, Any]:
             "ros": os.environ.get("ROS_DISTRO", "unknown"),
         },
     }
+
+
+def _last_words(recording: Recording) -> str | None:
+    """What the node said last of its grids; None where they came, and it misses only images after the end."""
+    message = str(recording.diagnostics[OUTPUT].message)
+    return None if recording.grids and message.startswith(NO_NEW_GRID) else message
 
 
 def score_report(scored: BagScores, live: Mapping[str, Any]) -> dict[str, Any]:

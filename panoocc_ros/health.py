@@ -10,6 +10,7 @@ OK, WARN, ERROR = 0, 1, 2  # the levels of diagnostic_msgs/DiagnosticStatus
 
 OUTPUT = "output"  # the status that says whether grids come out, and why not
 TIMING = "timing"  # the status with the latencies of every stage
+NO_NEW_GRID = "no new grid"  # its message begins so where the inputs fell silent
 IDLE, WORKING, WAITING = "idle", "working", "waiting"  # values of its key `state`
 
 READY_TO_OUTPUT = "ready_to_output"  # stage: from a set complete with its transforms to its grid published
@@ -104,7 +105,7 @@ def _output_verdict(report: OutputReport, inputs: list[Health], state: str) -> t
     bad = [health for health in inputs if health.level == ERROR] or [health for health in inputs if health.level]
     if bad and state == IDLE:
         others = f" (and {', '.join(health.subject for health in bad[1:])})" if len(bad) > 1 else ""
-        return bad[0].level, f"no new grid: {bad[0].subject}: {bad[0].message}{others}"
+        return bad[0].level, f"{NO_NEW_GRID}: {bad[0].subject}: {bad[0].message}{others}"
     if report.grids_out:
         return OK, f"{report.grids_out} grids from {report.sets_in} sets"
     return (OK, "first set in work") if state != IDLE else (WARN, "no grid yet: no complete set of images has come")

@@ -1,6 +1,7 @@
 """Grids back from messages, and the demo's report from a recording."""
 
 import json
+from dataclasses import replace
 from types import SimpleNamespace
 
 import cv2
@@ -14,7 +15,7 @@ from panoocc_core.types import GridGeometry, HistoryReport, Occupancy
 from panoocc_ros.bag import BagError, BagWriter, new_message
 from panoocc_ros.convert import fill_label_set, fill_voxel_grid
 from panoocc_ros.demo_report import DemoRun, demo_report, rate_hz, stages, write_picture, write_report
-from panoocc_ros.health import OUTPUT, TIMING, OutputReport, output_health, timing_health
+from panoocc_ros.health import OUTPUT, TIMING, CameraReport, OutputReport, camera_health, output_health, timing_health
 from panoocc_ros.latency import summarise
 from panoocc_ros.received import (
     images_of_grid,
@@ -154,6 +155,23 @@ def test_the_report_has_what_the_node_said(run, tmp_path, monkeypatch):
     assert report["stages"] == summary == stages(recording)
     assert report["weights"] == "seeded, not trained" and report["bag"] == "simulated street"
     assert {OUTPUT, TIMING} <= set(recording.diagnostics)
+
+
+def test_the_silence_after_the_end_of_a_bag_is_no_last_word(run):
+    recording, how, _ = run
+    silent = camera_health(CameraReport("CAM_FRONT", "/cam_front", 3, 3.0, 0.0, True, "/info", {}), 9.0, 2.0)
+    words = {
+        count: output_health(OutputReport(3, count, {}, 0, False, 3.0, None), [silent]).message for count in (0, 2)
+    }
+    words["failed"] = output_health(OutputReport(3, 2, {}, 0, False, 3.0, "no transform"), [silent]).message
+
+    def last_words(grids, message):
+        recording.diagnostics[OUTPUT].message = message
+        return demo_report(replace(recording, grids=grids), how)["last_words"]
+
+    assert last_words(2, words[2]) is None
+    assert last_words(0, words[0]).startswith("no new grid: camera CAM_FRONT: dead")
+    assert last_words(2, words["failed"]) == "no grid from the last set: no transform"
 
 
 def test_the_rate_is_that_of_the_grids_that_came():
