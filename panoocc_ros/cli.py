@@ -9,6 +9,7 @@ from panoocc_core.cli import add_commands
 from panoocc_core.host_memory import keep_freed_memory
 
 from .bench import add_bench
+from .processes import Terminated, unwound_by_signals
 from .run import add_run
 from .sim_command import add_command as add_sim
 
@@ -34,12 +35,16 @@ def main(argv: Sequence[str] | None = None) -> int:
     arguments = parser().parse_args(argv)
     keep_freed_memory()
     try:
-        status = int(arguments.run(arguments))
-        sys.stdout.flush()
-        return status
+        with unwound_by_signals():
+            status = int(arguments.run(arguments))
+            sys.stdout.flush()
+            return status
     except BrokenPipeError:  # `panoocc models | head`: nobody reads on, which is no fault to report
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         return EXIT_BROKEN_PIPE
+    except Terminated as ended:
+        print(f"panoocc: ended by {ended}", file=sys.stderr)
+        return ended.exit_status
     except KeyboardInterrupt:
         print("panoocc: interrupted", file=sys.stderr)
         return EXIT_INTERRUPTED

@@ -42,7 +42,7 @@ from .evaluate_bag import evaluate_bag, truth_labels
 from .evaluation import EvaluationError, check_labels
 from .latency import latency_table
 from .network import chosen_device
-from .processes import Child, Children, ProcessError
+from .processes import Child, Children, ProcessError, Terminated, unwound_by_signals
 from .received import Recording
 from .replay import check_topics
 from .rig import Rig, load_rig
@@ -343,7 +343,10 @@ def main(argv: Sequence[str] | None = None) -> int:
     """Run the demo; returns the exit code."""
     arguments = parser().parse_args(argv)
     try:
-        demo(arguments)
+        with unwound_by_signals():
+            demo(arguments)
+    except Terminated as ended:
+        return ended.exit_status
     except KeyboardInterrupt:
         return EXIT_INTERRUPTED
     except (DemoError, ProcessError, BagWriteError) as error:
