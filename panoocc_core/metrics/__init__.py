@@ -8,7 +8,7 @@ from .confusion import DISTANCE_EDGES_M, Confusion, DistanceConfusion, distance_
 from .detection import Detection, DetectionScores, ScoredBoxes
 from .panoptic import PanopticMeans, PanopticQuality, panoptic_labels
 from .rays import RayHits, RayIoU, cast_rays, ray_directions, ray_origins_m
-from .report import Report, Section, as_plain, as_text, box_section, point_section, voxel_section, write_json
+from .report import Report, Section, as_plain, as_text, box_section, point_section, voxel_section
 from .report_picture import picture
 
 __all__ = [
@@ -35,5 +35,4 @@ __all__ = [
     "ray_directions",
     "ray_origins_m",
     "voxel_section",
-    "write_json",
 ]

@@ -4,18 +4,15 @@ Shares such as an IoU are kept as fractions of 1 and shown in percent.  NaN, a s
 "-" and becomes null in JSON.
 """
 
-import json
 import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
-from pathlib import Path
 from typing import Any, Literal
 
 import numpy as np
 
 from ..canvas import Colour
 from ..labels import BOX_CLASSES, LabelSet, label_set
-from ..whole_files import whole_file
 from .confusion import Confusion, DistanceConfusion, Scores
 from .detection import ERRORS, DetectionScores
 from .panoptic import PanopticQuality
@@ -210,16 +207,6 @@ def as_plain(report: Report) -> dict[str, Any]:
             for section in report.sections
         },
     }
-
-
-def write_json(path: Path, report: Report) -> None:
-    """Write the report; the file appears only once it is whole.
-
-    Raises:
-        OSError: the folder is missing or cannot be written.
-    """
-    with whole_file(path) as part:
-        part.write_text(json.dumps(as_plain(report), indent=2, allow_nan=False) + "\n", encoding="utf-8")
 
 
 def _shown(labels: LabelSet) -> list[int]:

@@ -9,8 +9,10 @@ from collections.abc import Sequence
 import torch
 from torch import Tensor, nn
 
-from ..ground_truth import Drive
+from ..ground_truth import Drive, naming_frame
+from ..labels import LabelSet
 from ..memory import VoxelMemory
+from ..metrics.confusion import Confusion
 from ..models.panoocc import PanoOcc
 from ..stream import Stopwatch, encode
 
@@ -35,22 +37,21 @@ def calibrate(model: PanoOcc, drives: Sequence[Drive], every: int = 2) -> dict[s
     """
     model.eval()
     logits, true, closed = _collected(model, drives, every)
-    free = model.config.labels.free_id
+    labels = model.config.labels
     offsets = torch.zeros(logits.shape[1])
-    before = best = _miou(logits, true, closed, offsets, free)
+    before = best = _miou(logits, true, closed, offsets, labels)
     for _ in range(ROUNDS):
         for k in range(len(offsets)):
             for step in STEPS:
                 tried = offsets.clone()
                 tried[k] = (tried[k] + step).clamp(-LARGEST, LARGEST)
-                miou = _miou(logits, true, closed, tried, free)
+                miou = _miou(logits, true, closed, tried, labels)
                 if miou > best + LEAST_GAIN:
                     best, offsets = miou, tried
     classifier = model.decoder.mlp[-1]
     assert isinstance(classifier, nn.Linear)
     classifier.bias.add_(offsets.to(classifier.bias))
-    names = model.config.labels.names
-    return {"before": before, "after": best, **{name: float(value) for name, value in zip(names, offsets)}}
+    return {"before": before, "after": best, **{name: float(value) for name, value in zip(labels.names, offsets)}}
 
 
 def _collected(model: PanoOcc, drives: Sequence[Drive], every: int) -> tuple[Tensor, Tensor, Tensor]:
@@ -60,9 +61,10 @@ def _collected(model: PanoOcc, drives: Sequence[Drive], every: int) -> tuple[Ten
     for drive in drives:
         memory = VoxelMemory()
         for index in range(len(drive)):
-            step = encode(model, drive.frame(index), memory, Stopwatch(model.device))
+            with naming_frame(drive, index):
+                step = encode(model, drive.frame(index), memory, Stopwatch(model.device))
+                truth = drive.truth(index) if index % every == every - 1 else None
             memory = step.memory
-            truth = drive.truth(index) if index % every == every - 1 else None
             if truth is None or truth.class_id is None:
                 continue
             seen = torch.ones(truth.class_id.shape, dtype=torch.bool)
@@ -81,16 +83,11 @@ def _collected(model: PanoOcc, drives: Sequence[Drive], every: int) -> tuple[Ten
     return torch.cat(logits), torch.cat(true), torch.cat(closed)
 
 
-def _miou(logits: Tensor, true: Tensor, closed: Tensor, offsets: Tensor, free: int | None) -> float:
+def _miou(logits: Tensor, true: Tensor, closed: Tensor, offsets: Tensor, labels: LabelSet) -> float:
     """Mean IoU over the classes present but free space."""
-    count = logits.shape[1]
+    count = len(labels.names)
     chosen = (logits + offsets).argmax(1)
-    if free is not None:
-        chosen = chosen.masked_fill(closed, free)
+    if labels.free_id is not None:
+        chosen = chosen.masked_fill(closed, labels.free_id)
     pairs = torch.bincount(true * count + chosen, minlength=count * count).view(count, count)
-    hits = pairs.diagonal()
-    iou = hits / (pairs.sum(0) + pairs.sum(1) - hits).clamp(min=1)
-    counted = pairs.sum(1) > 0
-    if free is not None:
-        counted[free] = False
-    return float(iou[counted].mean())
+    return Confusion(pairs.numpy()).miou_of_present(labels)

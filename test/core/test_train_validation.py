@@ -13,6 +13,7 @@ from panoocc_core.ground_truth import GroundTruth, TruePoints
 from panoocc_core.labels import LIDARSEG
 from panoocc_core.models.panoocc import PanoOcc
 from panoocc_core.models.voxel_decoder import VoxelLogits, classify
+from panoocc_core.train import calibration
 from panoocc_core.train.loop import Options, start_from_scratch, train
 from panoocc_core.train.loss_config import LossConfig
 from panoocc_core.train.processes import Processes
@@ -145,3 +146,29 @@ def test_a_network_of_points_gets_its_curve(point_network, tmp_path):
     header, *rows = (tmp_path / "validation.csv").read_text().splitlines()
     assert header == "step,point_miou" and [row.split(",")[0] for row in rows] == ["3", "7"]
     assert [epoch for epoch, _ in told] == [1, 2] and all(0 <= values["point_miou"] <= 1 for _, values in told)
+
+
+def test_calibration_lets_a_class_be_chosen_that_is_chosen_too_seldom(network, monkeypatch):
+    """Cars lose by half a unit where they are, by one and a half where they are not: a constant in between is right."""
+    model = PanoOcc(model_config(network))
+    names = model.config.labels.names
+    car, free = names.index("car"), names.index("free")
+    true = torch.tensor([car, free] * 50)
+    logits = torch.full((100, len(names)), -20.0)
+    logits[:, car], logits[:, free] = 0.0, torch.where(true == car, 0.5, 1.5)
+    monkeypatch.setattr(calibration, "_collected", lambda *_: (logits, true, torch.zeros(100, dtype=torch.bool)))
+    bias = model.decoder.mlp[-1].bias.detach().clone()
+    found = calibration.calibrate(model, [])
+    assert (found["before"], found["after"]) == (0.0, 1.0)
+    assert 0.5 < found["car"] - found["free"] < 1.5
+    moved = model.decoder.mlp[-1].bias.detach() - bias
+    torch.testing.assert_close(moved, torch.tensor([found[name] for name in names]))
+
+
+def test_calibration_leaves_closed_voxels_free(network):
+    labels = model_config(network).labels
+    car = labels.names.index("car")
+    logits = 9.0 * torch.nn.functional.one_hot(torch.full((4,), car), len(labels.names))
+    true, none = torch.full((4,), car), torch.zeros(len(labels.names))
+    closed = torch.tensor([True, False, False, False])
+    assert calibration._miou(logits, true, closed, none, labels) == 0.75
