@@ -6,6 +6,7 @@ import os
 import sys
 import tempfile
 from collections.abc import Iterator, Sequence
+from concurrent.futures import BrokenExecutor
 from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -17,14 +18,14 @@ if TYPE_CHECKING:
     from .evaluation import DriveScores
     from .ground_truth import Drive
 
-EXIT_OK, EXIT_BAD_INPUT, EXIT_NOT_WRITTEN = 0, 2, 4
-TRAINING_SEEDS_FROM = 9_000  # the recipes train and validate on seeds from here on
+EXIT_OK, EXIT_FAILED, EXIT_BAD_INPUT, EXIT_NOT_WRITTEN = 0, 1, 2, 4  # as in `panoocc run`
+TRAINING_SEEDS_FROM = 9_000  # the package's weights were trained and validated on seeds from here on
 
 DESCRIPTION = """\
-Measures a network on drives with known truth: held-out simulated streets, or a data set's folder with --data.  Voxels
-are compared where a camera sees them: IoU per class and by distance, geometric IoU, panoptic quality, RayIoU, each with
-the history that a stream has, and the IoU also without.  LiDAR points give panoptic quality at points; --boxes adds mAP
-and NDS.
+Measures a network on drives with known truth: simulated streets, by default some that the package's own weights have
+not learned from, or a data set's folder with --data.  Voxels are compared where a camera sees them: IoU per class and
+by distance, geometric IoU, panoptic quality, RayIoU, each with the history that a stream has, and the IoU also without.
+LiDAR points give panoptic quality at points; --boxes adds mAP and NDS.
 """
 EPILOG = """\
 examples:
@@ -33,7 +34,8 @@ examples:
   panoocc eval --checkpoint runs/nano/weights.safetensors --scenes 5
   panoocc eval --model pano_small_occ3d --checkpoint PanoOcc_small.pth --data /data/nuscenes --split mini_val
 
-exit status: 0 measured; 2 bad arguments, weights or data; 4 a result could not be written.
+exit status: 0 measured; 1 a process that renders was killed; 2 bad arguments, weights or data, or nothing in the data
+that can be measured; 4 a result could not be written.
 """
 
 
@@ -41,7 +43,7 @@ def add_eval(subparsers: Any) -> None:
     """Register `panoocc eval`."""
     parser = subparsers.add_parser(
         "eval",
-        help="measure a network on held-out streets or a data set",
+        help="measure a network on simulated streets or a data set",
         description=DESCRIPTION,
         epilog=EPILOG,
         formatter_class=argparse.RawDescriptionHelpFormatter,
@@ -81,6 +83,12 @@ def run(arguments: argparse.Namespace) -> int:
     """Run `panoocc eval`; returns the exit status, errors are said on stderr."""
     try:
         _evaluate(arguments)
+    except BrokenExecutor:
+        print(
+            "panoocc eval: a process that renders was killed, perhaps for want of memory; give fewer --workers",
+            file=sys.stderr,
+        )
+        return EXIT_FAILED
     except ValueError as error:  # settings, weights and data raise ValueErrors
         print(f"panoocc eval: {error}", file=sys.stderr)
         return EXIT_BAD_INPUT
@@ -97,13 +105,11 @@ def _evaluate(arguments: argparse.Namespace) -> None:
     from .checkpoint import load_model
     from .config import model_config
     from .evaluation import Measures, evaluate, report
-    from .metrics.report import as_text
+    from .metrics.report import as_plain, as_text
     from .metrics.report_picture import picture
     from .render import write_png
 
-    for path in (arguments.json, arguments.picture):
-        if path is not None and not path.resolve().parent.is_dir():
-            raise ValueError(f"{path}: the folder is not there")
+    _check_outputs(arguments)
     if arguments.threads is not None:
         if arguments.threads < 1:
             raise ValueError(f"--threads must be at least 1, not {arguments.threads}")
@@ -135,7 +141,22 @@ def _evaluate(arguments: argparse.Namespace) -> None:
     if arguments.picture is not None:
         write_png(arguments.picture, picture(tree))
     if arguments.json is not None:
-        _write_json(arguments.json, {**summary(scores, config), "scenes": names, "report": _plain(tree)})
+        _write_json(arguments.json, {**summary(scores, config), "scenes": names, "report": as_plain(tree)})
+
+
+def _check_outputs(arguments: argparse.Namespace) -> None:
+    """Before hours go by.
+
+    Raises:
+        ValueError: a result could not be written where it is wanted.
+    """
+    for path in (arguments.json, arguments.picture):
+        if path is not None and path.is_dir():
+            raise ValueError(f"{path}: is a folder; give the path of a file")
+        if path is not None and not path.resolve().parent.is_dir():
+            raise ValueError(f"{path}: the folder is not there")
+    if arguments.picture is not None and arguments.picture.suffix.lower() != ".png":
+        raise ValueError(f"--picture {arguments.picture}: the picture is a PNG; give a name that ends in .png")
 
 
 def summary(scores: "DriveScores", config: "ModelConfig") -> dict[str, Any]:
@@ -151,8 +172,8 @@ def summary(scores: "DriveScores", config: "ModelConfig") -> dict[str, Any]:
             f"geometric_iou{suffix}": number(confusion.geometric_iou(labels)),
             f"per_class{suffix}": {
                 name: number(value)
-                for name, value, present in zip(labels.names, confusion.iou(), confusion.present())
-                if present and name != "free"
+                for k, (name, value, present) in enumerate(zip(labels.names, confusion.iou(), confusion.present()))
+                if present and k != labels.free_id
             },
         }
 
@@ -168,15 +189,9 @@ def summary(scores: "DriveScores", config: "ModelConfig") -> dict[str, Any]:
     return {"model": config.name, "frames": scores.frames, **out}
 
 
-def _plain(tree: Any) -> dict[str, Any]:
-    from .metrics.report import as_plain
-
-    return as_plain(tree)
-
-
 def _write_json(path: Path, content: dict[str, Any]) -> None:
     with whole_file(path) as part:
-        part.write_text(json.dumps(content, indent=1) + "\n")
+        part.write_text(json.dumps(content, indent=1, allow_nan=False) + "\n", encoding="utf-8")
 
 
 @contextmanager
@@ -198,12 +213,17 @@ def _drives(arguments: argparse.Namespace, config: "ModelConfig") -> Iterator[tu
     if not seeds or seeds[0] < 0:
         raise ValueError("--scenes must be at least 1 and --first-seed at least 0")
     with _street_folder(arguments.streets) as folder:
-        yield _rendered(arguments, config, folder, seeds), _seeds_in_words(seeds)
+        yield _rendered(arguments, config, folder, seeds), _seeds_in_words(seeds, arguments.checkpoint is None)
 
 
-def _seeds_in_words(seeds: range) -> str:
-    held_out = "held out" if seeds[-1] < TRAINING_SEEDS_FROM else "NOT held out: recipes train on seeds from there"
-    return f"simulated streets, seeds {seeds[0]} to {seeds[-1]} ({held_out})"
+def _seeds_in_words(seeds: range, own_weights: bool) -> str:
+    """What other weights than the package's own were trained on, nobody here knows."""
+    words = f"simulated streets, seeds {seeds[0]} to {seeds[-1]}"
+    if not own_weights:
+        return words
+    if seeds[-1] < TRAINING_SEEDS_FROM:
+        return f"{words} (held out)"
+    return f"{words} (NOT held out: the weights were trained on seeds from {TRAINING_SEEDS_FROM} on)"
 
 
 @contextmanager

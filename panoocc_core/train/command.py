@@ -45,11 +45,18 @@ def add_train(subparsers: Any) -> None:
     )
     parser.add_argument("recipe", help="name in config/train, or YAML file")
     parser.add_argument("--out", type=Path, required=True, help="folder of this training")
-    parser.add_argument("--resume", action="store_true", help="go on from the snapshot in --out")
+    parser.add_argument(
+        "--resume", action="store_true", help="go on from the snapshot in --out; begin anew, and say so, without one"
+    )
     parser.add_argument(
         "--set", nargs="+", default=[], metavar="KEY=VALUE", help="change keys of the recipe, e.g. optimiser.lr=1e-4"
     )
-    parser.add_argument("--checkpoint", type=Path, metavar="FILE", help="start from these weights, not from scratch")
+    parser.add_argument(
+        "--checkpoint",
+        type=Path,
+        metavar="FILE",
+        help="begin with these weights, not from scratch; not used, and said so, where --resume goes on",
+    )
     parser.add_argument("--data", type=Path, metavar="FOLDER", help="nuScenes' root, for recipes that learn from it")
     parser.add_argument("--gts", type=Path, metavar="FOLDER", help="Occ3D's labels (default: DATA/gts)")
     parser.add_argument("--streets", type=Path, metavar="FOLDER", help="rendered drives (default: OUT/streets)")
@@ -144,6 +151,8 @@ def _train(arguments: argparse.Namespace) -> Path | None:
         begun = processes.is_first and (arguments.out / FILE).exists()  # the others' folders do not count
         if processes.any(begun and not arguments.resume, device):
             raise ValueError(f"{arguments.out}: holds a training already; go on with --resume, or give another --out")
+        if processes.is_first and arguments.resume:
+            _tell_where_it_begins(arguments, begun)
         show = processes.is_first and not arguments.no_progress
         # After the first process those of other machines render: nothing, where they share its disk.
         for renders in (processes.is_first, processes.leads_machine):
@@ -154,6 +163,17 @@ def _train(arguments: argparse.Namespace) -> Path | None:
         with _Bar(show) as bar:
             path = train(config, model.to(device), drives, validation, bar.options(arguments), processes)
     return path if processes.is_first else None
+
+
+def _tell_where_it_begins(arguments: argparse.Namespace, begun: bool) -> None:
+    """Whoever starts the same command again after a kill may not know whether there was a snapshot before it."""
+    from .snapshot import FILE
+
+    path = arguments.out / FILE
+    if not begun:
+        print(f"panoocc train: {path} is not there yet: the training begins anew", file=sys.stderr)
+    elif arguments.checkpoint is not None:
+        print(f"panoocc train: goes on from {path}; {arguments.checkpoint} is not used", file=sys.stderr)
 
 
 def open_drives(

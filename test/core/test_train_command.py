@@ -2,6 +2,7 @@
 
 import argparse
 import json
+from concurrent.futures.process import BrokenProcessPool
 
 import pytest
 import torch
@@ -10,8 +11,11 @@ import yaml
 from panoocc_core import load_model
 from panoocc_core.checkpoint import read_tensors
 from panoocc_core.cli import add_commands
+from panoocc_core.data import simulated
+from panoocc_core.evaluate_command import _seeds_in_words
 from panoocc_core.train import curves
 
+from .nuscenes_folder import write_nuscenes
 from .toy_training import STREET_SCALE, STREET_SECONDS, rendered_streets, write_network
 
 SETTINGS = {
@@ -90,6 +94,16 @@ def test_a_folder_with_a_training_is_not_begun_anew(folder, capsys):
     assert "seed changed" in capsys.readouterr().err
     assert train(folder, "--out", folder / "out", "--resume") == 0  # there is nothing left to learn
     assert (folder / "out/snapshot.pt").exists()
+
+
+def test_resuming_says_where_it_begins_unless_all_is_as_asked(folder, tmp_path, capsys):
+    out, weights = tmp_path / "out", folder / "out/weights.safetensors"
+    assert train(folder, "--out", out, "--resume", "--checkpoint", weights, "--stop-after", 4) == 0
+    assert "snapshot.pt is not there yet: the training begins anew" in capsys.readouterr().err
+    assert train(folder, "--out", out, "--resume", "--stop-after", 8) == 0
+    assert "panoocc train:" not in capsys.readouterr().err
+    assert train(folder, "--out", out, "--resume", "--checkpoint", weights) == 0
+    assert f"snapshot.pt; {weights} is not used" in capsys.readouterr().err
 
 
 def test_a_stopped_training_is_resumed_to_the_same_weights(folder, capsys):
@@ -181,7 +195,43 @@ def test_eval_writes_the_numbers_that_are_compared(folder, tmp_path, capsys):
     assert found["per_class"] and "free" not in found["per_class"]
     assert {"pq", "ray_iou", "model", "report", "per_class_without_history"} <= set(found)
     text = capsys.readouterr().out
-    assert "NOT held out" in text and "toy: 1 drives, 4 frames" in text
+    assert "simulated streets, seeds 9000 to 9000\n" in text and "toy: 1 drives, 4 frames" in text
+
+
+def test_only_of_the_package_s_own_weights_it_is_known_what_is_held_out():
+    assert _seeds_in_words(range(100, 120), own_weights=True) == "simulated streets, seeds 100 to 119 (held out)"
+    assert "NOT held out" in _seeds_in_words(range(8_999, 9_001), own_weights=True)
+    for seeds in (range(100, 120), range(9_000, 9_001)):
+        assert "held out" not in _seeds_in_words(seeds, own_weights=False)
+
+
+def test_a_data_set_without_voxel_labels_measures_nothing_and_says_so(folder, tmp_path, capsys):
+    write_nuscenes(tmp_path / "nuscenes")
+    words = ("--data", tmp_path / "nuscenes", "--json", tmp_path / "eval.json")
+    assert evaluate(folder, *words) == 2
+    captured = capsys.readouterr()
+    assert "has no true voxels for toy; give --gts FOLDER with Occ3D's labels" in captured.err and not captured.out
+    assert not (tmp_path / "eval.json").exists()
+
+
+def test_a_killed_renderer_gives_one_line_and_status_1(folder, tmp_path, capsys, monkeypatch):
+    def killed(*_, **__):
+        raise BrokenProcessPool("terminated abruptly")
+
+    monkeypatch.setattr(simulated, "simulated_streets", killed)
+    assert evaluate(folder) == 1
+    lines = capsys.readouterr().err.splitlines()
+    assert [line for line in lines if "killed" in line] and not [line for line in lines if "Traceback" in line]
+
+
+def test_outputs_are_looked_at_before_the_work(folder, tmp_path, capsys, monkeypatch):
+    monkeypatch.setattr(simulated, "simulated_streets", lambda *_, **__: pytest.fail("the work has begun"))
+    for words, message in (
+        (("--json", tmp_path), f"{tmp_path}: is a folder"),
+        (("--picture", tmp_path / "e.xyz"), "give a name that ends in .png"),
+    ):
+        assert evaluate(folder, *words) == 2
+        assert message in capsys.readouterr().err
 
 
 def test_eval_leaves_out_what_is_not_wanted(folder, tmp_path):
