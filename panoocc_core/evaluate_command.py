@@ -133,7 +133,7 @@ def _evaluate(arguments: argparse.Namespace) -> None:
         "weights": weights,
         "drives": where,
         "frames": frames,
-        "voxels": "counted where a camera sees them",
+        **({} if scores.voxels is None else {"voxels": "counted where a camera sees them"}),
         "device": f"{arguments.device}, {arguments.precision}, {torch.get_num_threads()} threads",
     }
     tree = report(scores, config, f"{config.name}: {len(names)} drives, {frames} frames", facts)

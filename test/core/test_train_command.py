@@ -212,6 +212,9 @@ def test_a_data_set_without_voxel_labels_measures_nothing_and_says_so(folder, tm
     captured = capsys.readouterr()
     assert "has no true voxels for toy; give --gts FOLDER with Occ3D's labels" in captured.err and not captured.out
     assert not (tmp_path / "eval.json").exists()
+    assert evaluate(folder, *words, "--boxes") == 0
+    assert list(json.loads((tmp_path / "eval.json").read_text())["report"]["sections"]) == ["boxes"]
+    assert "a camera sees" not in capsys.readouterr().out
 
 
 def test_a_killed_renderer_gives_one_line_and_status_1(folder, tmp_path, capsys, monkeypatch):
