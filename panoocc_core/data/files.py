@@ -113,6 +113,10 @@ class ArrayFile:
     def __exit__(self, *_: object) -> None:
         self._archive.close()
 
+    def __contains__(self, name: str) -> bool:
+        """Whether there is an array of this name."""
+        return f"{name}.npy" in self._archive.namelist()
+
     def read(self, name: str, shape: tuple[int, ...], dtype: type[np.generic]) -> NDArray[Any]:
         """One array.
 
@@ -143,7 +147,7 @@ class ArrayFile:
     @contextmanager
     def _member(self, name: str) -> Iterator[IO[bytes]]:
         """An array's file in the archive; what reading it raises becomes DataError."""
-        if f"{name}.npy" not in self._archive.namelist():
+        if name not in self:
             has = ", ".join(self._archive.namelist()[:8]) or "nothing"
             raise DataError(f"{self.path}: has no array {name!r} (it has {has}); {self._advice}")
         try:

@@ -1,8 +1,8 @@
 """Drives through simulated streets, rendered once and kept in files: what own training and evaluation run on.
 
 A drive is one .npz file without pickled objects: JPEG images (as a vehicle's bag would hold them), calibrations, poses,
-true voxels, the cameras' view and true boxes.  Its name says what it was made from, and it appears only once it is
-whole.
+true voxels, the cameras' view, true boxes and, where they are wanted, labelled LiDAR points.  Its name says what it was
+made from, and it appears only once it is whole.
 """
 
 import hashlib
@@ -11,7 +11,7 @@ import math
 import os
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ProcessPoolExecutor
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from functools import partial
 from multiprocessing import get_context
 from pathlib import Path
@@ -22,14 +22,16 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
+from ..config import ModelConfig
 from ..geometry import NS_PER_S, Matrix, check_rigid
-from ..ground_truth import GroundTruth, TrueBoxes
+from ..ground_truth import GroundTruth, TrueBoxes, TruePoints
 from ..image_files import ImageFileError, jpeg_size_hw
 from ..sim.camera import Rig
 from ..sim.capture import capture
+from ..sim.lidar import Lidar
 from ..sim.pool import begin_worker
 from ..sim.render import Renderer
-from ..sim.rig import nuscenes_rig
+from ..sim.rig_file import load_sim_rig
 from ..sim.scene import Scene
 from ..sim.truth import MAX_VOXELS
 from ..types import CameraImage, Frame, GridGeometry
@@ -39,11 +41,13 @@ from .files import ArrayFile
 
 MAX_BYTES = 4 << 30  # of a drive in memory: 2000 frames of 200x200x16 voxels
 FORMAT = 1  # raised when the same plan gives other files
+DEFAULT_RIG = "nuscenes"
 _MAX_CAMERAS = 64
 _MAX_NAME_BYTES = 1024
 _ADVICE = "delete it (where --streets or --out is its folder, it is made anew)"
 _LEAD_S = 0.5  # the drive's first frame
 _VOXEL_BITS = 8 + 16 + 1  # class, instance and mask
+_POINT_BITS = 3 * 32 + 8 + 16  # position, class and instance
 _BOX_FIELDS = ("centre_m", "size_m", "yaw_rad", "velocity_mps", "class_id", "instance_id")
 
 
@@ -61,8 +65,10 @@ class StreetPlan:
 
     seconds: float = 12.0
     rate_hz: float = 2.0
-    scale: float = 0.16  # image size, 1 is 1600x900
+    scale: float = 0.16  # image size, 1 is that of the rig's file: 1600x900 for nuScenes
     jpeg_quality: int = 92
+    rig: str = DEFAULT_RIG  # a name in config/sim_rigs, or a YAML file
+    lidar: bool = False  # with the labelled points of a LiDAR, which the family lidar_segmentation learns from
 
     def __post_init__(self) -> None:
         if not 0 < self.rate_hz <= 30:
@@ -80,18 +86,60 @@ class StreetPlan:
         """When a frame is due, in the scene's time."""
         return _LEAD_S + index / self.rate_hz
 
+    def cameras(self) -> Rig:
+        """The rig at the plan's scale.
+
+        Raises:
+            ConfigError: there is no such rig, or its file cannot be used.
+            ValueError: the scale is not in (0, 4].
+        """
+        return load_sim_rig(self.rig, self.scale)
+
+    def for_network(self, config: ModelConfig) -> "StreetPlan":
+        """The plan with LiDAR points where the network's family learns from them and is measured by them.
+
+        Raises:
+            ConfigError: see `cameras`.
+            ValueError: the rig's cameras are not those of the network.
+        """
+        names = [camera.name for camera in self.cameras()]
+        if set(names) != set(config.cameras):
+            raise ValueError(
+                f"the simulated rig {self.rig} has the cameras {', '.join(names)}; {config.name} takes "
+                f"{', '.join(config.cameras)}: give a rig whose cameras are called so"
+            )
+        return replace(self, lidar=config.family == "lidar_segmentation")
+
 
 def drive_file(folder: Path, seed: int, plan: StreetPlan, geometry: GridGeometry) -> Path:
     """Where the drive of a seed is kept: the name changes with everything that the content depends on."""
     key = {
         "format": FORMAT,
-        **asdict(plan),
+        **_content(plan),
         "shape": geometry.shape_xyz,
         "voxel": geometry.voxel_size_m,
         "pose": geometry.ego_from_grid.round(9).tolist(),
     }
     digest = hashlib.sha256(json.dumps(key, sort_keys=True).encode()).hexdigest()[:10]
     return folder / f"street-{digest}-{seed:06d}.npz"
+
+
+def _content(plan: StreetPlan) -> dict[str, Any]:
+    """What a drive's content depends on.
+
+    Rigs are told apart by their cameras: a YAML file may be moved, and may change.  The first rig, and that there is no
+    LiDAR, are left out, as in the names of drives that were kept before there was a choice.
+    """
+    content = {name: value for name, value in asdict(plan).items() if name not in ("rig", "lidar")}
+    if plan.lidar:
+        content["lidar"] = asdict(Lidar())
+    if plan.rig != DEFAULT_RIG:
+        content["rig"] = [
+            [c.name, c.width, c.height, c.shutter_offset_s]
+            + np.concatenate((c.intrinsics, c.ego_from_camera), axis=None).round(9).tolist()
+            for c in plan.cameras()
+        ]
+    return content
 
 
 def render_drive(path: Path, seed: int, plan: StreetPlan, geometry: GridGeometry) -> Path:
@@ -103,21 +151,30 @@ def render_drive(path: Path, seed: int, plan: StreetPlan, geometry: GridGeometry
     """
     if path.exists():
         return path
-    if plan.frames * math.prod(geometry.shape_xyz) * _VOXEL_BITS > 8 * MAX_BYTES:
+    lidar = Lidar() if plan.lidar else None
+    bits = math.prod(geometry.shape_xyz) * _VOXEL_BITS + (0 if lidar is None else lidar.rays * _POINT_BITS)
+    if plan.frames * bits > 8 * MAX_BYTES:
         raise ValueError(
             f"a drive of {plan.frames} frames on {geometry.shape_xyz} voxels has more than {MAX_BYTES} bytes; make it "
             "shorter, or the grid smaller"
         )
-    rig = nuscenes_rig(plan.scale)
+    rig = plan.cameras()
     renderer = Renderer(Scene(seed, plan.time_s(plan.frames) + 1))
     arrays: dict[str, list[Any]] = {}
     for index in range(plan.frames):
-        for name, value in _rendered(renderer, rig, plan, geometry, index).items():
+        for name, value in _rendered(renderer, rig, lidar, plan, geometry, index).items():
             arrays.setdefault(name, []).append(value)
-    boxes = arrays.pop("boxes")
+    boxes, points = arrays.pop("boxes"), arrays.pop("points")
     jpegs = [jpeg for images in arrays.pop("jpegs") for jpeg in images]
     columns = {name: np.stack(values) for name, values in arrays.items()}
     columns |= {f"boxes.{field}": np.concatenate([getattr(b, field) for b in boxes]) for field in _BOX_FIELDS}
+    if lidar is not None:
+        columns |= {
+            "points.count": np.array([len(p.class_id) for p in points]),
+            "points.position_m": np.concatenate([p.position_m for p in points]),
+            "points.class_id": np.concatenate([p.class_id for p in points]),
+            "points.instance_id": np.concatenate([p.instance_id for p in points]).astype(np.uint16),
+        }
     columns |= {
         "boxes.count": np.array([len(b) for b in boxes]),
         "jpeg": np.concatenate(jpegs),
@@ -133,10 +190,12 @@ def render_drive(path: Path, seed: int, plan: StreetPlan, geometry: GridGeometry
     return path
 
 
-def _rendered(renderer: Renderer, rig: Rig, plan: StreetPlan, geometry: GridGeometry, index: int) -> dict[str, Any]:
+def _rendered(
+    renderer: Renderer, rig: Rig, lidar: Lidar | None, plan: StreetPlan, geometry: GridGeometry, index: int
+) -> dict[str, Any]:
     """Everything about one frame."""
     time_s = plan.time_s(index)
-    taken = capture(renderer, rig, time_s, geometry, jpeg_quality=plan.jpeg_quality)
+    taken = capture(renderer, rig, time_s, geometry, lidar=lidar, jpeg_quality=plan.jpeg_quality)
     there = taken.truth
     assert there is not None and there.instance_id is not None and there.camera_mask is not None
     shutters_s = [time_s + camera.shutter_offset_s for camera in rig]
@@ -149,6 +208,7 @@ def _rendered(renderer: Renderer, rig: Rig, plan: StreetPlan, geometry: GridGeom
         "instance_id": there.instance_id.astype(np.uint16),
         "camera_mask": np.packbits(there.camera_mask),
         "boxes": there.boxes,
+        "points": there.points,
         "jpegs": taken.jpegs,
     }
 
@@ -180,6 +240,9 @@ class SimulatedDrive:
             self._geometry = _grid(self._arrays)
             self._jpeg_end = _ends(self._arrays, "jpeg.size", "jpeg", at_least=1)
             self._box_end = _ends(self._arrays, "boxes.count", "boxes.class_id", at_least=0)
+            self._point_end = None
+            if "points.count" in self._arrays:
+                self._point_end = _ends(self._arrays, "points.count", "points.class_id", at_least=0)
         except DataError as error:
             raise DriveFileError(str(error)) from error
         except ValueError as error:
@@ -221,7 +284,7 @@ class SimulatedDrive:
         return torch.from_numpy(np.ascontiguousarray(image[..., ::-1]))
 
     def truth(self, index: int) -> GroundTruth:
-        """Voxels, the cameras' view and boxes of one frame."""
+        """Voxels, the cameras' view and boxes of one frame; LiDAR points where the drive has them."""
         arrays, end = self._arrays, int(self._box_end[index])
         rows = slice(end - int(arrays["boxes.count"][index]), end)
         shape = self._geometry.shape_xyz
@@ -233,6 +296,16 @@ class SimulatedDrive:
             instance_id=arrays["instance_id"][index].astype(np.int32),
             camera_mask=mask.reshape(shape),
             boxes=TrueBoxes(**{field: arrays[f"boxes.{field}"][rows] for field in _BOX_FIELDS}),
+            points=None if self._point_end is None else self._points(index, int(self._point_end[index])),
+        )
+
+    def _points(self, index: int, end: int) -> TruePoints:
+        arrays = self._arrays
+        rows = slice(end - int(arrays["points.count"][index]), end)
+        return TruePoints(
+            position_m=arrays["points.position_m"][rows],
+            class_id=arrays["points.class_id"][rows],
+            instance_id=arrays["points.instance_id"][rows].astype(np.int32),
         )
 
 
@@ -270,6 +343,14 @@ def _arrays_of_drive(file: ArrayFile) -> dict[str, NDArray[Any]]:
         "grid.voxel_size_m": ((3,), np.float64),
         "grid.ego_from_grid": ((4, 4), np.float64),
     }
+    if "points.count" in file:
+        points = _rows(file, "points.class_id", at_least=0)
+        wanted |= {
+            "points.count": ((frames,), np.int64),
+            "points.position_m": ((points, 3), np.float32),
+            "points.class_id": ((points,), np.uint8),
+            "points.instance_id": ((points,), np.uint16),
+        }
     total = sum(math.prod(shape) * np.dtype(kind).itemsize for shape, kind in wanted.values())
     if total > MAX_BYTES:
         raise ValueError(f"its arrays have {total} bytes, more than {MAX_BYTES}")

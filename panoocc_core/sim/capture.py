@@ -1,7 +1,7 @@
 """One instant of a scene as a vehicle would record it, and the truth that it cannot record."""
 
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import cv2
 import numpy as np
@@ -12,6 +12,7 @@ from ..ground_truth import GroundTruth
 from ..types import GridGeometry
 from .boxes import true_boxes
 from .camera import Rig
+from .lidar import Lidar, true_points
 from .render import Picture, Renderer
 from .scene import Scene
 from .truth import truth
@@ -33,6 +34,7 @@ def capture(
     geometry: GridGeometry | None,
     *,
     truth_delay_s: float = 0.0,
+    lidar: Lidar | None = None,
     jpeg_quality: int = 92,
 ) -> Capture:
     """The images of a rig that fires at `time_s`, with the truth on a grid.
@@ -40,6 +42,7 @@ def capture(
     Args:
         geometry: of the truth; None leaves it out.
         truth_delay_s: from `time_s` to when the truth holds.
+        lidar: whose labelled points the truth has; None: no points.
 
     Raises:
         ValueError: the grid has more than 64 million voxels, or none.
@@ -48,7 +51,11 @@ def capture(
     jpegs = tuple(_jpeg(pictures[camera.name].rgb, jpeg_quality) for camera in rig)
     if geometry is None:
         return Capture(jpegs, None)
-    return Capture(jpegs, _truth(renderer.scene, rig, pictures, time_s, geometry, time_s + truth_delay_s))
+    truth_s = time_s + truth_delay_s
+    there = _truth(renderer.scene, rig, pictures, time_s, geometry, truth_s)
+    if lidar is not None:
+        there = replace(there, points=true_points(renderer.scene, truth_s, lidar))
+    return Capture(jpegs, there)
 
 
 def _truth(

@@ -48,6 +48,11 @@ class Lidar:
             raise ValueError(f"range_m must be more than 0, not {self.range_m}")
 
     @property
+    def rays(self) -> int:
+        """How many there are in a turn."""
+        return self.beams * self.azimuths
+
+    @property
     def slopes(self) -> Floats:
         """Rise per horizontal metre of each beam [beams], the lowest first."""
         return np.tan(np.radians(np.linspace(self.lowest_deg, self.highest_deg, self.beams)))

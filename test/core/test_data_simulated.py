@@ -26,13 +26,25 @@ from panoocc_core.data.simulated import (
 )
 from panoocc_core.geometry import NS_PER_S
 from panoocc_core.sim.boxes import true_boxes
-from panoocc_core.sim.rig import nuscenes_rig
+from panoocc_core.sim.lidar import true_points
+from panoocc_core.sim.rig import nuscenes_rig, waymo_rig
 from panoocc_core.sim.scene import Scene
 from panoocc_core.sim.truth import truth
 from panoocc_core.sim.visibility import camera_mask
 from panoocc_core.stream import output_geometry
+from panoocc_core.train.loss_config import LossConfig
 
-from .toy_training import STREET_SCALE, STREET_SECONDS, STREET_SEEDS, rendered_streets
+from .toy_training import (
+    NETWORK,
+    STREET_SCALE,
+    STREET_SECONDS,
+    STREET_SEEDS,
+    curve_without_seconds,
+    recipe,
+    rendered_streets,
+    trained,
+    write_network,
+)
 
 PLAN = StreetPlan(STREET_SECONDS, 2.0, STREET_SCALE)
 ROOT = Path(__file__).parents[2]
@@ -102,6 +114,95 @@ def test_names_tell_apart_all_that_content_depends_on(folder, geometry):
     other = output_geometry(model_config("nano"))
     names = {drive_file(folder, seed, plan, grid) for seed in (1, 2) for plan in plans for grid in (geometry, other)}
     assert len(names) == 16
+
+
+def test_kept_drives_keep_their_names(geometry):
+    """Many hours of rendering go by these names: they are new only when the content is."""
+    path = drive_file(Path("streets"), 10_000, StreetPlan(), output_geometry(model_config("nano")))
+    assert path == Path("streets/street-982e001a39-010000.npz")
+
+
+def test_rigs_and_lidar_are_told_apart_by_what_they_are(folder, geometry, tmp_path):
+    mine = tmp_path / "mine.yaml"
+
+    def name(**changes) -> str:
+        return drive_file(folder, 1, replace(PLAN, **changes), geometry).name
+
+    names = [name(), name(lidar=True), name(rig="waymo"), name(rig="waymo", lidar=True)]
+    assert len(set(names)) == 4
+    mine.write_text((ROOT / "config/sim_rigs/waymo.yaml").read_text())
+    assert name(rig=str(mine)) == name(rig="waymo")  # where it lies does not matter
+    mine.write_text(mine.read_text().replace("yaw_deg: 45", "yaw_deg: 46", 1))
+    assert name(rig=str(mine)) not in names
+
+
+def test_a_network_has_the_plan_with_what_it_learns_from():
+    assert PLAN.for_network(model_config("nano")) == PLAN
+    assert PLAN.for_network(model_config("pano_small_1f")) == replace(PLAN, lidar=True)
+    with pytest.raises(ValueError, match="rig waymo has the cameras FRONT, .*; nano takes CAM_FRONT, .*: give a rig"):
+        replace(PLAN, rig="waymo").for_network(model_config("nano"))
+    with pytest.raises(ValueError, match="no simulated rig 'tricycle'"):
+        replace(PLAN, rig="tricycle").for_network(model_config("nano"))
+
+
+@pytest.fixture(scope="module")
+def with_points(tmp_path_factory, geometry) -> Path:
+    """Two frames of the drive of `path`, seen by other cameras, with LiDAR points."""
+    plan = StreetPlan(1.0, 2.0, STREET_SCALE, rig="waymo", lidar=True)
+    return render_drive(tmp_path_factory.mktemp("lidar") / "street.npz", STREET_SEEDS[0], plan, geometry)
+
+
+def test_a_drive_with_another_rig_has_its_cameras_and_the_same_world(drive, with_points):
+    other, rig = SimulatedDrive(with_points), waymo_rig(STREET_SCALE)
+    assert len(other) == 2
+    for index in range(2):
+        assert [camera.name for camera in other.frame(index).cameras] == [camera.name for camera in rig]
+        assert [camera.size_hw for camera in other.frame(index).cameras] == [(c.height, c.width) for c in rig]
+        assert not np.array_equal(other.truth(index).camera_mask, drive.truth(index).camera_mask)
+
+
+def test_lidar_points_are_those_of_the_scene_where_the_plan_asks_for_them(drive, with_points):
+    scene = Scene(STREET_SEEDS[0], 0.5 + 2 / 2.0 + 1)
+    for index in range(2):
+        assert drive.truth(index).points is None
+        found, true = SimulatedDrive(with_points).truth(index).points, true_points(scene, 0.5 + index / 2)
+        for name in ("position_m", "class_id", "instance_id"):
+            one, other = getattr(found, name), getattr(true, name)
+            assert np.array_equal(one, other) and one.dtype == other.dtype and len(one) > 5000
+
+
+@pytest.mark.parametrize(
+    "name, change, words",
+    [
+        ("points.count", lambda a: a + 1, "points.count has"),
+        ("points.count", lambda a: a[:1], "points.count is int64"),
+        ("points.class_id", lambda a: a[:-1], "points.position_m is float32"),
+        ("points.position_m", lambda a: a.astype(np.float64), "points.position_m is float64"),
+        ("points.instance_id", None, "has no array 'points.instance_id'"),
+    ],
+)
+def test_points_that_contradict_each_other_are_refused(with_points, tmp_path, name, change, words):
+    arrays = dict(np.load(with_points))
+    values = arrays.pop(name)
+    np.savez(tmp_path / "hostile.npz", **arrays, **({name: change(values)} if change else {}))
+    with pytest.raises(DriveFileError, match=rf"hostile.npz: {words}.*delete it"):
+        SimulatedDrive(tmp_path / "hostile.npz")
+
+
+def test_a_network_of_the_lidar_family_learns_from_a_simulated_drive(tmp_path):
+    network = write_network(
+        tmp_path,
+        family="lidar_segmentation",
+        label_key="nuscenes_lidarseg_free",
+        decoder={**NETWORK["decoder"], "empty_below": 0.3, "thing_head": True},
+    )
+    config = recipe(network, losses=LossConfig(semantic_focal=10, thing_focal=10), clip_frames=2, epochs=4)
+    plan = StreetPlan(1.0, 2.0, STREET_SCALE).for_network(config.model_config)
+    streets = simulated_streets(tmp_path, [STREET_SEEDS[0]], output_geometry(config.model_config), plan, workers=1)
+    trained(config, tmp_path / "out", streets)
+    _, *rows = curve_without_seconds(tmp_path / "out")
+    losses = [float(row[1]) for row in rows]
+    assert len(losses) == 8 and losses[-1] < 0.8 * losses[0]
 
 
 def test_what_is_there_is_not_rendered_again(folder, geometry):

@@ -8,6 +8,7 @@ from panoocc_core.geometry import rigid
 from panoocc_core.sim import Renderer, Scene, nuscenes_rig, truth
 from panoocc_core.sim.boxes import true_boxes
 from panoocc_core.sim.capture import capture
+from panoocc_core.sim.lidar import Lidar, true_points
 from panoocc_core.sim.visibility import camera_mask
 from panoocc_core.types import GridGeometry
 
@@ -35,13 +36,16 @@ def test_images_are_those_of_the_rig_in_its_order(renderer):
 
 @pytest.mark.parametrize("delay_s", [0.0, 0.4])
 def test_the_truth_holds_at_its_own_time_and_the_cameras_see_at_theirs(renderer, delay_s):
-    found = capture(renderer, RIG, TIME_S, GRID, truth_delay_s=delay_s).truth
+    found = capture(renderer, RIG, TIME_S, GRID, truth_delay_s=delay_s, lidar=Lidar()).truth
     scene, truth_s = renderer.scene, TIME_S + delay_s
     solid, boxes = truth(scene, GRID, truth_s), true_boxes(scene, truth_s)
     assert found.stamp_ns == round(truth_s * 1e9)
     assert np.array_equal(found.class_id, solid.class_id) and np.array_equal(found.instance_id, solid.instance_id)
     assert np.array_equal(found.camera_mask, camera_mask(scene, RIG, solid, TIME_S))
     assert np.array_equal(found.boxes.centre_m, boxes.centre_m) and len(boxes)
+    points = true_points(scene, truth_s)
+    assert np.array_equal(found.points.position_m, points.position_m) and len(points.position_m)
+    assert capture(renderer, RIG, TIME_S, GRID).truth.points is None
     if delay_s:
         assert not np.array_equal(found.class_id, truth(scene, GRID, TIME_S).class_id)
 
