@@ -60,6 +60,9 @@ def add_eval(subparsers: Any) -> None:
     streets.add_argument("--seconds", type=float, default=12.0, help="of each drive (default: %(default)s)")
     streets.add_argument("--rate", type=float, default=2.0, help="frames per second (default: %(default)s)")
     streets.add_argument("--scale", type=float, default=0.16, help="image size, 1 is 1600x900 (default: %(default)s)")
+    streets.add_argument(
+        "--rig", default="nuscenes", help="name or YAML file, as of panoocc sim (default: %(default)s)"
+    )
     streets.add_argument("--streets", type=Path, metavar="FOLDER", help="keep the rendered drives here")
     streets.add_argument("--workers", type=int, metavar="N", help="processes that render (default: one per processor)")
     folder = parser.add_argument_group("data set")
@@ -243,7 +246,7 @@ def _rendered(
     from .data.simulated import StreetPlan, simulated_streets
     from .stream import output_geometry
 
-    plan = StreetPlan(arguments.seconds, arguments.rate, arguments.scale)
+    plan = StreetPlan(arguments.seconds, arguments.rate, arguments.scale, rig=arguments.rig).for_network(config)
     quiet = True if arguments.no_progress else None
     with tqdm(total=len(seeds), unit="drive", desc="rendering streets", disable=quiet) as bar:
         return simulated_streets(

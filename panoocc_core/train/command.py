@@ -239,7 +239,11 @@ def render_streets(config: "TrainConfig", arguments: argparse.Namespace, show: b
 
 
 def _street_files(config: "TrainConfig", arguments: argparse.Namespace) -> tuple[Path, "StreetPlan", "GridGeometry"]:
-    """Where the drives are, and what they are made of."""
+    """Where the drives are, and what they are made of.
+
+    Raises:
+        ValueError: the rig cannot be used, or its cameras are not those of the network.
+    """
     from ..data.simulated import StreetPlan
     from ..stream import output_geometry
     from .train_config import StreetsConfig
@@ -247,7 +251,9 @@ def _street_files(config: "TrainConfig", arguments: argparse.Namespace) -> tuple
     data = config.data
     assert isinstance(data, StreetsConfig)
     folder = arguments.streets or arguments.out / "streets"
-    return folder, StreetPlan(data.seconds, data.rate_hz, data.scale), output_geometry(config.model_config)
+    network = config.model_config
+    plan = StreetPlan(data.seconds, data.rate_hz, data.scale, rig=data.rig).for_network(network)
+    return folder, plan, output_geometry(network)
 
 
 class _Bar:

@@ -43,7 +43,8 @@ class StreetsConfig:
     validation_first_seed: int = 9_000
     seconds: float = 12.0
     rate_hz: float = 2.0
-    scale: float = 0.16  # image size, 1 is 1600x900
+    scale: float = 0.16  # image size, 1 is that of the rig's file: 1600x900 for nuScenes
+    rig: str = "nuscenes"  # a name in config/sim_rigs, or a YAML file; its cameras are called as the network's
 
     def __post_init__(self) -> None:
         _check(self, ("drives", "validation_drives"), 1)

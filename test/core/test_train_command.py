@@ -12,7 +12,9 @@ from panoocc_core import load_model
 from panoocc_core.checkpoint import read_tensors
 from panoocc_core.cli import add_commands
 from panoocc_core.data import simulated
+from panoocc_core.data.simulated import SimulatedDrive
 from panoocc_core.evaluate_command import _seeds_in_words
+from panoocc_core.sim.rig import waymo_rig
 from panoocc_core.train import curves
 
 from .nuscenes_folder import write_nuscenes
@@ -127,12 +129,35 @@ def test_a_stopped_training_is_resumed_to_the_same_weights(folder, capsys):
         (("--checkpoint", "/nowhere.pth"), "no such file"),
         (("--set", "batch=9"), "2 clips are too few for 9 side by side"),
         (("--set", "optimiser.groups=[{prefix: nose}]"), "no parameter begins with 'nose'"),
+        (("--set", "data.rig=tricycle"), "no simulated rig 'tricycle'"),
+        (("--set", "data.rig=waymo"), "waymo has the cameras FRONT, FRONT_LEFT"),
     ],
 )
 def test_bad_input_is_said_and_gives_status_2(folder, tmp_path, capsys, words, message):
     assert train(folder, "--out", tmp_path / "out", *words) == 2
     assert message in capsys.readouterr().err
     assert not (tmp_path / "out/snapshot.pt").exists()
+
+
+def test_another_rig_is_rendered_for_a_network_of_its_cameras(tmp_path, capsys):
+    """Networks learn from the streets of their own rig, and are measured on them."""
+    write_network(tmp_path, cameras=[camera.name for camera in waymo_rig()])
+    data = {**SETTINGS["data"], "drives": 1, "seconds": 1.0, "rig": "waymo"}
+    (tmp_path / "recipe.yaml").write_text(
+        yaml.safe_dump({**SETTINGS, "model": str(tmp_path / "toy.yaml"), "data": data})
+    )
+    words = ("--streets", tmp_path / "streets", "--workers", 1)
+    assert train(tmp_path, "--out", tmp_path / "out", *words, "--set", "clip_frames=2") == 0
+    made = SimulatedDrive(next((tmp_path / "streets").glob("street-*-010000.npz")))
+    assert [camera.name for camera in made.frame(0).cameras] == [camera.name for camera in waymo_rig()]
+    words = ("--model", tmp_path / "toy.yaml", "--checkpoint", tmp_path / "out/weights.safetensors", *words)
+    words = (*words, "--first-seed", 9_000, "--scenes", 1, "--seconds", 1, "--scale", STREET_SCALE, "--no-rays")
+    before = {path.name for path in (tmp_path / "streets").iterdir()}
+    assert panoocc("eval", *words, "--rig", "waymo", "--no-progress") == 0
+    assert {path.name for path in (tmp_path / "streets").iterdir()} == before  # the same drive, not another one
+    capsys.readouterr()
+    assert panoocc("eval", *words, "--no-progress") == 2
+    assert "give a rig whose cameras are called so" in capsys.readouterr().err
 
 
 def test_an_unknown_recipe_names_those_that_exist(tmp_path, capsys):
