@@ -1,8 +1,8 @@
 """Drives through simulated streets, rendered once and kept in files: what own training and evaluation run on.
 
 A drive is one .npz file without pickled objects: JPEG images (as a vehicle's bag would hold them), calibrations, poses,
-true voxels, the cameras' view, true boxes and, where they are wanted, labelled LiDAR points.  Its name says what it was
-made from, and it appears only once it is whole.
+true boxes, and either true voxels with the cameras' view or labelled LiDAR points.  Its name says what it was made
+from, and it appears only once it is whole.
 """
 
 import hashlib
@@ -68,7 +68,9 @@ class StreetPlan:
     scale: float = 0.16  # image size, 1 is that of the rig's file: 1600x900 for nuScenes
     jpeg_quality: int = 92
     rig: str = DEFAULT_RIG  # a name in config/sim_rigs, or a YAML file
-    lidar: bool = False  # with the labelled points of a LiDAR, which the family lidar_segmentation learns from
+    # The labelled points of a LiDAR, which the family lidar_segmentation learns from, instead of voxels, of which it
+    # has too many: 400x400x64 take 4 seconds a frame.
+    lidar: bool = False
 
     def __post_init__(self) -> None:
         if not 0 < self.rate_hz <= 30:
@@ -113,13 +115,13 @@ class StreetPlan:
 
 def drive_file(folder: Path, seed: int, plan: StreetPlan, geometry: GridGeometry) -> Path:
     """Where the drive of a seed is kept: the name changes with everything that the content depends on."""
-    key = {
-        "format": FORMAT,
-        **_content(plan),
-        "shape": geometry.shape_xyz,
-        "voxel": geometry.voxel_size_m,
-        "pose": geometry.ego_from_grid.round(9).tolist(),
-    }
+    key: dict[str, Any] = {"format": FORMAT, **_content(plan)}
+    if not plan.lidar:
+        key |= {
+            "shape": geometry.shape_xyz,
+            "voxel": geometry.voxel_size_m,
+            "pose": geometry.ego_from_grid.round(9).tolist(),
+        }
     digest = hashlib.sha256(json.dumps(key, sort_keys=True).encode()).hexdigest()[:10]
     return folder / f"street-{digest}-{seed:06d}.npz"
 
@@ -151,8 +153,7 @@ def render_drive(path: Path, seed: int, plan: StreetPlan, geometry: GridGeometry
     """
     if path.exists():
         return path
-    lidar = Lidar() if plan.lidar else None
-    bits = math.prod(geometry.shape_xyz) * _VOXEL_BITS + (0 if lidar is None else lidar.rays * _POINT_BITS)
+    bits = Lidar().rays * _POINT_BITS if plan.lidar else math.prod(geometry.shape_xyz) * _VOXEL_BITS
     if plan.frames * bits > 8 * MAX_BYTES:
         raise ValueError(
             f"a drive of {plan.frames} frames on {geometry.shape_xyz} voxels has more than {MAX_BYTES} bytes; make it "
@@ -162,18 +163,24 @@ def render_drive(path: Path, seed: int, plan: StreetPlan, geometry: GridGeometry
     renderer = Renderer(Scene(seed, plan.time_s(plan.frames) + 1))
     arrays: dict[str, list[Any]] = {}
     for index in range(plan.frames):
-        for name, value in _rendered(renderer, rig, lidar, plan, geometry, index).items():
+        for name, value in _rendered(renderer, rig, plan, geometry, index).items():
             arrays.setdefault(name, []).append(value)
-    boxes, points = arrays.pop("boxes"), arrays.pop("points")
+    boxes, points = arrays.pop("boxes"), arrays.pop("points", [])
     jpegs = [jpeg for images in arrays.pop("jpegs") for jpeg in images]
     columns = {name: np.stack(values) for name, values in arrays.items()}
     columns |= {f"boxes.{field}": np.concatenate([getattr(b, field) for b in boxes]) for field in _BOX_FIELDS}
-    if lidar is not None:
+    if plan.lidar:
         columns |= {
             "points.count": np.array([len(p.class_id) for p in points]),
             "points.position_m": np.concatenate([p.position_m for p in points]),
             "points.class_id": np.concatenate([p.class_id for p in points]),
             "points.instance_id": np.concatenate([p.instance_id for p in points]).astype(np.uint16),
+        }
+    else:
+        columns |= {
+            "grid.shape_xyz": np.array(geometry.shape_xyz),
+            "grid.voxel_size_m": np.array(geometry.voxel_size_m),
+            "grid.ego_from_grid": geometry.ego_from_grid,
         }
     columns |= {
         "boxes.count": np.array([len(b) for b in boxes]),
@@ -182,34 +189,36 @@ def render_drive(path: Path, seed: int, plan: StreetPlan, geometry: GridGeometry
         "camera.name": np.array([camera.name for camera in rig]),
         "camera.intrinsics": np.stack([camera.intrinsics for camera in rig]),
         "camera.ego_from_camera": np.stack([camera.ego_from_camera for camera in rig]),
-        "grid.shape_xyz": np.array(geometry.shape_xyz),
-        "grid.voxel_size_m": np.array(geometry.voxel_size_m),
-        "grid.ego_from_grid": geometry.ego_from_grid,
     }
     _write_whole(path, columns)
     return path
 
 
-def _rendered(
-    renderer: Renderer, rig: Rig, lidar: Lidar | None, plan: StreetPlan, geometry: GridGeometry, index: int
-) -> dict[str, Any]:
+def _rendered(renderer: Renderer, rig: Rig, plan: StreetPlan, geometry: GridGeometry, index: int) -> dict[str, Any]:
     """Everything about one frame."""
     time_s = plan.time_s(index)
-    taken = capture(renderer, rig, time_s, geometry, lidar=lidar, jpeg_quality=plan.jpeg_quality)
+    grid, lidar = (None, Lidar()) if plan.lidar else (geometry, None)
+    taken = capture(renderer, rig, time_s, grid, lidar=lidar, jpeg_quality=plan.jpeg_quality)
     there = taken.truth
-    assert there is not None and there.instance_id is not None and there.camera_mask is not None
+    assert there is not None
     shutters_s = [time_s + camera.shutter_offset_s for camera in rig]
     return {
         "stamp_ns": _stamp_ns(time_s),
         "world_from_ego": renderer.scene.world_from_ego(time_s),
         "camera.stamp_ns": np.array([_stamp_ns(shutter_s) for shutter_s in shutters_s]),
         "camera.world_from_ego": np.stack([renderer.scene.world_from_ego(shutter_s) for shutter_s in shutters_s]),
+        "boxes": there.boxes,
+        "jpegs": taken.jpegs,
+        **({"points": there.points} if plan.lidar else _voxels(there)),
+    }
+
+
+def _voxels(there: GroundTruth) -> dict[str, NDArray[Any]]:
+    assert there.class_id is not None and there.instance_id is not None and there.camera_mask is not None
+    return {
         "class_id": there.class_id,
         "instance_id": there.instance_id.astype(np.uint16),
         "camera_mask": np.packbits(there.camera_mask),
-        "boxes": there.boxes,
-        "points": there.points,
-        "jpegs": taken.jpegs,
     }
 
 
@@ -237,12 +246,13 @@ class SimulatedDrive:
         try:
             with ArrayFile(path, advice) as file:
                 self._arrays = _arrays_of_drive(file)
-            self._geometry = _grid(self._arrays)
             self._jpeg_end = _ends(self._arrays, "jpeg.size", "jpeg", at_least=1)
             self._box_end = _ends(self._arrays, "boxes.count", "boxes.class_id", at_least=0)
-            self._point_end = None
+            self._geometry = self._point_end = None
             if "points.count" in self._arrays:
                 self._point_end = _ends(self._arrays, "points.count", "points.class_id", at_least=0)
+            else:
+                self._geometry = _grid(self._arrays)
         except DataError as error:
             raise DriveFileError(str(error)) from error
         except ValueError as error:
@@ -284,19 +294,23 @@ class SimulatedDrive:
         return torch.from_numpy(np.ascontiguousarray(image[..., ::-1]))
 
     def truth(self, index: int) -> GroundTruth:
-        """Voxels, the cameras' view and boxes of one frame; LiDAR points where the drive has them."""
+        """Boxes of one frame, and voxels with the cameras' view or LiDAR points, whatever the drive was made with."""
         arrays, end = self._arrays, int(self._box_end[index])
         rows = slice(end - int(arrays["boxes.count"][index]), end)
+        stamp_ns = int(arrays["stamp_ns"][index])
+        boxes = TrueBoxes(**{field: arrays[f"boxes.{field}"][rows] for field in _BOX_FIELDS})
+        if self._point_end is not None:
+            return GroundTruth(stamp_ns, boxes=boxes, points=self._points(index, int(self._point_end[index])))
+        assert self._geometry is not None
         shape = self._geometry.shape_xyz
         mask = np.unpackbits(arrays["camera_mask"][index], count=int(np.prod(shape))).astype(bool)
         return GroundTruth(
-            stamp_ns=int(arrays["stamp_ns"][index]),
+            stamp_ns,
             geometry=self._geometry,
             class_id=arrays["class_id"][index],
             instance_id=arrays["instance_id"][index].astype(np.int32),
             camera_mask=mask.reshape(shape),
-            boxes=TrueBoxes(**{field: arrays[f"boxes.{field}"][rows] for field in _BOX_FIELDS}),
-            points=None if self._point_end is None else self._points(index, int(self._point_end[index])),
+            boxes=boxes,
         )
 
     def _points(self, index: int, end: int) -> TruePoints:
@@ -311,9 +325,6 @@ class SimulatedDrive:
 
 def _arrays_of_drive(file: ArrayFile) -> dict[str, NDArray[Any]]:
     """All arrays of a drive by name; none is read before all of them say that they fit each other and MAX_BYTES."""
-    shape_xyz = tuple(file.read("grid.shape_xyz", (3,), np.int64).tolist())
-    if min(shape_xyz) < 1 or math.prod(shape_xyz) > MAX_VOXELS:
-        raise ValueError(f"a grid of {shape_xyz} voxels is empty or larger than {MAX_VOXELS} voxels")
     frames, cameras = _rows(file, "stamp_ns"), _rows(file, "camera.name")
     names = file.header("camera.name")[1]
     if cameras > _MAX_CAMERAS or names.kind != "U" or names.itemsize > _MAX_NAME_BYTES:
@@ -329,9 +340,6 @@ def _arrays_of_drive(file: ArrayFile) -> dict[str, NDArray[Any]]:
         "camera.world_from_ego": ((frames, cameras, 4, 4), np.float64),
         "jpeg": ((jpeg_bytes,), np.uint8),
         "jpeg.size": ((frames * cameras,), np.int64),
-        "class_id": ((frames, *shape_xyz), np.uint8),
-        "instance_id": ((frames, *shape_xyz), np.uint16),
-        "camera_mask": ((frames, -(-math.prod(shape_xyz) // 8)), np.uint8),
         "boxes.count": ((frames,), np.int64),
         "boxes.centre_m": ((boxes, 3), np.float32),
         "boxes.size_m": ((boxes, 3), np.float32),
@@ -339,22 +347,36 @@ def _arrays_of_drive(file: ArrayFile) -> dict[str, NDArray[Any]]:
         "boxes.velocity_mps": ((boxes, 2), np.float32),
         "boxes.class_id": ((boxes,), np.int64),
         "boxes.instance_id": ((boxes,), np.int32),
-        "grid.shape_xyz": ((3,), np.int64),
-        "grid.voxel_size_m": ((3,), np.float64),
-        "grid.ego_from_grid": ((4, 4), np.float64),
+        **(_point_arrays(file, frames) if "points.count" in file else _voxel_arrays(file, frames)),
     }
-    if "points.count" in file:
-        points = _rows(file, "points.class_id", at_least=0)
-        wanted |= {
-            "points.count": ((frames,), np.int64),
-            "points.position_m": ((points, 3), np.float32),
-            "points.class_id": ((points,), np.uint8),
-            "points.instance_id": ((points,), np.uint16),
-        }
     total = sum(math.prod(shape) * np.dtype(kind).itemsize for shape, kind in wanted.values())
     if total > MAX_BYTES:
         raise ValueError(f"its arrays have {total} bytes, more than {MAX_BYTES}")
     return {name: file.read(name, shape, kind) for name, (shape, kind) in wanted.items()}
+
+
+def _point_arrays(file: ArrayFile, frames: int) -> dict[str, tuple[tuple[int, ...], Any]]:
+    points = _rows(file, "points.class_id", at_least=0)
+    return {
+        "points.count": ((frames,), np.int64),
+        "points.position_m": ((points, 3), np.float32),
+        "points.class_id": ((points,), np.uint8),
+        "points.instance_id": ((points,), np.uint16),
+    }
+
+
+def _voxel_arrays(file: ArrayFile, frames: int) -> dict[str, tuple[tuple[int, ...], Any]]:
+    shape_xyz = tuple(file.read("grid.shape_xyz", (3,), np.int64).tolist())
+    if min(shape_xyz) < 1 or math.prod(shape_xyz) > MAX_VOXELS:
+        raise ValueError(f"a grid of {shape_xyz} voxels is empty or larger than {MAX_VOXELS} voxels")
+    return {
+        "class_id": ((frames, *shape_xyz), np.uint8),
+        "instance_id": ((frames, *shape_xyz), np.uint16),
+        "camera_mask": ((frames, -(-math.prod(shape_xyz) // 8)), np.uint8),
+        "grid.shape_xyz": ((3,), np.int64),
+        "grid.voxel_size_m": ((3,), np.float64),
+        "grid.ego_from_grid": ((4, 4), np.float64),
+    }
 
 
 def _rows(file: ArrayFile, name: str, at_least: int = 1) -> int:

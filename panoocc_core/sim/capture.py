@@ -40,26 +40,34 @@ def capture(
     """The images of a rig that fires at `time_s`, with the truth on a grid.
 
     Args:
-        geometry: of the truth; None leaves it out.
+        geometry: of the true voxels; None leaves them out.
         truth_delay_s: from `time_s` to when the truth holds.
-        lidar: whose labelled points the truth has; None: no points.
+        lidar: whose labelled points the truth has; None: no points.  Without voxels and points there is no truth.
 
     Raises:
         ValueError: the grid has more than 64 million voxels, or none.
     """
     pictures = renderer.pictures(rig, time_s)
     jpegs = tuple(_jpeg(pictures[camera.name].rgb, jpeg_quality) for camera in rig)
-    if geometry is None:
+    if geometry is None and lidar is None:
         return Capture(jpegs, None)
-    truth_s = time_s + truth_delay_s
-    there = _truth(renderer.scene, rig, pictures, time_s, geometry, truth_s)
+    scene, truth_s = renderer.scene, time_s + truth_delay_s
+    there = GroundTruth(round(truth_s * NS_PER_S), boxes=true_boxes(scene, truth_s))
+    if geometry is not None:
+        there = _with_voxels(there, scene, rig, pictures, time_s, geometry, truth_s)
     if lidar is not None:
-        there = replace(there, points=true_points(renderer.scene, truth_s, lidar))
+        there = replace(there, points=true_points(scene, truth_s, lidar))
     return Capture(jpegs, there)
 
 
-def _truth(
-    scene: Scene, rig: Rig, pictures: Mapping[str, Picture], time_s: float, geometry: GridGeometry, truth_s: float
+def _with_voxels(
+    there: GroundTruth,
+    scene: Scene,
+    rig: Rig,
+    pictures: Mapping[str, Picture],
+    time_s: float,
+    geometry: GridGeometry,
+    truth_s: float,
 ) -> GroundTruth:
     solid = truth(scene, geometry, truth_s)
     # The pictures have the depths already: no second casting of rays.
@@ -71,13 +79,12 @@ def _truth(
         )
         for camera in rig
     ]
-    return GroundTruth(
-        stamp_ns=round(truth_s * NS_PER_S),
+    return replace(
+        there,
         geometry=geometry,
         class_id=solid.class_id,
         instance_id=solid.instance_id,
         camera_mask=mask_from_views(views, geometry, solid.world_from_ego),
-        boxes=true_boxes(scene, truth_s),
     )
 
 

@@ -46,6 +46,8 @@ def test_the_truth_holds_at_its_own_time_and_the_cameras_see_at_theirs(renderer,
     points = true_points(scene, truth_s)
     assert np.array_equal(found.points.position_m, points.position_m) and len(points.position_m)
     assert capture(renderer, RIG, TIME_S, GRID).truth.points is None
+    alone = capture(renderer, RIG, TIME_S, None, truth_delay_s=delay_s, lidar=Lidar()).truth
+    assert alone.class_id is None and np.array_equal(alone.points.position_m, points.position_m) and len(alone.boxes)
     if delay_s:
         assert not np.array_equal(found.class_id, truth(scene, GRID, TIME_S).class_id)
 
