@@ -5,7 +5,7 @@ from collections.abc import Sequence
 import torch
 
 from ..evaluation import classes_at_points
-from ..ground_truth import Drive, GroundTruth
+from ..ground_truth import Drive, GroundTruth, naming_frame
 from ..labels import LIDARSEG
 from ..memory import VoxelMemory
 from ..metrics.confusion import Confusion
@@ -53,13 +53,11 @@ def confusion_on(model: PanoOcc, drives: Sequence[Drive], every: int = 2) -> Con
     for drive in drives:
         memory = VoxelMemory()
         for index in range(len(drive)):
-            step = encode(model, drive.frame(index), memory, Stopwatch(model.device))
-            memory = step.memory
-            if index % every == every - 1:
-                try:
+            with naming_frame(drive, index):
+                step = encode(model, drive.frame(index), memory, Stopwatch(model.device))
+                if index % every == every - 1:
                     confusion = _counted(confusion, model, step, drive.truth(index))
-                except ValueError as error:
-                    raise ValueError(f"{drive.name}, frame {index}: {error}") from error
+            memory = step.memory
     return confusion
 
 
