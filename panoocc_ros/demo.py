@@ -161,6 +161,7 @@ def _run_processes(
     topics = [topic for camera in rig.cameras for topic in (camera.topic, camera.info_topic)]
     topics += _truth_topics(bag) if has_truth else []
     player_command = [*_executable("play_bag"), str(bag), "--wait-for-node", NODE, "--wait-for-subscribers", *topics]
+    player_command += ["--wait-for-listeners", "2" if has_truth else "1"]  # recorder and evaluator miss no grid
     player_command += ["--wait-timeout", str(START_S), "--step-timeout", str(STEP_S)]
     player_command += ["--clock"] if sim_time else ["--step"]
     with Children(_environment(), arguments.out) as children, _progress() as show:

@@ -11,6 +11,7 @@ OK, WARN, ERROR = 0, 1, 2  # the levels of diagnostic_msgs/DiagnosticStatus
 OUTPUT = "output"  # the status that says whether grids come out, and why not
 TIMING = "timing"  # the status with the latencies of every stage
 NO_NEW_GRID = "no new grid"  # its message begins so where the inputs fell silent
+SUBSCRIBERS = "subscribers"  # its key for the number of subscriptions to the grids
 IDLE, WORKING, WAITING = "idle", "working", "waiting"  # values of its key `state`
 
 READY_TO_OUTPUT = "ready_to_output"  # stage: from a set complete with its transforms to its grid published
@@ -78,6 +79,7 @@ class OutputReport:
     drops: Mapping[str, int]  # reason -> sets
     waiting: int  # sets that wait for transforms or for the worker
     working: bool
+    subscribers: int
     last_grid_age_s: float | None
     last_problem: str | None  # text of the newest drop or failure since the last grid
     problem_level: int = WARN
@@ -89,6 +91,7 @@ def output_health(report: OutputReport, inputs: list[Health]) -> Health:
     age = "never" if report.last_grid_age_s is None else f"{report.last_grid_age_s:.2f}"
     values = {
         "state": state,
+        SUBSCRIBERS: str(report.subscribers),
         "sets_in": str(report.sets_in),
         "grids_out": str(report.grids_out),
         "sets_dropped": str(sum(report.drops.values())),

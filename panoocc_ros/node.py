@@ -187,6 +187,7 @@ class OccupancyNode(Node):
             accounts=self._ledger.read(),
             summary=self._times.summary(),
             busy=self._worker.busy,
+            subscribers=self._outputs.subscribers,
             node_age_s=time.monotonic() - self._begun_s,
             clock_stands=self._now_ns() == 0,
         )

@@ -29,6 +29,11 @@ class Outputs:
         self._markers = node.create_publisher(MarkerArray, "~/markers", qos(depth=1))
         self._marker_gate = RateLimit(settings.markers_max_rate_hz)
 
+    @property
+    def subscribers(self) -> int:
+        """How many subscriptions the publisher of the grids has met so far."""
+        return int(self._grid.get_subscription_count())
+
     def publish_labels(self, labels: core_labels.LabelSet) -> None:
         """Send the meaning of the class ids, once; it is latched."""
         self._labels.publish(fill_label_set(LabelSet(), labels))

@@ -139,6 +139,13 @@ def play(arguments: argparse.Namespace, node: Node) -> PlayReport:
         if watch and not watch.wait_until_idle(arguments.wait_timeout, lambda: player.spin(TICK_S)):
             text = f"node {arguments.wait_for_node} is not there, or not ready, within {arguments.wait_timeout:g} s"
             raise PlayError(text, EXIT_NO_SUBSCRIBER)
+        wanted = arguments.wait_for_listeners
+        if watch and not watch.wait_for_listeners(wanted, arguments.wait_timeout, lambda: player.spin(TICK_S)):
+            text = (
+                f"the grids of node {arguments.wait_for_node} have {watch.listeners} of {wanted} listeners after "
+                f"{arguments.wait_timeout:g} s"
+            )
+            raise PlayError(text, EXIT_NO_SUBSCRIBER)
         if arguments.wait_for_subscribers is not None:
             player.wait_for_subscribers(arguments.wait_for_subscribers or list(player.types), arguments.wait_timeout)
         report = PlayReport()
@@ -241,6 +248,13 @@ def parser() -> argparse.ArgumentParser:
         help="begin when this occupancy node says in /diagnostics that it is ready, end when it is idle again",
     )
     parser.add_argument(
+        "--wait-for-listeners",
+        type=int,
+        default=0,
+        metavar="N",
+        help="begin when that node's grids have so many subscribers beside this player, such as a recorder (default 0)",
+    )
+    parser.add_argument(
         "--step", action="store_true", help="one set of images at a time: go on when the node has given its grid"
     )
     parser.add_argument("--wait-timeout", type=_positive, default=60.0, help="seconds to wait at the start")
@@ -262,6 +276,8 @@ def main(argv: Sequence[str] | None = None) -> int:
     arguments = parser().parse_args(remove_ros_args(words))
     if arguments.step and not arguments.wait_for_node:
         parser().error("--step needs --wait-for-node: whose grids are to be waited for?")
+    if arguments.wait_for_listeners and not arguments.wait_for_node:
+        parser().error("--wait-for-listeners needs --wait-for-node: whose listeners are to be waited for?")
     rclpy.init(args=words)
     node = rclpy.create_node("play_bag")
     try:

@@ -43,6 +43,7 @@ class Books:
     accounts: Accounts
     summary: Summary
     busy: bool
+    subscribers: int  # of the grids
     node_age_s: float
     clock_stands: bool  # simulated time has not begun
 
@@ -106,6 +107,7 @@ def _output_report(books: Books) -> OutputReport:
         drops=drops,
         waiting=books.status.waiting,
         working=books.busy,
+        subscribers=books.subscribers,
         last_grid_age_s=books.accounts.last_grid_age_s,
         last_problem=books.accounts.problem,
         problem_level=ERROR if books.accounts.failure else WARN,

@@ -1,4 +1,4 @@
-"""Watches an occupancy node from outside: how many grids it has given, and whether it has nothing left to do."""
+"""Watches an occupancy node from outside: its grids, who else gets them, whether it has nothing left to do."""
 
 import time
 from collections.abc import Callable
@@ -7,7 +7,7 @@ from diagnostic_msgs.msg import DiagnosticArray
 from rclpy.node import Node
 
 from .graph import message_class, qos
-from .health import IDLE, OUTPUT
+from .health import IDLE, OUTPUT, SUBSCRIBERS
 
 Spin = Callable[[], None]  # lets the watching node work for a moment
 
@@ -20,6 +20,7 @@ class NodeWatch:
     def __init__(self, node: Node, name: str) -> None:
         self._output_status = f"{name}: {OUTPUT}"
         self.grids = 0
+        self.listeners = 0  # subscriptions to the grids, but for the watch's own
         self._idle_reports = 0
         voxel_grid = message_class("panoocc/msg/VoxelGrid")
         node.create_subscription(voxel_grid, f"/{name}/occupancy", self._on_grid, qos(), raw=True)
@@ -33,6 +34,15 @@ class NodeWatch:
     def wait_until_idle(self, timeout_s: float, spin: Spin) -> bool:
         """Whether the node reports that it has nothing to do before the time is over."""
         return self._wait(lambda: False, timeout_s, spin)
+
+    def wait_for_listeners(self, count: int, timeout_s: float, spin: Spin) -> bool:
+        """Whether the node's grids reach `count` subscriptions beside this watch before the time is over."""
+        end_s = time.monotonic() + timeout_s
+        while self.listeners < count:
+            if time.monotonic() > end_s:
+                return False
+            spin()
+        return True
 
     def _wait(self, done: Callable[[], bool], timeout_s: float, spin: Spin) -> bool:
         """Spin until `done()` or the node is idle (True), or the time is over (False)."""
@@ -50,5 +60,6 @@ class NodeWatch:
     def _on_diagnostics(self, message: DiagnosticArray) -> None:
         for status in message.status:
             if status.name == self._output_status:
-                state = {value.key: value.value for value in status.values}.get("state")
-                self._idle_reports = self._idle_reports + 1 if state == IDLE else 0
+                values = {value.key: value.value for value in status.values}
+                self._idle_reports = self._idle_reports + 1 if values.get("state") == IDLE else 0
+                self.listeners = int(values.get(SUBSCRIBERS, 1)) - 1

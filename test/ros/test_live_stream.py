@@ -48,7 +48,8 @@ def live(tmp_path_factory, bag):
 
 def play_steps(peer, bag, *options):
     topics = [topic for camera in DRIVE.rig.cameras for topic in (camera.topic, camera.info_topic)]
-    arguments = ["--wait-for-node", "panoocc", "--step", "--step-timeout", "30", "--quiet", *options]
+    arguments = ["--wait-for-node", "panoocc", "--step", "--step-timeout", "30", "--quiet"]
+    arguments += ["--wait-for-listeners", "1", *options]  # the peer
     return play.play(play.parser().parse_args([str(bag), *arguments, "--wait-for-subscribers", *topics]), peer.node)
 
 
@@ -96,6 +97,13 @@ def without_garbage(data, kind):
     clean = bytes(typestore().serialize_cdr(typestore().deserialize_cdr(data, kind), kind))
     assert len(clean) == len(data)
     return clean
+
+
+def test_playing_does_not_begin_before_the_listeners_are_there(live, bag):
+    _, peer, first = live
+    with pytest.raises(play.PlayError, match="of 99 listeners after 1 s") as refused:
+        play_steps(peer, bag, "--wait-for-listeners", "99", "--wait-timeout", "1")
+    assert refused.value.code == 3 and len(peer.raw_grids) == len(first)
 
 
 def test_labels_are_there_for_whoever_comes_late(live):

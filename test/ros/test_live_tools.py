@@ -117,9 +117,10 @@ def test_the_player_says_what_is_wrong(tmp_path, bag, capsys):
     ):
         assert played(*options) == code, options
         assert words in capsys.readouterr().err, options
-    with pytest.raises(SystemExit) as refused:
-        played(bag, "--step")
-    assert refused.value.code == 2 and "--wait-for-node" in capsys.readouterr().err
+    for option in (("--step",), ("--wait-for-listeners", "1")):
+        with pytest.raises(SystemExit) as refused:
+            played(bag, *option)
+        assert refused.value.code == 2 and "--wait-for-node" in capsys.readouterr().err
 
 
 @pytest.mark.parametrize("options", [(), ("--use-sim-time",)], ids=["wall clock", "a /clock that never comes"])
