@@ -243,7 +243,8 @@ def _rendered(
 ) -> Sequence["Drive"]:
     from tqdm import tqdm
 
-    from .data.simulated import StreetPlan, simulated_streets
+    from .data.simulated import simulated_streets
+    from .data.street_plan import StreetPlan
     from .stream import output_geometry
 
     plan = StreetPlan(arguments.seconds, arguments.rate, arguments.scale, rig=arguments.rig).for_network(config)

@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    from ..data.simulated import StreetPlan
+    from ..data.street_plan import StreetPlan
     from ..ground_truth import Drive
     from ..types import GridGeometry
     from .train_config import TrainConfig
@@ -205,7 +205,8 @@ def open_drives(
         return training, validation
     if arguments.data is not None:
         raise ValueError(f"the recipe {config.name} learns from simulated streets: leave out --data")
-    from ..data.simulated import SimulatedStreets, drive_file
+    from ..data.simulated import SimulatedStreets
+    from ..data.street_plan import drive_file
 
     folder, plan, geometry = _street_files(config, arguments)
     learned, held_out = (
@@ -244,7 +245,7 @@ def _street_files(config: "TrainConfig", arguments: argparse.Namespace) -> tuple
     Raises:
         ValueError: the rig cannot be used, or its cameras are not those of the network.
     """
-    from ..data.simulated import StreetPlan
+    from ..data.street_plan import StreetPlan
     from ..stream import output_geometry
     from .train_config import StreetsConfig
 

@@ -15,15 +15,9 @@ import numpy as np
 import pytest
 
 from panoocc_core import model_config
-from panoocc_core.data.simulated import (
-    DriveFileError,
-    SimulatedDrive,
-    SimulatedStreets,
-    StreetPlan,
-    drive_file,
-    render_drive,
-    simulated_streets,
-)
+from panoocc_core.data.simulated import SimulatedStreets, render_drive, simulated_streets
+from panoocc_core.data.simulated_drive import DriveFileError, SimulatedDrive
+from panoocc_core.data.street_plan import StreetPlan, drive_file
 from panoocc_core.geometry import NS_PER_S
 from panoocc_core.sim.boxes import true_boxes
 from panoocc_core.sim.lidar import true_points
@@ -405,9 +399,9 @@ KILLED = """
 import sys
 from pathlib import Path
 import numpy as np
-from panoocc_core.data import simulated
+from panoocc_core.data import simulated_drive
 arrays = {f"a{i}": np.frombuffer(np.random.default_rng(i).bytes(1 << 22), np.uint8) for i in range(40)}
-simulated._write_whole(Path(sys.argv[1]), arrays)
+simulated_drive._write_whole(Path(sys.argv[1]), arrays)
 """
 
 

@@ -12,7 +12,7 @@ from panoocc_core import load_model
 from panoocc_core.checkpoint import read_tensors
 from panoocc_core.cli import add_commands
 from panoocc_core.data import simulated
-from panoocc_core.data.simulated import SimulatedDrive
+from panoocc_core.data.simulated_drive import SimulatedDrive
 from panoocc_core.evaluate_command import _seeds_in_words
 from panoocc_core.sim.rig import waymo_rig
 from panoocc_core.train import curves

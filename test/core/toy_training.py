@@ -11,7 +11,8 @@ import torch
 import yaml
 
 from panoocc_core import Frame, model_config
-from panoocc_core.data.simulated import StreetPlan, simulated_streets
+from panoocc_core.data.simulated import simulated_streets
+from panoocc_core.data.street_plan import StreetPlan
 from panoocc_core.geometry import Matrix
 from panoocc_core.ground_truth import GroundTruth
 from panoocc_core.labels import OCC3D
