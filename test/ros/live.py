@@ -94,7 +94,7 @@ class Peer:
         for message in messages:
             self.publishers[message.topic].publish(message.data)
 
-    def wait(self, condition, what, timeout_s=20.0):
+    def wait(self, condition, what, timeout_s=60.0):
         """Spin until `condition()`; fails with `what` and the node's last words when the time is over."""
         end_s = time.monotonic() + timeout_s
         while not condition():
@@ -102,10 +102,10 @@ class Peer:
             assert time.monotonic() < end_s, f"no {what} within {timeout_s} s; the node says {words}"
             rclpy.spin_once(self.node, timeout_sec=0.02)
 
-    def wait_for_grids(self, count, timeout_s=20.0):
+    def wait_for_grids(self, count, timeout_s=60.0):
         self.wait(lambda: len(self.raw_grids) >= count, f"{count} grids ({len(self.raw_grids)} came)", timeout_s)
 
-    def wait_for_health(self, subject, level, text, timeout_s=20.0):
+    def wait_for_health(self, subject, level, text, timeout_s=60.0):
         """Wait until a status has this level and its message this text."""
         self.wait(
             lambda: self.level(subject) == level and text in self.health[subject].message,

@@ -74,7 +74,7 @@ def test_a_signal_ends_the_node_even_while_it_loads(number, tmp_path):
         while "loading" not in node.words and time.monotonic() < end_s:
             time.sleep(0.02)
         node.process.send_signal(number)
-        assert node.wait(30) == 0, node.words
+        assert node.wait(90) == 0, node.words
         assert "loading" in node.words and "Traceback" not in node.words, node.words
     finally:
         node.kill()
