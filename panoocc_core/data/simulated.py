@@ -15,8 +15,8 @@ from ..sim.pool import begin_worker
 from ..sim.render import Renderer
 from ..sim.scene import Scene
 from ..types import GridGeometry
-from .simulated_drive import MAX_BYTES, SimulatedDrive, drive_bytes, frame_columns, write_drive
-from .street_plan import StreetPlan, drive_file
+from .simulated_drive import MAX_BYTES, SimulatedDrive, drive_bytes, frame_columns, remove_orphans, write_drive
+from .street_plan import StreetPlan, drive_files
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -44,15 +44,20 @@ def simulated_streets(
     """The drives of the seeds; those whose files are not in the folder yet are rendered first.
 
     Args:
-        workers: processes that render; None uses all processors.
+        workers: processes that render, at least 1; None uses all processors.
         progress: called with the number of drives that are ready and of all drives.
 
     Raises:
+        ValueError: `workers` is less than 1; see `StreetPlan.cameras` and `render_drive`.
         OSError: the folder cannot be written.
     """
-    paths = tuple(drive_file(folder, seed, plan, geometry) for seed in seeds)
+    if workers is not None and workers < 1:
+        raise ValueError(f"workers must be at least 1, not {workers}")
+    paths = drive_files(folder, seeds, plan, geometry)
     missing = [(path, seed) for path, seed in zip(paths, seeds) if not path.exists()]
     done = len(paths) - len(missing)
+    if missing:
+        remove_orphans(folder)
     for _ in _render_all(missing, plan, geometry, workers or os.cpu_count() or 1):
         done += 1
         if progress is not None:

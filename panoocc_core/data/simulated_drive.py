@@ -6,7 +6,10 @@ the cameras' view or labelled LiDAR points.
 
 import math
 import os
+import platform
+import re
 from collections.abc import Mapping, Sequence
+from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
@@ -117,9 +120,30 @@ def _grid_columns(geometry: GridGeometry) -> dict[str, NDArray[Any]]:
 
 def _write_whole(path: Path, columns: Mapping[str, NDArray[Any]]) -> None:
     path.parent.mkdir(parents=True, exist_ok=True)
-    # Several trainings may render the same drive at the same time.
-    with whole_file(path, path.with_name(f"{path.name}.{os.getpid()}.part")) as part, part.open("wb") as file:
+    # Several trainings may render the same drive at the same time, on several machines that share a disk.
+    own = path.with_name(f"{path.name}.{platform.node()}.{os.getpid()}.part")
+    with whole_file(path, own) as part, part.open("wb") as file:
         np.savez_compressed(file, **columns)  # type: ignore[arg-type]
+
+
+def remove_orphans(folder: Path) -> None:
+    """Remove what processes of this machine that were killed while they wrote a drive have left in the folder."""
+    name = re.compile(rf"street-.*\.npz\.{re.escape(platform.node())}\.([1-9]\d{{0,8}})\.part")
+    for part in folder.glob("street-*.part"):
+        found = name.fullmatch(part.name)
+        if found and not _is_alive(int(found[1])):
+            with suppress(OSError):  # what is another user's stays, and is in nobody's way
+                part.unlink()
+
+
+def _is_alive(process_id: int) -> bool:
+    try:
+        os.kill(process_id, 0)
+    except ProcessLookupError:
+        return False
+    except PermissionError:  # another user's
+        return True
+    return True
 
 
 def _stamp_ns(time_s: float) -> int:

@@ -2,11 +2,13 @@
 
 import hashlib
 import json
+from collections.abc import Sequence
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any
 
 import numpy as np
+from numpy.typing import NDArray
 
 from ..config import ModelConfig
 from ..sim.camera import Rig
@@ -15,7 +17,6 @@ from ..sim.rig_file import load_sim_rig
 from ..types import GridGeometry
 
 FORMAT = 1  # raised when the same plan gives other files
-DEFAULT_RIG = "nuscenes"
 _LEAD_S = 0.5  # the drive's first frame
 
 
@@ -31,7 +32,7 @@ class StreetPlan:
     rate_hz: float = 2.0
     scale: float = 0.16  # image size, 1 is that of the rig's file: 1600x900 for nuScenes
     jpeg_quality: int = 92
-    rig: str = DEFAULT_RIG  # a name in config/sim_rigs, or a YAML file
+    rig: str = "nuscenes"  # a name in config/sim_rigs, or a YAML file
     # The labelled points of a LiDAR, which the family lidar_segmentation learns from, instead of voxels, of which it
     # has too many: 400x400x64 take 4 seconds a frame.
     lidar: bool = False
@@ -77,32 +78,35 @@ class StreetPlan:
         return replace(self, lidar=config.family == "lidar_segmentation")
 
 
-def drive_file(folder: Path, seed: int, plan: StreetPlan, geometry: GridGeometry) -> Path:
-    """Where the drive of a seed is kept: the name changes with everything that the content depends on."""
+def drive_files(folder: Path, seeds: Sequence[int], plan: StreetPlan, geometry: GridGeometry) -> tuple[Path, ...]:
+    """Where the drives of the seeds are kept: the names change with everything that the content depends on.
+
+    Raises:
+        ConfigError: see `StreetPlan.cameras`.
+    """
     key: dict[str, Any] = {"format": FORMAT, **_content(plan)}
     if not plan.lidar:
         key |= {
             "shape": geometry.shape_xyz,
             "voxel": geometry.voxel_size_m,
-            "pose": geometry.ego_from_grid.round(9).tolist(),
+            "pose": _rounded(geometry.ego_from_grid),
         }
     digest = hashlib.sha256(json.dumps(key, sort_keys=True).encode()).hexdigest()[:10]
-    return folder / f"street-{digest}-{seed:06d}.npz"
+    return tuple(folder / f"street-{digest}-{seed:06d}.npz" for seed in seeds)
 
 
 def _content(plan: StreetPlan) -> dict[str, Any]:
-    """What a drive's content depends on.
+    """What a drive's content depends on, but for its grid.
 
-    Rigs are told apart by their cameras: a YAML file may be moved, and may change.  The first rig, and that there is no
-    LiDAR, are left out, as in the names of drives that were kept before there was a choice.
+    Rigs are told apart by their cameras: the file of a rig may be moved, and may change.
     """
-    content = {name: value for name, value in asdict(plan).items() if name not in ("rig", "lidar")}
-    if plan.lidar:
-        content["lidar"] = asdict(Lidar())
-    if plan.rig != DEFAULT_RIG:
-        content["rig"] = [
-            [c.name, c.width, c.height, c.shutter_offset_s]
-            + np.concatenate((c.intrinsics, c.ego_from_camera), axis=None).round(9).tolist()
-            for c in plan.cameras()
-        ]
-    return content
+    cameras = [
+        [c.name, c.width, c.height, c.shutter_offset_s, _rounded(c.intrinsics), _rounded(c.ego_from_camera)]
+        for c in plan.cameras()
+    ]
+    return {**asdict(plan), "rig": cameras, "lidar": asdict(Lidar()) if plan.lidar else None}
+
+
+def _rounded(values: NDArray[np.float64]) -> list[Any]:
+    """Values that are the same on every machine: the last bits differ, and with them the sign of a zero."""
+    return (values.round(9) + 0.0).tolist()

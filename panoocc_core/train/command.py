@@ -206,12 +206,11 @@ def open_drives(
     if arguments.data is not None:
         raise ValueError(f"the recipe {config.name} learns from simulated streets: leave out --data")
     from ..data.simulated import SimulatedStreets
-    from ..data.street_plan import drive_file
+    from ..data.street_plan import drive_files
 
     folder, plan, geometry = _street_files(config, arguments)
     learned, held_out = (
-        SimulatedStreets(tuple(drive_file(folder, seed, plan, geometry) for seed in own))
-        for own in (data.seeds, data.validation_seeds)
+        SimulatedStreets(drive_files(folder, own, plan, geometry)) for own in (data.seeds, data.validation_seeds)
     )
     return learned, held_out
 

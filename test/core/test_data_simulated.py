@@ -2,6 +2,7 @@
 
 import io
 import os
+import platform
 import signal
 import subprocess
 import sys
@@ -15,9 +16,10 @@ import numpy as np
 import pytest
 
 from panoocc_core import model_config
+from panoocc_core.data import simulated, street_plan
 from panoocc_core.data.simulated import SimulatedStreets, render_drive, simulated_streets
 from panoocc_core.data.simulated_drive import DriveFileError, SimulatedDrive
-from panoocc_core.data.street_plan import StreetPlan, drive_file
+from panoocc_core.data.street_plan import StreetPlan, drive_files
 from panoocc_core.geometry import NS_PER_S
 from panoocc_core.sim.boxes import true_boxes
 from panoocc_core.sim.lidar import true_points
@@ -27,6 +29,7 @@ from panoocc_core.sim.truth import truth
 from panoocc_core.sim.visibility import camera_mask
 from panoocc_core.stream import output_geometry
 from panoocc_core.train.loss_config import LossConfig
+from panoocc_core.types import GridGeometry
 
 from .toy_training import (
     NETWORK,
@@ -42,6 +45,11 @@ from .toy_training import (
 
 PLAN = StreetPlan(STREET_SECONDS, 2.0, STREET_SCALE)
 ROOT = Path(__file__).parents[2]
+
+
+def drive_file(folder: Path, seed: int, plan: StreetPlan, geometry: GridGeometry) -> Path:
+    """Where one drive is kept."""
+    return drive_files(folder, [seed], plan, geometry)[0]
 
 
 @pytest.fixture(scope="module")
@@ -106,14 +114,14 @@ def test_the_same_seed_gives_the_same_content(path, geometry, tmp_path):
 def test_names_tell_apart_all_that_content_depends_on(folder, geometry):
     plans = (PLAN, StreetPlan(3.0, 2.0, STREET_SCALE), StreetPlan(2.0, 4.0, STREET_SCALE), StreetPlan(2.0, 2.0, 0.05))
     other = output_geometry(model_config("nano"))
-    names = {drive_file(folder, seed, plan, grid) for seed in (1, 2) for plan in plans for grid in (geometry, other)}
+    names = {path for plan in plans for grid in (geometry, other) for path in drive_files(folder, (1, 2), plan, grid)}
     assert len(names) == 16
 
 
 def test_kept_drives_keep_their_names(geometry):
     """Many hours of rendering go by these names: they are new only when the content is."""
     path = drive_file(Path("streets"), 10_000, StreetPlan(), output_geometry(model_config("nano")))
-    assert path == Path("streets/street-982e001a39-010000.npz")
+    assert path == Path("streets/street-06f86bbe43-010000.npz")
 
 
 def test_rigs_and_lidar_are_told_apart_by_what_they_are(folder, geometry, tmp_path):
@@ -124,10 +132,27 @@ def test_rigs_and_lidar_are_told_apart_by_what_they_are(folder, geometry, tmp_pa
 
     names = [name(), name(lidar=True), name(rig="waymo"), name(rig="waymo", lidar=True)]
     assert len(set(names)) == 4
-    mine.write_text((ROOT / "config/sim_rigs/waymo.yaml").read_text())
-    assert name(rig=str(mine)) == name(rig="waymo")  # where it lies does not matter
-    mine.write_text(mine.read_text().replace("yaw_deg: 45", "yaw_deg: 46", 1))
-    assert name(rig=str(mine)) not in names
+    for rig, change in (("waymo", ("yaw_deg: 45", "yaw_deg: 46")), ("nuscenes", ("yaw_deg: -55", "yaw_deg: -54"))):
+        mine.write_text((ROOT / f"config/sim_rigs/{rig}.yaml").read_text())
+        assert name(rig=str(mine)) == name(rig=rig)  # where it lies does not matter
+        mine.write_text(mine.read_text().replace(*change, 1))
+        assert name(rig=str(mine)) not in names
+
+
+def test_a_change_of_a_rig_of_the_package_gives_new_drives(folder, geometry, monkeypatch):
+    before = drive_file(folder, 1, PLAN, geometry)
+    front, *others = nuscenes_rig(STREET_SCALE)
+    later = replace(front, shutter_offset_s=front.shutter_offset_s + 0.01)
+    monkeypatch.setattr(street_plan, "load_sim_rig", lambda name, scale: (later, *others))
+    assert drive_file(folder, 1, PLAN, geometry) != before
+
+
+def test_names_do_not_depend_on_the_sign_of_a_zero(folder, geometry, monkeypatch):
+    """Several machines must find the same names, and their last bits differ."""
+    rig, before = nuscenes_rig(STREET_SCALE), drive_file(folder, 1, PLAN, geometry)
+    other = tuple(replace(c, intrinsics=np.where(c.intrinsics == 0, -1e-17, c.intrinsics)) for c in rig)
+    monkeypatch.setattr(street_plan, "load_sim_rig", lambda name, scale: other)
+    assert drive_file(folder, 1, PLAN, geometry) == before
 
 
 def test_a_network_has_the_plan_with_what_it_learns_from():
@@ -410,7 +435,7 @@ def test_a_process_that_is_killed_while_writing_leaves_no_file_that_looks_whole(
     environment = {**os.environ, "PYTHONPATH": str(ROOT), "OMP_NUM_THREADS": "1"}
     process = subprocess.Popen([sys.executable, "-c", KILLED, str(target)], env=environment)
     try:
-        deadline = time.monotonic() + 300
+        deadline = time.monotonic() + 200
         while not any(part.stat().st_size for part in tmp_path.glob("*.part")):
             assert process.poll() is None and time.monotonic() < deadline
             time.sleep(0.005)
@@ -418,6 +443,43 @@ def test_a_process_that_is_killed_while_writing_leaves_no_file_that_looks_whole(
         process.send_signal(signal.SIGKILL)
         process.wait()
     assert not list(tmp_path.glob("*.npz")) and not target.exists()
+
+
+def test_what_killed_renderers_left_is_removed_when_streets_are_rendered(tmp_path, geometry, monkeypatch):
+    """Parts of living processes and of other machines stay: somebody may be writing them."""
+    monkeypatch.setattr(simulated, "_render_all", lambda missing, *_: iter(()))
+    process = subprocess.Popen([sys.executable, "-c", "input()"], stdin=subprocess.PIPE)
+    name, here = "street-0123456789-000001.npz", platform.node()
+    parts = {
+        "dead": tmp_path / f"{name}.{here}.{process.pid}.part",
+        "own": tmp_path / f"{name}.{here}.{os.getpid()}.part",
+        "elsewhere": tmp_path / f"{name}.not-{here}.{process.pid}.part",
+        "no number": tmp_path / f"{name}.{here}.0.part",
+        "other": tmp_path / f"notes.{here}.{process.pid}.part",
+    }
+    try:
+        for part in parts.values():
+            part.write_bytes(b"half")
+        simulated_streets(tmp_path, [1], geometry, PLAN)
+        assert all(part.exists() for part in parts.values())
+    finally:
+        process.kill()
+        process.communicate()
+    simulated_streets(tmp_path, [1], geometry, PLAN)
+    assert {kind for kind, part in parts.items() if not part.exists()} == {"dead"}
+
+
+def test_a_part_is_named_after_who_writes_it(tmp_path, monkeypatch, geometry):
+    seen = []
+    monkeypatch.setattr(np, "savez_compressed", lambda file, **columns: seen.append(Path(file.name).name))
+    render_drive(tmp_path / "street-1.npz", 3, StreetPlan(0.5, 2.0, 0.03), geometry)
+    assert seen == [f"street-1.npz.{platform.node()}.{os.getpid()}.part"]
+
+
+@pytest.mark.parametrize("workers", [0, -3])
+def test_less_than_one_process_is_refused(folder, geometry, workers):
+    with pytest.raises(ValueError, match=f"workers must be at least 1, not {workers}"):
+        simulated_streets(folder, STREET_SEEDS, geometry, PLAN, workers=workers)
 
 
 def test_an_error_while_writing_leaves_nothing(tmp_path, monkeypatch, geometry):
