@@ -11,7 +11,9 @@ from typing import TYPE_CHECKING, Any
 if TYPE_CHECKING:
     from ..data.street_plan import StreetPlan
     from ..ground_truth import Drive
+    from ..models.panoocc import PanoOcc
     from ..types import GridGeometry
+    from .processes import Processes
     from .train_config import TrainConfig
 
 EXIT_OK, EXIT_FAILED, EXIT_BAD_INPUT, EXIT_NOT_WRITTEN = 0, 1, 2, 4  # as in `panoocc run`
@@ -153,6 +155,7 @@ def _train(arguments: argparse.Namespace) -> Path | None:
             raise ValueError(f"{arguments.out}: holds a training already; go on with --resume, or give another --out")
         if processes.is_first and arguments.resume:
             _tell_where_it_begins(arguments, begun)
+        check_before_rendering(config, model, arguments, processes)
         show = processes.is_first and not arguments.no_progress
         # After the first process those of other machines render: nothing, where they share its disk.
         for renders in (processes.is_first, processes.leads_machine):
@@ -174,6 +177,29 @@ def _tell_where_it_begins(arguments: argparse.Namespace, begun: bool) -> None:
         print(f"panoocc train: {path} is not there yet: the training begins anew", file=sys.stderr)
     elif arguments.checkpoint is not None:
         print(f"panoocc train: goes on from {path}; {arguments.checkpoint} is not used", file=sys.stderr)
+
+
+def check_before_rendering(
+    config: "TrainConfig", model: "PanoOcc", arguments: argparse.Namespace, processes: "Processes"
+) -> None:
+    """What the loop would refuse, for all that is known before the streets are there: rendering them may take hours.
+
+    Raises:
+        ConfigError: a group fits no parameter, or everything is frozen; the rig cannot be used.
+        ValueError: there are too few clips; the rig's cameras are not those of the network.
+        ImportError: TensorBoard is not installed.
+    """
+    from .clips import rounds_of_epoch
+    from .curves import check_tensorboard
+    from .optimiser import build_optimiser
+    from .train_config import StreetsConfig
+
+    if arguments.tensorboard and processes.is_first:
+        check_tensorboard()
+    build_optimiser(model, config.optimiser, config.fixed_norms)
+    if isinstance(config.data, StreetsConfig):
+        _, plan, _ = _street_files(config, arguments)
+        rounds_of_epoch([plan.frames] * config.data.drives, config, config.batch * processes.count, epoch=0)
 
 
 def open_drives(

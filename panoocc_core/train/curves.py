@@ -61,6 +61,16 @@ def _rows_before(path: Path, step: int) -> list[dict[str, str]]:
     return kept
 
 
+def check_tensorboard() -> None:
+    """TensorBoard can be written.
+
+    Raises:
+        ImportError: it is not installed.
+    """
+    if importlib.util.find_spec("tensorboard") is None:
+        raise ImportError("TensorBoard curves need the package tensorboard: pip install tensorboard")
+
+
 def event_writer(folder: Path, first_step: int) -> Any:
     """TensorBoard's events below a folder; those from `first_step` on that are there already are no longer shown.
 
@@ -69,8 +79,7 @@ def event_writer(folder: Path, first_step: int) -> Any:
     Raises:
         ImportError: TensorBoard is not installed.
     """
-    if importlib.util.find_spec("tensorboard") is None:
-        raise ImportError("TensorBoard curves need the package tensorboard: pip install tensorboard")
+    check_tensorboard()
     from torch.utils.tensorboard import SummaryWriter
 
     return SummaryWriter(str(folder / "tensorboard"), purge_step=first_step)

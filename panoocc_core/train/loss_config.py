@@ -1,6 +1,6 @@
 """Which losses a training uses, with what weight (MODEL section 10)."""
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any, Literal
 
@@ -62,6 +62,16 @@ class LossConfig:
     def uses_boxes(self) -> bool:
         """Whether the network's box branch is trained."""
         return self.box_class > 0 or self.box_l1 > 0
+
+    def check_classes(self, names: Sequence[str]) -> None:
+        """Only classes of the network, which are called `names`, have weights.
+
+        Raises:
+            ValueError: another one has.
+        """
+        unknown = sorted(set(map(str, self.class_weights)) - set(names))
+        if unknown:
+            raise ValueError(f"losses.class_weights: {unknown[0]!r} is not one of {', '.join(names)}")
 
 
 PUBLISHED: Mapping[str, Mapping[str, Any]] = {

@@ -90,9 +90,7 @@ def _dense_terms(logits: VoxelLogits, targets: Targets, config: LossConfig, mode
 def _class_weights(config: LossConfig, model_config: ModelConfig, device: torch.device) -> Tensor | None:
     """Weights of the cross-entropy, float32 [class]."""
     names = model_config.labels.names[: model_config.class_count]
-    unknown = sorted(set(config.class_weights) - set(names))
-    if unknown:
-        raise ValueError(f"losses.class_weights: {unknown[0]!r} is not one of {', '.join(names)}")
+    config.check_classes(names)
     if not config.class_weights:
         return None
     return torch.tensor([float(config.class_weights.get(name, 1.0)) for name in names], device=device)

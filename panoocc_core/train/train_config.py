@@ -7,7 +7,7 @@ from typing import Any, Literal
 from ..config import ModelConfig, model_config
 from ..resources import listing
 from ..settings import ConfigError, build, load_yaml, merged
-from .loss_config import PUBLISHED, LossConfig
+from .loss_config import PUBLISHED, TERMS, LossConfig
 
 LARGEST_SEED = 2**63 - 1  # of torch's generators
 
@@ -172,16 +172,46 @@ def train_config(recipe: str | Path, changes: dict[str, Any] | None = None) -> T
     """The recipe of a name or a YAML file, with changes laid over it; losses build on the family's published ones.
 
     Raises:
-        ConfigError: unknown recipe, unknown key or unusable value.
+        ConfigError: unknown recipe, unknown key or unusable value, or one that the network can do nothing with.
     """
     path = _recipe_path(str(recipe))
     data = merged(load_yaml(path), changes or {})
     data.setdefault("name", path.stem)
     if "model" not in data:
         raise ConfigError(f"{path.name}: the key 'model' is missing")
-    family = model_config(str(data["model"])).family
-    data["losses"] = merged(dict(PUBLISHED[family]), data.get("losses", {}))
-    return build(TrainConfig, data, path.name)
+    network = model_config(str(data["model"]))
+    data["losses"] = merged(dict(PUBLISHED[network.family]), data.get("losses", {}))
+    config = build(TrainConfig, data, path.name)
+    try:
+        _check_fits(config, network)
+    except ValueError as error:
+        raise ConfigError(f"{path.name}: {error}") from error
+    return config
+
+
+def _check_fits(config: TrainConfig, network: ModelConfig) -> None:
+    """What would be refused at the first frame, or after the last one, is refused before there is any.
+
+    Raises:
+        ValueError: a key of the recipe does not fit the network; the message names it.
+    """
+    config.losses.check_classes(network.labels.names[: network.class_count])
+    part_is_there = {
+        "gate_focal": network.decoder.gate_threshold is not None,
+        "thing_focal": network.decoder.thing_head,
+        "box_class": bool(network.boxes.classes),
+        "box_l1": bool(network.boxes.classes),
+    }
+    for name in TERMS:
+        known = name in PUBLISHED[network.family] and part_is_there.get(name, True)
+        if getattr(config.losses, name) and not known:
+            raise ValueError(
+                f"losses.{name}: {network.name} ({network.family}) has nothing that learns by it; set it to 0"
+            )
+    if config.calibrate and network.family != "occ3d":
+        raise ValueError(
+            f"calibrate: needs dense voxels as truth, and {network.name} ({network.family}) has none; set it to false"
+        )
 
 
 def _recipe_path(recipe: str) -> Path:

@@ -264,8 +264,35 @@ def test_changes_from_the_command_line():
         ("data.drives=0", "data: drives must be at least 1, not 0"),
         ("data.validation_first_seed=10001", "seed 10001 is in both"),
         ("schedule.kind=steps", "a schedule of steps needs drop_epochs"),
+        ("losses.class_weights.nocar=2", r"nano\.yaml: losses\.class_weights: 'nocar' is not one of others, barrier"),
+        ("losses.class_weights={3: 2}", r"nano\.yaml: losses\.class_weights: '3' is not one of others, barrier"),
+        ("losses.semantic_focal=1", r"losses\.semantic_focal: nano \(occ3d\) has nothing .*; set it to 0"),
     ],
 )
 def test_bad_recipes_are_refused_by_name(change, message):
     with pytest.raises(ConfigError, match=message):
         train_config("nano", changes_from([change]))
+
+
+@pytest.mark.parametrize(
+    ("change", "message"),
+    [
+        ("calibrate=true", r"pano_small_1f\.yaml: calibrate: needs dense voxels .*pano_small_1f .*; set it to false"),
+        ("losses.occupancy_ce=1", r"losses\.occupancy_ce: pano_small_1f \(lidar_segmentation\) has nothing"),
+        ("losses.class_weights={free: 2}", r"losses\.class_weights: 'free' is not one of noise, barrier"),
+    ],
+)
+def test_recipes_for_points_are_refused_what_is_for_voxels(change, message):
+    with pytest.raises(ConfigError, match=message):
+        train_config("pano_small_1f", changes_from([change]))
+
+
+@pytest.mark.parametrize(
+    ("network", "term"),
+    [({"decoder": {"gate_threshold": None}}, "gate_focal"), ({"boxes": {"classes": []}}, "box_class")],
+)
+def test_losses_need_the_part_of_the_network_that_learns_by_them(tmp_path, network, term):
+    changes = {"model": str(write_network(tmp_path, **network)), "losses": {"box_class": 1.0}}
+    with pytest.raises(ConfigError, match=rf"losses\.{term}: toy \(occ3d\) has nothing that learns by it"):
+        train_config("nano", changes)
+    train_config("nano", {**changes, "losses": {term: 0.0}})
