@@ -15,6 +15,7 @@ from ..memory import VoxelMemory
 from ..metrics.confusion import Confusion
 from ..models.panoocc import PanoOcc
 from ..stream import Stopwatch, encode
+from .targets import dense_targets
 
 STEPS = (-0.6, -0.3, -0.15, 0.15, 0.3, 0.6)
 ROUNDS = 3
@@ -27,13 +28,14 @@ def calibrate(model: PanoOcc, drives: Sequence[Drive], every: int = 2) -> dict[s
     """Change the classifier's bias so that the mean IoU of the voxels that a camera sees grows.
 
     Args:
-        drives: with dense truth; all frames fill the memory, every `every`-th one is looked at.
+        drives: with dense truth, not learned from; all frames fill the memory, every `every`-th one is looked at.
 
     Returns:
         The constants by class name, and the mean IoU "before" and "after".
 
     Raises:
-        ValueError: no frame has dense truth.
+        ValueError: no frame is looked at; or the truth of one is not dense, or does not fit the network: the message
+            names drive and frame.
     """
     model.eval()
     logits, true, closed = _collected(model, drives, every)
@@ -63,23 +65,22 @@ def _collected(model: PanoOcc, drives: Sequence[Drive], every: int) -> tuple[Ten
         for index in range(len(drive)):
             with naming_frame(drive, index):
                 step = encode(model, drive.frame(index), memory, Stopwatch(model.device))
-                truth = drive.truth(index) if index % every == every - 1 else None
+                targets = dense_targets(drive.truth(index), config) if index % every == every - 1 else None
             memory = step.memory
-            if truth is None or truth.class_id is None:
+            if targets is None:
                 continue
-            seen = torch.ones(truth.class_id.shape, dtype=torch.bool)
-            if truth.camera_mask is not None:
-                seen = torch.from_numpy(truth.camera_mask)
+            class_id, mask = targets
+            seen = torch.ones(class_id.shape, dtype=torch.bool) if mask is None else torch.from_numpy(mask)
             decoded = model.decode(step.fused)
             logits.append(decoded.classes.cpu()[seen].float())
-            true.append(torch.from_numpy(truth.class_id)[seen].long())
+            true.append(torch.from_numpy(class_id)[seen].long())
             gate, threshold = decoded.gate, config.decoder.gate_threshold
             is_closed = torch.zeros_like(seen)
             if gate is not None and threshold is not None:
                 is_closed = gate.cpu().sigmoid() < threshold
             closed.append(is_closed[seen])
     if not logits:
-        raise ValueError("calibration needs drives with dense truth")
+        raise ValueError(f"calibration needs drives of at least {every} frames")
     return torch.cat(logits), torch.cat(true), torch.cat(closed)
 
 

@@ -165,6 +165,28 @@ def test_calibration_lets_a_class_be_chosen_that_is_chosen_too_seldom(network, m
     torch.testing.assert_close(moved, torch.tensor([found[name] for name in names]))
 
 
+def test_calibration_takes_truth_by_grid_and_class_name_as_validation_does(network, tmp_path):
+    """The same network whose classes stand in another order is told the same, in its own order."""
+    config = recipe(network)
+    drives = toy_drives(config)
+    logits, true, closed = calibration._collected(PanoOcc(config.model_config), drives, 2)
+    names = config.model_config.labels.names
+    assert len(logits) == len(closed) == len(true) == 8 * 12 * 12 * 4
+    assert set(true.tolist()) == {names.index("car"), names.index("free")}
+
+    turned = write_network(tmp_path, label_key="turned", class_names=list(reversed(names)))
+    _, renamed, _ = calibration._collected(PanoOcc(model_config(turned)), drives, 2)
+    assert torch.equal(renamed, len(names) - 1 - true)
+
+    nearer = write_network(tmp_path, grid={**NETWORK["grid"], "range_m": [-6.0, -6.0, -1.0, 6.0, 6.0, 5.4]})
+    with pytest.raises(ValueError, match="drive 0, frame 1: truth: its grid is not that of the output of toy"):
+        calibration.calibrate(PanoOcc(model_config(nearer)), drives)
+    with pytest.raises(ValueError, match="blind, frame 1: .*dense voxels, and this frame has none"):
+        calibration.calibrate(PanoOcc(config.model_config), [PointDrive("blind")])
+    with pytest.raises(ValueError, match="calibration needs drives of at least 2 frames"):
+        calibration.calibrate(PanoOcc(config.model_config), toy_drives(config, (1, 1)))
+
+
 def test_calibration_leaves_closed_voxels_free(network):
     labels = model_config(network).labels
     car = labels.names.index("car")
