@@ -57,7 +57,7 @@ def rounds_of_epoch(lengths: Sequence[int], config: TrainConfig, lanes: int, epo
     else:
         clips = windows(lengths, config.clip_frames, config.clip_stride)
     shuffled = [clips[i] for i in random.permutation(len(clips))]
-    shuffled.sort(key=lambda clip: clip.frames, reverse=True)  # stable: lanes of a round are equally long
+    shuffled.sort(key=lambda clip: clip.frames, reverse=True)  # stable; so the lanes of most rounds are equally long
     rounds = [shuffled[i : i + lanes] for i in range(0, len(shuffled) - lanes + 1, lanes)]
     if not rounds:
         raise ValueError(

@@ -23,6 +23,7 @@ from ..memory import VoxelMemory
 from ..models.panoocc import PanoOcc
 from ..stream import Encoded, Stopwatch, encode
 from ..types import Frame
+from ..whole_files import whole_file
 from .augment import InputChange, changed_input, distorted_frame, generator_of, input_change
 from .calibration import calibrate
 from .clips import Clip, length_of_round, rounds_of_epoch
@@ -48,7 +49,7 @@ from .train_config import TrainConfig
 from .validation import SCORES, validate
 
 HALF = {"bf16": torch.bfloat16, "fp16": torch.float16}
-WEIGHTS, CURVE, VALIDATION = "weights.safetensors", "curve.csv", "validation.csv"
+RECIPE, WEIGHTS, CURVE, VALIDATION = "recipe.json", "weights.safetensors", "curve.csv", "validation.csv"
 
 
 class TrainingError(RuntimeError):
@@ -302,7 +303,8 @@ def _open_curves(
 ) -> tuple[Curves, ...]:
     if not processes.is_first:
         return ()
-    (options.out / "recipe.json").write_text(origin.recipe + "\n")
+    with whole_file(options.out / RECIPE) as part:
+        part.write_text(origin.recipe + "\n")
     columns = ["loss", *TERMS, "lr", "grad_norm", "seconds"]
     events = event_writer(options.out, progress.step) if options.tensorboard else None
     return (

@@ -312,6 +312,21 @@ def test_an_unknown_part_of_the_network_is_refused(network, tmp_path):
         trained(recipe(network, losses=LossConfig(occupancy_ce=1.0, class_weights={"cat": 2.0})), tmp_path)
 
 
+def test_a_full_disk_leaves_the_former_recipe_whole(network, tmp_path, monkeypatch):
+    config = recipe(network, epochs=1)
+    trained(config, tmp_path)
+    before = (tmp_path / "recipe.json").read_text()
+
+    def torn(path: Path, text: str) -> None:
+        path.write_bytes(text.encode()[:100])
+        raise OSError(28, "No space left on device", str(path))
+
+    monkeypatch.setattr(Path, "write_text", torn)
+    with pytest.raises(OSError, match="recipe.json"):
+        trained(config, tmp_path, resume=True)
+    assert (tmp_path / "recipe.json").read_text() == before
+
+
 def test_the_written_weights_are_those_of_the_network(network, tmp_path):
     config = recipe(network, epochs=1)
     model = trained(config, tmp_path).eval()
@@ -335,7 +350,7 @@ def test_a_killed_process_leaves_what_gives_the_same_weights(network, tmp_path):
     environment = {**os.environ, "PYTHONPATH": str(ROOT), "OMP_NUM_THREADS": "1"}
     process = subprocess.Popen([sys.executable, "-c", KILLED, str(network), str(out)], env=environment, cwd=ROOT)
     try:
-        deadline = time.monotonic() + 300
+        deadline = time.monotonic() + 200
         while not (out / "snapshot.pt").exists():
             assert process.poll() is None and time.monotonic() < deadline
             time.sleep(0.005)
