@@ -2,12 +2,12 @@
 
 import argparse
 import json
-import os
 import sys
 import tempfile
 from collections.abc import Iterator, Sequence
 from concurrent.futures import BrokenExecutor
 from contextlib import contextmanager
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -55,16 +55,15 @@ def add_eval(subparsers: Any) -> None:
     network.add_argument("--precision", default="fp32", choices=("fp32", "fp16", "bf16"), help="default: %(default)s")
     network.add_argument("--threads", type=int, metavar="N", help="CPU threads (default: torch's choice)")
     streets = parser.add_argument_group("simulated streets")
-    streets.add_argument("--scenes", type=int, default=20, metavar="N", help="drives (default: %(default)s)")
-    streets.add_argument("--first-seed", type=int, default=100, metavar="SEED", help="default: %(default)s")
-    streets.add_argument("--seconds", type=float, default=12.0, help="of each drive (default: %(default)s)")
-    streets.add_argument("--rate", type=float, default=2.0, help="frames per second (default: %(default)s)")
-    streets.add_argument("--scale", type=float, default=0.16, help="image size, 1 is 1600x900 (default: %(default)s)")
-    streets.add_argument(
-        "--rig", default="nuscenes", help="name or YAML file, as of panoocc sim (default: %(default)s)"
-    )
-    streets.add_argument("--streets", type=Path, metavar="FOLDER", help="keep the rendered drives here")
-    streets.add_argument("--workers", type=int, metavar="N", help="processes that render (default: one per processor)")
+    street = partial(streets.add_argument, action=_OfStreets)
+    street("--scenes", type=int, default=20, metavar="N", help="drives (default: %(default)s)")
+    street("--first-seed", type=int, default=100, metavar="SEED", help="default: %(default)s")
+    street("--seconds", type=float, default=12.0, help="of each drive (default: %(default)s)")
+    street("--rate", type=float, default=2.0, help="frames per second (default: %(default)s)")
+    street("--scale", type=float, default=0.16, help="image size, 1 is 1600x900 (default: %(default)s)")
+    street("--rig", default="nuscenes", help="name or YAML file, as of panoocc sim (default: %(default)s)")
+    street("--streets", type=Path, metavar="FOLDER", help="keep the rendered drives here")
+    street("--workers", type=int, metavar="N", help="processes that render (default: one per processor)")
     folder = parser.add_argument_group("data set")
     folder.add_argument("--data", type=Path, metavar="FOLDER", help="nuScenes' root, or a folder of rendered drives")
     folder.add_argument("--gts", type=Path, metavar="FOLDER", help="Occ3D's labels (default: DATA/gts)")
@@ -79,7 +78,17 @@ def add_eval(subparsers: Any) -> None:
     output.add_argument("--json", type=Path, metavar="FILE", help="everything as numbers")
     output.add_argument("--picture", type=Path, metavar="FILE.png", help="bars per class and curves over distance")
     output.add_argument("--no-progress", action="store_true", help="no progress bars")
-    parser.set_defaults(run=run)
+    parser.set_defaults(run=run, of_streets=())
+
+
+class _OfStreets(argparse.Action):
+    """Stores an option of the simulated streets, and that it was given."""
+
+    def __call__(
+        self, parser: argparse.ArgumentParser, namespace: argparse.Namespace, values: Any, option_string: Any = None
+    ) -> None:
+        setattr(namespace, self.dest, values)
+        namespace.of_streets = (*namespace.of_streets, self.option_strings[0])
 
 
 def run(arguments: argparse.Namespace) -> int:
@@ -112,6 +121,7 @@ def _evaluate(arguments: argparse.Namespace) -> None:
     from .metrics.report_picture import picture
     from .render import write_png
 
+    _check_source(arguments)
     _check_outputs(arguments)
     if arguments.threads is not None:
         if arguments.threads < 1:
@@ -140,11 +150,28 @@ def _evaluate(arguments: argparse.Namespace) -> None:
         "device": f"{arguments.device}, {arguments.precision}, {torch.get_num_threads()} threads",
     }
     tree = report(scores, config, f"{config.name}: {len(names)} drives, {frames} frames", facts)
-    print(as_text(tree))
-    if arguments.picture is not None:
-        write_png(arguments.picture, picture(tree))
-    if arguments.json is not None:
-        _write_json(arguments.json, {**summary(scores, config), "scenes": names, "report": as_plain(tree)})
+    try:  # a closed pipe must not cost the files, nor a full disk the table
+        if arguments.json is not None:
+            _write_json(arguments.json, {**summary(scores, config), "scenes": names, "report": as_plain(tree)})
+        if arguments.picture is not None:
+            write_png(arguments.picture, picture(tree))
+    finally:
+        print(as_text(tree))
+
+
+def _check_source(arguments: argparse.Namespace) -> None:
+    """Drives come from a data set or are simulated.
+
+    Raises:
+        ValueError: an option of the other kind is given, and would not be heard.
+    """
+    if arguments.data is not None and arguments.of_streets:
+        raise ValueError(
+            f"{arguments.of_streets[0]} is for simulated streets and does not go with --data; leave it out"
+        )
+    for name in ("gts", "version", "split"):
+        if arguments.data is None and getattr(arguments, name) is not None:
+            raise ValueError(f"--{name} is for a data set: give its folder with --data, or leave it out")
 
 
 def _check_outputs(arguments: argparse.Namespace) -> None:
@@ -255,6 +282,6 @@ def _rendered(
             seeds,
             output_geometry(config),
             plan,
-            workers=arguments.workers or os.cpu_count(),
+            workers=arguments.workers,
             progress=lambda done, total: bar.update(done - bar.n),
         )

@@ -1,7 +1,9 @@
 """`panoocc train` and `panoocc eval` as a user calls them."""
 
 import argparse
+import io
 import json
+import sys
 from concurrent.futures.process import BrokenProcessPool
 
 import pytest
@@ -15,7 +17,7 @@ from panoocc_core.data import simulated
 from panoocc_core.data.simulated_drive import SimulatedDrive
 from panoocc_core.evaluate_command import _seeds_in_words
 from panoocc_core.sim.rig import waymo_rig
-from panoocc_core.train import curves
+from panoocc_core.train import command, curves
 
 from .nuscenes_folder import write_nuscenes
 from .toy_training import STREET_SCALE, STREET_SECONDS, rendered_streets, write_network
@@ -139,6 +141,38 @@ def test_bad_input_is_said_and_gives_status_2(folder, tmp_path, capsys, words, m
     assert not (tmp_path / "out/snapshot.pt").exists()
 
 
+@pytest.mark.parametrize(
+    ("words", "message"),
+    [
+        (("--set", "batch=9"), "2 clips are too few for 9 side by side"),
+        (("--set", "optimiser.groups=[{prefix: nose}]"), "optimiser.groups: no parameter begins with 'nose'"),
+        (("--set", "fixed_norms=[nose]"), "fixed_norms: no parameter begins with 'nose'"),
+        (("--set", "losses.class_weights={nocar: 2}"), "losses.class_weights: 'nocar' is not one of"),
+        (("--set", "data.rig=waymo"), "waymo has the cameras FRONT, FRONT_LEFT"),
+        (("--tensorboard",), "pip install tensorboard"),
+    ],
+)
+def test_a_recipe_is_looked_at_before_hours_of_rendering(folder, tmp_path, capsys, monkeypatch, words, message):
+    monkeypatch.setattr(simulated, "simulated_streets", lambda *_, **__: pytest.fail("the rendering has begun"))
+    monkeypatch.setattr(curves.importlib.util, "find_spec", lambda name: None)
+    assert train(folder, "--out", tmp_path / "out", "--streets", tmp_path / "streets", *words) == 2
+    assert message in capsys.readouterr().err
+
+
+def test_looking_at_a_recipe_leaves_the_training_as_it_is(folder, tmp_path, monkeypatch):
+    monkeypatch.setattr(command, "check_before_rendering", lambda *_: None)
+    assert train(folder, "--out", tmp_path / "out") == 0
+    one, other = (read_tensors(place / "weights.safetensors") for place in (tmp_path / "out", folder / "out"))
+    assert set(one) == set(other) and all(torch.equal(one[name], other[name]) for name in one)
+
+
+@pytest.mark.parametrize("workers", [0, -3])
+def test_less_than_one_renderer_is_refused(folder, tmp_path, capsys, workers):
+    assert train(folder, "--out", tmp_path / "out", "--workers", workers) == 2
+    assert evaluate(folder, "--workers", workers) == 2
+    assert capsys.readouterr().err.count(f"workers must be at least 1, not {workers}") == 2
+
+
 def test_another_rig_is_rendered_for_a_network_of_its_cameras(tmp_path, capsys):
     """Networks learn from the streets of their own rig, and are measured on them."""
     write_network(tmp_path, cameras=[camera.name for camera in waymo_rig()])
@@ -204,11 +238,46 @@ def test_help_explains_with_examples(command, capsys):
 
 def evaluate(folder, *words: object) -> int:
     own = () if "--data" in words else ("--first-seed", 9_000, "--scenes", 1, "--seconds", STREET_SECONDS)
+    own = own and (*own, "--streets", rendered_streets()[1], "--scale", STREET_SCALE)
     return panoocc(
         "eval",
         *("--model", folder / "toy.yaml", "--checkpoint", folder / "out/weights.safetensors", "--no-progress"),
-        *("--streets", rendered_streets()[1], "--scale", STREET_SCALE, *own, *words),
+        *(*own, *words),
     )
+
+
+@pytest.mark.parametrize(
+    ("words", "message"),
+    [
+        (("--data", "/nowhere", "--scenes", 20), "--scenes is for simulated streets and does not go with --data"),
+        (("--first-seed", 1, "--data", "/nowhere"), "--first-seed is for simulated streets"),
+        (("--data", "/nowhere", "--rig", "waymo", "--scale", 1), "--rig is for simulated streets"),
+        (("--data", "/nowhere", "--workers", 1), "--workers is for simulated streets"),
+        (("--split", "mini_val"), "--split is for a data set: give its folder with --data"),
+        (("--gts", "/nowhere"), "--gts is for a data set"),
+    ],
+)
+def test_options_of_the_other_kind_of_drives_are_refused(folder, capsys, words, message):
+    """Even with the value that they have by themselves: who gives one believes that it counts."""
+    assert evaluate(folder, *words) == 2
+    assert message in capsys.readouterr().err
+
+
+def test_neither_a_closed_pipe_nor_a_full_disk_costs_the_rest(folder, tmp_path, capsys, monkeypatch):
+    words = ("--no-rays", "--no-panoptic", "--no-alone", "--json", tmp_path / "eval.json")
+
+    class Closed(io.StringIO):
+        def write(self, text: str) -> int:
+            raise BrokenPipeError(32, "Broken pipe")
+
+    with monkeypatch.context() as patch:
+        patch.setattr(sys, "stdout", Closed())
+        assert evaluate(folder, *words, "--picture", tmp_path / "eval.png") == 4
+    assert json.loads((tmp_path / "eval.json").read_text())["frames"] == 4 and (tmp_path / "eval.png").stat().st_size
+    (tmp_path / "eval.json.part").symlink_to("/dev/full")
+    capsys.readouterr()
+    assert evaluate(folder, *words) == 4
+    assert "toy: 1 drives, 4 frames" in capsys.readouterr().out
 
 
 def test_eval_writes_the_numbers_that_are_compared(folder, tmp_path, capsys):
