@@ -64,6 +64,7 @@ RESULTS = ("panoocc_demo.gif", "panoocc_demo.png", "occupancy.mcap", "report.jso
 START_S = 300.0  # for weights to be made or loaded
 STEP_S = 600.0  # for one set
 RECORDER_STOP_S = 60.0  # to write what it has
+EMPTY = "''"  # a parameter without a value, in the words of YAML
 BF16_FLAGS = ("avx512_bf16", "amx_bf16")
 EXIT_FAILED, EXIT_BAD_INPUT, EXIT_INTERRUPTED = 1, 2, 130
 
@@ -81,6 +82,8 @@ def demo(arguments: argparse.Namespace) -> Path:
     """
     out = arguments.out
     out.mkdir(parents=True, exist_ok=True)
+    for name in RESULTS:  # of an earlier run: they must not be taken for those of one that fails
+        (out / name).unlink(missing_ok=True)
     config, rig = model_config(arguments.model), load_rig(arguments.rig)
     pace = _pace(arguments, config)
     bag = arguments.bag or _simulated_street(out / "street.mcap", config, pace)
@@ -142,40 +145,53 @@ def _run_processes(
 ) -> Path:
     """Start node, evaluator, recorder and player, and wait for the end of the player; returns the recording."""
     path = arguments.out / "occupancy.mcap"
-    sim_time = pace == "real"
+    recorded = (*RECORDED, *RECORDED_SCORES) if has_truth else RECORDED
+    recorder_command = [*_executable("record_bag"), *recorded, "--out", str(path), "--overwrite"]
+    recorder_command += ["--use-sim-time"] if pace == "real" else []
+    truth_topics = _truth_topics(bag) if has_truth else []
+    with Children(_environment(), arguments.out) as children, _progress() as show:
+        children.start("node", _node_command(arguments, config, pace))
+        evaluator = children.start("evaluator", _evaluator_command(truth_topics, pace)) if has_truth else None
+        recorder = children.start("recorder", recorder_command)
+        player = children.start("player", _player_command(bag, rig, truth_topics, pace))
+        children.wait(player, timeout_s=_time_limit_s(bag, rig), on_tick=lambda: show(player))
+        if evaluator is not None:
+            evaluator.stop()  # before the recorder, which is to have its last report
+        if recorder.stop(RECORDER_STOP_S) != 0:
+            raise recorder.fail("could not write the recording")
+    return path
+
+
+def _node_command(arguments: argparse.Namespace, config: ModelConfig, pace: str) -> list[str]:
     precision = _precision(arguments, pace)
-    node_command = [*_executable("occupancy_node"), "--ros-args", "-p", f"model:={arguments.model}"]
-    node_command += _weights(arguments, config)
+    command = [*_executable("occupancy_node"), "--ros-args", "-p", f"model:={arguments.model}"]
+    command += _weights(arguments, config)
     for name, value in {
         "rig": arguments.rig,
         "device": arguments.device,
         "precision": precision,
         "threads": _threads(arguments, pace, precision),
         "image_reliability": "reliable",
-        "use_sim_time": str(sim_time).lower(),
+        "use_sim_time": str(pace == "real").lower(),
     }.items():
-        node_command += ["-p", f"{name}:={value}"]
-    recorded = (*RECORDED, *RECORDED_SCORES) if has_truth else RECORDED
-    recorder_command = [*_executable("record_bag"), *recorded, "--out", str(path), "--overwrite"]
-    recorder_command += ["--use-sim-time"] if sim_time else []
+        command += ["-p", f"{name}:={value}"]
+    return command
+
+
+def _evaluator_command(truth_topics: Sequence[str], pace: str) -> list[str]:
+    visible = truth_messages.VISIBLE if truth_messages.VISIBLE in truth_topics else EMPTY
+    parameters = ["-p", f"visible:={visible}", "-p", f"use_sim_time:={str(pace == 'real').lower()}"]
+    return [*_executable("evaluate_node"), "--ros-args", *parameters]
+
+
+def _player_command(bag: Path, rig: Rig, truth_topics: Sequence[str], pace: str) -> list[str]:
+    """It begins when everybody listens: the node to all cameras; recorder and evaluator to the node."""
     topics = [topic for camera in rig.cameras for topic in (camera.topic, camera.info_topic)]
-    topics += _truth_topics(bag) if has_truth else []
-    player_command = [*_executable("play_bag"), str(bag), "--wait-for-node", NODE, "--wait-for-subscribers", *topics]
-    player_command += ["--wait-for-listeners", "2" if has_truth else "1"]  # recorder and evaluator miss no grid
-    player_command += ["--wait-timeout", str(START_S), "--step-timeout", str(STEP_S)]
-    player_command += ["--clock"] if sim_time else ["--step"]
-    with Children(_environment(), arguments.out) as children, _progress() as show:
-        children.start("node", node_command)
-        if has_truth:
-            visible = truth_messages.VISIBLE if truth_messages.VISIBLE in topics else ""
-            words = ["--ros-args", "-p", f"visible:={visible}", "-p", f"use_sim_time:={str(sim_time).lower()}"]
-            children.start("evaluator", [*_executable("evaluate_node"), *words])
-        recorder = children.start("recorder", recorder_command)
-        player = children.start("player", player_command)
-        children.wait(player, timeout_s=_time_limit_s(bag, rig), on_tick=lambda: show(player))
-        if recorder.stop(RECORDER_STOP_S) != 0:
-            raise recorder.fail("could not write the recording")
-    return path
+    command = [*_executable("play_bag"), str(bag), "--wait-for-node", NODE]
+    command += ["--wait-for-listeners", "2" if truth_topics else "1"]
+    command += ["--wait-for-subscribers", *topics, *truth_topics]
+    command += ["--wait-timeout", str(START_S), "--step-timeout", str(STEP_S)]
+    return command + (["--clock"] if pace == "real" else ["--step"])
 
 
 def _precision(arguments: argparse.Namespace, pace: str) -> str:

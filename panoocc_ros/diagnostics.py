@@ -3,9 +3,12 @@
 from collections.abc import Callable, Iterable
 
 from diagnostic_msgs.msg import DiagnosticArray, DiagnosticStatus, KeyValue
+from rclpy.duration import Duration
 from rclpy.event_handler import SubscriptionEventCallbacks
 from rclpy.node import Node
 from rclpy.qos import qos_policy_name_from_kind
+
+from panoocc_core.geometry import NS_PER_S
 
 from .graph import qos
 from .health import Health
@@ -25,6 +28,10 @@ class Diagnostics:
         message = DiagnosticArray(status=[self._status(health) for health in healths])
         message.header.stamp = self._node.get_clock().now().to_msg()
         self._publisher.publish(message)
+
+    def wait_for_arrival(self, timeout_s: float) -> None:
+        """Return when all subscribers have what was published, or the time is over."""
+        self._publisher.wait_for_all_acked(Duration(nanoseconds=round(timeout_s * NS_PER_S)))
 
     def _status(self, health: Health) -> DiagnosticStatus:
         return DiagnosticStatus(

@@ -14,8 +14,9 @@ from typing import Any
 import rclpy
 from panoocc.msg import LabelSet, VoxelGrid
 from rclpy.clock import Clock, ClockType
-from rclpy.executors import ExternalShutdownException
+from rclpy.executors import SingleThreadedExecutor
 from rclpy.node import Node
+from rclpy.signals import SignalHandlerOptions
 from std_msgs.msg import Float64
 from std_srvs.srv import Trigger
 
@@ -24,13 +25,16 @@ from panoocc_core.metrics.panoptic import MIN_VOXELS
 from . import truth_messages
 from .diagnostics import Diagnostics
 from .evaluation import CAPACITY, PREDICTION, TRUTH, VISIBLE, Evaluator, FrameScores, evaluation_healths
-from .graph import qos
+from .graph import qos, take_what_has_come
 from .parameters import declared
+from .processes import stopped_by_signals
 from .settings import SettingsError, parameter
 
 SCORES = ("iou", "miou", "pq")  # fields of evaluation.Scores and names of topics
 GRID_DEPTH, SCORE_DEPTH = 20, 10
 LOG_PERIOD_S = 5.0  # a problem that comes with every grid is logged this often
+STOP_TICK_S = 0.1  # how soon a signal ends the node
+LAST_REPORT_S = 2.0
 EXIT_BAD_START = 2
 
 
@@ -72,6 +76,7 @@ class EvaluatorNode(Node):
             path: self.create_publisher(Float64, f"~/{path}", qos(depth=SCORE_DEPTH))
             for path in (*SCORES, *(f"frame/{name}" for name in SCORES))
         }
+        self.received = 0  # grids, true grids and views
         self._label_topics = {PREDICTION: settings.prediction_labels, TRUTH: settings.truth_labels}
         for kind, topic in self._label_topics.items():
             self.create_subscription(
@@ -92,6 +97,7 @@ class EvaluatorNode(Node):
         self._publish(found)
 
     def _on_grid(self, kind: str, message: VoxelGrid) -> None:
+        self.received += 1
         found = self._evaluator.add(kind, message)
         self._publish([] if found is None else [found])
 
@@ -116,17 +122,27 @@ class EvaluatorNode(Node):
         """Send the diagnostics."""
         self._diagnostics.publish(evaluation_healths(self._evaluator, self._topics, self._label_topics))
 
+    def report_last(self) -> None:
+        """Send the diagnostics, and wait until they have arrived where somebody listens."""
+        self.report()
+        self._diagnostics.wait_for_arrival(LAST_REPORT_S)
+
 
 def main(arguments: Sequence[str] | None = None) -> int:
-    """Run the node until it is interrupted; returns the exit code."""
-    rclpy.init(args=arguments)
+    """Run the node until it is interrupted and has said its last scores; returns the exit code."""
+    rclpy.init(args=arguments, signal_handler_options=SignalHandlerOptions.NO)
     try:
-        rclpy.spin(EvaluatorNode())
+        with stopped_by_signals() as stop:
+            node = EvaluatorNode()
+            executor = SingleThreadedExecutor()
+            executor.add_node(node)
+            while not stop.is_set():
+                executor.spin_once(timeout_sec=STOP_TICK_S)
+            take_what_has_come(executor, lambda: node.received)
+            node.report_last()
     except SettingsError as error:
         rclpy.logging.get_logger("evaluator").fatal(str(error))
         return EXIT_BAD_START
-    except (KeyboardInterrupt, ExternalShutdownException):
-        pass
     finally:
         rclpy.try_shutdown()
     return 0

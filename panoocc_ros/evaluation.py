@@ -40,9 +40,10 @@ class StampJoin:
     """Joins messages of several kinds that have the same stamp; at most `capacity` of each kind wait.
 
     Within a kind stamps are expected to increase.  So when one stamp is complete, what waits with an older one will
-    never be: it expires, and is counted by kind.  When a kind's stamps jump back, as simulated time does when a drive
-    begins again, all that waits expires: it would take up the places of what comes, or meet the same stamps of
-    another round.
+    never be: it expires, and is counted by kind.  When stamps jump back, as simulated time does when a drive begins
+    again, what waits expires: it would take up the places of what comes, or meet the same stamps of another round.
+    One kind is the first to jump, and all that waits goes; when the others follow, perhaps after more of the old round,
+    only what waits of themselves does.  (A round must be longer than twice the time by which a kind lags.)
     """
 
     def __init__(self, kinds: Sequence[str], capacity: int = CAPACITY) -> None:
@@ -50,7 +51,8 @@ class StampJoin:
             raise ValueError(f"capacity must be at least 1, not {capacity}")
         self._capacity = capacity
         self._waiting: dict[str, dict[int, Any]] = {kind: {} for kind in kinds}
-        self._newest: dict[str, int] = {}  # stamps since the last jump
+        self._newest: dict[str, int] = {}  # stamps since the kind's last jump
+        self._round = dict.fromkeys(kinds, 0)  # how often a kind has begun again
         self.expired: Counter[str] = Counter()
         self.jumps_back = 0
 
@@ -62,7 +64,7 @@ class StampJoin:
     def add(self, kind: str, stamp: int, message: Any) -> dict[str, Any] | None:
         """One more message; returns all messages of its stamp, by kind, where it completes them."""
         if stamp <= self._newest.get(kind, stamp) - JUMP_BACK_NS:
-            self._jump_back()
+            self._jump_back(kind)
         self._newest[kind] = max(stamp, self._newest.get(kind, stamp))
         mine = self._waiting[kind]
         mine[stamp] = message
@@ -80,15 +82,19 @@ class StampJoin:
         for messages in self._waiting.values():
             messages.clear()
         self._newest.clear()
+        self._round = dict.fromkeys(self._round, 0)
         self.expired.clear()
         self.jumps_back = 0
 
-    def _jump_back(self) -> None:
-        """The other kinds follow: what they bring next is no jump of its own."""
-        self.jumps_back += 1
-        self._newest.clear()
-        for kind, messages in self._waiting.items():
-            self._expire(kind, list(messages))
+    def _jump_back(self, kind: str) -> None:
+        """The first kind to jump begins a round, which the others enter when they jump as well."""
+        newest_round = max(self._round.values())
+        is_first = self._round[kind] == newest_round
+        self._round[kind] = newest_round + is_first
+        self.jumps_back += is_first
+        del self._newest[kind]
+        for one in self._waiting if is_first else (kind,):
+            self._expire(one, list(self._waiting[one]))
 
     def _expire(self, kind: str, stamps: Sequence[int]) -> None:
         for stamp in stamps:

@@ -1,11 +1,15 @@
-"""Small helpers over rclpy that the player and the recorder share: classes of types, QoS, ends."""
+"""Small helpers over rclpy that the executables share: classes of types, QoS, ends."""
 
 import importlib
+import time
+from collections.abc import Callable
 from typing import Any
 
+from rclpy.executors import Executor
 from rclpy.qos import DurabilityPolicy, HistoryPolicy, QoSProfile, ReliabilityPolicy
 
 QUEUE = 100  # messages: a whole second of transforms at 100 Hz
+QUIET_S, MOST_S = 0.2, 2.0  # at the end, for messages that have come but were not taken
 
 
 class UnknownType(ValueError):
@@ -35,3 +39,13 @@ def qos(reliable: bool = True, latched: bool = False, depth: int = QUEUE) -> QoS
         reliability=ReliabilityPolicy.RELIABLE if reliable else ReliabilityPolicy.BEST_EFFORT,
         durability=DurabilityPolicy.TRANSIENT_LOCAL if latched else DurabilityPolicy.VOLATILE,
     )
+
+
+def take_what_has_come(executor: Executor, taken: Callable[[], int]) -> None:
+    """Spin until the number of messages `taken` stands still: what lies in the queues at the end is not lost."""
+    end_s = time.monotonic() + MOST_S
+    before, quiet_since_s = taken(), time.monotonic()
+    while time.monotonic() < min(end_s, quiet_since_s + QUIET_S):
+        executor.spin_once(timeout_sec=QUIET_S / 4)
+        if taken() != before:
+            before, quiet_since_s = taken(), time.monotonic()

@@ -78,6 +78,7 @@ class OutputReport:
     grids_out: int
     drops: Mapping[str, int]  # reason -> sets
     waiting: int  # sets that wait for transforms or for the worker
+    collecting: int  # sets whose images are still coming
     working: bool
     subscribers: int
     last_grid_age_s: float | None
@@ -87,7 +88,7 @@ class OutputReport:
 
 def output_health(report: OutputReport, inputs: list[Health]) -> Health:
     """OK while grids come; else the reason why not: what the set was dropped for, or what is missing at the input."""
-    state = WORKING if report.working else WAITING if report.waiting else IDLE
+    state = WORKING if report.working else WAITING if report.waiting or report.collecting else IDLE
     age = "never" if report.last_grid_age_s is None else f"{report.last_grid_age_s:.2f}"
     values = {
         "state": state,
@@ -98,20 +99,21 @@ def output_health(report: OutputReport, inputs: list[Health]) -> Health:
         "last_grid_age_s": age,
     }
     values |= {f"drops.{reason}": str(count) for reason, count in sorted(report.drops.items())}
-    level, message = _output_verdict(report, inputs, state)
+    level, message = _output_verdict(report, inputs)
     return Health(OUTPUT, level, message, values)
 
 
-def _output_verdict(report: OutputReport, inputs: list[Health], state: str) -> tuple[int, str]:
+def _output_verdict(report: OutputReport, inputs: list[Health]) -> tuple[int, str]:
     if report.last_problem:
         return report.problem_level, f"no grid from the last set: {report.last_problem}"
     bad = [health for health in inputs if health.level == ERROR] or [health for health in inputs if health.level]
-    if bad and state == IDLE:
+    has_sets = report.working or report.waiting > 0
+    if bad and not has_sets:
         others = f" (and {', '.join(health.subject for health in bad[1:])})" if len(bad) > 1 else ""
         return bad[0].level, f"{NO_NEW_GRID}: {bad[0].subject}: {bad[0].message}{others}"
     if report.grids_out:
         return OK, f"{report.grids_out} grids from {report.sets_in} sets"
-    return (OK, "first set in work") if state != IDLE else (WARN, "no grid yet: no complete set of images has come")
+    return (OK, "first set in work") if has_sets else (WARN, "no grid yet: no complete set of images has come")
 
 
 def timing_health(summary: Summary, warn_ms: float, error_ms: float) -> Health:

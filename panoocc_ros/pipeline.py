@@ -160,6 +160,7 @@ class Pipeline:
             blank=Counter(self._counters.blank),
             reused=Counter(self._counters.reused),
             waiting=len(self._queue),
+            collecting=self._synchroniser.undecided,
             waiting_for=self._queue[0].lacks if self._queue else None,
             last_drop=self._counters.last_drop,
             tf_missing=self._counters.tf_missing,

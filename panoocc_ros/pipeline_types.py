@@ -63,6 +63,7 @@ class PipelineStatus:
     set_drops: Counter[tuple[str, str]]  # (reason, camera; "" where none is to blame)
     resets: Counter[str]  # by reason
     waiting: int  # sets
+    collecting: int  # sets whose images are still coming
     waiting_for: str | None  # what the oldest waiting set lacks
     last_drop: str | None
     tf_missing: str | None  # the transform that the last lost set lacked; None once a set had all of them

@@ -8,11 +8,12 @@ import itertools
 import sys
 import time
 from collections.abc import Collection, Iterable, Iterator, Sequence
-from contextlib import closing
+from contextlib import closing, contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 
 import rclpy
+from rclpy.duration import Duration
 from rclpy.executors import ExternalShutdownException, SingleThreadedExecutor
 from rclpy.node import Node
 from rclpy.utilities import remove_ros_args
@@ -29,6 +30,7 @@ LABELS_TYPE = "panoocc/msg/LabelSet"  # sent once, for whoever comes
 TF_TYPE = "tf2_msgs/msg/TFMessage"
 STEP_LEAD_NS = 500_000_000
 TICK_S = 0.01
+LAST_S = 2.0  # for the last messages to arrive
 CLOCK_HZ = 40.0  # as `ros2 bag play --clock`
 EXIT_BAD_INPUT, EXIT_NO_SUBSCRIBER, EXIT_NO_ANSWER, EXIT_INTERRUPTED = 2, 3, 4, 130
 
@@ -56,6 +58,7 @@ class Player:
 
     def __init__(self, node: Node, types: dict[str, str], clock_hz: float | None = None) -> None:
         self.types = types
+        self._node = node
         self._executor = SingleThreadedExecutor(context=node.context)  # rclpy.spin_once would set one up each time
         self._executor.add_node(node)
         self._publishers = {
@@ -112,9 +115,18 @@ class Player:
         while (left_s := end_s - time.monotonic()) > 0:
             self._executor.spin_once(timeout_sec=left_s)
 
+    def wait_for_arrival(self, timeout_s: float) -> None:
+        """Return when all reliable subscribers have what was published, or the time is over."""
+        end_s = time.monotonic() + timeout_s
+        for publisher in self._publishers.values():
+            left_s = max(0.0, end_s - time.monotonic())
+            publisher.wait_for_all_acked(Duration(nanoseconds=round(left_s * 1e9)))
+
     def close(self) -> None:
-        """Spin no more; the node is free for others."""
+        """Spin and publish no more; the node is free for others."""
         self._executor.shutdown(timeout_sec=0)
+        for publisher in (*self._publishers.values(), *filter(None, (self._clock,))):
+            self._node.destroy_publisher(publisher)
 
     def run_clock(self) -> None:
         """Spin for one tick, the clock running on: what waits for a deadline must not wait for ever."""
@@ -134,18 +146,10 @@ def play(arguments: argparse.Namespace, node: Node) -> PlayReport:
     with (
         BagReader(arguments.bag) as bag,
         closing(Player(node, _playable(bag.topics, arguments.topics), arguments.clock)) as player,
+        _watch(node, arguments.wait_for_node) as watch,
     ):
-        watch = NodeWatch(node, arguments.wait_for_node) if arguments.wait_for_node else None
-        if watch and not watch.wait_until_idle(arguments.wait_timeout, lambda: player.spin(TICK_S)):
-            text = f"node {arguments.wait_for_node} is not there, or not ready, within {arguments.wait_timeout:g} s"
-            raise PlayError(text, EXIT_NO_SUBSCRIBER)
-        wanted = arguments.wait_for_listeners
-        if watch and not watch.wait_for_listeners(wanted, arguments.wait_timeout, lambda: player.spin(TICK_S)):
-            text = (
-                f"the grids of node {arguments.wait_for_node} have {watch.listeners} of {wanted} listeners after "
-                f"{arguments.wait_timeout:g} s"
-            )
-            raise PlayError(text, EXIT_NO_SUBSCRIBER)
+        if watch:
+            _wait_for_node(watch, player, arguments)
         if arguments.wait_for_subscribers is not None:
             player.wait_for_subscribers(arguments.wait_for_subscribers or list(player.types), arguments.wait_timeout)
         report = PlayReport()
@@ -156,8 +160,26 @@ def play(arguments: argparse.Namespace, node: Node) -> PlayReport:
         if watch and not watch.wait_until_idle(arguments.step_timeout, player.run_clock):
             text = f"node {arguments.wait_for_node} is still busy {arguments.step_timeout:g} s after the last message"
             raise PlayError(text, EXIT_NO_ANSWER)
-        player.spin(0.2)  # the last messages leave before the publishers are destroyed
+        player.wait_for_arrival(LAST_S)
     return report
+
+
+@contextmanager
+def _watch(node: Node, name: str | None) -> Iterator[NodeWatch | None]:
+    if not name:
+        yield None
+        return
+    with closing(NodeWatch(node, name)) as watch:
+        yield watch
+
+
+def _wait_for_node(watch: NodeWatch, player: Player, arguments: argparse.Namespace) -> None:
+    name, timeout_s, wanted = arguments.wait_for_node, arguments.wait_timeout, arguments.wait_for_listeners
+    if not watch.wait_until_idle(timeout_s, lambda: player.spin(TICK_S)):
+        raise PlayError(f"node {name} is not there, or not ready, within {timeout_s:g} s", EXIT_NO_SUBSCRIBER)
+    if not watch.wait_for_listeners(wanted, timeout_s, lambda: player.spin(TICK_S)):
+        text = f"the grids of node {name} have {watch.listeners} of {wanted} listeners after {timeout_s:g} s"
+        raise PlayError(text, EXIT_NO_SUBSCRIBER)
 
 
 def _play_once(

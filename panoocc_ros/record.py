@@ -6,12 +6,10 @@ messages, or after `--timeout` seconds.  The bag gets its name only when it is w
 
 import argparse
 import functools
-import signal
 import sys
 import threading
 import time
-from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+from collections.abc import Sequence
 from pathlib import Path
 
 import rclpy
@@ -22,7 +20,8 @@ from rclpy.signals import SignalHandlerOptions
 from rclpy.utilities import remove_ros_args
 
 from .bag import BagError, BagWriter
-from .graph import UnknownType, message_class, qos
+from .graph import UnknownType, message_class, qos, take_what_has_come
+from .processes import stopped_by_signals
 
 MOST_EARLY = 1000  # messages that wait for simulated time to begin
 EXIT_BAD_INPUT, EXIT_TOO_FEW = 2, 3
@@ -109,24 +108,13 @@ def record(arguments: argparse.Namespace, node: Node, stop: threading.Event) -> 
             executor.spin_once(timeout_sec=0.1)
             if arguments.count and sum(recorder.counts.values()) >= arguments.count:
                 break
+        else:
+            take_what_has_come(executor, lambda: sum(recorder.counts.values()))
         executor.shutdown(timeout_sec=0)
         recorder.finish()
     for topic in recorder.missing:
         print(f"record: nobody published {topic}", file=sys.stderr)
     return recorder.counts
-
-
-@contextmanager
-def _stopped_by_signals() -> Iterator[threading.Event]:
-    """An event that SIGINT and SIGTERM set, and nothing more: what was recorded is written before the process ends."""
-    stop = threading.Event()
-    numbers = (signal.SIGINT, signal.SIGTERM)
-    before = [signal.signal(number, lambda *_: stop.set()) for number in numbers]
-    try:
-        yield stop
-    finally:
-        for number, handler in zip(numbers, before):
-            signal.signal(number, handler)
 
 
 def parser() -> argparse.ArgumentParser:
@@ -149,7 +137,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     use_sim_time = Parameter("use_sim_time", value=arguments.use_sim_time)
     node = rclpy.create_node("record_bag", parameter_overrides=[use_sim_time])
     try:
-        with _stopped_by_signals() as stop:
+        with stopped_by_signals() as stop:
             counts = record(arguments, node, stop)
     except (BagError, UnknownType) as error:
         print(f"record: {error}", file=sys.stderr)

@@ -106,6 +106,7 @@ def _output_report(books: Books) -> OutputReport:
         grids_out=books.accounts.grids,
         drops=drops,
         waiting=books.status.waiting,
+        collecting=books.status.collecting,
         working=books.busy,
         subscribers=books.subscribers,
         last_grid_age_s=books.accounts.last_grid_age_s,

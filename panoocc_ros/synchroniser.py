@@ -164,6 +164,11 @@ class Synchroniser:
         self.clear()
         self.epoch += 1
 
+    @property
+    def undecided(self) -> int:
+        """How many images of the reference camera wait for those of the others."""
+        return len(self._streams[self._acting].items)
+
     def _decide(self, final_before_ns: int | None) -> list[MessageSet]:
         done: list[MessageSet] = []
         waiting = self._streams[self._acting].items

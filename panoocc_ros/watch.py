@@ -23,8 +23,16 @@ class NodeWatch:
         self.listeners = 0  # subscriptions to the grids, but for the watch's own
         self._idle_reports = 0
         voxel_grid = message_class("panoocc/msg/VoxelGrid")
-        node.create_subscription(voxel_grid, f"/{name}/occupancy", self._on_grid, qos(), raw=True)
-        node.create_subscription(DiagnosticArray, "/diagnostics", self._on_diagnostics, qos())
+        self._node = node
+        self._subscriptions = (
+            node.create_subscription(voxel_grid, f"/{name}/occupancy", self._on_grid, qos(), raw=True),
+            node.create_subscription(DiagnosticArray, "/diagnostics", self._on_diagnostics, qos()),
+        )
+
+    def close(self) -> None:
+        """Watch no more."""
+        for subscription in self._subscriptions:
+            self._node.destroy_subscription(subscription)
 
     def wait_for_grid(self, known: int, timeout_s: float, spin: Spin) -> bool:
         """Whether there are more than `known` grids before the time is over or the node says that none will come."""

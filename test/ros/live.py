@@ -44,11 +44,10 @@ class NodeProcess:
         """The exit code."""
         return self.process.wait(timeout_s)
 
-    def interrupt(self, timeout_s=10.0):
-        """End it with SIGINT; returns the exit code and the seconds that it took."""
-        begin_s = time.monotonic()
+    def interrupt(self):
+        """End it with SIGINT; returns the exit code."""
         self.process.send_signal(signal.SIGINT)
-        return self.wait(timeout_s), time.monotonic() - begin_s
+        return self.wait()
 
     def kill(self):
         if self.process.poll() is None:

@@ -256,6 +256,23 @@ def test_both_kinds_jump_once():
     assert join.jumps_back == 1 and not any(join.expired.values())
 
 
+@pytest.mark.parametrize("lag", [0, 1, 2])
+def test_a_round_begins_once_though_predictions_of_the_one_before_are_still_to_come(lag):
+    second, join, sets, rounds = 1_000_000_000, StampJoin("ab"), 6, 3
+    stamps = [k * second for k in range(sets)] * rounds
+    joined = []
+    for number in range(len(stamps) + lag):
+        if number < len(stamps):
+            joined.append(join.add("a", stamps[number], number))
+        if number >= lag:
+            joined.append(join.add("b", stamps[number - lag], number - lag))
+    pairs = [pair for pair in joined if pair]
+    assert join.jumps_back == rounds - 1
+    assert all(pair["a"] == pair["b"] for pair in pairs)
+    assert len(pairs) == len(stamps) - lag * (rounds - 1)  # what was under way when a round began has no partner
+    assert set(join.expired.values()) <= {0, lag * (rounds - 1)}
+
+
 def test_a_jump_is_told():
     made = evaluator()
     for stamp in (5_000_000_000, 1_000_000_000):

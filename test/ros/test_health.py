@@ -23,7 +23,7 @@ from panoocc_ros.latency import summarise
 from panoocc_ros.ledger import Ledger
 
 CAMERA = CameraReport("CAM_BACK", "/cam_back/image_raw", 30, 0.1, 12.0, True, "/cam_back/camera_info", {})
-OUTPUT = OutputReport(5, 5, {}, 0, False, 1, 0.3, None)
+OUTPUT = OutputReport(5, 5, {}, 0, 0, False, 1, 0.3, None)
 
 
 def occupancy(reset=None, ages=(0.5,)):
@@ -72,6 +72,8 @@ def test_output_counts_and_state():
     assert (values["state"], values["sets_dropped"], values["drops.busy"]) == ("waiting", "3", "2")
     assert output_health(replace(report, working=True), []).values["state"] == "working"
     assert output_health(OUTPUT, []).values["state"] == "idle"
+    half = output_health(replace(OUTPUT, collecting=1), [])
+    assert (half.values["state"], half.message) == ("waiting", output_health(OUTPUT, []).message)
     assert output_health(OUTPUT, []).values["subscribers"] == "1"
 
 

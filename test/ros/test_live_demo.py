@@ -11,11 +11,12 @@ from test.ros.needs_ros import require_ros
 require_ros()
 
 from panoocc_ros import demo  # noqa: E402
-from panoocc_ros.bag import BagReader  # noqa: E402
+from panoocc_ros.bag import BagReader, BagWriter  # noqa: E402
+from panoocc_ros.truth_messages import VISIBLE  # noqa: E402
 from test.ros.drive import Drive  # noqa: E402
 from test.ros.truth import write_truth  # noqa: E402
 
-pytestmark = pytest.mark.live
+pytestmark = [pytest.mark.live, pytest.mark.timeout(900)]  # the demo's own limits come first
 
 SETS = 4
 
@@ -69,6 +70,21 @@ def test_the_shipped_weights_see_the_street_through_the_live_node(tmp_path, caps
     assert report["miou"] > 0.3 and report["geometric_iou"] > 0.5
 
 
+def test_truth_without_the_view_of_the_cameras_is_scored_as_well(tmp_path, capsys):
+    whole, bag, out = write_truth(tmp_path / "whole.mcap", Drive(), 2), tmp_path / "drive.mcap", tmp_path / "out"
+    with BagReader(whole) as reader, BagWriter(bag) as writer:
+        for one in reader.messages():
+            if not one.topic.startswith(VISIBLE):
+                writer.write(one.topic, one.type, one.stamp_ns, one.data)
+    out.mkdir()
+    (out / "report.json").write_text("of an earlier run")
+    assert demo.main(["--bag", str(bag), "--out", str(out), "--pace", "step", "--seeded-weights"]) == 0, (
+        capsys.readouterr()
+    )
+    report = json.loads((out / "report.json").read_text())
+    assert report["evaluated_grids"] == int(report["live_evaluator"]["pairs"]["pairs"]) == 2
+
+
 def test_a_node_that_cannot_start_ends_the_demo_with_its_words(tmp_path, capsys):
     bag = Drive().write_bag(tmp_path / "drive.mcap", 1)
     broken = tmp_path / "broken.pth"
@@ -76,3 +92,4 @@ def test_a_node_that_cannot_start_ends_the_demo_with_its_words(tmp_path, capsys)
     code = demo.main(["--bag", str(bag), "--out", str(tmp_path / "out"), "--checkpoint", str(broken)])
     words = capsys.readouterr().err
     assert code == 1 and "node ended with exit code 2" in words and "parameter checkpoint" in words
+    assert not (tmp_path / "out" / "report.json").exists()

@@ -23,7 +23,8 @@ BACK = DRIVE.rig.camera("CAM_BACK")
 @pytest.fixture(scope="module")
 def live(tmp_path_factory):
     log = tmp_path_factory.mktemp("node") / "node.log"
-    limits = {"tf_timeout_s": 0.3, "camera_timeout_s": 1.0, "image_reliability": "reliable"}
+    # States that last until a timeout must be seen before it, on a busy machine, too.
+    limits = {"tf_timeout_s": 2.0, "camera_timeout_s": 5.0, "image_reliability": "reliable"}
     with node_and_peer(log, **limits) as (node, peer):
         peer.advertise(DRIVE.messages(1))
         yield node, peer
@@ -33,7 +34,7 @@ def live(tmp_path_factory):
 def test_1_missing_calibration_is_named(live):
     _, peer = live
     peer.send([DRIVE.static(), *DRIVE.whole_set(0)])
-    peer.wait_for_health(f"camera {BACK.name}", ERROR, f"no CameraInfo yet on {BACK.info_topic}", 5)
+    peer.wait_for_health(f"camera {BACK.name}", ERROR, f"no CameraInfo yet on {BACK.info_topic}")
     peer.wait(lambda: "drops.no_camera_info" in peer.values("output"), "count of the lost set")
     assert not peer.raw_grids
 
@@ -69,12 +70,13 @@ def test_4_a_broken_jpeg_is_refused_by_name_and_the_next_set_taken(live):
 
 def test_5_a_dead_camera_is_an_error_with_the_age_of_its_last_image(live):
     _, peer = live
-    count = len(peer.raw_grids)
-    for k in range(5, 9):
+    count, words = len(peer.raw_grids), f"dead: the last image on {BACK.topic} came"
+    for k in range(5, 150):
         peer.send(DRIVE.whole_set(k, without=[BACK.name]))
         peer.spin(0.4)
-    peer.wait_for_health(f"camera {BACK.name}", ERROR, f"dead: the last image on {BACK.topic} came")
-    assert float(peer.values(f"camera {BACK.name}")["last_image_age_s"]) > 1
+        if peer.level(f"camera {BACK.name}") == ERROR and words in peer.health[f"camera {BACK.name}"].message:
+            break
+    assert float(peer.values(f"camera {BACK.name}")["last_image_age_s"]) > 5
     assert len(peer.raw_grids) == count
     assert int(peer.values("sets")[f"incomplete.{BACK.name}"]) >= 2
     assert peer.level("output") == ERROR and BACK.name in peer.health["output"].message
@@ -83,11 +85,11 @@ def test_5_a_dead_camera_is_an_error_with_the_age_of_its_last_image(live):
 def test_6_the_camera_comes_back(live):
     _, peer = live
     count = len(peer.raw_grids)
-    for k in range(9, 12):
+    for k in range(150, 153):
         peer.send(DRIVE.whole_set(k))
         peer.spin(0.3)
     peer.wait_for_grids(count + 1)
-    peer.wait_for_health(f"camera {BACK.name}", OK, "Hz", 5)
+    peer.wait_for_health(f"camera {BACK.name}", OK, "Hz")
 
 
 def test_7_a_publisher_that_cannot_be_heard_is_named_with_the_policy(live):

@@ -140,8 +140,10 @@ def test_a_looped_bag_resets_the_memory_once_and_goes_on(live, bag):
 
 
 def check_points(points, grids):
-    assert len(points) == SETS
-    for cloud, grid in zip(points, grids):
+    assert 1 <= len(points) <= SETS  # the node makes them from when it has met the subscription
+    by_stamp = {stamp_ns(grid.header.stamp): grid for grid in grids}
+    for cloud in points:
+        grid = by_stamp[stamp_ns(cloud.header.stamp)]
         assert cloud.header == grid.header and cloud.width == len(grid.indices)
         offset = {field.name: field.offset for field in cloud.fields}
         rows = np.frombuffer(cloud.data, np.uint8).reshape(cloud.width, cloud.point_step)

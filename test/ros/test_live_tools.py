@@ -13,6 +13,7 @@ from test.ros.needs_ros import require_ros
 
 require_ros()
 
+from rclpy.duration import Duration  # noqa: E402
 from rosgraph_msgs.msg import Clock  # noqa: E402
 
 from panoocc_ros import play, record  # noqa: E402
@@ -61,7 +62,7 @@ def test_what_is_played_is_what_is_recorded_byte_for_byte(tmp_path, bag, recorde
     process, log = recorder(camera, "/tf", "/tf_static", "--out", tmp_path / "again.mcap", "--count", count)
     options = ("--topics", camera, "/tf", "/tf_static", "--rate", "3", "--wait-for-subscribers")
     assert played(bag, *options) == 0, log.read_text()
-    assert process.wait(20) == 0, log.read_text()
+    assert process.wait(60) == 0, log.read_text()
     assert f"{count} messages" in capsys.readouterr().out
     with BagReader(bag) as before, BagReader(tmp_path / "again.mcap") as after:
         assert after.topics == {camera: IMAGE_TYPE, "/tf": TF_TYPE, "/tf_static": TF_TYPE}
@@ -79,9 +80,16 @@ def test_the_rhythm_of_the_stamps_is_kept(bag):
         begin_s = time.monotonic()
         report = play.play(arguments, peer.node)
         assert report.messages == SETS
-        assert 0.5 * (SETS - 1) / 2 <= time.monotonic() - begin_s < 5
+        assert time.monotonic() - begin_s >= 0.5 * (SETS - 1) / 2
     finally:
         peer.close()
+
+
+def spin_until(player, condition):
+    end_s = time.monotonic() + 30
+    while not condition():
+        assert time.monotonic() < end_s
+        player.spin(0.05)
 
 
 def test_the_clock_goes_with_the_bag_but_no_more_often_than_asked():
@@ -89,17 +97,15 @@ def test_the_clock_goes_with_the_bag_but_no_more_often_than_asked():
     try:
         peer.node.create_subscription(Clock, "/clock", lambda message: heard.append(message.clock.nanosec), 1000)
         with closing(play.Player(peer.node, {}, clock_hz=10.0)) as player:
-            end_s = time.monotonic() + 10
-            while peer.node.count_publishers("/clock") == 0 and time.monotonic() < end_s:
-                player.spin(0.05)
-            player.spin(0.2)
+            spin_until(player, lambda: player._clock.get_subscription_count())
             for stamp_ms in [*range(0, 400, 5), 100, 400]:  # 100 is late: the clock does not go back
                 player.set_clock(stamp_ms * 1_000_000)
+            spin_until(player, lambda: len(heard) >= 5)
             player.spin(0.3)
             assert heard == [0, 100_000_000, 200_000_000, 300_000_000, 400_000_000]
             player.rewind()
             player.set_clock(0)
-            player.spin(0.3)
+            spin_until(player, lambda: len(heard) >= 6)
             assert heard[-1] == 0
     finally:
         peer.close()
@@ -132,10 +138,10 @@ def test_a_recorder_that_is_interrupted_leaves_a_whole_bag(tmp_path, recorder, o
         poses = DRIVE.poses(0)
         peer.advertise(poses)
         peer.send(poses)
-        peer.spin(0.5)
+        assert peer.publishers["/tf"].wait_for_all_acked(Duration(seconds=60))
         assert not out.exists(), "a bag that is not whole must not have its name"
         process.send_signal(signal.SIGINT)
-        assert process.wait(10) == 0, log.read_text()
+        assert process.wait(60) == 0, log.read_text()
     finally:
         peer.close()
     with BagReader(out) as reader:

@@ -141,6 +141,7 @@ def test_a_command_that_is_told_to_end_leaves_no_files_and_no_processes(tmp_path
         _, told = command.communicate(timeout=60)
         assert command.returncode == 128 + signal.SIGTERM and told == "panoocc: ended by SIGTERM\n"
         assert not list(out.iterdir()) and not list(temporary.iterdir())
+        end_s = time.monotonic() + 60
         while group_is_there(command.pid):  # its resource tracker ends by itself
             assert time.monotonic() < end_s
             time.sleep(0.02)

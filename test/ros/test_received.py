@@ -131,7 +131,7 @@ def run(tmp_path):
     states = [
         SimpleNamespace(subject="model", level=1, message="", values=model | {"resets.requested": "1"}),
         SimpleNamespace(subject="sets", level=0, message="", values={"formed": "3", "incomplete.CAM_BACK": "2"}),
-        output_health(OutputReport(3, 2, {"busy": 1}, 0, False, 0.1, None), []),
+        output_health(OutputReport(3, 2, {"busy": 1}, 0, 0, False, 1, 0.1, None), []),
         timing_health(summary, 0, 0),
     ]
     with BagWriter(tmp_path / "occupancy.mcap") as writer:
@@ -161,9 +161,10 @@ def test_the_silence_after_the_end_of_a_bag_is_no_last_word(run):
     recording, how, _ = run
     silent = camera_health(CameraReport("CAM_FRONT", "/cam_front", 3, 3.0, 0.0, True, "/info", {}), 9.0, 2.0)
     words = {
-        count: output_health(OutputReport(3, count, {}, 0, False, 3.0, None), [silent]).message for count in (0, 2)
+        count: output_health(OutputReport(3, count, {}, 0, 0, False, 1, 3.0, None), [silent]).message
+        for count in (0, 2)
     }
-    words["failed"] = output_health(OutputReport(3, 2, {}, 0, False, 3.0, "no transform"), [silent]).message
+    words["failed"] = output_health(OutputReport(3, 2, {}, 0, 0, False, 1, 3.0, "no transform"), [silent]).message
 
     def last_words(grids, message):
         recording.diagnostics[OUTPUT].message = message
