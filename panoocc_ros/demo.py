@@ -82,14 +82,14 @@ def demo(arguments: argparse.Namespace) -> Path:
     """
     out = arguments.out
     out.mkdir(parents=True, exist_ok=True)
-    for name in RESULTS:  # of an earlier run: they must not be taken for those of one that fails
-        (out / name).unlink(missing_ok=True)
     config, rig = model_config(arguments.model), load_rig(arguments.rig)
     pace = _pace(arguments, config)
     bag = arguments.bag or _simulated_street(out / "street.mcap", config, pace)
     with BagReader(bag) as reader:
         check_topics(reader, rig.select(config.cameras))
     truth = _usable_truth(bag, config)
+    for name in RESULTS:  # of an earlier run: they must not be taken for those of one that fails
+        (out / name).unlink(missing_ok=True)
     print(f"{config.name} on {bag}: {PACES[pace]}", flush=True)
     begin_s = time.monotonic()
     recording = _run_processes(arguments, config, bag, rig.select(config.cameras), pace, truth is not None)
@@ -172,7 +172,7 @@ def _node_command(arguments: argparse.Namespace, config: ModelConfig, pace: str)
         "precision": precision,
         "threads": _threads(arguments, pace, precision),
         "image_reliability": "reliable",
-        "use_sim_time": str(pace == "real").lower(),
+        "use_sim_time": _sim_time(pace),
     }.items():
         command += ["-p", f"{name}:={value}"]
     return command
@@ -180,8 +180,12 @@ def _node_command(arguments: argparse.Namespace, config: ModelConfig, pace: str)
 
 def _evaluator_command(truth_topics: Sequence[str], pace: str) -> list[str]:
     visible = truth_messages.VISIBLE if truth_messages.VISIBLE in truth_topics else EMPTY
-    parameters = ["-p", f"visible:={visible}", "-p", f"use_sim_time:={str(pace == 'real').lower()}"]
+    parameters = ["-p", f"visible:={visible}", "-p", f"use_sim_time:={_sim_time(pace)}"]
     return [*_executable("evaluate_node"), "--ros-args", *parameters]
+
+
+def _sim_time(pace: str) -> str:
+    return "true" if pace == "real" else "false"
 
 
 def _player_command(bag: Path, rig: Rig, truth_topics: Sequence[str], pace: str) -> list[str]:
