@@ -61,7 +61,7 @@ else
 	$(PIP) -r requirements/ros-system.txt
 endif
 	.venv/bin/python -c 'import cv2, numpy, PIL, rosbags, safetensors, scipy, torch, yaml'
-	printf '#!/bin/sh\nPYTHONPATH="%s:$$PYTHONPATH" exec "%s/.venv/bin/python" -m panoocc_ros.cli "$$@"\n' \
+	printf '#!/bin/sh\nPYTHONPATH="%s:$$PYTHONPATH" exec "%s/.venv/bin/python" -m panoocc_ros.commands.cli "$$@"\n' \
 	    '$(CURDIR)' '$(CURDIR)' > .venv/bin/panoocc
 	chmod +x .venv/bin/panoocc
 	touch $@
@@ -73,7 +73,7 @@ build: .ros/.built ## colcon workspace in .ros with our messages and nodes
 	touch $@
 
 demo: .ros/.built ## street or bag -> node -> recording, picture and latency table in OUT
-	$(IN_ROS) -m panoocc_ros.demo $(if $(BAG),--bag $(BAG)) --model $(MODEL) --out $(OUT)
+	$(IN_ROS) -m panoocc_ros.demo.run $(if $(BAG),--bag $(BAG)) --model $(MODEL) --out $(OUT)
 
 test: .ros/.built ## all tests: core, offline, and live nodes over DDS
 	PANOOCC_REQUIRE_ROS=1 $(IN_ROS) -m pytest $(TESTS)
@@ -84,7 +84,7 @@ lint: .venv/.ready ## ruff (rules and format) and mypy
 	.venv/bin/mypy $(PACKAGES)
 
 bench: .ros/.built ## wall and CPU time per stage, memory, ratios; OUT/bench.json
-	$(IN_ROS) -m panoocc_ros.cli bench $(if $(filter command line,$(origin MODEL)),--model $(MODEL)) $(if $(BAG),--bag $(BAG)) \
+	$(IN_ROS) -m panoocc_ros.commands.cli bench $(if $(filter command line,$(origin MODEL)),--model $(MODEL)) $(if $(BAG),--bag $(BAG)) \
 	    --json $(OUT)/bench.json
 
 eval: .venv/.ready ## the shipped weights on 20 held-out streets; OUT/eval.json and OUT/eval.png

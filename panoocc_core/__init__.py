@@ -5,10 +5,10 @@ import os
 # Equal bits from run to run, wherever the memory lies: Intel MKL reads this at its first call. It costs no time.
 os.environ.setdefault("MKL_CBWR", "AUTO,STRICT")
 
-from .checkpoint import CheckpointError, load_model
 from .config import ConfigError, ModelConfig, model_config
 from .stream import NonFiniteError, OccupancyStream, advance
 from .types import CameraImage, Frame, Occupancy, VehicleMotion
+from .weights.checkpoint import CheckpointError, load_model
 
 __all__ = [
     "CameraImage",

@@ -11,10 +11,10 @@ from typing import Literal
 
 import numpy as np
 
+from .base.resources import listing
+from .base.strict_yaml import ConfigError, build, load_yaml, merged
 from .geometry import Matrix, rigid, rotation_from_quaternion
 from .labels import BUILT_IN, LabelSet, label_set
-from .resources import listing
-from .settings import ConfigError, build, load_yaml, merged
 
 __all__ = ["ConfigError", "ModelConfig", "model_config"]
 

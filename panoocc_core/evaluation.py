@@ -22,10 +22,10 @@ from .metrics.panoptic import MIN_VOXELS, PanopticQuality
 from .metrics.rays import RayIoU, ray_origins_m
 from .metrics.report import Report, Score, Section, box_section, point_section, voxel_section
 from .models.box_head import Boxes, decode_boxes
+from .models.network_frame import legacy_yaw_rad, moved_points, network_from_ego, turned, turned_yaw_rad
 from .models.panoocc import PanoOcc
+from .models.point_labels import point_labels
 from .models.voxel_decoder import VoxelLogits
-from .network_frame import legacy_yaw_rad, moved_points, network_from_ego, turned, turned_yaw_rad
-from .point_labels import point_labels
 from .stream import Encoded, NonFiniteError, Stopwatch, classes, encode, output_geometry
 from .types import GridGeometry
 

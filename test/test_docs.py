@@ -5,8 +5,8 @@ from pathlib import Path
 
 import pytest
 
-from panoocc_ros.sim_command import EPILOG
-from panoocc_ros.sim_faults import parse_fault
+from panoocc_ros.commands.sim import EPILOG
+from panoocc_ros.sim.faults import parse_fault
 
 ROOT = Path(__file__).parents[1]
 DOCUMENTS = [*ROOT.glob("*.md"), *(ROOT / "docs").glob("*.md")]

@@ -10,13 +10,13 @@ from pathlib import Path
 
 import pytest
 
-from panoocc_core.resources import folder
+from panoocc_core.base.resources import folder
 
 CHECKOUT = folder("config").parent
 INSTALLED = CHECKOUT / ".ros" / "install"
 WHERE_FROM = """
 import panoocc_core, panoocc_ros
-from panoocc_core.resources import folder, listing
+from panoocc_core.base.resources import folder, listing
 print(panoocc_core.__file__); print(panoocc_ros.__file__); print(folder("config")); print(folder("msg"))
 print(*listing("models"))
 """
@@ -73,7 +73,7 @@ def test_pip_installs_packages_and_the_files_beside_them(pip_prefix, tmp_path):
 
 def test_pip_installs_the_command(pip_prefix):
     command = pip_prefix / "bin" / "panoocc"
-    assert "panoocc_ros.cli" in command.read_text() and os.access(command, os.X_OK)
+    assert "panoocc_ros.commands.cli" in command.read_text() and os.access(command, os.X_OK)
 
 
 @pytest.mark.live

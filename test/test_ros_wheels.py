@@ -4,7 +4,7 @@ import importlib.util
 
 import pytest
 
-from panoocc_core.resources import folder
+from panoocc_core.base.resources import folder
 
 _PATH = folder("config").parent / "tools" / "ros_wheels.py"
 _SPECIFICATION = importlib.util.spec_from_file_location("ros_wheels", _PATH)

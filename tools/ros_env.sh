@@ -1,5 +1,5 @@
 #!/usr/bin/env bash
-# Runs a command in the ROS environment of this checkout:   tools/ros_env.sh python -m panoocc_ros.node
+# Runs a command in the ROS environment of this checkout:   tools/ros_env.sh python -m panoocc_ros.node.node
 # Without a command it starts a shell there.
 #
 # An installed ROS 2 is used where there is one: sourced already, or in /opt/ros. Else the wheels in .venv are.

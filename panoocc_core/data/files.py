@@ -15,7 +15,7 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from ..image_files import ImageFileError, jpeg_size_hw
+from ..base.image_files import ImageFileError, jpeg_size_hw
 from .errors import DataError
 
 MAX_FILE_BYTES = 64 << 20  # images, sweeps and labels have up to a megabyte

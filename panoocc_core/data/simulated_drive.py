@@ -18,16 +18,16 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
+from ..base.image_files import ImageFileError, jpeg_size_hw
+from ..base.whole_files import whole_file
 from ..geometry import NS_PER_S, Matrix, check_rigid
 from ..ground_truth import GroundTruth, TrueBoxes, TruePoints
-from ..image_files import ImageFileError, jpeg_size_hw
 from ..sim.camera import Rig
 from ..sim.capture import Capture
 from ..sim.lidar import Lidar
 from ..sim.scene import Scene
 from ..sim.truth import MAX_VOXELS
 from ..types import CameraImage, Frame, GridGeometry
-from ..whole_files import whole_file
 from .errors import DataError
 from .files import ArrayFile
 

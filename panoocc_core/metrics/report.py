@@ -11,8 +11,8 @@ from typing import Any, Literal
 
 import numpy as np
 
-from ..canvas import Colour
 from ..labels import BOX_CLASSES, LabelSet, label_set
+from ..pictures.canvas import Colour
 from .confusion import Confusion, DistanceConfusion, Scores
 from .detection import ERRORS, DetectionScores
 from .panoptic import PanopticQuality

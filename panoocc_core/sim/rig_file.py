@@ -6,9 +6,9 @@ from pathlib import Path
 
 import numpy as np
 
+from ..base.resources import listing
+from ..base.strict_yaml import ConfigError, build, load_yaml
 from ..geometry import Matrix
-from ..resources import listing
-from ..settings import ConfigError, build, load_yaml
 from ..types import MAX_IMAGE_SIDE
 from .camera import Rig, SimCamera, mounted, pinhole
 

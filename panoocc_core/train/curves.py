@@ -6,7 +6,7 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from ..whole_files import whole_file
+from ..base.whole_files import whole_file
 
 
 class Curves:

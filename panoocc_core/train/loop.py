@@ -17,33 +17,24 @@ from pathlib import Path
 import torch
 from torch import nn
 
-from ..checkpoint import CheckpointError, save_published
+from ..base.whole_files import whole_file
 from ..ground_truth import Drive, naming_frame
 from ..memory import VoxelMemory
 from ..models.panoocc import PanoOcc
 from ..stream import Encoded, Stopwatch, encode
 from ..types import Frame
-from ..whole_files import whole_file
+from ..weights.checkpoint import CheckpointError, save_published
+from ..weights.initial import initialise
 from .augment import InputChange, changed_input, distorted_frame, generator_of, input_change
-from .calibration import calibrate
+from .class_bias import calibrate
 from .clips import Clip, length_of_round, rounds_of_epoch
 from .curves import Curves, event_writer
-from .initial_weights import initialise
 from .loss_config import TERMS
 from .matching import NotFiniteError
 from .objective import loss_terms
 from .optimiser import build_optimiser, lr_share, set_lr, set_training_mode
 from .processes import ALONE, Processes
-from .snapshot import (
-    FILE,
-    Origin,
-    Progress,
-    SnapshotError,
-    drive_list,
-    origin_of,
-    restore_snapshot,
-    save_snapshot,
-)
+from .snapshot import FILE, Origin, Progress, SnapshotError, drive_list, origin_of, restore_snapshot, save_snapshot
 from .targets import Targets, make_targets
 from .train_config import TrainConfig
 from .validation import SCORES, validate

@@ -6,7 +6,7 @@ from collections.abc import Sequence
 import torch
 from torch import nn
 
-from ..settings import ConfigError
+from ..base.strict_yaml import ConfigError
 from .train_config import GroupConfig, OptimiserConfig, ScheduleConfig
 
 _NORMS = (nn.BatchNorm1d, nn.BatchNorm2d, nn.BatchNorm3d)

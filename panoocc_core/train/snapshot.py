@@ -9,8 +9,8 @@ from typing import Any
 
 import torch
 
+from ..base.whole_files import whole_file
 from ..ground_truth import Drive
-from ..whole_files import whole_file
 from .train_config import TrainConfig
 
 FILE = "snapshot.pt"

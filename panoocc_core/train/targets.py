@@ -10,8 +10,8 @@ from torch import Tensor
 from ..config import ModelConfig
 from ..ground_truth import GroundTruth, TrueBoxes, TruePoints
 from ..labels import BOX_CLASSES, LIDARSEG, OCC3D, LabelSet
-from ..network_frame import box_codes, moved_points, network_from_ego
-from ..point_labels import cells_of
+from ..models.network_frame import box_codes, moved_points, network_from_ego
+from ..models.point_labels import cells_of
 from ..stream import output_geometry
 from ..voxels import token_count, token_index
 

@@ -4,9 +4,9 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Literal
 
+from ..base.resources import listing
+from ..base.strict_yaml import ConfigError, build, load_yaml, merged
 from ..config import ModelConfig, model_config
-from ..resources import listing
-from ..settings import ConfigError, build, load_yaml, merged
 from .loss_config import PUBLISHED, TERMS, LossConfig
 
 LARGEST_SEED = 2**63 - 1  # of torch's generators

@@ -8,7 +8,9 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from panoocc_core.animation import (
+from panoocc_core.geometry import rigid
+from panoocc_core.labels import LIDARSEG, OCC3D
+from panoocc_core.pictures.animation import (
     AnimationError,
     Curve,
     Moment,
@@ -18,10 +20,8 @@ from panoocc_core.animation import (
     pictures,
     write_animation,
 )
-from panoocc_core.geometry import rigid
-from panoocc_core.labels import LIDARSEG, OCC3D
+from panoocc_core.pictures.voxel_view import Voxels
 from panoocc_core.types import GridGeometry
-from panoocc_core.voxel_view import Voxels
 
 CAMERAS = [f"CAM_{name}" for name in ("FRONT", "FRONT_LEFT", "FRONT_RIGHT", "BACK", "BACK_LEFT", "BACK_RIGHT")]
 SHAPE = (12, 10, 4)

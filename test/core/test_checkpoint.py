@@ -8,7 +8,9 @@ import torch
 from safetensors.torch import load_file, save_file
 
 from panoocc_core import CheckpointError, OccupancyStream, load_model
-from panoocc_core.checkpoint import (
+from panoocc_core.config import ModelConfig, model_config, presets
+from panoocc_core.models.panoocc import PanoOcc
+from panoocc_core.weights.checkpoint import (
     convert,
     expected_shapes,
     fitting_presets,
@@ -16,10 +18,8 @@ from panoocc_core.checkpoint import (
     seeded_tensors,
     usable_device,
 )
-from panoocc_core.checkpoint_names import published_names
-from panoocc_core.config import ModelConfig, model_config, presets
-from panoocc_core.models.panoocc import PanoOcc
-from panoocc_core.seeded_weights import seeded_state
+from panoocc_core.weights.published_names import published_names
+from panoocc_core.weights.seeded import seeded_state
 
 from ..parity.check import read_keys
 from .conftest import street_frame
@@ -89,7 +89,7 @@ def test_old_names_of_the_deformable_offsets_are_understood(tmp_path):
         n.replace(".conv2.conv_offset.", ".conv2_offset."): torch.from_numpy(v) for n, v in seeded_state(shapes).items()
     }
     assert any("conv2_offset" in name for name in state)
-    from panoocc_core.checkpoint import read_tensors
+    from panoocc_core.weights.checkpoint import read_tensors
 
     assert set(read_tensors(save_pth(tmp_path / "old.pth", state))) == set(shapes)
 

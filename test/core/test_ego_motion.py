@@ -6,7 +6,14 @@ import numpy as np
 import pytest
 
 from panoocc_core.config import EgoMotionConfig, model_config
-from panoocc_core.ego_motion import AT_REST, StampedPose, ego_motion_vector, motion_from_track, pose_at, vehicle_motion
+from panoocc_core.ego_motion import (
+    AT_REST,
+    StampedPose,
+    ego_motion_vector,
+    motion_from_track,
+    pose_at,
+    vehicle_motion,
+)
 from panoocc_core.geometry import NS_PER_S, rigid
 from panoocc_core.memory import extended_track
 from panoocc_core.types import VehicleMotion

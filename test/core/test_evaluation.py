@@ -8,7 +8,6 @@ import torch
 
 from panoocc_core import load_model, model_config
 from panoocc_core.data.simulated import SimulatedStreets
-from panoocc_core.evaluate_command import summary
 from panoocc_core.evaluation import (
     DriveScores,
     Measures,
@@ -21,8 +20,9 @@ from panoocc_core.evaluation import (
 from panoocc_core.ground_truth import GroundTruth, TrueBoxes
 from panoocc_core.labels import BOX_CLASSES, OCC3D
 from panoocc_core.models.box_head import Boxes, BoxPrediction, decode_boxes
+from panoocc_core.models.network_frame import box_codes
 from panoocc_core.models.voxel_decoder import VoxelLogits, classify
-from panoocc_core.network_frame import box_codes
+from panoocc_ros.commands.eval import summary
 
 from .toy_training import rendered_streets
 

@@ -6,12 +6,12 @@ import sys
 
 import pytest
 
-from panoocc_core.host_memory import keep_freed_memory
+from panoocc_core.base.host_memory import keep_freed_memory
 
 PAGE_FAULTS = """
 import resource, sys
 import numpy as np
-from panoocc_core.host_memory import keep_freed_memory
+from panoocc_core.base.host_memory import keep_freed_memory
 if sys.argv[1] == "keep":
     assert keep_freed_memory()
 for round in range(20):

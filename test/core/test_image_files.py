@@ -4,7 +4,7 @@ import cv2
 import numpy as np
 import pytest
 
-from panoocc_core.image_files import ImageFileError, check_size, jpeg_size_hw
+from panoocc_core.base.image_files import ImageFileError, check_size, jpeg_size_hw
 
 
 def jpeg(height, width, *options):

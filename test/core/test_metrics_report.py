@@ -22,7 +22,7 @@ from panoocc_core.metrics import (
     voxel_section,
 )
 from panoocc_core.metrics.report import Column, Table
-from panoocc_core.render import write_png
+from panoocc_core.pictures.render import write_png
 
 from .metrics_cases import CLASS_COUNT, box_frames, panoptic_frames
 

@@ -8,11 +8,11 @@ import torch
 
 from panoocc_core.geometry import rigid
 from panoocc_core.labels import LIDARSEG, OCC3D
-from panoocc_core.render import birds_eye_view, camera_rows, contact_sheet, legend, perspective, write_png
+from panoocc_core.pictures.render import birds_eye_view, camera_rows, contact_sheet, legend, perspective, write_png
+from panoocc_core.pictures.voxel_view import Voxels
 from panoocc_core.sim import Scene, truth
 from panoocc_core.sim.shapes import yaw_rotations
 from panoocc_core.types import GridGeometry, HistoryReport, Occupancy
-from panoocc_core.voxel_view import Voxels
 
 FREE, RED, GREY = OCC3D.names.index("free"), OCC3D.names.index("pedestrian"), OCC3D.names.index("driveable_surface")
 

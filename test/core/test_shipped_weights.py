@@ -5,10 +5,10 @@ from pathlib import Path
 import pytest
 
 from panoocc_core import load_model, model_config
+from panoocc_core.base.resources import folder, shipped_weights
 from panoocc_core.data.simulated import simulated_streets
 from panoocc_core.data.street_plan import StreetPlan
 from panoocc_core.evaluation import DriveScores, Measures, evaluate
-from panoocc_core.resources import folder, shipped_weights
 from panoocc_core.stream import output_geometry
 
 SEEDS = (100, 101)  # the first of `panoocc eval`

@@ -7,8 +7,8 @@ import numpy as np
 import pytest
 import yaml
 
-from panoocc_core.resources import listing
-from panoocc_core.settings import ConfigError
+from panoocc_core.base.resources import listing
+from panoocc_core.base.strict_yaml import ConfigError
 from panoocc_core.sim.rig import OPTICAL_FROM_FORWARD, mounted, nuscenes_rig, pinhole, waymo_rig
 from panoocc_core.sim.rig_file import load_sim_rig
 

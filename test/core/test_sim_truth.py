@@ -5,8 +5,8 @@ import pytest
 
 from panoocc_core.geometry import invert, rigid
 from panoocc_core.labels import OCC3D
+from panoocc_core.pictures.street import preview
 from panoocc_core.sim import Renderer, Scene, SimCamera, nuscenes_rig, truth
-from panoocc_core.sim.preview import preview
 from panoocc_core.sim.shapes import yaw_rotations
 from panoocc_core.types import GridGeometry
 

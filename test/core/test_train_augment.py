@@ -7,8 +7,8 @@ import pytest
 import torch
 
 from panoocc_core import model_config
+from panoocc_core.base.strict_yaml import ConfigError
 from panoocc_core.preprocess import NetworkInput, input_from_pixels, prepare
-from panoocc_core.settings import ConfigError
 from panoocc_core.train.augment import (
     InputChange,
     changed_input,

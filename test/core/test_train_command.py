@@ -11,13 +11,14 @@ import torch
 import yaml
 
 from panoocc_core import load_model
-from panoocc_core.checkpoint import read_tensors
-from panoocc_core.cli import add_commands
 from panoocc_core.data import simulated
 from panoocc_core.data.simulated_drive import SimulatedDrive
-from panoocc_core.evaluate_command import _seeds_in_words
 from panoocc_core.sim.rig import waymo_rig
-from panoocc_core.train import command, curves
+from panoocc_core.train import curves
+from panoocc_core.weights.checkpoint import read_tensors
+from panoocc_ros.commands import train as command
+from panoocc_ros.commands.eval import _seeds_in_words
+from panoocc_ros.commands.models import add_commands
 
 from .nuscenes_folder import write_nuscenes
 from .toy_training import STREET_SCALE, STREET_SECONDS, rendered_streets, write_network

@@ -15,16 +15,16 @@ import pytest
 import torch
 
 from panoocc_core import load_model
-from panoocc_core.checkpoint import CheckpointError, read_tensors
+from panoocc_core.base.strict_yaml import ConfigError
 from panoocc_core.ground_truth import GroundTruth
 from panoocc_core.models.panoocc import PanoOcc
-from panoocc_core.settings import ConfigError
 from panoocc_core.train import snapshot
 from panoocc_core.train.loop import Options, TrainingError, start_from_scratch, train
 from panoocc_core.train.loss_config import LossConfig
 from panoocc_core.train.optimiser import build_optimiser
 from panoocc_core.train.snapshot import SnapshotError
 from panoocc_core.train.train_config import GroupConfig, OptimiserConfig, ScheduleConfig
+from panoocc_core.weights.checkpoint import CheckpointError, read_tensors
 
 from .toy_training import (
     ALL_NORMS,

@@ -7,13 +7,13 @@ import pytest
 import torch
 
 from panoocc_core import model_config
+from panoocc_core.base.strict_yaml import ConfigError
 from panoocc_core.models.panoocc import PanoOcc
-from panoocc_core.settings import ConfigError
 from panoocc_core.train.clips import Clip, consecutive_clips, length_of_round, rounds_of_epoch, windows
-from panoocc_core.train.command import changes_from
-from panoocc_core.train.initial_weights import initialise, place_features
 from panoocc_core.train.optimiser import build_optimiser, kept_norms, lr_share, set_lr, set_training_mode
 from panoocc_core.train.train_config import GroupConfig, OptimiserConfig, ScheduleConfig, recipes, train_config
+from panoocc_core.weights.initial import initialise, place_features
+from panoocc_ros.commands.train import changes_from
 
 from .toy_training import assert_same_weights, recipe, write_network
 

@@ -14,13 +14,13 @@ import pytest
 import torch
 import yaml
 
-from panoocc_core.checkpoint import load_published, read_tensors
-from panoocc_core.cli import add_commands
 from panoocc_core.train.loop import TrainingError
 from panoocc_core.train.processes import ALONE, Processes, joined, own_device
 from panoocc_core.train.snapshot import FILE, SnapshotError
 from panoocc_core.train.train_config import OptimiserConfig, TrainConfig
 from panoocc_core.train.validation import validate
+from panoocc_core.weights.checkpoint import load_published, read_tensors
+from panoocc_ros.commands.models import add_commands
 
 from .toy_training import (
     ALL_NORMS,

@@ -13,7 +13,7 @@ from panoocc_core.ground_truth import GroundTruth, TruePoints
 from panoocc_core.labels import LIDARSEG
 from panoocc_core.models.panoocc import PanoOcc
 from panoocc_core.models.voxel_decoder import VoxelLogits, classify
-from panoocc_core.train import calibration
+from panoocc_core.train import class_bias as calibration
 from panoocc_core.train.loop import Options, start_from_scratch, train
 from panoocc_core.train.loss_config import LossConfig
 from panoocc_core.train.processes import Processes

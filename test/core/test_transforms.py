@@ -5,7 +5,7 @@ import numpy as np
 import pytest
 
 from panoocc_core.geometry import NS_PER_S, invert, rigid
-from panoocc_core.transforms import (
+from panoocc_ros.frames.transforms import (
     ConflictingTransform,
     NotConnected,
     TooEarly,

@@ -5,14 +5,7 @@ from dataclasses import replace
 import torch
 
 from panoocc_core import model_config
-from panoocc_core.voxels import (
-    centres_m,
-    grid_to_rows,
-    points_to_grid,
-    token_count,
-    token_index,
-    voxel_positions,
-)
+from panoocc_core.voxels import centres_m, grid_to_rows, points_to_grid, token_count, token_index, voxel_positions
 
 
 def test_a_cell_has_the_token_of_its_centre():

@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 
-from panoocc_core.whole_files import whole_file
+from panoocc_core.base.whole_files import whole_file
 
 
 @pytest.fixture

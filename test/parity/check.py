@@ -22,7 +22,7 @@ from pathlib import Path
 
 import numpy as np
 
-from panoocc_core.seeded_weights import seeded_state
+from panoocc_core.weights.seeded import seeded_state
 
 # name: (layout of the full array that the implementation gives, what it is).
 # H, W, Z is the voxel grid (rows = y, columns = x, layers = z); N = H*W*Z tokens in the order (h*W + w)*Z + z;

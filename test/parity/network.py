@@ -9,17 +9,17 @@ from typing import Any
 import numpy as np
 import torch
 
-from panoocc_core.checkpoint import load_published
+from panoocc_core.base.strict_yaml import build
 from panoocc_core.config import ModelConfig
 from panoocc_core.geometry import quaternion_from_rotation
-from panoocc_core.inference import ready_for_inference
 from panoocc_core.memory import VoxelState, align
 from panoocc_core.models.box_head import decode_boxes
 from panoocc_core.models.panoocc import PanoOcc
+from panoocc_core.models.point_labels import point_labels
 from panoocc_core.models.voxel_decoder import classify
-from panoocc_core.point_labels import point_labels
-from panoocc_core.settings import build
 from panoocc_core.voxels import layers_to_volume, volume_to_grid
+from panoocc_core.weights.checkpoint import load_published
+from panoocc_core.weights.inference import ready_for_inference
 
 from .check import Case
 

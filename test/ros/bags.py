@@ -3,8 +3,8 @@
 import numpy as np
 
 from panoocc_core.geometry import rigid
-from panoocc_ros.bag import BagWriter
-from panoocc_ros.rig import load_rig
+from panoocc_ros.bags.bag import BagWriter
+from panoocc_ros.frames.rig import load_rig
 from test.ros.messages import MS, camera_info, jpeg, picture, tf
 
 T0 = 1_533_151_603_512_404_000

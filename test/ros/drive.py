@@ -5,9 +5,9 @@ from functools import cached_property
 import numpy as np
 
 from panoocc_core.geometry import rigid
-from panoocc_ros.bag import BagWriter, RawMessage, typestore
-from panoocc_ros.convert import fill_header
-from panoocc_ros.rig import load_rig
+from panoocc_ros.bags.bag import BagWriter, RawMessage, typestore
+from panoocc_ros.frames.rig import load_rig
+from panoocc_ros.messages.voxel_grid import fill_header
 from test.ros.messages import MS, camera_info, jpeg, picture, raw_image, tf
 
 T0 = 1_700_000_000_000_000_000

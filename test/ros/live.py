@@ -18,8 +18,8 @@ from diagnostic_msgs.msg import DiagnosticArray
 from panoocc.msg import LabelSet, VoxelGrid
 from rclpy.serialization import deserialize_message
 
-from panoocc_ros.bag import LATCHED_TOPICS
-from panoocc_ros.graph import message_class, qos
+from panoocc_ros.bags.bag import LATCHED_TOPICS
+from panoocc_ros.ros.graph import message_class, qos
 
 ROOT = Path(__file__).parents[2]
 

@@ -6,8 +6,8 @@ import json
 import pytest
 
 from panoocc_core.sim import nuscenes_rig
-from panoocc_ros import bench
-from panoocc_ros.sim_bag import write_street_bag
+from panoocc_ros.commands import bench
+from panoocc_ros.sim.bag import write_street_bag
 
 
 def panoocc(*words: object) -> int:

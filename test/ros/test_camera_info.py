@@ -4,7 +4,7 @@ import cv2
 import numpy as np
 import pytest
 
-from panoocc_ros.camera_info import CalibrationError, calibration, same_calibration
+from panoocc_ros.frames.camera_info import CalibrationError, calibration, same_calibration
 from test.ros.messages import camera_info, picture
 
 POINTS = np.random.default_rng(0).uniform((-0.4, -0.3, 1.0), (0.4, 0.3, 1.0), (20, 3))

@@ -8,9 +8,9 @@ import pytest
 from panoocc_core.geometry import quaternion_from_rotation, rigid
 from panoocc_core.labels import OCC3D
 from panoocc_core.types import GridGeometry
-from panoocc_ros.bag import new_message, typestore
-from panoocc_ros.cdr import marker_array
-from panoocc_ros.convert import Voxels, fill_header
+from panoocc_ros.bags.bag import new_message, typestore
+from panoocc_ros.messages.markers import marker_array
+from panoocc_ros.messages.voxel_grid import Voxels, fill_header
 
 T0 = 1_533_151_603_512_404_321
 KIND = "visualization_msgs/msg/MarkerArray"

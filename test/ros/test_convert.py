@@ -10,8 +10,8 @@ import torch
 from panoocc_core.geometry import NS_PER_S, rigid, rotation_from_quaternion
 from panoocc_core.labels import LIDARSEG, OCC3D
 from panoocc_core.types import GridGeometry, HistoryReport, Occupancy
-from panoocc_ros.bag import new_message, typestore
-from panoocc_ros.convert import (
+from panoocc_ros.bags.bag import new_message, typestore
+from panoocc_ros.messages.voxel_grid import (
     all_voxels,
     camera_mask,
     fill_foxglove_grid,

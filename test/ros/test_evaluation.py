@@ -10,12 +10,12 @@ from panoocc_core.geometry import rigid
 from panoocc_core.ground_truth import GroundTruth
 from panoocc_core.labels import LIDARSEG_FREE, OCC3D
 from panoocc_core.types import GridGeometry
-from panoocc_ros.bag import new_message
-from panoocc_ros.convert import fill_label_set
-from panoocc_ros.evaluation import PREDICTION, TRUTH, VISIBLE, Evaluator, StampJoin, evaluation_healths
-from panoocc_ros.health import ERROR, OK, WARN
-from panoocc_ros.truth_messages import OCCUPANCY, truth_messages
-from panoocc_ros.truth_messages import VISIBLE as VISIBLE_TOPIC
+from panoocc_ros.bags.bag import new_message
+from panoocc_ros.evaluation.evaluator import PREDICTION, TRUTH, VISIBLE, Evaluator, StampJoin, evaluation_healths
+from panoocc_ros.health.verdicts import ERROR, OK, WARN
+from panoocc_ros.messages.truth import OCCUPANCY, truth_messages
+from panoocc_ros.messages.truth import VISIBLE as VISIBLE_TOPIC
+from panoocc_ros.messages.voxel_grid import fill_label_set
 
 SHAPE = (12, 10, 4)
 GRID = GridGeometry(SHAPE, (0.8, 0.8, 0.4), rigid(np.eye(3), np.array([-4.8, -4.0, -1.0])))

@@ -4,7 +4,7 @@ from collections import Counter
 from dataclasses import replace
 from types import SimpleNamespace
 
-from panoocc_ros.health import (
+from panoocc_ros.health.verdicts import (
     ERROR,
     OK,
     READY_TO_OUTPUT,
@@ -19,8 +19,8 @@ from panoocc_ros.health import (
     summary_from_values,
     timing_health,
 )
-from panoocc_ros.latency import summarise
-from panoocc_ros.ledger import Ledger
+from panoocc_ros.health.verdicts.latency import summarise
+from panoocc_ros.health.verdicts.ledger import Ledger
 
 CAMERA = CameraReport("CAM_BACK", "/cam_back/image_raw", 30, 0.1, 12.0, True, "/cam_back/camera_info", {})
 OUTPUT = OutputReport(5, 5, {}, 0, 0, False, 1, 0.3, None)

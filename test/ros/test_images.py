@@ -6,7 +6,7 @@ import cv2
 import numpy as np
 import pytest
 
-from panoocc_ros.images import ENCODINGS, ImageError, decode
+from panoocc_ros.frames.images import ENCODINGS, ImageError, decode
 from test.ros.messages import jpeg, picture, raw_image
 
 RGB = picture(7)

@@ -7,8 +7,8 @@ import re
 import pytest
 import yaml
 
-from panoocc_core.resources import folder
-from panoocc_ros.settings import NodeSettings
+from panoocc_core.base.resources import folder
+from panoocc_ros.node.settings import NodeSettings
 
 CHECKOUT = folder("config").parent
 LAUNCH_FILES = sorted((CHECKOUT / "launch").glob("*.launch.py"))

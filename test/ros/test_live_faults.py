@@ -9,7 +9,7 @@ require_ros()
 from diagnostic_msgs.msg import DiagnosticStatus  # noqa: E402
 from sensor_msgs.msg import CompressedImage  # noqa: E402
 
-from panoocc_ros.graph import qos  # noqa: E402
+from panoocc_ros.ros.graph import qos  # noqa: E402
 from test.ros.drive import Drive  # noqa: E402
 from test.ros.live import node_and_peer  # noqa: E402
 

@@ -20,9 +20,9 @@ from rosgraph_msgs.msg import Clock  # noqa: E402
 from std_srvs.srv import Trigger  # noqa: E402
 
 from panoocc_core import NonFiniteError  # noqa: E402
-from panoocc_ros.graph import qos  # noqa: E402
-from panoocc_ros.node import OccupancyNode, main  # noqa: E402
-from panoocc_ros.settings import NodeSettings  # noqa: E402
+from panoocc_ros.node.node import OccupancyNode, main  # noqa: E402
+from panoocc_ros.node.settings import NodeSettings  # noqa: E402
+from panoocc_ros.ros.graph import qos  # noqa: E402
 from test.ros.drive import Drive  # noqa: E402
 from test.ros.live import NodeProcess, Peer, node_and_peer  # noqa: E402
 

@@ -16,8 +16,8 @@ require_ros()
 from rclpy.duration import Duration  # noqa: E402
 from rosgraph_msgs.msg import Clock  # noqa: E402
 
-from panoocc_ros import play, record  # noqa: E402
-from panoocc_ros.bag import BagReader  # noqa: E402
+from panoocc_ros.bags import play, record  # noqa: E402
+from panoocc_ros.bags.bag import BagReader  # noqa: E402
 from test.ros.drive import IMAGE_TYPE, TF_TYPE, Drive  # noqa: E402
 from test.ros.live import ROOT, Peer  # noqa: E402
 
@@ -39,7 +39,7 @@ def recorder(tmp_path):
 
     def start(*arguments):
         log = (tmp_path / "record.log").open("wb")
-        command = [sys.executable, "-m", "panoocc_ros.record", *map(str, arguments)]
+        command = [sys.executable, "-m", "panoocc_ros.bags.record", *map(str, arguments)]
         environment = os.environ | {"PYTHONPATH": f"{ROOT}{os.pathsep}{os.environ.get('PYTHONPATH', '')}"}
         started.append(subprocess.Popen(command, stdout=log, stderr=log, env=environment, cwd=ROOT))
         return started[-1], tmp_path / "record.log"

@@ -4,7 +4,7 @@ from typing import NamedTuple
 
 import pytest
 
-from panoocc_ros.pacing import Pacer, steps
+from panoocc_ros.bags.pacing import Pacer, steps
 
 
 class Message(NamedTuple):

@@ -7,8 +7,8 @@ import numpy as np
 import pytest
 
 from panoocc_core.geometry import NS_PER_S, rigid, rotation_angle_rad
-from panoocc_ros.pipeline import Pipeline, PipelineOptions, Refused
-from panoocc_ros.rig import Rig, RigCamera
+from panoocc_ros.frames.assembler import Pipeline, PipelineOptions, Refused
+from panoocc_ros.frames.rig import Rig, RigCamera
 from test.ros.messages import MS, camera_info, jpeg, picture, tf
 
 T0 = 1_533_151_603_512_404_000

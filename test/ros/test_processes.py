@@ -10,7 +10,7 @@ from pathlib import Path
 
 import pytest
 
-from panoocc_ros.processes import Children, ProcessError, Terminated, unwound_by_signals
+from panoocc_ros.demo.processes import Children, ProcessError, Terminated, unwound_by_signals
 
 
 def python(code):
@@ -99,7 +99,7 @@ def test_other_threads_go_without(default_signals):
 def test_a_fork_ends_as_usual(default_signals):
     code = """
 import os, signal
-from panoocc_ros.processes import unwound_by_signals
+from panoocc_ros.demo.processes import unwound_by_signals
 with unwound_by_signals():
     child = os.fork()
     if not child:
@@ -126,7 +126,7 @@ def test_a_command_that_is_told_to_end_leaves_no_files_and_no_processes(tmp_path
     temporary.mkdir()
     words = ["sim", "--out", str(out / "a.mcap"), "--seconds", "100", "--rate", "10", "--scale", "0.05", "--no-truth"]
     command = subprocess.Popen(
-        [sys.executable, "-m", "panoocc_ros.cli", *words, "--workers", "2", "--no-progress"],
+        [sys.executable, "-m", "panoocc_ros.commands.cli", *words, "--workers", "2", "--no-progress"],
         env=os.environ | {"TMPDIR": str(temporary), "PYTHONPATH": str(Path(__file__).parents[2])},
         stderr=subprocess.PIPE,
         text=True,

@@ -12,18 +12,26 @@ import torch
 from panoocc_core.geometry import rigid
 from panoocc_core.labels import LIDARSEG, OCC3D
 from panoocc_core.types import GridGeometry, HistoryReport, Occupancy
-from panoocc_ros.bag import BagError, BagWriter, new_message
-from panoocc_ros.convert import fill_label_set, fill_voxel_grid
-from panoocc_ros.demo_report import DemoRun, demo_report, rate_hz, stages, write_picture, write_report
-from panoocc_ros.health import OUTPUT, TIMING, CameraReport, OutputReport, camera_health, output_health, timing_health
-from panoocc_ros.latency import summarise
-from panoocc_ros.received import (
+from panoocc_ros.bags.bag import BagError, BagWriter, new_message
+from panoocc_ros.bags.recording import (
     images_of_grid,
     instances_from_message,
     labels_from_message,
     read_recording,
     voxels_from_message,
 )
+from panoocc_ros.demo.report import DemoRun, demo_report, rate_hz, stages, write_picture, write_report
+from panoocc_ros.health.verdicts import (
+    OUTPUT,
+    TIMING,
+    CameraReport,
+    OutputReport,
+    camera_health,
+    output_health,
+    timing_health,
+)
+from panoocc_ros.health.verdicts.latency import summarise
+from panoocc_ros.messages.voxel_grid import fill_label_set, fill_voxel_grid
 from test.ros.drive import Drive
 
 DRIVE = Drive()

@@ -3,9 +3,9 @@
 import pytest
 import yaml
 
+from panoocc_core.base.strict_yaml import ConfigError
 from panoocc_core.config import model_config
-from panoocc_core.settings import ConfigError
-from panoocc_ros.rig import load_rig
+from panoocc_ros.frames.rig import load_rig
 
 GOOD = {
     "reference": "A",

@@ -11,9 +11,9 @@ import torch
 
 from panoocc_core import OccupancyStream, load_model
 from panoocc_core.labels import OCC3D
-from panoocc_ros.bag import BagReader
-from panoocc_ros.cli import main
-from panoocc_ros.convert import stamp_ns
+from panoocc_ros.bags.bag import BagReader
+from panoocc_ros.commands.cli import main
+from panoocc_ros.messages.voxel_grid import stamp_ns
 from test.ros.bags import PERIOD_NS, RIG, T0, TF, drive, write_drive
 from test.ros.messages import MS
 
@@ -247,7 +247,7 @@ def test_a_disk_that_fills_up(tmp_path, good):
     # The limit on a file's size stands in for a full disk: the kernel refuses the write in the same way.
     code = (
         "import resource, sys; resource.setrlimit(resource.RLIMIT_FSIZE, (4096, 4096));"
-        "from panoocc_ros.cli import main; sys.exit(main(sys.argv[1:]))"
+        "from panoocc_ros.commands.cli import main; sys.exit(main(sys.argv[1:]))"
     )
     arguments = ["run", str(good), *NANO, "--out", str(tmp_path / "out.mcap")]
     done = subprocess.run([sys.executable, "-c", code, *arguments], capture_output=True, text=True, timeout=200)
@@ -265,7 +265,7 @@ def test_arguments_that_exclude_each_other(capsys, good):
 
 
 def test_a_reader_that_stops_reading_causes_no_traceback():
-    command = [sys.executable, "-m", "panoocc_ros.cli", "models"]
+    command = [sys.executable, "-m", "panoocc_ros.commands.cli", "models"]
     with subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True) as process:
         process.stdout.close()
         assert process.stderr.read() == "" and process.wait(60) == 141
@@ -281,9 +281,9 @@ def test_help_explains_what_the_bag_needs(capsys):
 
 def test_a_network_that_fails_is_counted_and_the_memory_cleared(good, tmp_path, monkeypatch):
     from panoocc_core import NonFiniteError
-    from panoocc_ros.bag import BagWriter
-    from panoocc_ros.pipeline import Pipeline
-    from panoocc_ros.replay import Replay, ReplayOptions
+    from panoocc_ros.bags.bag import BagWriter
+    from panoocc_ros.bags.replay import Replay, ReplayOptions
+    from panoocc_ros.frames.assembler import Pipeline
 
     stream = OccupancyStream(load_model("nano", seeded_weights=True))
     real, calls = stream.step, []

@@ -5,8 +5,8 @@ import dataclasses
 import pytest
 import yaml
 
-from panoocc_core.resources import folder
-from panoocc_ros.settings import NodeSettings, SettingsError
+from panoocc_core.base.resources import folder
+from panoocc_ros.node.settings import NodeSettings, SettingsError
 
 
 @pytest.mark.parametrize(

@@ -7,13 +7,13 @@ import math
 import numpy as np
 import pytest
 
-from panoocc_ros.bag import BagReader, BagWriter
-from panoocc_ros.bag_source import ready_sets
-from panoocc_ros.cli import main
-from panoocc_ros.convert import stamp_ns
-from panoocc_ros.pipeline import Pipeline, Refused
-from panoocc_ros.sim_command import add_command
-from panoocc_ros.sim_faults import KINDS, Event, Fault, FaultError, Faults, parse_fault, parse_faults, with_faults
+from panoocc_ros.bags.bag import BagReader, BagWriter
+from panoocc_ros.bags.source import ready_sets
+from panoocc_ros.commands.cli import main
+from panoocc_ros.commands.sim import add_command
+from panoocc_ros.frames.assembler import Pipeline, Refused
+from panoocc_ros.messages.voxel_grid import stamp_ns
+from panoocc_ros.sim.faults import KINDS, Event, Fault, FaultError, Faults, parse_fault, parse_faults, with_faults
 from test.ros.bags import IMAGE, PERIOD_NS, RIG, T0, drive
 from test.ros.messages import MS
 

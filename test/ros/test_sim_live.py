@@ -7,15 +7,15 @@ from concurrent.futures import Future
 import numpy as np
 import pytest
 
-from panoocc_core.resources import folder
+from panoocc_core.base.resources import folder
 from panoocc_core.sim import nuscenes_rig
-from panoocc_ros.convert import stamp_ns, transforms
-from panoocc_ros.health import OK, WARN
-from panoocc_ros.settings import SettingsError
-from panoocc_ros.sim_faults import Faults, parse_faults
-from panoocc_ros.sim_live import AHEAD_S, START_SETS, LiveDrive, live_healths
-from panoocc_ros.sim_settings import STREET_S, SimSettings, drive_of, faults_of, shoot_of
-from panoocc_ros.sim_stream import Drive, RenderedSet, Shoot
+from panoocc_ros.health.verdicts import OK, WARN
+from panoocc_ros.messages.voxel_grid import stamp_ns, transforms
+from panoocc_ros.node.settings import SettingsError
+from panoocc_ros.sim.faults import Faults, parse_faults
+from panoocc_ros.sim.live import AHEAD_S, START_SETS, LiveDrive, live_healths
+from panoocc_ros.sim.settings import STREET_S, SimSettings, drive_of, faults_of, shoot_of
+from panoocc_ros.sim.stream import Drive, RenderedSet, Shoot
 
 SHOOT = Shoot(nuscenes_rig(0.05))
 DRIVE = Drive(seed=3, seconds=5.0, rate_hz=4.0)

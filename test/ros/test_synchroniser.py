@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 
 from panoocc_core.geometry import NS_PER_S
-from panoocc_ros.synchroniser import Synchroniser
+from panoocc_ros.frames.synchroniser import Synchroniser
 
 CAMERAS = ("FRONT", "FRONT_RIGHT", "FRONT_LEFT", "BACK", "BACK_LEFT", "BACK_RIGHT")
 T0 = 1_533_151_603_512_404_000

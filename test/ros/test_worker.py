@@ -3,7 +3,7 @@
 import threading
 import time
 
-from panoocc_ros.worker import Worker
+from panoocc_ros.node.worker import Worker
 
 
 class Recorder:

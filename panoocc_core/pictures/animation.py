@@ -1,0 +1,387 @@
+"""A drive as an animation: what the cameras see, the predicted and the true voxels, and how the score develops.
+
+`pictures` draws frames, one by one; `write_animation` makes a GIF or an MP4 of them.  Frames are RGB uint8
+[height, width, 3], all of one size.
+"""
+
+import math
+import shutil
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, replace
+from pathlib import Path
+
+import cv2
+import numpy as np
+from numpy.typing import NDArray
+from PIL import Image as Pillow
+
+from ..base.whole_files import whole_file
+from ..labels import LabelSet
+from .canvas import BACKGROUND, FAINT, PANEL, TEXT, Colour, Image, blank, letterbox, panel, put_text, text_size
+from .render import birds_eye_view, camera_rows
+from .voxel_view import Voxels, perspective
+
+MOST_BYTES = 6_000_000  # of a GIF
+LEAST_RATE_HZ = 2.0
+LEAST_COLOURS = 128
+
+_GAP = 8
+_ACCENT: Colour = (92, 200, 250)
+_QUIET: Colour = (150, 156, 168)
+_WARNING: Colour = (255, 196, 70)
+_SHADES = (0.6, 0.76, 0.94, 1.04)  # about what the faces of a voxel get in `voxel_view`
+_WEIGHTS = np.array([0.9, 1.2, 0.9], np.float32)  # of differences in red, green and blue
+_TABLE_BITS = 6
+_COLOURS = (255, 160)  # of a GIF, the more first
+_SWATCH_PX = 20
+_FADED = 0.62  # share of the background in what no camera sees
+
+
+class AnimationError(ValueError):
+    """An animation that cannot be made; the message says why."""
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Moment:
+    """One frame's content."""
+
+    time_s: float  # since the beginning of the drive
+    images: Mapping[str, Image]  # RGB uint8 [h, w, 3] by camera
+    predicted: Voxels
+    true: Voxels | None = None
+    visible: NDArray[np.bool_] | None = None  # [X, Y, Z], what the cameras see; the rest is drawn faintly
+
+
+@dataclass(frozen=True, slots=True)
+class Curve:
+    """A running score over the whole drive, fractions of 1; NaN where there is none yet.
+
+    Raises:
+        ValueError: times and values differ in number, or the times do not increase.
+    """
+
+    times_s: tuple[float, ...]
+    values: tuple[float, ...]
+    name: str = "mIoU"
+    note: str = "where cameras see"
+
+    def __post_init__(self) -> None:
+        if len(self.times_s) != len(self.values) or any(b <= a for a, b in zip(self.times_s, self.times_s[1:])):
+            raise ValueError("a curve needs one value for each of its increasing times")
+
+    def until(self, time_s: float) -> list[tuple[float, float]]:
+        """(time, value) of what exists up to a time."""
+        pairs = zip(self.times_s, self.values)
+        return [(time, value) for time, value in pairs if time <= time_s + 1e-6 and not math.isnan(value)]
+
+
+@dataclass(frozen=True, slots=True)
+class Style:
+    """What stays the same in all frames."""
+
+    title: str
+    note: str = ""  # stands out: what a viewer must know to judge the picture
+    width_px: int = 1000
+
+
+def pictures(moments: Iterable[Moment], style: Style, curve: Curve | None = None) -> Iterator[Image]:
+    """Frames [h, w, 3] of a drive: cameras and score above, voxels below, the classes' colours at the foot.
+
+    With truth, predicted and true voxels stand side by side; without, the bird's-eye view stands beside the 3-D one.
+
+    Raises:
+        ValueError: a moment has no images.
+    """
+    for moment in moments:
+        yield _picture(moment, style, curve)
+
+
+def _picture(moment: Moment, style: Style, curve: Curve | None) -> Image:
+    if not moment.images:
+        raise ValueError(f"there are no camera images at {moment.time_s:.2f} s")
+    inner = style.width_px - 2 * _GAP
+    cameras_px = round(inner * 0.6)
+    cameras = _cameras(moment.images, cameras_px)
+    facts = _facts(moment, curve, len(cameras), inner - cameras_px - _GAP)
+    rows = [
+        _heading(style, moment.time_s),
+        _beside(cameras, facts),
+        _voxel_views(moment, inner),
+        _legend(moment.predicted.labels, inner),
+    ]
+    framed = [np.hstack((blank(len(row), _GAP), row, blank(len(row), _GAP))) for row in rows]
+    parts = [part for row in framed for part in (row, blank(_GAP, style.width_px))]
+    picture = np.vstack(parts)
+    # Video encoders want even sides.
+    return picture[: len(picture) // 2 * 2, : style.width_px // 2 * 2]
+
+
+def _beside(left: Image, right: Image) -> Image:
+    return np.hstack((left, blank(len(left), _GAP), right))
+
+
+def _heading(style: Style, time_s: float) -> Image:
+    width = style.width_px - 2 * _GAP
+    picture = blank(40, width)
+    put_text(picture, style.title, (4, 29), 0.72, (245, 246, 248), bold=True)
+    time = f"{time_s:5.1f} s"
+    right = width - text_size("000.0 s", 0.6)[0] - 4
+    put_text(picture, time, (width - text_size(time, 0.6)[0] - 4, 28), 0.6, _QUIET)
+    if style.note:
+        wide = text_size(style.note, 0.5)[0]
+        left = right - wide - 36
+        cv2.rectangle(picture, (left, 8), (left + wide + 20, 34), _WARNING, -1, cv2.LINE_AA)
+        put_text(picture, style.note, (left + 10, 26), 0.5, (30, 24, 8))
+    return picture
+
+
+def _cameras(images: Mapping[str, Image], width_px: int) -> Image:
+    """Cameras that look ahead above those that look back, each row from left to right."""
+    rows = [row for row in camera_rows(tuple(images)) if row]
+    each = (width_px - _GAP // 2 * (len(rows[0]) - 1)) // len(rows[0])
+    first = images[rows[0][0]]
+    tall = min(round(each * first.shape[0] / first.shape[1]), each)
+    lines = []
+    for row in rows:
+        cells = [_named(letterbox(np.asarray(images[name]), tall, each), name) for name in row]
+        line = np.hstack([part for cell in cells for part in (cell, blank(tall, _GAP // 2))][:-1])
+        line = line[:, :width_px]
+        lines += [np.hstack((line, blank(tall, width_px - line.shape[1]))), blank(_GAP // 2, width_px)]
+    return np.vstack(lines[:-1])
+
+
+def _named(picture: Image, name: str) -> Image:
+    """The picture with the camera's name in small letters in its lower left corner."""
+    named = picture.copy()
+    text = name.lower().removeprefix("cam_").replace("_", " ")
+    put_text(named, text, (6, len(named) - 7), 0.4, (244, 246, 248), halo=True)
+    return named
+
+
+def _facts(moment: Moment, curve: Curve | None, height: int, width: int) -> Image:
+    picture = blank(height, width, PANEL)
+    if curve is None:
+        _write_facts(picture, moment.predicted)
+        return picture
+    past = curve.until(moment.time_s)
+    value = f"{100 * past[-1][1]:.1f} %" if past else "-"
+    put_text(picture, f"running {curve.name}", (16, 30), 0.52, TEXT)
+    put_text(picture, curve.note, (16, 50), 0.4, _QUIET)
+    put_text(picture, value, (width - text_size(value, 1.1, bold=True)[0] - 16, 46), 1.1, _ACCENT, bold=True)
+    _draw_curve(picture, curve, past)
+    return picture
+
+
+def _write_facts(picture: Image, voxels: Voxels) -> None:
+    """What there is to say without truth."""
+    shape, size = voxels.geometry.shape_xyz, voxels.geometry.voxel_size_m
+    lines = (
+        f"{voxels.drawn().sum():,} voxels drawn".replace(",", " "),
+        f"grid {shape[0]} x {shape[1]} x {shape[2]}, {size[0]:g} x {size[1]:g} x {size[2]:g} m",
+        "no truth: nothing is compared",
+    )
+    put_text(picture, lines[0], (16, 36), 0.62, _ACCENT, bold=True)
+    for place, line in enumerate(lines[1:]):
+        put_text(picture, line, (16, 64 + 22 * place), 0.44, _QUIET)
+
+
+def _draw_curve(picture: Image, curve: Curve, past: Sequence[tuple[float, float]]) -> None:
+    height, width = picture.shape[:2]
+    left, right, top, bottom = 46, width - 18, 70, height - 26
+    known = [value for value in curve.values if not math.isnan(value)]
+    high = _ceiling(max(known, default=1.0))
+    span_s = max(curve.times_s[-1] - curve.times_s[0], 1e-9) if curve.times_s else 1.0
+
+    def place(time_s: float, value: float) -> tuple[int, int]:
+        x = left + (time_s - curve.times_s[0]) / span_s * (right - left)
+        return round(x * 16), round((bottom - value / high * (bottom - top)) * 16)
+
+    for share in (0, 0.5, 1):
+        y = round(bottom - share * (bottom - top))
+        cv2.line(picture, (left, y), (right, y), FAINT, 1)
+        text = f"{100 * share * high:.0f} %"
+        put_text(picture, text, (left - 8 - text_size(text, 0.38)[0], y + 4), 0.38, _QUIET)
+    for share in (0, 1):
+        text = f"{span_s * share:.0f} s"
+        put_text(picture, text, (left + share * (right - left - text_size(text, 0.38)[0]), bottom + 17), 0.38, _QUIET)
+    if past:
+        line = np.array([place(*point) for point in past], np.int32)
+        cv2.polylines(picture, [line], False, _ACCENT, 2, cv2.LINE_AA, 4)
+        cv2.circle(picture, (int(line[-1][0]), int(line[-1][1])), 5 * 16, _ACCENT, -1, cv2.LINE_AA, 4)
+
+
+def _ceiling(value: float) -> float:
+    """The top of the axis: the next of a few round shares."""
+    return next((share for share in (0.1, 0.2, 0.4, 0.6, 0.8) if value <= share * 0.95), 1.0)
+
+
+def _voxel_views(moment: Moment, width_px: int) -> Image:
+    height = round(width_px * 0.36)
+    if moment.true is None:
+        deep = perspective(moment.predicted, width_px - height - _GAP, height)
+        above = letterbox(birds_eye_view(moment.predicted, height), height, height)
+        return _beside(panel(deep, "prediction"), panel(above, "bird's-eye view"))
+    half = (width_px - _GAP) // 2
+    hint = "" if moment.visible is None else "   (dark: no camera sees it)"
+    views = [
+        panel(perspective(faded(voxels, moment.visible), half, height), f"{name}{hint}")
+        for voxels, name in ((moment.predicted, "prediction"), (moment.true, "truth"))
+    ]
+    return np.hstack((views[0], blank(height, width_px - 2 * half), views[1]))
+
+
+def faded(voxels: Voxels, visible: NDArray[np.bool_] | None) -> Voxels:
+    """The same voxels, those that no camera sees in fainter colours.
+
+    Raises:
+        ValueError: the label set has no free space, or too many classes for twice as many.
+    """
+    if visible is None:
+        return voxels
+    labels, count = voxels.labels, len(voxels.labels.names)
+    if labels.free_id is None or 2 * count > 255:
+        raise ValueError(f"label set {labels.key} cannot be drawn faintly")
+    background = np.array(BACKGROUND)
+    faint = [tuple(int(c) for c in np.array(rgb) * (1 - _FADED) + background * _FADED) for rgb in labels.colours]
+    both = LabelSet(
+        key=f"{labels.key}_faded",
+        version=labels.version,
+        names=(*labels.names, *(f"hidden {name}" for name in labels.names)),
+        is_thing=labels.is_thing * 2,
+        colours=(*labels.colours, *((r, g, b) for r, g, b in faint)),
+        free_id=labels.free_id,
+    )
+    hidden = ~visible & (voxels.class_id != labels.free_id)
+    return replace(voxels, class_id=voxels.class_id + np.where(hidden, count, 0).astype(np.uint8), labels=both)
+
+
+def _legend(labels: LabelSet, width_px: int) -> Image:
+    """Swatches and names of all classes but free space, so that the picture does not jump when one leaves."""
+    shown = [i for i, name in enumerate(labels.names) if i != labels.free_id and name != "noise"]
+    rows = 2 if len(shown) > 8 else 1
+    columns = [shown[i : i + rows] for i in range(0, len(shown), rows)]
+    names = [name.replace("_", " ") for name in labels.names]
+    widths = [_SWATCH_PX + max(text_size(names[i], 0.4)[0] for i in column) for column in columns]
+    gap = (width_px - sum(widths) - 4) / max(1, len(columns) - 1)
+    picture, left = blank(rows * 22, width_px), 2.0
+    for column, width in zip(columns, widths):
+        for row, class_id in enumerate(column):
+            x, y = round(left), 4 + row * 22
+            cv2.rectangle(picture, (x, y), (x + 13, y + 13), labels.colours[class_id], -1)
+            put_text(picture, names[class_id], (x + _SWATCH_PX, y + 12), 0.4, TEXT)
+        left += width + gap
+    return picture
+
+
+def key_colours(labels: LabelSet) -> list[Colour]:
+    """What a palette must not lose: the classes' colours on faces in light and shade, and those of text."""
+    shown = [rgb for i, rgb in enumerate(labels.colours) if i != labels.free_id]
+    lit = [(r, g, b) for rgb in shown for r, g, b in np.clip(np.outer(_SHADES, rgb), 0, 255).astype(int).tolist()]
+    return [*lit, BACKGROUND, PANEL, FAINT, TEXT, _ACCENT, _QUIET, _WARNING]
+
+
+def write_animation(
+    path: Path, frames: Iterable[Image], rate_hz: float, key: Sequence[Colour] = (), most_bytes: int = MOST_BYTES
+) -> int:
+    """Write frames as an animated GIF or as an MP4, by the name's ending; returns the number of frames in the file.
+
+    A GIF has one palette, with the colours of `key` in it.  One that would be larger than `most_bytes` leaves frames
+    out, evenly, and keeps its duration, down to LEAST_RATE_HZ, and has fewer colours, down to LEAST_COLOURS; beyond
+    that it is larger.  The file appears only once it is whole.
+
+    Raises:
+        AnimationError: there are no frames, they differ in size, the ending is neither, or it cannot be encoded.
+        OSError: the folder is missing or cannot be written, or the disk is full.
+    """
+    images = list(frames)
+    if not images or len({image.shape for image in images}) > 1:
+        raise AnimationError(f"{path}: an animation needs frames of one size, not {len(images)} of several")
+    writers = {".gif": _write_gif, ".mp4": _write_mp4}
+    if path.suffix not in writers:
+        raise AnimationError(f"{path}: the name must end in {' or '.join(writers)}")
+    # The writers know the format by the ending.
+    with whole_file(path, path.with_name(f"{path.stem}.part{path.suffix}")) as part:
+        return writers[path.suffix](part, images, rate_hz, key, most_bytes)
+
+
+def _write_gif(path: Path, images: Sequence[Image], rate_hz: float, key: Sequence[Colour], most_bytes: int) -> int:
+    steps = range(1, max(1, min(int(rate_hz / LEAST_RATE_HZ), len(images) - 1)) + 1)
+    for step, colours in (*((step, colours) for step in steps for colours in _COLOURS), (steps[-1], LEAST_COLOURS)):
+        kept = images[::step]
+        _encode_gif(path, kept, rate_hz / step, _palette(images, key, colours))
+        if path.stat().st_size <= most_bytes:
+            break
+    return len(kept)
+
+
+def _encode_gif(path: Path, images: Sequence[Image], rate_hz: float, palette: NDArray[np.uint8]) -> None:
+    nearest = _nearest_table(palette)
+    frames = []
+    for image in _steady(images):
+        frame = Pillow.fromarray(nearest[tuple(np.moveaxis(image >> (8 - _TABLE_BITS), 2, 0))])
+        frame.putpalette(palette.tobytes())
+        frames.append(frame)
+    pause_ms = round(1000 / rate_hz)
+    frames[0].save(path, save_all=True, append_images=frames[1:], duration=pause_ms, loop=0, optimize=False)
+
+
+def _palette(images: Sequence[Image], key: Sequence[Colour], colours: int) -> NDArray[np.uint8]:
+    """One palette [n, 3] for all frames: the key colours, and what a few frames need beside them.
+
+    So colours do not flicker, unchanged pixels cost nothing, and rare classes keep their colour.
+    """
+    chosen = [images[i] for i in np.unique(np.linspace(0, len(images) - 1, 6).astype(int))]
+    sample = Pillow.fromarray(np.vstack([image[::2, ::2] for image in chosen]))
+    free = max(16, colours - len(key))
+    found = sample.quantize(free, method=Pillow.Quantize.MEDIANCUT).getpalette() or []
+    adapted = np.array(found, np.uint8).reshape(-1, 3)[:free]
+    return np.vstack((np.array(key, np.uint8).reshape(-1, 3), adapted))[:255]
+
+
+def _nearest_table(palette: NDArray[np.uint8]) -> NDArray[np.uint8]:
+    """Index of the nearest colour of a palette [n, 3], by the upper bits of red, green and blue: [m, m, m]."""
+    levels = ((np.arange(1 << _TABLE_BITS) + 0.5) * (1 << (8 - _TABLE_BITS))).astype(np.float32)
+    green_blue = np.stack(np.meshgrid(levels, levels, indexing="ij"), axis=-1).reshape(-1, 2)
+    inner = ((green_blue[:, None] - palette[None, :, 1:].astype(np.float32)) ** 2 @ _WEIGHTS[1:]).astype(np.float32)
+    reds = (levels[:, None] - palette[None, :, 0].astype(np.float32)) ** 2 * _WEIGHTS[0]
+    table = np.stack([(inner + red).argmin(axis=1) for red in reds])
+    return table.astype(np.uint8).reshape((len(levels),) * 3)
+
+
+def _steady(images: Sequence[Image], least_change: int = 6) -> Iterator[Image]:
+    """Frames whose pixels keep their value while they change by less than can be seen: noise does not compress."""
+    shown = images[0]
+    yield shown
+    for image in images[1:]:
+        changed = cv2.absdiff(image, shown).max(axis=2) > least_change
+        shown = np.where(changed[..., None], image, shown)
+        yield shown
+
+
+def _write_mp4(path: Path, images: Sequence[Image], rate_hz: float, key: Sequence[Colour], most_bytes: int) -> int:
+    height, width = images[0].shape[:2]
+    writer = cv2.VideoWriter(str(path), cv2.VideoWriter_fourcc(*"mp4v"), rate_hz, (width, height))  # type: ignore[attr-defined]
+    if not writer.isOpened():
+        raise AnimationError(f"{path}: this OpenCV cannot write MP4; choose a name that ends in .gif")
+    try:
+        for image in images:
+            writer.write(np.ascontiguousarray(image[..., ::-1]))
+    finally:
+        writer.release()
+    written = _frames_in(path)
+    if written != len(images):  # OpenCV does not report what it could not write
+        free_mb = shutil.disk_usage(path.parent).free / 1e6
+        raise OSError(
+            f"{path}: only {written} of {len(images)} frames could be written; is the disk full ({free_mb:.0f} MB are "
+            "left), or the file's size limited?"
+        )
+    return len(images)
+
+
+def _frames_in(path: Path) -> int:
+    """How many frames of a video can be decoded; 0 where it cannot be opened."""
+    video = cv2.VideoCapture(str(path))
+    try:
+        return sum(1 for _ in iter(video.grab, False))
+    finally:
+        video.release()

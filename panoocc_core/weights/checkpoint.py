@@ -1,0 +1,302 @@
+"""Networks from files: strict loading of published checkpoints, conversion to safetensors, seeded stand-ins.
+
+A checkpoint is read with `weights_only=True` or as safetensors: nothing in a file is ever run.  Every entry must be
+there, none may be left over, and all shapes must fit; otherwise all that is wrong is listed.
+"""
+
+import pickle
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+
+import torch
+from safetensors import SafetensorError
+from safetensors.torch import load_file, save_file
+from torch import Tensor
+
+from ..base.resources import shipped_weights
+from ..base.whole_files import whole_file
+from ..config import ModelConfig, model_config, presets
+from ..models.panoocc import PanoOcc
+from .inference import ready_for_inference
+from .published_names import modern, published_names
+from .seeded import Shapes, seeded_state
+
+PRECISIONS = {"fp32": torch.float32, "fp16": torch.float16, "bf16": torch.bfloat16}
+MAX_BYTES = 8 << 30  # the largest published file has 1.3 GB
+ZIP_HEAD, PICKLE_HEADS = b"PK", (b"\x80\x02", b"\x80\x03", b"\x80\x04", b"\x80\x05")
+LISTED = 8  # entries named per kind of mismatch
+
+
+class CheckpointError(ValueError):
+    """A checkpoint that cannot be used; the message names the file, what is wrong and what to do."""
+
+
+@dataclass(frozen=True, slots=True)
+class Mismatch:
+    """How the entries of a file differ from what a network needs."""
+
+    missing: tuple[str, ...]
+    unexpected: tuple[str, ...]
+    misshapen: tuple[str, ...]
+    unequal: tuple[str, ...]  # copies of a shared box branch that differ
+
+    def __bool__(self) -> bool:
+        return bool(self.missing or self.unexpected or self.misshapen or self.unequal)
+
+    def __str__(self) -> str:
+        kinds = (
+            ("missing", self.missing),
+            ("unexpected", self.unexpected),
+            ("of another shape or type", self.misshapen),
+            ("unequal copies of a shared branch", self.unequal),
+        )
+        return "\n".join(f"  {len(names)} {kind}: {_some(names)}" for kind, names in kinds if names)
+
+
+def _some(names: tuple[str, ...]) -> str:
+    rest = f", and {len(names) - LISTED} more" if len(names) > LISTED else ""
+    return ", ".join(names[:LISTED]) + rest
+
+
+def read_tensors(path: Path) -> dict[str, Tensor]:
+    """All tensors of a .pth/.pt checkpoint (its `state_dict`, if it has one) or a .safetensors file, by modern name.
+
+    Raises:
+        CheckpointError: no such file, too large, corrupt, not a checkpoint, or it would have to run code to load.
+    """
+    if not path.is_file():
+        raise CheckpointError(f"{path}: no such file; give the path of a .pth or .safetensors checkpoint")
+    if path.stat().st_size > MAX_BYTES:
+        raise CheckpointError(f"{path}: {path.stat().st_size >> 20} MiB is more than any published checkpoint has")
+    try:
+        content = load_file(path) if path.suffix == ".safetensors" else _load_torch(path)
+    except (
+        SafetensorError,
+        RuntimeError,
+        OSError,
+        EOFError,
+        ValueError,
+        KeyError,
+        AttributeError,
+        IndexError,
+    ) as error:
+        reason = str(error).split("\n")[0] or type(error).__name__
+        raise CheckpointError(f"{path}: not a readable checkpoint ({reason}); download it again") from error
+    tensors = _named_tensors(content, path)
+    if not tensors:
+        raise CheckpointError(
+            f"{path}: holds no tensors; expected a state_dict with entries like img_backbone.conv1.weight"
+        )
+    return tensors
+
+
+def _load_torch(path: Path) -> object:
+    with path.open("rb") as file:
+        head = file.read(2)
+    if head not in (ZIP_HEAD, *PICKLE_HEADS):
+        raise CheckpointError(f"{path}: not a checkpoint (it begins with {head!r}); download it again")
+    try:
+        return torch.load(path, map_location="cpu", weights_only=True)
+    except pickle.UnpicklingError as error:
+        raise CheckpointError(
+            f"{path}: refused, because it holds more than tensors and plain values: loading it would build foreign "
+            "objects or run code. If you trust its source, save its state_dict alone in the program that made it."
+        ) from error
+
+
+def _named_tensors(content: object, path: Path) -> dict[str, Tensor]:
+    """The tensors of a checkpoint by modern name.
+
+    Raises:
+        CheckpointError: a tensor that is no plain array in memory, or a name that is there twice.
+    """
+    entries = content.get("state_dict", content) if isinstance(content, Mapping) else {}
+    tensors: dict[str, Tensor] = {}
+    for key, value in entries.items() if isinstance(entries, Mapping) else ():
+        if not isinstance(key, str) or not isinstance(value, Tensor):
+            continue
+        if value.layout != torch.strided or value.is_meta or value.is_quantized:
+            raise CheckpointError(f"{path}: {key} is a sparse, quantised or empty tensor; save the checkpoint densely")
+        if modern(key) in tensors:
+            raise CheckpointError(f"{path}: {modern(key)} is there twice, once as {key}")
+        tensors[modern(key)] = value
+    return tensors
+
+
+def expected_shapes(model: PanoOcc) -> Shapes:
+    """Published name -> shape and dtype of every entry, copies of the shared box branches included."""
+    state = model.state_dict()
+    names = published_names(state, model.config)
+    return {
+        name: (tuple(state[ours].shape), str(state[ours].dtype).removeprefix("torch."))
+        for ours, copies in names.items()
+        for name in copies
+    }
+
+
+def compare(model: PanoOcc, tensors: Mapping[str, Tensor]) -> Mismatch:
+    """What keeps `tensors` (published names) from being the weights of `model`.
+
+    The copies of a shared box branch may be there in full, or the first one alone.
+    """
+    state = model.state_dict()
+    names = published_names(state, model.config)
+    known = {copy for copies in names.values() for copy in copies}
+    missing, misshapen, unequal = [], [], []
+    collapsed = not any(copy in tensors for copies in names.values() for copy in copies[1:])
+    for ours, copies in names.items():
+        for copy in copies[:1] if collapsed else copies:
+            given = tensors.get(copy)
+            if given is None:
+                missing.append(copy)
+            elif given.shape != state[ours].shape:
+                misshapen.append(f"{copy} {tuple(given.shape)} instead of {tuple(state[ours].shape)}")
+            elif _kind(given) != _kind(state[ours]):
+                misshapen.append(f"{copy} {given.dtype} instead of {state[ours].dtype}")
+            elif copy != copies[0] and copies[0] in tensors and not torch.equal(given, tensors[copies[0]]):
+                unequal.append(copy)
+    unexpected = sorted(set(tensors) - known)
+    return Mismatch(tuple(missing), tuple(unexpected), tuple(misshapen), tuple(unequal))
+
+
+def _kind(tensor: Tensor) -> tuple[bool, bool]:
+    """Half precision may stand for single, but neither whole nor complex numbers for real ones."""
+    return tensor.is_floating_point(), tensor.is_complex()
+
+
+def load_published(model: PanoOcc, tensors: Mapping[str, Tensor], source: str) -> None:
+    """Fill `model` with the entries of a published checkpoint, strictly.
+
+    Raises:
+        CheckpointError: anything is missing, left over, misshapen or not finite; `source` begins the message.
+    """
+    mismatch = compare(model, tensors)
+    if mismatch:
+        fitting = [] if len(mismatch.missing) + len(mismatch.misshapen) == 0 else fitting_presets(tensors)
+        advice = f"\nIt fits the preset {' or '.join(fitting)}." if fitting else ""
+        raise CheckpointError(f"{source} is no checkpoint of {model.config.name}:\n{mismatch}{advice}")
+    names = published_names(model.state_dict(), model.config)
+    broken = tuple(copies[0] for copies in names.values() if not tensors[copies[0]].float().isfinite().all())
+    if broken:
+        raise CheckpointError(f"{source}: {len(broken)} tensors hold NaN or infinity: {_some(broken)}")
+    model.load_state_dict({ours: tensors[copies[0]] for ours, copies in names.items()})
+
+
+def fitting_presets(tensors: Mapping[str, Tensor]) -> list[str]:
+    """Names of the installed presets whose networks take exactly these entries."""
+    out = []
+    for name in presets():
+        with torch.device("meta"):
+            model = PanoOcc(model_config(name))
+        found = compare(model, tensors)
+        if not (found.missing or found.unexpected or found.misshapen):
+            out.append(name)
+    return out
+
+
+def seeded_tensors(model: PanoOcc, seed: int = 0) -> dict[str, Tensor]:
+    """Stand-in weights of a network under published names; see `seeded_weights`."""
+    return {name: torch.from_numpy(value) for name, value in seeded_state(expected_shapes(model), seed).items()}
+
+
+def load_model(
+    model: str | Path | ModelConfig,
+    checkpoint: Path | None = None,
+    seeded_weights: bool = False,
+    device: str | torch.device = "cpu",
+    precision: str = "fp32",
+    seed: int = 0,
+) -> PanoOcc:
+    """A network ready to infer: preset name, YAML file or configuration, with weights from a file or seeded ones.
+
+    Without either, the weights that come with the package for that preset.
+
+    Args:
+        precision: "fp32", "fp16" or "bf16" for weights and features; coordinates stay in float32.
+
+    Raises:
+        ConfigError: the preset or file cannot be used.
+        CheckpointError: both kinds of weights, none where the package has none, or a file that does not fit.
+        ValueError: unknown device or precision.
+    """
+    config = model if isinstance(model, ModelConfig) else model_config(model)
+    if checkpoint is not None and seeded_weights:
+        raise CheckpointError("give a checkpoint file or ask for seeded weights (untrained), not both")
+    if checkpoint is None and not seeded_weights:
+        checkpoint = shipped_weights(config.name)
+        if checkpoint is None:
+            raise CheckpointError(
+                f"no weights come with the package for {config.name}: give a checkpoint file, or ask for seeded "
+                "weights (untrained)"
+            )
+    if precision not in PRECISIONS:
+        raise ValueError(f"precision {precision!r} is not one of {', '.join(PRECISIONS)}")
+    target = usable_device(device)
+    network = PanoOcc(config)
+    tensors = seeded_tensors(network, seed) if checkpoint is None else read_tensors(Path(checkpoint))
+    load_published(network, tensors, "the seeded state" if checkpoint is None else str(checkpoint))
+    return ready_for_inference(network).to(target, PRECISIONS[precision])
+
+
+def usable_device(device: str | torch.device) -> torch.device:
+    """The torch device of a name.
+
+    Raises:
+        ValueError: unknown, or not on this machine.
+    """
+    try:
+        target = torch.device(device)
+    except RuntimeError as error:
+        raise ValueError(f"device {device!r} is unknown; use cpu, cuda or cuda:<index>") from error
+    if target.type not in ("cpu", "cuda"):
+        raise ValueError(f"device {device!r} is not supported; use cpu, cuda or cuda:<index>")
+    if target.type == "cuda" and (target.index or 0) >= torch.cuda.device_count():
+        raise ValueError(
+            f"device {device!r} is not on this machine: torch {torch.__version__} sees {torch.cuda.device_count()} "
+            "CUDA devices; use device cpu, or install a CUDA build of torch"
+        )
+    return target
+
+
+def save_published(model: PanoOcc, target: Path, metadata: Mapping[str, str]) -> int:
+    """Write a network's weights as safetensors (published names, one copy of shared branches); returns their number.
+
+    The file appears only once it is whole.
+
+    Raises:
+        CheckpointError: the target cannot be written.
+    """
+    state = model.state_dict()
+    names = published_names(state, model.config)
+    tensors = {copies[0]: state[ours].detach().cpu().contiguous().clone() for ours, copies in names.items()}
+    try:
+        with whole_file(target) as part:
+            save_file(tensors, part, metadata={"format": "pt", **metadata})
+    except (OSError, SafetensorError) as error:
+        raise CheckpointError(f"{target}: cannot be written: {error}") from error
+    return len(tensors)
+
+
+def convert(source: Path, target: Path, preset: str | None = None) -> str:
+    """Convert a published checkpoint to safetensors (published names, one copy of shared branches); returns a report.
+
+    Raises:
+        CheckpointError: see `read_tensors` and `load_published`; also when no preset fits or the target is unwritable.
+    """
+    tensors = read_tensors(source)
+    candidates = [preset] if preset else fitting_presets(tensors)
+    if not candidates:
+        raise CheckpointError(
+            f"{source}: fits none of the presets {', '.join(presets())}; name the one it is meant for with --model "
+            "to see what differs"
+        )
+    model = PanoOcc(model_config(candidates[0]))
+    load_published(model, tensors, str(source))
+    kept = save_published(model, target, {"panoocc_model": candidates[0]})
+    parameters = sum(p.numel() for p in model.parameters())
+    return (
+        f"{source}: {len(tensors)} entries, a checkpoint of {' = '.join(candidates)}\n"
+        f"{target}: {kept} tensors, {parameters / 1e6:.2f} M parameters, {target.stat().st_size / 1e6:.1f} MB; "
+        f"{len(tensors) - kept} copies of shared box branches left out"
+    )

@@ -1,0 +1,322 @@
+"""`panoocc train`: the command line around the training loop, light enough to be imported for every `--help`."""
+
+import argparse
+import contextlib
+import sys
+from collections.abc import Sequence
+from concurrent.futures import BrokenExecutor
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from panoocc_core.data.street_plan import StreetPlan
+    from panoocc_core.ground_truth import Drive
+    from panoocc_core.models.panoocc import PanoOcc
+    from panoocc_core.train.processes import Processes
+    from panoocc_core.train.train_config import TrainConfig
+    from panoocc_core.types import GridGeometry
+
+EXIT_OK, EXIT_FAILED, EXIT_BAD_INPUT, EXIT_NOT_WRITTEN = 0, 1, 2, 4  # as in `panoocc run`
+
+DESCRIPTION = """\
+Trains a network by a recipe: a name in config/train, or a YAML file.  Recipes on simulated streets render their drives
+first; recipes on nuScenes take --data.  Curves go to OUT/curve.csv and OUT/validation.csv, the weights to
+OUT/weights.safetensors.  A training that was killed goes on with --resume and gives the same numbers as if it had not
+been.
+"""
+EPILOG = """\
+examples:
+  panoocc train nano --out runs/nano
+  panoocc train nano --out runs/nano --resume
+  panoocc train pano_small_occ3d --data /data/nuscenes --checkpoint start.pth --out runs/small --device cuda
+  torchrun --nproc-per-node 2 -m panoocc_ros.commands.cli train nano --out runs/nano --threads 1
+  panoocc train nano --out runs/try --set epochs=1 data.drives=4 optimiser.lr=3e-4
+
+exit status: 0 trained; 1 the training cannot go on; 2 bad arguments, recipe or data; 4 something could not be written.
+"""
+
+
+def add_train(subparsers: Any) -> None:
+    """Register `panoocc train`."""
+    parser = subparsers.add_parser(
+        "train",
+        help="train a network on simulated streets or nuScenes",
+        description=DESCRIPTION,
+        epilog=EPILOG,
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+    )
+    parser.add_argument("recipe", help="name in config/train, or YAML file")
+    parser.add_argument("--out", type=Path, required=True, help="folder of this training")
+    parser.add_argument(
+        "--resume", action="store_true", help="go on from the snapshot in --out; begin anew, and say so, without one"
+    )
+    parser.add_argument(
+        "--set", nargs="+", default=[], metavar="KEY=VALUE", help="change keys of the recipe, e.g. optimiser.lr=1e-4"
+    )
+    parser.add_argument(
+        "--checkpoint",
+        type=Path,
+        metavar="FILE",
+        help="begin with these weights, not from scratch; not used, and said so, where --resume goes on",
+    )
+    parser.add_argument("--data", type=Path, metavar="FOLDER", help="nuScenes' root, for recipes that learn from it")
+    parser.add_argument("--gts", type=Path, metavar="FOLDER", help="Occ3D's labels (default: DATA/gts)")
+    parser.add_argument("--streets", type=Path, metavar="FOLDER", help="rendered drives (default: OUT/streets)")
+    parser.add_argument("--device", default="cpu", help="cpu, cuda or cuda:N (default: %(default)s)")
+    parser.add_argument(
+        "--threads", type=int, metavar="N", help="CPU threads of each process (default: torch's choice)"
+    )
+    parser.add_argument("--workers", type=int, metavar="N", help="processes that render (default: one per processor)")
+    parser.add_argument(
+        "--snapshot-every", type=float, default=120.0, metavar="S", help="seconds (default: %(default)s)"
+    )
+    parser.add_argument("--stop-after", type=int, metavar="STEPS", help="leave a snapshot after so many steps and stop")
+    parser.add_argument(
+        "--tensorboard", action="store_true", help="also write TensorBoard events (pip install tensorboard)"
+    )
+    parser.add_argument("--no-progress", action="store_true", help="no progress bars")
+    parser.set_defaults(run=run)
+
+
+def changes_from(pairs: Sequence[str]) -> dict[str, Any]:
+    """Nested changes from "a.b=value" texts, whose values are YAML.
+
+    Raises:
+        ConfigError: a text without "=", or a value that is no YAML.
+    """
+    import yaml
+
+    from panoocc_core.base.strict_yaml import ConfigError, merged
+
+    out: dict[str, Any] = {}
+    for pair in pairs:
+        path, equals, text = pair.partition("=")
+        if not equals or not path:
+            raise ConfigError(f"--set {pair}: write KEY=VALUE, e.g. optimiser.lr=1e-4")
+        try:
+            value = yaml.safe_load(text)
+        except yaml.YAMLError as error:
+            raise ConfigError(f"--set {pair}: the value cannot be read: {error}") from error
+        if isinstance(value, str):  # YAML takes 1e-4, without a dot, for a text
+            with contextlib.suppress(ValueError):
+                value = float(value)
+        for key in reversed(path.split(".")):
+            value = {key: value}
+        out = merged(out, value)
+    return out
+
+
+def run(arguments: argparse.Namespace) -> int:
+    """Run `panoocc train`; returns the exit status, errors are said on stderr."""
+    from panoocc_core.train.loop import TrainingError
+    from panoocc_core.weights.checkpoint import CheckpointError
+
+    try:
+        weights = _train(arguments)
+    except (TrainingError, BrokenExecutor) as error:
+        return _fail(error, EXIT_FAILED)
+    except (CheckpointError, ValueError, ImportError) as error:  # settings, data and snapshots raise ValueErrors
+        return _fail(error, EXIT_BAD_INPUT)
+    except OSError as error:
+        return _fail(error, EXIT_NOT_WRITTEN)
+    if weights is not None:
+        print(weights)
+    return EXIT_OK
+
+
+def _fail(error: Exception, status: int) -> int:
+    print(f"panoocc train: {error}", file=sys.stderr)
+    return status
+
+
+def _train(arguments: argparse.Namespace) -> Path | None:
+    """The path of what was written, or None in a process that writes nothing."""
+    import torch
+
+    from panoocc_core.models.panoocc import PanoOcc
+    from panoocc_core.train.loop import start_from_scratch, train
+    from panoocc_core.train.processes import joined, own_device
+    from panoocc_core.train.snapshot import FILE
+    from panoocc_core.train.train_config import train_config
+    from panoocc_core.weights.checkpoint import load_published, read_tensors, usable_device
+
+    if arguments.threads is not None:
+        if arguments.threads < 1:
+            raise ValueError(f"--threads must be at least 1, not {arguments.threads}")
+        torch.set_num_threads(arguments.threads)
+    config = train_config(arguments.recipe, changes_from(arguments.set))
+    device = own_device(str(usable_device(arguments.device)))
+    model = start_from_scratch(PanoOcc(config.model_config), config)
+    if arguments.checkpoint is not None:
+        load_published(model, read_tensors(arguments.checkpoint), str(arguments.checkpoint))
+    with joined(device) as processes:
+        begun = processes.is_first and (arguments.out / FILE).exists()  # the others' folders do not count
+        if processes.any(begun and not arguments.resume, device):
+            raise ValueError(f"{arguments.out}: holds a training already; go on with --resume, or give another --out")
+        if processes.is_first and arguments.resume:
+            _tell_where_it_begins(arguments, begun)
+        check_before_rendering(config, model, arguments, processes)
+        show = processes.is_first and not arguments.no_progress
+        # After the first process those of other machines render: nothing, where they share its disk.
+        for renders in (processes.is_first, processes.leads_machine):
+            if renders:
+                render_streets(config, arguments, show)
+            processes.wait()
+        drives, validation = open_drives(config, arguments, show)
+        with _Bar(show) as bar:
+            path = train(config, model.to(device), drives, validation, bar.options(arguments), processes)
+    return path if processes.is_first else None
+
+
+def _tell_where_it_begins(arguments: argparse.Namespace, begun: bool) -> None:
+    """Whoever starts the same command again after a kill may not know whether there was a snapshot before it."""
+    from panoocc_core.train.snapshot import FILE
+
+    path = arguments.out / FILE
+    if not begun:
+        print(f"panoocc train: {path} is not there yet: the training begins anew", file=sys.stderr)
+    elif arguments.checkpoint is not None:
+        print(f"panoocc train: goes on from {path}; {arguments.checkpoint} is not used", file=sys.stderr)
+
+
+def check_before_rendering(
+    config: "TrainConfig", model: "PanoOcc", arguments: argparse.Namespace, processes: "Processes"
+) -> None:
+    """What the loop would refuse, for all that is known before the streets are there: rendering them may take hours.
+
+    Raises:
+        ConfigError: a group fits no parameter, or everything is frozen; the rig cannot be used.
+        ValueError: there are too few clips; the rig's cameras are not those of the network.
+        ImportError: TensorBoard is not installed.
+    """
+    from panoocc_core.train.clips import rounds_of_epoch
+    from panoocc_core.train.curves import check_tensorboard
+    from panoocc_core.train.optimiser import build_optimiser
+    from panoocc_core.train.train_config import StreetsConfig
+
+    if arguments.tensorboard and processes.is_first:
+        check_tensorboard()
+    build_optimiser(model, config.optimiser, config.fixed_norms)
+    if isinstance(config.data, StreetsConfig):
+        _, plan, _ = _street_files(config, arguments)
+        rounds_of_epoch([plan.frames] * config.data.drives, config, config.batch * processes.count, epoch=0)
+
+
+def open_drives(
+    config: "TrainConfig", arguments: argparse.Namespace, show: bool
+) -> tuple[Sequence["Drive"], Sequence["Drive"]]:
+    """What is learned from and what is validated on; streets are rendered before (`render_streets`).
+
+    Raises:
+        ValueError: --data is missing or not wanted; the data set's own errors.
+    """
+    from panoocc_core.train.train_config import FolderConfig
+
+    data = config.data
+    if isinstance(data, FolderConfig):
+        if arguments.data is None:
+            raise ValueError(f"the recipe {config.name} learns from nuScenes: give its root with --data")
+        from panoocc_core.data import open_splits
+
+        kind = "occ3d" if config.model_config.family == "occ3d" else "nuscenes"
+        training, validation = open_splits(
+            arguments.data,
+            (data.training_split, data.validation_split),
+            kind,
+            version=data.version,
+            gts=arguments.gts if kind == "occ3d" else None,
+            with_points=kind == "nuscenes",
+            show_progress=show,
+        )
+        return training, validation
+    if arguments.data is not None:
+        raise ValueError(f"the recipe {config.name} learns from simulated streets: leave out --data")
+    from panoocc_core.data.simulated import SimulatedStreets
+    from panoocc_core.data.street_plan import drive_files
+
+    folder, plan, geometry = _street_files(config, arguments)
+    learned, held_out = (
+        SimulatedStreets(drive_files(folder, own, plan, geometry)) for own in (data.seeds, data.validation_seeds)
+    )
+    return learned, held_out
+
+
+def render_streets(config: "TrainConfig", arguments: argparse.Namespace, show: bool) -> None:
+    """Render the recipe's simulated streets that are not in their folder yet; other recipes have none."""
+    from tqdm import tqdm
+
+    from panoocc_core.data.simulated import simulated_streets
+    from panoocc_core.train.train_config import StreetsConfig
+
+    data = config.data
+    if not isinstance(data, StreetsConfig) or arguments.data is not None:
+        return
+    folder, plan, geometry = _street_files(config, arguments)
+    seeds = [*data.seeds, *data.validation_seeds]
+    with tqdm(total=len(seeds), unit="drive", desc="rendering streets", disable=None if show else True) as bar:
+        simulated_streets(
+            folder,
+            seeds,
+            geometry,
+            plan,
+            workers=arguments.workers,
+            progress=lambda done, total: bar.update(done - bar.n),
+        )
+
+
+def _street_files(config: "TrainConfig", arguments: argparse.Namespace) -> tuple[Path, "StreetPlan", "GridGeometry"]:
+    """Where the drives are, and what they are made of.
+
+    Raises:
+        ValueError: the rig cannot be used, or its cameras are not those of the network.
+    """
+    from panoocc_core.data.street_plan import StreetPlan
+    from panoocc_core.stream import output_geometry
+    from panoocc_core.train.train_config import StreetsConfig
+
+    data = config.data
+    assert isinstance(data, StreetsConfig)
+    folder = arguments.streets or arguments.out / "streets"
+    network = config.model_config
+    plan = StreetPlan(data.seconds, data.rate_hz, data.scale, rig=data.rig).for_network(network)
+    return folder, plan, output_geometry(network)
+
+
+class _Bar:
+    """The progress bar of the steps, with the loss of the last fifty."""
+
+    def __init__(self, show: bool):
+        from tqdm import tqdm
+
+        self._bar = tqdm(unit="step", desc="training", disable=None if show else True)
+        self._losses: list[float] = []
+
+    def __enter__(self) -> "_Bar":
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self._bar.close()
+
+    def options(self, arguments: argparse.Namespace) -> Any:
+        """Options of the loop that move this bar."""
+        from panoocc_core.train.loop import Options
+
+        return Options(
+            out=arguments.out,
+            resume=arguments.resume,
+            snapshot_every_s=arguments.snapshot_every,
+            stop_after_steps=arguments.stop_after,
+            tensorboard=arguments.tensorboard,
+            on_step=self._on_step,
+            on_validation=self._on_validation,
+        )
+
+    def _on_step(self, progress: Any, steps: int, values: dict[str, float]) -> None:
+        self._bar.total = steps
+        self._losses = [*self._losses, values.get("loss", 0.0)][-50:]
+        self._bar.set_postfix(epoch=progress.epoch + 1, loss=f"{sum(self._losses) / len(self._losses):.3f}")
+        self._bar.update(progress.step + 1 - self._bar.n)
+
+    def _on_validation(self, progress: Any, values: dict[str, float]) -> None:
+        text = ", ".join(f"{name} {value:.3f}" for name, value in values.items())
+        self._bar.write(f"epoch {progress.epoch}: {text}", file=sys.stderr)

@@ -1,0 +1,391 @@
+"""The whole way over real DDS: a bag is played into the installed node; what that publishes is recorded, scored, drawn.
+
+`python -m panoocc_ros.demo.run` leaves in `out`: panoocc_demo.gif, panoocc_demo.png, occupancy.mcap, report.json and
+the processes' logs.  Node, evaluator, player and recorder are processes of their own, as on a vehicle; nothing is
+waited for without a limit.  The street is one of the simulator, which knows the truth; a bag without truth is not
+scored.
+"""
+
+import argparse
+import os
+import random
+import sys
+import time
+from collections.abc import Iterator, Mapping, Sequence
+from concurrent.futures import BrokenExecutor
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+from tqdm import tqdm
+
+from panoocc_core import CheckpointError, ModelConfig, model_config
+from panoocc_core.base.resources import folder, shipped_weights
+from panoocc_core.base.strict_yaml import ConfigError
+from panoocc_core.labels import OCC3D, LabelSet
+from panoocc_core.pictures.animation import Style
+from panoocc_core.sim import nuscenes_rig
+
+from ..bags.bag import BagError, BagReader, BagWriteError
+from ..bags.recording import Recording
+from ..bags.replay import check_topics
+from ..commands.sim import WORKER_KILLED
+from ..evaluation.bag import evaluate_bag, truth_labels
+from ..evaluation.evaluator import EvaluationError, check_labels
+from ..frames.rig import Rig, load_rig
+from ..health.latency import latency_table
+from ..messages import truth as truth_messages
+from ..node.load import chosen_device
+from ..sim.bag import write_street_bag
+from ..sim.stream import truth_grid
+from .animation import animate
+from .processes import Child, Children, ProcessError, Terminated, unwound_by_signals
+from .report import (
+    NOTE_SEEDED,
+    DemoRun,
+    demo_report,
+    read_recording,
+    score_report,
+    stages,
+    write_picture,
+    write_report,
+)
+
+NODE, EVALUATOR = "panoocc", "evaluator"
+RECORDED = (f"/{NODE}/occupancy", f"/{NODE}/labels", "/diagnostics", "/tf", "/tf_static")
+RECORDED_SCORES = tuple(f"/{EVALUATOR}/{name}" for name in ("iou", "miou", "pq"))
+TRUTH = (truth_messages.OCCUPANCY, truth_messages.VISIBLE)
+REAL_TIME_ON_CPU = ("nano",)  # presets that keep up on two cores
+PACES = {"real": "real time", "step": "one set at a time"}
+SEED = 7  # a street on which no weights of ours were trained
+DRIVES = {"real": (17.0, 6.0), "step": (8.0, 2.0)}  # pace -> seconds and sets per second of the simulated street
+RIG_WIDTH_PX = 1600
+MOST_SCALE = 0.25  # simulated images are as wide as the network's, but not slow to make
+RESULTS = ("panoocc_demo.gif", "panoocc_demo.png", "occupancy.mcap", "report.json")
+START_S = 300.0  # for weights to be made or loaded
+STEP_S = 600.0  # for one set
+RECORDER_STOP_S = 60.0  # to write what it has
+EMPTY = "''"  # a parameter without a value, in the words of YAML
+BF16_FLAGS = ("avx512_bf16", "amx_bf16")
+EXIT_FAILED, EXIT_BAD_INPUT, EXIT_INTERRUPTED = 1, 2, 130
+
+
+class DemoError(RuntimeError):
+    """The demo cannot be run, or had no result; the message says what to do."""
+
+
+def demo(arguments: argparse.Namespace) -> Path:
+    """Run the demo; returns the folder with its results.
+
+    Raises:
+        BagError, CheckpointError, ConfigError, DemoError: bad input; the message names it.
+        ProcessError: node, player or recorder failed; the message has the end of its log.
+    """
+    out = arguments.out
+    out.mkdir(parents=True, exist_ok=True)
+    config, rig = model_config(arguments.model), load_rig(arguments.rig)
+    pace = _pace(arguments, config)
+    bag = arguments.bag or _simulated_street(out / "street.mcap", config, pace)
+    with BagReader(bag) as reader:
+        check_topics(reader, rig.select(config.cameras))
+    truth = _usable_truth(bag, config)
+    for name in RESULTS:  # of an earlier run: they must not be taken for those of one that fails
+        (out / name).unlink(missing_ok=True)
+    print(f"{config.name} on {bag}: {PACES[pace]}", flush=True)
+    begin_s = time.monotonic()
+    recording = _run_processes(arguments, config, bag, rig.select(config.cameras), pace, truth is not None)
+    wall_s = time.monotonic() - begin_s
+    scene = f"simulated street, seed {SEED}" if arguments.bag is None else bag.name
+    run = DemoRun(bag, arguments.bag is None, PACES[pace], wall_s, (scene,))
+    _leave_results(out, recording, run, rig, truth)
+    return out
+
+
+def _simulated_street(path: Path, config: ModelConfig, pace: str) -> Path:
+    """A drive through a simulated street, the same every time; with truth where its labels are the model's."""
+    seconds, rate_hz = DRIVES[pace]
+    with tqdm(desc="simulated street", unit="set") as bar:
+
+        def show(done: int, total: int) -> None:
+            bar.total = total
+            bar.update(done - bar.n)
+
+        return write_street_bag(
+            path,
+            SEED,
+            seconds,
+            rate_hz,
+            nuscenes_rig(min(MOST_SCALE, config.images.width / RIG_WIDTH_PX)),
+            grid=truth_grid(config.name) if config.labels.names == OCC3D.names else None,
+            overwrite=True,
+            progress=show,
+        )
+
+
+def _usable_truth(bag: Path, config: ModelConfig) -> LabelSet | None:
+    """The label set of the bag's truth; None where there is none, or one of other classes."""
+    labels = truth_labels(bag)
+    if labels is not None:
+        try:
+            check_labels(config.labels, labels)
+        except EvaluationError as error:
+            print(f"no scores: {error}", flush=True)
+            return None
+    return labels
+
+
+def _pace(arguments: argparse.Namespace, config: ModelConfig) -> str:
+    if arguments.pace != "auto":
+        return str(arguments.pace)
+    fast = config.name in REAL_TIME_ON_CPU or chosen_device(arguments.device) != "cpu"
+    return "real" if fast else "step"
+
+
+def _run_processes(
+    arguments: argparse.Namespace, config: ModelConfig, bag: Path, rig: Rig, pace: str, has_truth: bool
+) -> Path:
+    """Start node, evaluator, recorder and player, and wait for the end of the player; returns the recording."""
+    path = arguments.out / "occupancy.mcap"
+    recorded = (*RECORDED, *RECORDED_SCORES) if has_truth else RECORDED
+    recorder_command = [*_executable("record_bag"), *recorded, "--out", str(path), "--overwrite"]
+    recorder_command += ["--use-sim-time"] if pace == "real" else []
+    truth_topics = _truth_topics(bag) if has_truth else []
+    with Children(_environment(), arguments.out) as children, _progress() as show:
+        children.start("node", _node_command(arguments, config, pace))
+        evaluator = children.start("evaluator", _evaluator_command(truth_topics, pace)) if has_truth else None
+        recorder = children.start("recorder", recorder_command)
+        player = children.start("player", _player_command(bag, rig, truth_topics, pace))
+        children.wait(player, timeout_s=_time_limit_s(bag, rig), on_tick=lambda: show(player))
+        if evaluator is not None:
+            evaluator.stop()  # before the recorder, which is to have its last report
+        if recorder.stop(RECORDER_STOP_S) != 0:
+            raise recorder.fail("could not write the recording")
+    return path
+
+
+def _node_command(arguments: argparse.Namespace, config: ModelConfig, pace: str) -> list[str]:
+    precision = _precision(arguments, pace)
+    command = [*_executable("occupancy_node"), "--ros-args", "-p", f"model:={arguments.model}"]
+    command += _weights(arguments, config)
+    for name, value in {
+        "rig": arguments.rig,
+        "device": arguments.device,
+        "precision": precision,
+        "threads": _threads(arguments, pace, precision),
+        "image_reliability": "reliable",
+        "use_sim_time": _sim_time(pace),
+    }.items():
+        command += ["-p", f"{name}:={value}"]
+    return command
+
+
+def _evaluator_command(truth_topics: Sequence[str], pace: str) -> list[str]:
+    visible = truth_messages.VISIBLE if truth_messages.VISIBLE in truth_topics else EMPTY
+    parameters = ["-p", f"visible:={visible}", "-p", f"use_sim_time:={_sim_time(pace)}"]
+    return [*_executable("evaluate_node"), "--ros-args", *parameters]
+
+
+def _sim_time(pace: str) -> str:
+    return "true" if pace == "real" else "false"
+
+
+def _player_command(bag: Path, rig: Rig, truth_topics: Sequence[str], pace: str) -> list[str]:
+    """It begins when everybody listens: the node to all cameras; recorder and evaluator to the node."""
+    topics = [topic for camera in rig.cameras for topic in (camera.topic, camera.info_topic)]
+    command = [*_executable("play_bag"), str(bag), "--wait-for-node", NODE]
+    command += ["--wait-for-listeners", "2" if truth_topics else "1"]
+    command += ["--wait-for-subscribers", *topics, *truth_topics]
+    command += ["--wait-timeout", str(START_S), "--step-timeout", str(STEP_S)]
+    return command + (["--clock"] if pace == "real" else ["--step"])
+
+
+def _precision(arguments: argparse.Namespace, pace: str) -> str:
+    """bfloat16 where real time is asked of a processor that multiplies it natively, else float32."""
+    if arguments.precision != "auto":
+        return str(arguments.precision)
+    native = any(flag in BF16_FLAGS for flag in _processor_flags())
+    return "bf16" if pace == "real" and chosen_device(arguments.device) == "cpu" and native else "fp32"
+
+
+def _processor_flags() -> list[str]:
+    cpu_info = Path("/proc/cpuinfo")
+    lines = cpu_info.read_text().splitlines() if cpu_info.is_file() else []
+    return next((line.split() for line in lines if line.startswith("flags")), [])
+
+
+def _threads(arguments: argparse.Namespace, pace: str, precision: str) -> int:
+    """Of the network; 0 is torch's choice.
+
+    One where player, recorder and evaluator share two cores with it: a second thread would wait for its core at every
+    operation.  In float32 it still saves more than it waits.
+    """
+    crowded = (os.cpu_count() or 1) <= 2 and pace == "real" and chosen_device(arguments.device) == "cpu"
+    return 1 if crowded and precision == "bf16" else 0
+
+
+def _weights(arguments: argparse.Namespace, config: ModelConfig) -> list[str]:
+    """Parameters of the node for the weights that were asked for, else those that ship with the preset, if any."""
+    if arguments.checkpoint is not None:
+        return ["-p", f"checkpoint:={arguments.checkpoint}"]
+    seeded = arguments.seeded_weights or shipped_weights(config.name) is None
+    return ["-p", "seeded_weights:=true"] if seeded else []
+
+
+def _truth_topics(bag: Path) -> list[str]:
+    with BagReader(bag) as reader:
+        return [topic for topic in TRUTH if topic in reader.topics]
+
+
+def _executable(name: str) -> list[str]:
+    """The command of an installed executable of the package, run by this interpreter (the one that has torch).
+
+    Raises:
+        DemoError: the package is not built, or its workspace is not sourced.
+    """
+    for prefix in os.environ.get("AMENT_PREFIX_PATH", "").split(os.pathsep):
+        path = Path(prefix) / "lib" / "panoocc" / name
+        if path.is_file():
+            return [sys.executable, str(path)]
+    raise DemoError(
+        f"no prefix in AMENT_PREFIX_PATH has lib/panoocc/{name}: build the package and source its workspace "
+        "(`make demo` does both)"
+    )
+
+
+def _environment() -> dict[str, str]:
+    """This process's environment with a DDS domain of its own, on this machine only."""
+    environment = dict(os.environ)
+    environment["ROS_DOMAIN_ID"] = str(random.randint(1, 101))
+    environment["ROS_AUTOMATIC_DISCOVERY_RANGE"] = "LOCALHOST"
+    environment["PYTHONUNBUFFERED"] = "1"
+    if Path("/dev/shm").is_dir():
+        environment.setdefault("FASTRTPS_DEFAULT_PROFILES_FILE", str(folder("config") / "fastdds.xml"))
+    return environment
+
+
+def _time_limit_s(bag: Path, rig: Rig) -> float:
+    with BagReader(bag) as reader:
+        sets = reader.count([rig.camera(rig.reference).topic])
+        return START_S + (reader.end_ns - reader.start_ns) * 1e-9 + STEP_S * (sets + 1)
+
+
+@contextmanager
+def _progress() -> Iterator["_Progress"]:
+    progress = _Progress()
+    yield progress
+    progress.end()
+
+
+class _Progress:
+    """Shows the player's own progress bar, which goes to its log; every ten seconds where nobody watches."""
+
+    def __init__(self) -> None:
+        self._tty = sys.stderr.isatty()
+        self._shown, self._next_s = "", 0.0
+
+    def __call__(self, player: Child) -> None:
+        lines = player.log.read_text(errors="replace").replace("\r", "\n").split("\n")
+        line = next((line for line in reversed(lines) if line.strip()), "waiting for the node")
+        if line != self._shown and (self._tty or time.monotonic() >= self._next_s):
+            print(line, end="\r" if self._tty else "\n", file=sys.stderr, flush=True)
+            self._shown, self._next_s = line, time.monotonic() + 10
+
+    def end(self) -> None:
+        if self._tty:
+            print(file=sys.stderr)
+
+
+def _leave_results(out: Path, recorded: Path, run: DemoRun, rig: Rig, truth: LabelSet | None) -> None:
+    recording = read_recording(recorded, NODE)
+    report = demo_report(recording, run)
+    scored = None if truth is None else evaluate_bag(recorded, run.bag, NODE)
+    if scored is not None:
+        report |= score_report(scored, read_recording(recorded, EVALUATOR).diagnostics)
+    write_report(out / "report.json", report)
+    if recording.labels is None or not recording.grids:
+        raise DemoError(f"the node gave no grid; it says: {report['last_words']} (see {out / 'node.log'})")
+    write_picture(out / "panoocc_demo.png", recording, run, rig, report)
+    note = NOTE_SEEDED if report["weights"].startswith("seeded") else ""
+    where = " of a simulated street" if run.bag_is_simulated else ""
+    style = Style(f"PanoOcc {report['model']}: {len(rig.cameras)} cameras{where} in, labelled voxels out", note)
+    gif, frames = out / "panoocc_demo.gif", () if scored is None else scored.frames
+    animate(gif, recorded, run.bag, rig, recording.labels, style, node=NODE, true_labels=truth, scores=frames)
+    _say_results(out, recording, report)
+
+
+def _say_results(out: Path, recording: Recording, report: Mapping[str, Any]) -> None:
+    print(latency_table(stages(recording)))
+    drops = ", ".join(f"{count} {reason}" for reason, count in report["drops"].items()) or "none"
+    rate = "-" if report["rate_hz"] is None else f"{report['rate_hz']:.2f}"
+    print(f"sets in: {report['sets_in']}, grids out: {report['grids_out']} ({rate} a second), dropped: {drops}")
+    if "miou" in report:
+        names = {"mIoU": "miou", "geometric IoU": "geometric_iou", "PQ": "pq"}
+        numbers = (f"{name} {_percent(report[key])}" for name, key in names.items())
+        print(f"against the truth, where cameras see: {', '.join(numbers)} ({report['evaluated_grids']} grids)")
+        if report["not_evaluated"]:
+            print(f"not all could be compared: {report['not_evaluated']}")
+    if report["weights"].startswith("seeded"):
+        print("The weights are seeded, not trained: the voxels show that everything works, not what the cameras see.")
+    print(f"results: {', '.join(str(out / name) for name in RESULTS)}")
+
+
+def _percent(share: float | None) -> str:
+    return "-" if share is None else f"{100 * share:.1f} %"
+
+
+def parser() -> argparse.ArgumentParser:
+    """The command line."""
+    parser = argparse.ArgumentParser(prog="panoocc_ros.demo.run", description=(__doc__ or "").splitlines()[0])
+    parser.add_argument("--bag", type=Path, help="rosbag2 folder, or .mcap or .db3 file (default: a simulated street)")
+    parser.add_argument("--model", default="nano", help="preset, or YAML file (default nano)")
+    parser.add_argument("--checkpoint", type=Path, help="weights (default: those of the preset, else seeded ones)")
+    parser.add_argument(
+        "--seeded-weights", action="store_true", help="weights from a random generator: the voxels mean nothing"
+    )
+    parser.add_argument("--rig", default="nuscenes", help="rig in config/rigs, or YAML file (default nuscenes)")
+    parser.add_argument("--device", default="auto", help="cpu, cuda, cuda:<number> or auto (default)")
+    parser.add_argument(
+        "--precision",
+        default="auto",
+        choices=("auto", "fp32", "fp16", "bf16"),
+        help="auto (default): bf16 in real time on a CPU that multiplies it natively, else fp32",
+    )
+    parser.add_argument(
+        "--pace",
+        default="auto",
+        choices=("auto", "real", "step"),
+        help="real: by the bag's stamps; step: every set waits for the grid of the one before, so that none is "
+        "dropped; auto (default): step for networks that are slow on this device",
+    )
+    parser.add_argument("--out", type=Path, default=Path("out"), help="folder for the results (default out)")
+    return parser
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    """Run the demo; returns the exit code."""
+    arguments = parser().parse_args(argv)
+    try:
+        with unwound_by_signals():
+            demo(arguments)
+    except Terminated as ended:
+        return ended.exit_status
+    except KeyboardInterrupt:
+        return EXIT_INTERRUPTED
+    except (DemoError, ProcessError, BagWriteError) as error:
+        print(f"demo: {error}", file=sys.stderr)
+        return EXIT_FAILED
+    except BrokenExecutor:
+        print(f"demo: {WORKER_KILLED}", file=sys.stderr)
+        return EXIT_FAILED
+    except OSError as error:
+        text = f"cannot write {error.filename}: {error.strerror}" if error.filename else str(error)
+        print(f"demo: {text}", file=sys.stderr)
+        return EXIT_FAILED
+    except (BagError, CheckpointError, ConfigError, ValueError) as error:
+        print(f"demo: {error}", file=sys.stderr)
+        return EXIT_BAD_INPUT
+    return 0
+
+
+if __name__ == "__main__":
+    raise SystemExit(main())

@@ -1,0 +1,121 @@
+"""A rig file says which topics and frames the cameras of a vehicle have (`config/rigs/<name>.yaml`)."""
+
+from dataclasses import dataclass, replace
+from pathlib import Path
+
+from panoocc_core.base.resources import listing
+from panoocc_core.base.strict_yaml import ConfigError, build, load_yaml
+
+AUTO = "auto"
+
+
+@dataclass(frozen=True, slots=True)
+class RigCamera:
+    """One camera: the name that the network knows it by, and where its images come from."""
+
+    name: str
+    topic: str  # sensor_msgs/Image or sensor_msgs/CompressedImage
+    info_topic: str
+    frame: str | None = None  # optical frame, where the images' header.frame_id is empty or wrong
+    rectified: bool | None = None  # None: rectified when the topic is called so (image_rect)
+    shutter_offset_ms: float = 0.0  # how much later than the reference camera this one is exposed
+
+    @property
+    def is_rectified(self) -> bool:
+        """Whether the images have no lens distortion any more."""
+        return "image_rect" in self.topic if self.rectified is None else self.rectified
+
+    @property
+    def is_compressed(self) -> bool:
+        """Whether the topic's name says CompressedImage, for those who cannot ask the graph or the bag."""
+        return self.topic.endswith("/compressed")
+
+    @property
+    def shutter_offset_ns(self) -> int:
+        """`shutter_offset_ms` in nanoseconds."""
+        return round(self.shutter_offset_ms * 1e6)
+
+
+@dataclass(frozen=True, slots=True)
+class Rig:
+    """The cameras of a vehicle, its frames, and how far apart images of one instant may be.
+
+    Raises:
+        ValueError: a name or a topic is used twice, or the reference is none of the cameras.
+    """
+
+    cameras: tuple[RigCamera, ...]
+    reference: str  # the camera whose stamp a set of images gets
+    base_frame: str = "base_link"
+    fixed_frame: str = AUTO  # "auto": odom, map or world above base_frame, else the nearest frame that it moves in
+    spread_ms: float = 50.0  # largest distance of an image from the reference, after shutter_offset_ms
+    period_ms: float | None = None  # usual time between two images of one camera; None: estimated
+
+    def __post_init__(self) -> None:
+        if not self.cameras:
+            raise ValueError("a rig needs at least one camera")
+        for kind in ("name", "topic", "info_topic"):
+            values = [getattr(camera, kind) for camera in self.cameras]
+            twice = sorted({value for value in values if values.count(value) > 1})
+            if twice:
+                raise ValueError(f"cameras: {kind} {twice[0]!r} is used twice")
+        if self.reference not in self.names:
+            raise ValueError(f"reference {self.reference!r} is none of the cameras {', '.join(self.names)}")
+        if not 0 < self.spread_ms <= 10_000:
+            raise ValueError(f"spread_ms must be above 0 and at most 10000, not {self.spread_ms}")
+        if self.period_ms is not None and not 0 < self.period_ms <= 60_000:
+            raise ValueError(f"period_ms must be above 0 and at most 60000, not {self.period_ms}")
+
+    @property
+    def names(self) -> tuple[str, ...]:
+        """The cameras' names in the order of the file."""
+        return tuple(camera.name for camera in self.cameras)
+
+    @property
+    def spread_ns(self) -> int:
+        """`spread_ms` in nanoseconds."""
+        return round(self.spread_ms * 1e6)
+
+    @property
+    def period_ns(self) -> int | None:
+        """`period_ms` in nanoseconds."""
+        return None if self.period_ms is None else round(self.period_ms * 1e6)
+
+    def camera(self, name: str) -> RigCamera:
+        """The camera called `name`.
+
+        Raises:
+            KeyError: there is none.
+        """
+        for camera in self.cameras:
+            if camera.name == name:
+                return camera
+        raise KeyError(f"the rig has no camera {name!r}, only {', '.join(self.names)}")
+
+    def select(self, names: tuple[str, ...]) -> "Rig":
+        """The same rig with the cameras that a network uses, in the network's order.
+
+        Raises:
+            ConfigError: the network needs a camera that the rig lacks.
+        """
+        missing = [name for name in names if name not in self.names]
+        if missing:
+            raise ConfigError(
+                f"the network needs the camera(s) {', '.join(missing)}, which the rig lacks (it has "
+                f"{', '.join(self.names)}): name the rig's cameras after the network's, or choose another network"
+            )
+        reference = self.reference if self.reference in names else names[0]
+        return replace(self, cameras=tuple(self.camera(name) for name in names), reference=reference)
+
+
+def load_rig(name_or_path: str) -> Rig:
+    """The rig called so in `config/rigs`, or the one in a YAML file.
+
+    Raises:
+        ConfigError: there is no such rig, or its file cannot be used; the text names file, key and what is allowed.
+    """
+    rigs = listing("rigs")
+    path = rigs.get(name_or_path) or Path(name_or_path)
+    if not path.is_file():
+        raise ConfigError(f"no rig {name_or_path!r}: give a YAML file or one of {', '.join(rigs)}")
+    return build(Rig, load_yaml(path), str(path))

@@ -1,0 +1,115 @@
+"""The simulator's truth as messages: voxels, what the cameras can see of them, and the outlines of things.
+
+The classes of `/truth/occupancy` are those of `/truth/labels`; `/truth/visible` has a label set of its own.
+"""
+
+from collections.abc import Sequence
+from typing import Any
+
+import numpy as np
+import torch
+
+from panoocc_core.geometry import NS_PER_S
+from panoocc_core.ground_truth import GroundTruth, TrueBoxes
+from panoocc_core.labels import BOX_CLASSES, OCC3D, LabelSet
+from panoocc_core.types import HistoryReport, Occupancy
+
+from ..bags.bag import new_message, typestore
+from .voxel_grid import fill_header, fill_label_set, fill_voxel_grid
+
+OCCUPANCY, LABELS = "/truth/occupancy", "/truth/labels"
+VISIBLE, VISIBLE_LABELS = "/truth/visible", "/truth/visible_labels"
+BOXES = "/truth/boxes"
+TYPES = {
+    OCCUPANCY: "panoocc/msg/VoxelGrid",
+    LABELS: "panoocc/msg/LabelSet",
+    VISIBLE: "panoocc/msg/VoxelGrid",
+    VISIBLE_LABELS: "panoocc/msg/LabelSet",
+    BOXES: "visualization_msgs/msg/MarkerArray",
+}
+
+# Class 1 of `/truth/visible`: a camera of the rig can see the voxel.  No class stands for free space.
+CAMERA_MASK = LabelSet("camera_mask", 1, ("hidden", "visible"), (False, False), ((60, 60, 60), (90, 200, 250)), None)
+
+_LINE_LIST, _ADD, _DELETE_ALL = 5, 0, 3  # of visualization_msgs/Marker
+_LINE_M = 0.06
+# Corners 0 to 7 have bits x, y, z; an edge joins two that differ in one bit.
+_CORNERS = np.array([[corner & 1, corner >> 1 & 1, corner >> 2 & 1] for corner in range(8)]) - 0.5
+_EDGES = np.array([(a, a | bit) for bit in (1, 2, 4) for a in range(8) if not a & bit])
+
+
+def label_messages() -> dict[str, Any]:
+    """The latched panoocc/LabelSet messages, by topic."""
+    labels = {LABELS: OCC3D, VISIBLE_LABELS: CAMERA_MASK}
+    return {topic: fill_label_set(new_message(TYPES[topic]), one) for topic, one in labels.items()}
+
+
+def truth_messages(
+    truth: GroundTruth, sequence: int, cameras: Sequence[str], *, frame_id: str = "base_link", lifetime_s: float = 2.0
+) -> dict[str, Any]:
+    """Messages by topic of what `truth` has, all with its stamp.
+
+    Args:
+        cameras: the rig's cameras, whose view the mask is.
+        lifetime_s: how long RViz shows the boxes; at least three periods, so that they do not blink.
+    """
+    messages: dict[str, Any] = {}
+    if truth.class_id is not None:
+        grid = _occupancy(truth, truth.class_id, truth.instance_id, OCC3D, ())
+        messages[OCCUPANCY] = fill_voxel_grid(new_message(TYPES[OCCUPANCY]), grid, sequence, frame_id=frame_id)
+    if truth.camera_mask is not None:
+        grid = _occupancy(truth, truth.camera_mask.astype(np.uint8), None, CAMERA_MASK, tuple(cameras))
+        message = new_message(TYPES[VISIBLE])
+        messages[VISIBLE] = fill_voxel_grid(message, grid, sequence, frame_id=frame_id, encoding="dense")
+    if truth.boxes is not None:
+        messages[BOXES] = box_markers(truth.boxes, truth.stamp_ns, frame_id, lifetime_s)
+    return messages
+
+
+def _occupancy(
+    truth: GroundTruth, class_id: np.ndarray, instance_id: np.ndarray | None, labels: LabelSet, cameras: tuple[str, ...]
+) -> Occupancy:
+    assert truth.geometry is not None
+    return Occupancy(
+        stamp_ns=truth.stamp_ns,
+        oldest_image_stamp_ns=truth.stamp_ns,
+        newest_image_stamp_ns=truth.stamp_ns,
+        class_id=torch.from_numpy(class_id),
+        confidence=None,  # the truth is certain
+        instance_id=None if instance_id is None else torch.from_numpy(instance_id),
+        geometry=truth.geometry,
+        labels=labels,
+        cameras=cameras,
+        history=HistoryReport(),
+    )
+
+
+def box_markers(boxes: TrueBoxes, stamp_ns: int, frame_id: str, lifetime_s: float) -> Any:
+    """A visualization_msgs/MarkerArray with one LINE_LIST: twelve edges per box in the colour of its class."""
+    types = typestore().types
+    point_class, colour_class = types["geometry_msgs/msg/Point"], types["std_msgs/msg/ColorRGBA"]
+    marker = new_message("visualization_msgs/msg/Marker")
+    fill_header(marker.header, stamp_ns, frame_id)
+    marker.ns, marker.type = "boxes", _LINE_LIST
+    marker.action = _ADD if len(boxes) else _DELETE_ALL  # RViz takes an empty list for an error
+    marker.pose.orientation.w = 1.0
+    marker.scale.x = _LINE_M
+    marker.color.a = 1.0
+    marker.lifetime.sec, marker.lifetime.nanosec = divmod(round(lifetime_s * NS_PER_S), NS_PER_S)
+    marker.points = [point_class(x=x, y=y, z=z) for x, y, z in edges_m(boxes).reshape(-1, 3).tolist()]
+    for class_id in boxes.class_id:
+        r, g, b = (part / 255 for part in OCC3D.colours[OCC3D.names.index(BOX_CLASSES[class_id])])
+        marker.colors += [colour_class(r=r, g=g, b=b, a=1.0)] * (2 * len(_EDGES))
+    message = new_message(TYPES[BOXES])
+    message.markers = [marker]
+    return message
+
+
+def edges_m(boxes: TrueBoxes) -> np.ndarray:
+    """Ends of the edges of every box in the ego frame, [n, 12, 2, 3]."""
+    cosine, sine = np.cos(boxes.yaw_rad.astype(float)), np.sin(boxes.yaw_rad.astype(float))
+    local = _CORNERS * boxes.size_m[:, None].astype(float)  # [n, 8, 3]
+    x = cosine[:, None] * local[..., 0] - sine[:, None] * local[..., 1]
+    y = sine[:, None] * local[..., 0] + cosine[:, None] * local[..., 1]
+    corners = np.stack((x, y, local[..., 2]), axis=2) + boxes.centre_m[:, None]
+    return np.asarray(corners[:, _EDGES])

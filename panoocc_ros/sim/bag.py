@@ -1,0 +1,58 @@
+"""Bags of simulated streets: images of a rig, calibration, transforms and the truth, as a recorder would write them."""
+
+from collections.abc import Callable
+from contextlib import closing
+from pathlib import Path
+
+from panoocc_core.sim import Rig, nuscenes_rig
+from panoocc_core.types import GridGeometry
+
+from ..bags.bag import BagWriter
+from .faults import Faults, with_faults
+from .stream import Drive, Shoot, street_events
+
+
+def write_street_bag(
+    path: Path | str,
+    seed: int = 0,
+    seconds: float = 8.0,
+    rate_hz: float = 2.0,
+    rig: Rig | None = None,
+    *,
+    supersample: int = 1,
+    grid: GridGeometry | None = None,
+    faults: Faults | None = None,
+    overwrite: bool = False,
+    workers: int | None = None,
+    device: str = "cpu",
+    progress: Callable[[int, int], None] | None = None,
+) -> Path:
+    """Write a drive through a simulated street as a rosbag2 (a folder, or one file where `path` ends with .mcap).
+
+    Topics are those of `config/rigs`: `/<camera>/image_raw/compressed` and `/<camera>/camera_info` at each camera's own
+    shutter time, `/tf` (odom to base_link at 100 Hz) and `/tf_static` (base_link to the optical frames).  With `grid`,
+    the truth on this grid: `/truth/occupancy`, `/truth/visible` and `/truth/boxes` with the stamp of the first camera's
+    image, `/truth/labels` and `/truth/visible_labels` once.  The same arguments give the same messages.
+
+    Args:
+        faults: spoils the messages, and counts what it has spoilt.
+        workers: processes; None uses all processors.
+        device: torch device that renders, in every process.
+        progress: called with the number of finished sets and of all sets.
+
+    Raises:
+        ValueError: a number is out of range; the message names it.
+        BagError: the path exists (unless `overwrite`) or cannot be written; nothing is left behind.
+    """
+    drive = Drive(seed, seconds, rate_hz, supersample)
+    shoot = Shoot(nuscenes_rig(0.25) if rig is None else rig, grid, device)
+    if workers is not None and workers < 1:
+        raise ValueError(f"workers must be at least 1, not {workers}")
+    # Closed at once when writing fails: its workers must not render on.
+    with (
+        BagWriter(path, overwrite=overwrite) as writer,
+        closing(street_events(drive, shoot, workers, progress)) as events,
+    ):
+        for event in events if faults is None else with_faults(events, faults):
+            writer.write(event.topic, event.type, event.stamp_ns, event.message, event.latched)
+    return Path(path)
