@@ -19,7 +19,7 @@ from ..base.whole_files import whole_file
 from ..labels import LabelSet
 from .canvas import BACKGROUND, FAINT, PANEL, TEXT, Colour, Image, blank, letterbox, panel, put_text, text_size
 from .render import birds_eye_view, camera_rows
-from .voxel_view import Voxels, perspective
+from .voxel_view import VoxelVolume, perspective
 
 MOST_BYTES = 6_000_000  # of a GIF
 LEAST_RATE_HZ = 2.0
@@ -47,8 +47,8 @@ class Moment:
 
     time_s: float  # since the beginning of the drive
     images: Mapping[str, Image]  # RGB uint8 [h, w, 3] by camera
-    predicted: Voxels
-    true: Voxels | None = None
+    predicted: VoxelVolume
+    true: VoxelVolume | None = None
     visible: NDArray[np.bool_] | None = None  # [X, Y, Z], what the cameras see; the rest is drawn faintly
 
 
@@ -172,7 +172,7 @@ def _facts(moment: Moment, curve: Curve | None, height: int, width: int) -> Imag
     return picture
 
 
-def _write_facts(picture: Image, voxels: Voxels) -> None:
+def _write_facts(picture: Image, voxels: VoxelVolume) -> None:
     """What there is to say without truth."""
     shape, size = voxels.geometry.shape_xyz, voxels.geometry.voxel_size_m
     lines = (
@@ -230,7 +230,7 @@ def _voxel_views(moment: Moment, width_px: int) -> Image:
     return np.hstack((views[0], blank(height, width_px - 2 * half), views[1]))
 
 
-def faded(voxels: Voxels, visible: NDArray[np.bool_] | None) -> Voxels:
+def faded(voxels: VoxelVolume, visible: NDArray[np.bool_] | None) -> VoxelVolume:
     """The same voxels, those that no camera sees in fainter colours.
 
     Raises:

@@ -15,15 +15,15 @@ from ..base.whole_files import whole_file
 from ..geometry import Matrix, invert
 from ..types import Occupancy
 from .canvas import BACKGROUND, FAINT, TEXT, Image, blank, letterbox, panel, put_text, text_size
-from .voxel_view import Voxels, perspective, voxels_of
+from .voxel_view import VoxelVolume, perspective, voxels_of
 
-__all__ = ["Voxels", "birds_eye_view", "contact_sheet", "legend", "perspective", "voxels_of", "write_png"]
+__all__ = ["VoxelVolume", "birds_eye_view", "contact_sheet", "legend", "perspective", "voxels_of", "write_png"]
 
 EGO_OUTLINE_M = (-1.05, 3.75, 0.95)  # rear, front and half width of a passenger car around base_link
 _RINGS_M = (1, 2, 5, 10, 20, 50, 100)
 
 
-def birds_eye_view(source: Voxels | Occupancy, size_px: int = 700) -> Image:
+def birds_eye_view(source: VoxelVolume | Occupancy, size_px: int = 700) -> Image:
     """Top view [h, w, 3] in the ego frame, x ahead upwards and y to the left; the longer side has `size_px` pixels.
 
     Colours are those of the topmost voxel of each column, lighter with height and shaded as if lit from the upper left.
@@ -47,7 +47,7 @@ def birds_eye_view(source: Voxels | Occupancy, size_px: int = 700) -> Image:
     return picture
 
 
-def _extent_m(voxels: Voxels) -> tuple[Matrix, Matrix]:
+def _extent_m(voxels: VoxelVolume) -> tuple[Matrix, Matrix]:
     """Least and greatest x, y of the grid in the ego frame, without the slivers that a small rotation adds."""
     g = voxels.geometry
     size = np.array(g.shape_xyz) * np.asarray(g.voxel_size_m)
@@ -57,7 +57,7 @@ def _extent_m(voxels: Voxels) -> tuple[Matrix, Matrix]:
 
 
 def _columns_of_pixels(
-    voxels: Voxels, low: Matrix, high: Matrix, shape: tuple[int, int]
+    voxels: VoxelVolume, low: Matrix, high: Matrix, shape: tuple[int, int]
 ) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
     """Grid column (iy) and row (ix) below each pixel [h, w], where the pixel's vertical line meets z = 0."""
     g = voxels.geometry
@@ -70,7 +70,7 @@ def _columns_of_pixels(
     return np.floor(iy).astype(np.int64), np.floor(ix).astype(np.int64)
 
 
-def _relief(voxels: Voxels, top_class: NDArray[np.uint8], height_m: NDArray[np.float32]) -> NDArray[np.float32]:
+def _relief(voxels: VoxelVolume, top_class: NDArray[np.uint8], height_m: NDArray[np.float32]) -> NDArray[np.float32]:
     """Colours [X, Y, 3] 0..255 of the columns."""
     seen = top_class != voxels.nothing
     colours = voxels.palette()[top_class]
@@ -118,7 +118,7 @@ def _draw_ego(picture: Image, high: Matrix, scale: float) -> None:
     cv2.fillPoly(picture, [pixels], (232, 74, 60), cv2.LINE_AA, 4)
 
 
-def legend(source: Voxels | Occupancy, width_px: int) -> Image:
+def legend(source: VoxelVolume | Occupancy, width_px: int) -> Image:
     """Swatches and names of the classes that are present, commonest first: [h, width_px, 3]."""
     voxels = voxels_of(source)
     counts = np.bincount(voxels.class_id.ravel(), minlength=len(voxels.labels.names))
@@ -138,7 +138,7 @@ def legend(source: Voxels | Occupancy, width_px: int) -> Image:
 
 def contact_sheet(
     images: Mapping[str, Image],
-    source: Voxels | Occupancy,
+    source: VoxelVolume | Occupancy,
     title: str,
     note: str = "",
     width_px: int = 1800,

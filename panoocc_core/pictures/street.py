@@ -10,7 +10,7 @@ from ..sim.scene import Scene
 from ..sim.truth import truth
 from ..types import GridGeometry
 from .canvas import Image
-from .render import Voxels, contact_sheet
+from .render import VoxelVolume, contact_sheet
 
 OCC3D_GRID = GridGeometry((200, 200, 16), (0.4, 0.4, 0.4), rigid(np.eye(3), np.array([-40.0, -40.0, -1.0])))
 
@@ -23,6 +23,6 @@ def preview(seed: int, seconds: float = 10.0, time_s: float = 7.0, scale: float 
     """
     scene = Scene(seed, seconds)
     pictures = Renderer(scene, supersample).pictures(nuscenes_rig(scale), time_s)
-    voxels = Voxels(truth(scene, OCC3D_GRID, time_s).class_id, OCC3D_GRID, OCC3D)
+    voxels = VoxelVolume(truth(scene, OCC3D_GRID, time_s).class_id, OCC3D_GRID, OCC3D)
     images = {name: picture.rgb for name, picture in pictures.items()}
     return contact_sheet(images, voxels, f"Simulated street {seed}", "true voxels, not predicted")

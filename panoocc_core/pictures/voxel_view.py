@@ -1,4 +1,4 @@
-"""Voxels as pictures see them, and their 3-D view: faces painted from far to near, without a graphics library."""
+"""Volumes of voxels for pictures, and their 3-D view: faces painted from far to near, without a graphics library."""
 
 from dataclasses import dataclass
 
@@ -18,7 +18,7 @@ _FINE = 2  # drawn this much larger, then averaged
 
 
 @dataclass(frozen=True, slots=True, eq=False)
-class Voxels:
+class VoxelVolume:
     """A class volume with what is needed to draw it.
 
     Networks without a class for free space put a class into every voxel.  Of such a volume one voxel per column is
@@ -87,12 +87,12 @@ class Voxels:
         return top, height.astype(np.float32)
 
 
-def voxels_of(source: Voxels | Occupancy) -> Voxels:
+def voxels_of(source: VoxelVolume | Occupancy) -> VoxelVolume:
     """What to draw of an occupancy."""
-    if isinstance(source, Voxels):
+    if isinstance(source, VoxelVolume):
         return source
     confidence = None if source.confidence is None else source.confidence.cpu().numpy()
-    return Voxels(source.class_id.cpu().numpy(), source.geometry, source.labels, confidence)
+    return VoxelVolume(source.class_id.cpu().numpy(), source.geometry, source.labels, confidence)
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -115,7 +115,7 @@ class _Eye:
     width: int
 
 
-def perspective(source: Voxels | Occupancy, width_px: int = 1000, height_px: int = 700) -> Image:
+def perspective(source: VoxelVolume | Occupancy, width_px: int = 1000, height_px: int = 700) -> Image:
     """View [height_px, width_px, 3] from behind and above the ego vehicle, which is drawn as a white box."""
     voxels = voxels_of(source)
     eye = _eye(voxels, width_px * _FINE, height_px * _FINE)
@@ -124,7 +124,7 @@ def perspective(source: Voxels | Occupancy, width_px: int = 1000, height_px: int
     return np.asarray(cv2.resize(canvas, (width_px, height_px), interpolation=cv2.INTER_AREA), np.uint8)
 
 
-def _eye(voxels: Voxels, width: int, height: int) -> _Eye:
+def _eye(voxels: VoxelVolume, width: int, height: int) -> _Eye:
     g = voxels.geometry
     size = np.array(g.shape_xyz) * np.asarray(g.voxel_size_m)
     middle = g.ego_from_grid[:3, :3] @ (size / 2) + g.ego_from_grid[:3, 3]
@@ -144,7 +144,7 @@ def _backdrop(height: int, width: int) -> NDArray[np.uint8]:
     return np.ascontiguousarray(np.broadcast_to(column, (height, width, 3)), np.uint8)
 
 
-def _voxel_faces(voxels: Voxels, eye_m: Matrix) -> list[_Faces]:
+def _voxel_faces(voxels: VoxelVolume, eye_m: Matrix) -> list[_Faces]:
     """Faces that border on nothing and look at the eye, one group per direction."""
     drawn, g, palette = voxels.drawn(), voxels.geometry, voxels.palette()
     size, rotation = np.asarray(g.voxel_size_m), g.ego_from_grid[:3, :3]

@@ -14,6 +14,7 @@ from safetensors import SafetensorError
 from safetensors.torch import load_file, save_file
 from torch import Tensor
 
+from ..base.devices import usable_device
 from ..base.resources import shipped_weights
 from ..base.whole_files import whole_file
 from ..config import ModelConfig, model_config, presets
@@ -237,26 +238,6 @@ def load_model(
     tensors = seeded_tensors(network, seed) if checkpoint is None else read_tensors(Path(checkpoint))
     load_published(network, tensors, "the seeded state" if checkpoint is None else str(checkpoint))
     return ready_for_inference(network).to(target, PRECISIONS[precision])
-
-
-def usable_device(device: str | torch.device) -> torch.device:
-    """The torch device of a name.
-
-    Raises:
-        ValueError: unknown, or not on this machine.
-    """
-    try:
-        target = torch.device(device)
-    except RuntimeError as error:
-        raise ValueError(f"device {device!r} is unknown; use cpu, cuda or cuda:<index>") from error
-    if target.type not in ("cpu", "cuda"):
-        raise ValueError(f"device {device!r} is not supported; use cpu, cuda or cuda:<index>")
-    if target.type == "cuda" and (target.index or 0) >= torch.cuda.device_count():
-        raise ValueError(
-            f"device {device!r} is not on this machine: torch {torch.__version__} sees {torch.cuda.device_count()} "
-            "CUDA devices; use device cpu, or install a CUDA build of torch"
-        )
-    return target
 
 
 def save_published(model: PanoOcc, target: Path, metadata: Mapping[str, str]) -> int:

@@ -6,21 +6,15 @@ import shutil
 import tempfile
 from collections.abc import Collection, Iterator
 from dataclasses import dataclass
-from functools import cache
 from pathlib import Path
 from types import TracebackType
 from typing import Any
 
-import numpy as np
 from rosbags.highlevel import AnyReader
 from rosbags.interfaces import Connection, Qos, QosDurability, QosHistory, QosLiveliness, QosReliability, QosTime
 from rosbags.rosbag2 import CompressionFormat, CompressionMode, StoragePlugin, Writer
-from rosbags.typesys import Stores, get_types_from_msg, get_typestore
-from rosbags.typesys.store import Typestore
 
-from panoocc_core.base.resources import folder
-
-from ..messages.foxglove import DEFINITIONS as FOXGLOVE_DEFINITIONS
+from ..messages.types import typestore
 
 LATCHED_TOPICS = ("/tf_static",)
 
@@ -41,36 +35,6 @@ class RawMessage:
     type: str
     stamp_ns: int  # when it was recorded
     data: bytes  # CDR
-
-
-@cache
-def typestore() -> Typestore:
-    """The message types of ROS 2 Jazzy, our own (`msg/`) and foxglove_msgs/VoxelGrid."""
-    store = get_typestore(Stores.ROS2_JAZZY)
-    for path in sorted(folder("msg").glob("*.msg")):
-        store.register(get_types_from_msg(path.read_text(), f"panoocc/msg/{path.stem}"))
-    for name, definition in FOXGLOVE_DEFINITIONS.items():
-        store.register(get_types_from_msg(definition, name))
-    return store
-
-
-def new_message(name: str) -> Any:
-    """An empty message of a type such as "panoocc/msg/VoxelGrid": zeros, empty strings and empty sequences."""
-    store = typestore()
-    _, fields = store.fielddefs[name]
-    return store.types[name](**{key: _empty(kind, detail) for key, (kind, detail) in fields})
-
-
-def _empty(kind: int, detail: Any) -> Any:
-    base, name, fixed = 1, 2, 3  # rosbags.interfaces.Nodetype
-    if kind == name:
-        return new_message(detail)
-    if kind == base:
-        return {"string": "", "bool": False, "float32": 0.0, "float64": 0.0}.get(detail[0], 0)
-    (item_kind, item), length = detail
-    if item_kind == base and item[0] != "string":
-        return np.zeros(length if kind == fixed else 0, dtype=item[0])
-    return [_empty(item_kind, item) for _ in range(length)] if kind == fixed else []
 
 
 class BagReader:

@@ -19,8 +19,8 @@ from rclpy.parameter import Parameter
 from rclpy.signals import SignalHandlerOptions
 from rclpy.utilities import remove_ros_args
 
-from ..demo.processes import stopped_by_signals
 from ..ros.graph import UnknownType, message_class, qos, take_what_has_come
+from ..ros.signals import stopped_by_signals
 from .bag import BagError, BagWriter
 
 MOST_EARLY = 1000  # messages that wait for simulated time to begin

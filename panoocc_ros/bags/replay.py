@@ -18,15 +18,11 @@ from panoocc_core.geometry import NS_PER_S, Matrix, invert
 
 from ..frames.assembler import Pipeline, PipelineStatus, ReadySet, Refused
 from ..frames.rig import Rig
-from ..messages.voxel_grid import (
-    Encoding,
-    fill_foxglove_grid,
-    fill_label_set,
-    fill_points,
-    fill_voxel_grid,
-    occupied_voxels,
-)
-from .bag import BagError, BagReader, BagWriter, RawMessage, new_message, typestore
+from ..messages.foxglove import fill_foxglove_grid
+from ..messages.points import fill_points
+from ..messages.types import new_message, typestore
+from ..messages.voxel_grid import Encoding, fill_label_set, fill_voxel_grid, occupied_voxels
+from .bag import BagError, BagReader, BagWriter, RawMessage
 from .source import TF_TOPICS, message_count, ready_sets
 
 IMAGE_TYPES = ("sensor_msgs/msg/Image", "sensor_msgs/msg/CompressedImage")

@@ -1,0 +1,1 @@
+"""The command `panoocc`: every command and its options."""

@@ -7,7 +7,7 @@ from collections.abc import Sequence
 
 from panoocc_core.base.host_memory import keep_freed_memory
 
-from ..demo.processes import Terminated, unwound_by_signals
+from ..ros.signals import Terminated, unwound_by_signals
 from .bench import add_bench
 from .models import add_commands
 from .run import add_run

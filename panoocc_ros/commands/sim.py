@@ -86,11 +86,11 @@ def run(arguments: argparse.Namespace) -> int:
     from tqdm import tqdm
 
     from panoocc_core.sim import load_sim_rig
+    from panoocc_core.sim.drive_renderer import Drive, RenderSetup, truth_grid
 
     from ..bags.bag import BagError
     from ..sim.bag import write_street_bag
     from ..sim.faults import Faults, parse_fault
-    from ..sim.stream import Drive, Shoot, truth_grid
 
     bar = tqdm(unit="set", desc="rendering", disable=True if arguments.no_progress else None)
 
@@ -101,21 +101,21 @@ def run(arguments: argparse.Namespace) -> int:
     try:
         drive = Drive(arguments.seed, arguments.seconds, arguments.rate, arguments.supersample)
         grid = None if arguments.no_truth else truth_grid(arguments.grid)
-        shoot = Shoot(load_sim_rig(arguments.rig, arguments.scale), grid, arguments.device)
-        faults = Faults([parse_fault(text) for text in arguments.fault], shoot.names, drive.seed)
+        setup = RenderSetup(load_sim_rig(arguments.rig, arguments.scale), grid, arguments.device)
+        faults = Faults([parse_fault(text) for text in arguments.fault], setup.names, drive.seed)
         with bar:
             write_street_bag(
                 arguments.out,
                 drive.seed,
                 drive.seconds,
                 drive.rate_hz,
-                shoot.rig,
+                setup.rig,
                 supersample=drive.supersample,
-                grid=shoot.grid,
+                grid=setup.grid,
                 faults=faults,
                 overwrite=arguments.overwrite,
                 workers=arguments.workers,
-                device=shoot.device,
+                device=setup.device,
                 progress=show,
             )
     except ValueError as error:

@@ -133,12 +133,13 @@ def _train(arguments: argparse.Namespace) -> Path | None:
     """The path of what was written, or None in a process that writes nothing."""
     import torch
 
+    from panoocc_core.base.devices import usable_device
     from panoocc_core.models.panoocc import PanoOcc
     from panoocc_core.train.loop import start_from_scratch, train
     from panoocc_core.train.processes import joined, own_device
     from panoocc_core.train.snapshot import FILE
     from panoocc_core.train.train_config import train_config
-    from panoocc_core.weights.checkpoint import load_published, read_tensors, usable_device
+    from panoocc_core.weights.checkpoint import load_published, read_tensors
 
     if arguments.threads is not None:
         if arguments.threads < 1:

@@ -1,0 +1,1 @@
+"""`make demo`: a drive through the installed node, recorded, scored and drawn."""

@@ -15,12 +15,12 @@ from panoocc_core.pictures.animation import Curve, Moment, Style, key_colours, p
 from panoocc_core.pictures.canvas import blank
 
 from ..bags.bag import BagReader
-from ..bags.recording import voxels_from_message
 from ..evaluation.evaluator import FrameScores
 from ..frames.images import ImageError, Pixels, decode
 from ..frames.rig import Rig
+from ..messages.fields import stamp_ns
 from ..messages.truth import CAMERA_MASK, OCCUPANCY, VISIBLE
-from ..messages.voxel_grid import stamp_ns
+from ..messages.voxel_grid import voxels_from_message
 
 MOST_FRAMES = 40
 RATE_HZ = 4.0  # of the animation, which runs faster than the drive where that is long

@@ -1,14 +1,10 @@
 """Processes that end cleanly: children with log files and time limits, and this one when it is told to go."""
 
-import os
 import signal
 import subprocess
-import threading
 import time
-from collections.abc import Callable, Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
-from typing import Any
 
 LOG_LINES = 15
 
@@ -96,55 +92,3 @@ class Children:
             on_tick()
             time.sleep(tick_s)
         child.check()
-
-
-class Terminated(KeyboardInterrupt):
-    """A signal asked the process to end, as Ctrl-C does."""
-
-    def __init__(self, number: int) -> None:
-        super().__init__(signal.Signals(number).name)
-        self.exit_status = 128 + number
-
-
-@contextmanager
-def unwound_by_signals() -> Iterator[None]:
-    """SIGTERM and SIGHUP raise Terminated here, so that everything cleans up; further ones do not disturb that.
-
-    A signal that is ignored or handled already stays so, e.g. under nohup.
-    """
-    if threading.current_thread() is not threading.main_thread():  # only that one hears signals
-        yield
-        return
-    process, numbers = os.getpid(), (signal.SIGTERM, signal.SIGHUP)
-    is_ending = False
-
-    def end(number: int, _: Any) -> None:
-        nonlocal is_ending
-        if os.getpid() != process:  # a fork, which has nothing to clean up
-            signal.signal(number, signal.SIG_DFL)
-            os.kill(os.getpid(), number)
-        elif not is_ending:
-            is_ending = True
-            raise Terminated(number)
-
-    ours = [number for number in numbers if signal.getsignal(number) is signal.SIG_DFL]
-    for number in ours:
-        signal.signal(number, end)
-    try:
-        yield
-    finally:
-        for number in ours:
-            signal.signal(number, signal.SIG_DFL)
-
-
-@contextmanager
-def stopped_by_signals() -> Iterator[threading.Event]:
-    """An event that SIGINT and SIGTERM set, and nothing more: what is in hand is brought to its end."""
-    stop = threading.Event()
-    numbers = (signal.SIGINT, signal.SIGTERM)
-    before = [signal.signal(number, lambda *_: stop.set()) for number in numbers]
-    try:
-        yield stop
-    finally:
-        for number, handler in zip(numbers, before):
-            signal.signal(number, handler)

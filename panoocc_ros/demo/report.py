@@ -14,12 +14,13 @@ import torch
 from panoocc_core.base.whole_files import whole_file
 from panoocc_core.pictures.render import contact_sheet, write_png
 
-from ..bags.recording import Recording, images_of_grid, read_recording, voxels_from_message
+from ..bags.recording import Recording, images_of_grid, read_recording
 from ..evaluation.bag import BagScores
 from ..frames.rig import Rig
 from ..health.latency import Summary
 from ..health.verdicts import NO_NEW_GRID, OUTPUT, TIMING, summary_from_values
-from ..messages.voxel_grid import stamp_ns
+from ..messages.fields import stamp_ns
+from ..messages.voxel_grid import voxels_from_message
 
 NOTE_SEEDED = "weights seeded, not trained"
 

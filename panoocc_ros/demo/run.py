@@ -25,6 +25,7 @@ from panoocc_core.base.strict_yaml import ConfigError
 from panoocc_core.labels import OCC3D, LabelSet
 from panoocc_core.pictures.animation import Style
 from panoocc_core.sim import nuscenes_rig
+from panoocc_core.sim.drive_renderer import truth_grid
 
 from ..bags.bag import BagError, BagReader, BagWriteError
 from ..bags.recording import Recording
@@ -36,10 +37,10 @@ from ..frames.rig import Rig, load_rig
 from ..health.latency import latency_table
 from ..messages import truth as truth_messages
 from ..node.load import chosen_device
+from ..ros.signals import Terminated, unwound_by_signals
 from ..sim.bag import write_street_bag
-from ..sim.stream import truth_grid
 from .animation import animate
-from .processes import Child, Children, ProcessError, Terminated, unwound_by_signals
+from .processes import Child, Children, ProcessError
 from .report import (
     NOTE_SEEDED,
     DemoRun,

@@ -1,0 +1,1 @@
+"""Grids against the truth, live and from bags."""

@@ -18,13 +18,13 @@ from panoocc_core.metrics import PanopticQuality
 from panoocc_core.metrics.confusion import Mask
 from panoocc_core.metrics.instances import connected_instances
 from panoocc_core.metrics.panoptic import MIN_VOXELS
-from panoocc_core.pictures.voxel_view import Voxels
+from panoocc_core.pictures.voxel_view import VoxelVolume
 from panoocc_core.types import GridGeometry
 
-from ..bags.recording import instances_from_message, labels_from_message, voxels_from_message
 from ..health.verdicts import ERROR, OK, WARN, Health
+from ..messages.fields import stamp_ns
 from ..messages.truth import CAMERA_MASK
-from ..messages.voxel_grid import stamp_ns
+from ..messages.voxel_grid import instances_from_message, labels_from_message, voxels_from_message
 
 PREDICTION, TRUTH, VISIBLE = "prediction", "truth", "visible"  # what is joined
 
@@ -164,7 +164,7 @@ def counted(
     return start.add(predicted.class_id, instances, true.class_id, true_instances, mask)
 
 
-def _read(messages: Mapping[str, Any], kind: str, labels: LabelSet) -> tuple[Voxels, np.ndarray | None]:
+def _read(messages: Mapping[str, Any], kind: str, labels: LabelSet) -> tuple[VoxelVolume, np.ndarray | None]:
     """Voxels and instance ids of one of the messages; what cannot be read is told with its kind."""
     try:
         return voxels_from_message(messages[kind], labels), instances_from_message(messages[kind])

@@ -22,12 +22,12 @@ from std_srvs.srv import Trigger
 
 from panoocc_core.metrics.panoptic import MIN_VOXELS
 
-from ..demo.processes import stopped_by_signals
 from ..health.publisher import Diagnostics
 from ..messages import truth as truth_messages
-from ..node.settings import SettingsError, parameter
 from ..ros.graph import qos, take_what_has_come
+from ..ros.parameter_fields import SettingsError, parameter
 from ..ros.parameters import declared
+from ..ros.signals import stopped_by_signals
 from .evaluator import CAPACITY, PREDICTION, TRUTH, VISIBLE, Evaluator, FrameScores, evaluation_healths
 
 SCORES = ("iou", "miou", "pq")  # fields of evaluation.Scores and names of topics

@@ -1,0 +1,1 @@
+"""From messages to frames: what a network gets."""

@@ -19,7 +19,7 @@ import torch
 from panoocc_core.geometry import NS_PER_S
 from panoocc_core.types import CameraImage, Frame
 
-from ..messages.voxel_grid import stamp_ns, transforms
+from ..messages.fields import stamp_ns, transforms
 from .camera_info import Calibration, CalibrationError, calibration, same_calibration
 from .images import ImageError, decode
 from .rig import AUTO, Rig

@@ -1,5 +1,15 @@
 """Message definitions that Foxglove draws without any extension, for bags that are written without ROS."""
 
+from collections.abc import Callable
+from typing import Any
+
+import numpy as np
+
+from .fields import fill_grid_pose, set_stamp, store
+from .voxel_grid import VoxelList
+
+_FOXGLOVE_UINT8 = 1
+
 # Field names, types and order are foxglove_msgs'; https://docs.foxglove.dev/docs/sdk/schemas/voxel-grid
 VOXEL_GRID = """\
 builtin_interfaces/Time timestamp
@@ -34,3 +44,22 @@ DEFINITIONS = {
     "foxglove_msgs/msg/PackedElementField": PACKED_ELEMENT_FIELD,
     "foxglove_msgs/msg/VoxelGrid": VOXEL_GRID,
 }
+
+
+def fill_foxglove_grid(
+    message: Any, voxels: VoxelList, stamp_ns: int, frame_id: str, field_class: Callable[..., Any]
+) -> Any:
+    """Fill a foxglove_msgs/VoxelGrid with one RGBA colour per voxel, transparent where `voxels` has none."""
+    nx, ny, nz = voxels.geometry.shape_xyz
+    cells = np.zeros((nx * ny * nz, 4), dtype=np.uint8)
+    cells[voxels.indices, :3] = voxels.colours()
+    cells[voxels.indices, 3] = 255
+    set_stamp(message.timestamp, stamp_ns)
+    message.frame_id = frame_id
+    fill_grid_pose(message.pose, message.cell_size, voxels.geometry)
+    message.row_count, message.column_count = ny, nx
+    message.cell_stride, message.row_stride, message.slice_stride = 4, 4 * nx, 4 * nx * ny
+    names = ("red", "green", "blue", "alpha")
+    message.fields = [field_class(name=name, offset=k, type=_FOXGLOVE_UINT8) for k, name in enumerate(names)]
+    store(message, "data", cells.reshape(-1))
+    return message

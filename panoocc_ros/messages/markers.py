@@ -9,7 +9,7 @@ import numpy as np
 
 from panoocc_core.geometry import NS_PER_S, quaternion_from_rotation
 
-from .voxel_grid import Voxels
+from .voxel_grid import VoxelList
 
 LITTLE_ENDIAN = b"\x00\x01\x00\x00"
 CUBE_LIST = 6
@@ -49,7 +49,7 @@ class CdrWriter:
 
 
 def marker_array(
-    voxels: Voxels,
+    voxels: VoxelList,
     stamp_ns: int,
     frame_id: str,
     *,

@@ -14,8 +14,9 @@ from panoocc_core.ground_truth import GroundTruth, TrueBoxes
 from panoocc_core.labels import BOX_CLASSES, OCC3D, LabelSet
 from panoocc_core.types import HistoryReport, Occupancy
 
-from ..bags.bag import new_message, typestore
-from .voxel_grid import fill_header, fill_label_set, fill_voxel_grid
+from .fields import fill_header
+from .types import new_message, typestore
+from .voxel_grid import fill_label_set, fill_voxel_grid
 
 OCCUPANCY, LABELS = "/truth/occupancy", "/truth/labels"
 VISIBLE, VISIBLE_LABELS = "/truth/visible", "/truth/visible_labels"

@@ -1,11 +1,11 @@
-"""Between ROS messages and the core's types; never builds a Python object per voxel.
+"""Voxel grids and label sets between messages and the core's types, both ways; never a Python object per voxel.
 
 Messages are read and filled by attribute, so that rclpy's and rosbags' classes share one path.  Every `fill_*` takes an
 empty message and returns it.
 """
 
-import array
-from collections.abc import Callable, Iterator, Sequence
+import math
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any, Literal
 
@@ -13,32 +13,21 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
-from panoocc_core.geometry import NS_PER_S, Matrix, quaternion_from_rotation, rigid, rotation_from_quaternion
+from panoocc_core.geometry import Matrix, rigid, rotation_from_quaternion
 from panoocc_core.labels import LabelSet
+from panoocc_core.pictures.voxel_view import VoxelVolume
 from panoocc_core.types import GridGeometry, Occupancy
+
+from .fields import fill_grid_pose, fill_header, set_stamp, store
 
 Encoding = Literal["dense", "sparse"]
 DENSE, SPARSE = 0, 1  # as in VoxelGrid.msg
 NO_FREE_ID = 255
-
-# sensor_msgs/PointField datatypes and foxglove_msgs/PackedElementField types
-_POINT_UINT8, _POINT_UINT16, _POINT_FLOAT32 = 2, 4, 7
-_FOXGLOVE_UINT8 = 1
-_POINT = np.dtype(
-    [
-        ("x", "<f4"),
-        ("y", "<f4"),
-        ("z", "<f4"),
-        ("rgb", "<u4"),
-        ("instance", "<u2"),
-        ("label", "u1"),
-        ("confidence", "u1"),
-    ]
-)
+MAX_GRID_VOXELS = 64_000_000  # of a message: what is larger was damaged or forged on its way
 
 
 @dataclass(frozen=True, slots=True, eq=False)
-class Voxels:
+class VoxelList:
     """The voxels of a grid that are not free, ordered by index."""
 
     indices: NDArray[np.uint32]  # [n], (iz * ny + iy) * nx + ix, strictly increasing
@@ -59,14 +48,14 @@ class Voxels:
         return np.array(self.labels.colours, dtype=np.uint8).reshape(-1, 3)[self.class_id]
 
 
-def occupied_voxels(occupancy: Occupancy) -> Voxels:
+def occupied_voxels(occupancy: Occupancy) -> VoxelList:
     """The voxels of `occupancy` that are not free, as arrays on the CPU."""
     class_id, free_id = _flat(occupancy.class_id), occupancy.labels.free_id
     assert class_id is not None
     is_occupied = np.ones(class_id.shape, dtype=bool) if free_id is None else class_id != free_id
     indices = np.flatnonzero(is_occupied)
     instances, confidence = _flat(occupancy.instance_id), _flat(occupancy.confidence)
-    return Voxels(
+    return VoxelList(
         indices=indices.astype(np.uint32),
         class_id=class_id[indices],
         instance_id=None if instances is None else _instances(instances[indices]),
@@ -76,12 +65,12 @@ def occupied_voxels(occupancy: Occupancy) -> Voxels:
     )
 
 
-def all_voxels(occupancy: Occupancy) -> Voxels:
+def all_voxels(occupancy: Occupancy) -> VoxelList:
     """Every voxel of `occupancy`, free or not, as arrays on the CPU."""
     every = np.arange(occupancy.class_id.numel(), dtype=np.uint32)
     class_id, instances = _flat(occupancy.class_id), _instances(_flat(occupancy.instance_id))
     assert class_id is not None
-    return Voxels(every, class_id, instances, _flat(occupancy.confidence), occupancy.geometry, occupancy.labels)
+    return VoxelList(every, class_id, instances, _flat(occupancy.confidence), occupancy.geometry, occupancy.labels)
 
 
 def fill_voxel_grid(
@@ -93,7 +82,7 @@ def fill_voxel_grid(
     rig_cameras: Sequence[str] | None = None,
     encoding: Encoding = "sparse",
     with_confidence: bool = True,
-    voxels: Voxels | None = None,
+    voxels: VoxelList | None = None,
 ) -> Any:
     """Fill a panoocc/VoxelGrid; `voxels` saves work where the occupied ones are known already.
 
@@ -113,13 +102,13 @@ def fill_voxel_grid(
     message.sequence = sequence
     message.history_frames = min(255, len(occupancy.history.ages_s))
     message.cameras_used = camera_mask(occupancy.cameras, rig_cameras or occupancy.cameras)
-    _fill_grid_pose(message.origin, message.voxel_size, occupancy.geometry)
+    fill_grid_pose(message.origin, message.voxel_size, occupancy.geometry)
     message.size_x, message.size_y, message.size_z = occupancy.geometry.shape_xyz
     message.encoding = SPARSE if sparse else DENSE
-    _store(message, "indices", voxels.indices if sparse else np.zeros(0, np.uint32))
-    _store(message, "class_id", voxels.class_id)
-    _store(message, "instance_id", _or_empty(voxels.instance_id, np.uint16))
-    _store(message, "confidence", _or_empty(voxels.confidence if with_confidence else None, np.uint8))
+    store(message, "indices", voxels.indices if sparse else np.zeros(0, np.uint32))
+    store(message, "class_id", voxels.class_id)
+    store(message, "instance_id", _or_empty(voxels.instance_id, np.uint16))
+    store(message, "confidence", _or_empty(voxels.confidence if with_confidence else None, np.uint8))
     message.label_set, message.label_set_version = occupancy.labels.key, occupancy.labels.version
     return message
 
@@ -128,83 +117,10 @@ def fill_label_set(message: Any, labels: LabelSet) -> Any:
     """Fill a panoocc/LabelSet."""
     message.key, message.version = labels.key, labels.version
     message.names = list(labels.names)
-    _store(message, "is_thing", np.array(labels.is_thing, dtype=bool))
-    _store(message, "rgb", np.array(labels.colours, dtype=np.uint8).reshape(-1))
+    store(message, "is_thing", np.array(labels.is_thing, dtype=bool))
+    store(message, "rgb", np.array(labels.colours, dtype=np.uint8).reshape(-1))
     message.free_id = NO_FREE_ID if labels.free_id is None else labels.free_id
     return message
-
-
-def fill_points(message: Any, voxels: Voxels, stamp_ns: int, frame_id: str, field_class: Callable[..., Any]) -> Any:
-    """Fill a sensor_msgs/PointCloud2 with one point per voxel; `field_class` is the class of sensor_msgs/PointField."""
-    points = np.zeros(len(voxels.indices), dtype=_POINT)
-    points["x"], points["y"], points["z"] = voxels.centres_m().T
-    colours = voxels.colours().astype(np.uint32)
-    points["rgb"] = colours[:, 0] << 16 | colours[:, 1] << 8 | colours[:, 2]
-    points["label"] = voxels.class_id
-    points["instance"] = 0 if voxels.instance_id is None else voxels.instance_id
-    points["confidence"] = 255 if voxels.confidence is None else voxels.confidence
-    kinds = {"x": _POINT_FLOAT32, "y": _POINT_FLOAT32, "z": _POINT_FLOAT32, "rgb": _POINT_FLOAT32}
-    kinds |= {"instance": _POINT_UINT16, "label": _POINT_UINT8, "confidence": _POINT_UINT8}
-    fill_header(message.header, stamp_ns, frame_id)
-    message.fields = [
-        field_class(name=name, offset=_POINT.fields[name][1], datatype=kind, count=1)  # type: ignore[index]
-        for name, kind in kinds.items()
-    ]
-    message.height, message.width = 1, len(points)
-    message.point_step, message.row_step = _POINT.itemsize, _POINT.itemsize * len(points)
-    message.is_bigendian, message.is_dense = False, True
-    _store(message, "data", points.view(np.uint8).reshape(-1))
-    return message
-
-
-def fill_foxglove_grid(
-    message: Any, voxels: Voxels, stamp_ns: int, frame_id: str, field_class: Callable[..., Any]
-) -> Any:
-    """Fill a foxglove_msgs/VoxelGrid with one RGBA colour per voxel, transparent where `voxels` has none."""
-    nx, ny, nz = voxels.geometry.shape_xyz
-    cells = np.zeros((nx * ny * nz, 4), dtype=np.uint8)
-    cells[voxels.indices, :3] = voxels.colours()
-    cells[voxels.indices, 3] = 255
-    set_stamp(message.timestamp, stamp_ns)
-    message.frame_id = frame_id
-    _fill_grid_pose(message.pose, message.cell_size, voxels.geometry)
-    message.row_count, message.column_count = ny, nx
-    message.cell_stride, message.row_stride, message.slice_stride = 4, 4 * nx, 4 * nx * ny
-    names = ("red", "green", "blue", "alpha")
-    message.fields = [field_class(name=name, offset=k, type=_FOXGLOVE_UINT8) for k, name in enumerate(names)]
-    _store(message, "data", cells.reshape(-1))
-    return message
-
-
-def fill_header(header: Any, stamp_ns: int, frame_id: str) -> None:
-    """Set stamp and frame of a std_msgs/Header."""
-    set_stamp(header.stamp, stamp_ns)
-    header.frame_id = frame_id
-
-
-def set_stamp(time: Any, stamp_ns: int) -> None:
-    """Set a builtin_interfaces/Time."""
-    time.sec, time.nanosec = divmod(stamp_ns, NS_PER_S)
-
-
-def stamp_ns(time: Any) -> int:
-    """Nanoseconds of a builtin_interfaces/Time."""
-    return int(time.sec) * NS_PER_S + int(time.nanosec)
-
-
-def transforms(message: Any) -> Iterator[tuple[str, str, int, Matrix]]:
-    """(parent, child, stamp in ns, parent_from_child [4, 4]) of a tf2_msgs/TFMessage; the parts are not checked.
-
-    A quaternion without direction gives a matrix of NaN, which whoever stores it refuses with the frames' names.
-    """
-    for item in message.transforms:
-        translation, turn = item.transform.translation, item.transform.rotation
-        try:
-            rotation = rotation_from_quaternion(np.array([turn.x, turn.y, turn.z, turn.w]))
-        except ValueError:
-            rotation = np.full((3, 3), np.nan)
-        matrix = rigid(rotation, np.array([translation.x, translation.y, translation.z]))
-        yield item.header.frame_id, item.child_frame_id, stamp_ns(item.header.stamp), matrix
 
 
 def camera_mask(used: Sequence[str], rig_cameras: Sequence[str]) -> int:
@@ -217,14 +133,6 @@ def camera_mask(used: Sequence[str], rig_cameras: Sequence[str]) -> int:
     if max(places, default=0) >= 64:
         raise ValueError("cameras_used has 64 bits: the rig has too many cameras")
     return sum(1 << place for place in places)
-
-
-def _fill_grid_pose(pose: Any, size: Any, geometry: GridGeometry) -> None:
-    matrix = geometry.ego_from_grid
-    pose.position.x, pose.position.y, pose.position.z = matrix[:3, 3].tolist()
-    turn = quaternion_from_rotation(matrix[:3, :3]).tolist()
-    pose.orientation.x, pose.orientation.y, pose.orientation.z, pose.orientation.w = turn
-    size.x, size.y, size.z = (float(edge) for edge in geometry.voxel_size_m)
 
 
 def _flat(grid: torch.Tensor | None) -> NDArray[Any] | None:
@@ -245,15 +153,88 @@ def _or_empty(values: Any, kind: type) -> Any:
     return np.zeros(0, kind) if values is None else values
 
 
-_TYPE_CODES = {"uint8": "B", "uint16": "H", "uint32": "I"}
+def labels_from_message(message: Any) -> LabelSet:
+    """The label set in a panoocc/LabelSet.
+
+    Raises:
+        ValueError: its fields do not fit each other; the message names the field.
+    """
+    if len(message.rgb) != 3 * len(message.names):
+        raise ValueError(f"rgb has {len(message.rgb)} values for {len(message.names)} names, not 3 for each")
+    if message.free_id != NO_FREE_ID and not 0 <= message.free_id < len(message.names):
+        raise ValueError(f"free_id {message.free_id} is none of the {len(message.names)} names")
+    rgb = np.asarray(message.rgb, dtype=np.uint8).reshape(-1, 3).tolist()
+    return LabelSet(
+        key=message.key,
+        version=int(message.version),
+        names=tuple(message.names),
+        is_thing=tuple(bool(flag) for flag in message.is_thing),
+        colours=tuple((r, g, b) for r, g, b in rgb),
+        free_id=None if message.free_id == NO_FREE_ID else int(message.free_id),
+    )
 
 
-def _store(message: Any, name: str, values: NDArray[Any]) -> None:
-    """Assign a sequence field: rclpy wants array.array (numpy is checked item by item there) or list, rosbags numpy."""
-    old = getattr(message, name)
-    if isinstance(old, array.array):
-        stored = array.array(_TYPE_CODES[values.dtype.name])
-        stored.frombytes(np.ascontiguousarray(values).data.cast("B") if values.size else b"")
-        setattr(message, name, stored)
+def voxels_from_message(message: Any, labels: LabelSet) -> VoxelVolume:
+    """The volume in a panoocc/VoxelGrid, sparse or dense, as arrays [X, Y, Z].
+
+    Raises:
+        ValueError: the grid names another label set, is larger than MAX_GRID_VOXELS, or a field does not fit it.
+    """
+    if (message.label_set, message.label_set_version) != (labels.key, labels.version):
+        raise ValueError(f"the grid is of label set {message.label_set!r}, not {labels.key!r}")
+    shape = _shape(message)
+    class_id = _volume(message, "class_id", shape, labels.free_id or 0)
+    confidence = _volume(message, "confidence", shape, 0) if len(message.confidence) else None
+    position, turn, size = message.origin.position, message.origin.orientation, message.voxel_size
+    if not all(math.isfinite(length) and length > 0 for length in (size.x, size.y, size.z)):
+        raise ValueError(f"voxel_size is {(size.x, size.y, size.z)} m, not three lengths")
+    rotation = rotation_from_quaternion(np.array([turn.x, turn.y, turn.z, turn.w]))
+    ego_from_grid = rigid(rotation, np.array([position.x, position.y, position.z]))
+    return VoxelVolume(class_id, GridGeometry(shape, (size.x, size.y, size.z), ego_from_grid), labels, confidence)
+
+
+def instances_from_message(message: Any) -> np.ndarray | None:
+    """Instance ids int32 [X, Y, Z] in a panoocc/VoxelGrid, 0 where there is no thing; None where it has no ids.
+
+    Raises:
+        ValueError: the grid is larger than MAX_GRID_VOXELS, or its arrays do not fit its size.
+    """
+    if not len(message.instance_id):
+        return None
+    return _volume(message, "instance_id", _shape(message), 0, np.int32)
+
+
+def _shape(message: Any) -> tuple[int, int, int]:
+    """Size of a grid in voxels (x, y, z); nothing is reserved for one that is too large."""
+    shape = (int(message.size_x), int(message.size_y), int(message.size_z))
+    if min(shape) < 1 or math.prod(shape) > MAX_GRID_VOXELS:
+        raise ValueError(f"size_x, size_y, size_z are {shape}: no voxels, or more than {MAX_GRID_VOXELS}")
+    return shape
+
+
+def _volume(
+    message: Any, field: str, shape: tuple[int, int, int], fill: int, kind: type[np.generic] = np.uint8
+) -> np.ndarray:
+    """A field's values of a grid's voxels [X, Y, Z]; voxels that a sparse grid does not list get `fill`."""
+    values, count = getattr(message, field), math.prod(shape)
+    wanted = count if message.encoding == DENSE else len(message.indices)
+    if len(values) != wanted or wanted > count:
+        raise ValueError(f"{field} has {len(values)} values: a grid of {shape} voxels does not hold them, or {wanted}")
+    if message.encoding == DENSE:
+        flat = _exactly(values, kind, field)
     else:
-        setattr(message, name, values.tolist() if isinstance(old, list) else values)
+        indices = np.asarray(message.indices, dtype=np.int64)
+        if wanted and not 0 <= indices.min() <= indices.max() < count:
+            raise ValueError(
+                f"indices has {indices.min()} to {indices.max()}: a grid of {shape} voxels does not hold them"
+            )
+        flat = np.full(count, fill, dtype=kind)
+        flat[indices] = _exactly(values, kind, field)
+    return flat.reshape(shape[::-1]).transpose(2, 1, 0)
+
+
+def _exactly(values: Any, kind: type[np.generic], field: str) -> np.ndarray:
+    try:
+        return np.array(values, dtype=kind)
+    except (OverflowError, ValueError, TypeError) as error:
+        raise ValueError(f"{field} has values that are no {np.dtype(kind)}") from error

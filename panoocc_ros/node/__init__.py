@@ -1,0 +1,1 @@
+"""The node: settings, network, outputs, and the step that it shares with replay."""

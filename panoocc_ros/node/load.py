@@ -10,7 +10,8 @@ from panoocc_core.base.strict_yaml import ConfigError
 from panoocc_core.models.panoocc import PanoOcc
 
 from ..frames.rig import Rig, load_rig
-from .settings import NodeSettings, SettingsError
+from ..ros.parameter_fields import SettingsError
+from .settings import NodeSettings
 
 
 def chosen_rig(settings: NodeSettings) -> Rig:

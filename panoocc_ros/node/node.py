@@ -33,10 +33,11 @@ from ..health.publisher import Diagnostics, on_mismatch
 from ..health.report import Books, ModelFacts, healths
 from ..health.verdicts import READY_TO_OUTPUT
 from ..ros.graph import qos
-from ..ros.parameters import read_settings
+from ..ros.parameter_fields import SettingsError
+from ..ros.parameters import declared
 from .load import chosen_config, chosen_rig, loaded_network, rig_for
 from .outputs import Outputs
-from .settings import SettingsError
+from .settings import NodeSettings
 from .worker import Worker
 
 TICK_S = 0.05  # how often waiting sets look for what they lack
@@ -71,7 +72,7 @@ class OccupancyNode(Node):
     def __init__(self, **options: Any) -> None:
         super().__init__("panoocc", **options)
         begin_s = time.perf_counter()
-        self._settings = settings = read_settings(self)
+        self._settings = settings = declared(self, NodeSettings)
         rig, config = chosen_rig(settings), chosen_config(settings)
         self._rig = rig_for(config, rig)
         self.get_logger().info(f"loading {config.name}")

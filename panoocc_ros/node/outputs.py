@@ -13,7 +13,8 @@ from panoocc_core import Occupancy
 from panoocc_core import labels as core_labels
 
 from ..messages.markers import marker_array
-from ..messages.voxel_grid import fill_label_set, fill_points, fill_voxel_grid, occupied_voxels
+from ..messages.points import fill_points
+from ..messages.voxel_grid import fill_label_set, fill_voxel_grid, occupied_voxels
 from ..ros.graph import qos
 from .settings import NodeSettings
 

@@ -4,22 +4,10 @@
 other nodes' settings are made of the same `parameter`s.  No ROS here: offline commands have these settings too.
 """
 
-import dataclasses
 from dataclasses import dataclass
-from typing import Any, Literal
+from typing import Literal
 
-
-class SettingsError(ValueError):
-    """A parameter that cannot be used; the message names it and says what to set."""
-
-
-def parameter(
-    default: Any, description: str, limits: tuple[float, float] | None = None, choices: tuple[str, ...] = ()
-) -> Any:
-    """A field of a dataclass of settings, with what `parameters.declared` tells rclpy about it."""
-    return dataclasses.field(
-        default=default, metadata={"description": description, "choices": choices, "limits": limits}
-    )
+from ..ros.parameter_fields import SettingsError, check_parameters, parameter
 
 
 @dataclass(frozen=True, slots=True)
@@ -81,17 +69,3 @@ class NodeSettings:
         check_parameters(self)
         if self.checkpoint and self.seeded_weights:
             raise SettingsError("parameters checkpoint and seeded_weights exclude each other: keep one of the two")
-
-
-def check_parameters(settings: Any) -> None:
-    """Raises SettingsError unless every field made by `parameter` is within its limits and choices."""
-    for field in dataclasses.fields(settings):
-        _check(field.name, getattr(settings, field.name), field.metadata["choices"], field.metadata["limits"])
-
-
-def _check(name: str, value: Any, choices: tuple[str, ...], limits: tuple[float, float] | None) -> None:
-    if choices and value not in choices:
-        raise SettingsError(f"parameter {name}: {value!r} is not one of {', '.join(choices)}")
-    # Written so that NaN fails too.
-    if limits and not limits[0] <= value <= limits[1]:
-        raise SettingsError(f"parameter {name}: {value} is outside {limits[0]:g}..{limits[1]:g}")

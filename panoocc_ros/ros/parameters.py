@@ -1,4 +1,4 @@
-"""Declares the node's parameters with rclpy and reads them into `NodeSettings`."""
+"""Declares the parameters of a node with rclpy and reads them into its dataclass of settings."""
 
 import dataclasses
 from typing import Any, TypeVar
@@ -7,25 +7,16 @@ from rcl_interfaces.msg import FloatingPointRange, IntegerRange, ParameterDescri
 from rclpy.exceptions import InvalidParameterTypeException, InvalidParameterValueException
 from rclpy.node import Node
 
-from ..node.settings import NodeSettings, SettingsError
+from .parameter_fields import SettingsError
 
 Settings = TypeVar("Settings")
-
-
-def read_settings(node: Node) -> NodeSettings:
-    """Declare every parameter with its description and limits, and return their values.
-
-    Raises:
-        SettingsError: a value of the wrong type, out of its limits, or in contradiction to another.
-    """
-    return declared(node, NodeSettings)
 
 
 def declared(node: Node, settings: type[Settings]) -> Settings:
     """Declare a parameter for every field of a dataclass of settings, and return their values.
 
     Raises:
-        SettingsError: as `read_settings`.
+        SettingsError: a value of the wrong type, out of its limits, or in contradiction to another.
     """
     return settings(**{field.name: _declare(node, field) for field in dataclasses.fields(settings)})  # type: ignore[arg-type]
 

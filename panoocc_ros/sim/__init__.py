@@ -1,0 +1,1 @@
+"""The simulator as messages, in bags and live."""

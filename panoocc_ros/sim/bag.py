@@ -5,11 +5,12 @@ from contextlib import closing
 from pathlib import Path
 
 from panoocc_core.sim import Rig, nuscenes_rig
+from panoocc_core.sim.drive_renderer import Drive, RenderSetup
 from panoocc_core.types import GridGeometry
 
 from ..bags.bag import BagWriter
 from .faults import Faults, with_faults
-from .stream import Drive, Shoot, street_events
+from .messages import street_events
 
 
 def write_street_bag(
@@ -45,13 +46,13 @@ def write_street_bag(
         BagError: the path exists (unless `overwrite`) or cannot be written; nothing is left behind.
     """
     drive = Drive(seed, seconds, rate_hz, supersample)
-    shoot = Shoot(nuscenes_rig(0.25) if rig is None else rig, grid, device)
+    setup = RenderSetup(nuscenes_rig(0.25) if rig is None else rig, grid, device)
     if workers is not None and workers < 1:
         raise ValueError(f"workers must be at least 1, not {workers}")
     # Closed at once when writing fails: its workers must not render on.
     with (
         BagWriter(path, overwrite=overwrite) as writer,
-        closing(street_events(drive, shoot, workers, progress)) as events,
+        closing(street_events(drive, setup, workers, progress)) as events,
     ):
         for event in events if faults is None else with_faults(events, faults):
             writer.write(event.topic, event.type, event.stamp_ns, event.message, event.latched)

@@ -19,7 +19,7 @@ import numpy as np
 
 from panoocc_core.geometry import NS_PER_S
 
-from ..messages.voxel_grid import set_stamp, stamp_ns
+from ..messages.fields import set_stamp, stamp_ns
 
 IMAGE_TYPE, INFO_TYPE = "sensor_msgs/msg/CompressedImage", "sensor_msgs/msg/CameraInfo"
 TF_TOPIC = "/tf"

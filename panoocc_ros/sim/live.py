@@ -16,10 +16,11 @@ from dataclasses import dataclass, field
 from typing import Any, Protocol
 
 from panoocc_core.geometry import NS_PER_S
+from panoocc_core.sim.drive_renderer import LEAD_S, Drive, RenderedSet, RenderSetup
 
 from ..health.verdicts import OK, WARN, Health
 from .faults import Event, Faults
-from .stream import LEAD_S, Drive, RenderedSet, Shoot, first_events, odometry_event, set_events
+from .messages import first_events, odometry_event, set_events
 
 AHEAD_S = 3.0  # how far ahead is rendered
 AHEAD_SETS = 40  # ... at most
@@ -32,7 +33,7 @@ _SPARE = 1.25  # a set is left out unless it is ready in time even when it takes
 
 
 class Renders(Protocol):
-    """Who renders: `sim_stream.Crew`, or a test's stand-in."""
+    """Who renders: `sim_stream.RenderPool`, or a test's stand-in."""
 
     @property
     def workers(self) -> int: ...
@@ -92,15 +93,15 @@ class LiveDrive:
 
     def __init__(
         self,
-        shoot: Shoot,
-        crew: Renders,
+        setup: RenderSetup,
+        pool: Renders,
         faults: Faults,
         next_drive: Callable[[int], Drive | None],
         *,
         zero_ns: int | None = None,
         waits: bool = False,
     ):
-        self._shoot, self._crew, self._faults, self._next_drive = shoot, crew, faults, next_drive
+        self._setup, self._pool, self._faults, self._next_drive = setup, pool, faults, next_drive
         self._zero_ns, self._waits = zero_ns, waits
         self._streets: deque[_Street] = deque()
         self._slot: _Slot | None = None  # the next to be rendered
@@ -174,23 +175,23 @@ class LiveDrive:
         self._now_s = street.times_s[0]
         if self._zero_ns is None:
             self._zero_ns = system_ns - round(self._now_s * NS_PER_S)
-        for event in first_events(self._shoot, self._stamp_ns(self._now_s)):
+        for event in first_events(self._setup, self._stamp_ns(self._now_s)):
             self._faults.push(event)
         return True
 
     def _plan(self) -> None:
         """Let the renderer begin with the sets that it can finish in time."""
-        most_jobs = 2 * self._crew.workers if self.has_begun else START_SETS
+        most_jobs = 2 * self._pool.workers if self.has_begun else START_SETS
         while (slot := self._slot) is not None and len(self._jobs) < most_jobs:
             if slot.due_s > self._now_s + AHEAD_S or len(self._jobs) + len(self._ready) >= AHEAD_SETS:
                 return
             if not self.has_begun and len(self._jobs) + len(self._ready) >= START_SETS:
                 return
-            turns = len(self._jobs) // self._crew.workers + 1
+            turns = len(self._jobs) // self._pool.workers + 1
             if self.has_begun and not self._waits and slot.due_s < self._now_s + turns * _SPARE * self.counts.work_s:
                 self.counts.left_out += 1
             else:
-                self._jobs.append((slot, self._crew.rendered(slot.street.drive, slot.number)))
+                self._jobs.append((slot, self._pool.rendered(slot.street.drive, slot.number)))
             self._to_next_slot(slot)
 
     def _collect(self) -> None:
@@ -223,7 +224,7 @@ class LiveDrive:
         while self._ready and self._ready[0][0].due_s <= self._now_s:
             slot, rendered = self._ready.popleft()
             zero_ns = self._stamp_ns(slot.street.zero_s)
-            for event in set_events(rendered, self._shoot, slot.street.drive, slot.number, zero_ns, self.counts.sets):
+            for event in set_events(rendered, self._setup, slot.street.drive, slot.number, zero_ns, self.counts.sets):
                 self._faults.push(event)
             self.counts.sets += 1
             self.counts.set_times_s.append(wall_s)
@@ -233,8 +234,8 @@ class LiveDrive:
         if drive is None:
             self._slot = None
             return
-        times_s = [zero_s + time_s for time_s in self._shoot.pose_times_s(drive).tolist()]
-        street = _Street(drive, zero_s, times_s, self._crew.poses(drive))
+        times_s = [zero_s + time_s for time_s in self._setup.pose_times_s(drive).tolist()]
+        street = _Street(drive, zero_s, times_s, self._pool.poses(drive))
         self._streets.append(street)
         self.counts.streets += 1
         self._slot = self._slot_of(street, 0)
@@ -247,7 +248,7 @@ class LiveDrive:
             self._open_street(slot.street.zero_s + drive.time_s(drive.sets) + LEAD_S)
 
     def _slot_of(self, street: _Street, number: int) -> _Slot:
-        offset_s = min(camera.shutter_offset_s for camera in self._shoot.rig)
+        offset_s = min(camera.shutter_offset_s for camera in self._setup.rig)
         return _Slot(street, number, street.zero_s + street.drive.time_s(number) + offset_s)
 
     def _stamp_ns(self, time_s: float) -> int:

@@ -11,17 +11,19 @@ from rclpy.node import Node
 from rclpy.publisher import Publisher
 from rosgraph_msgs.msg import Clock
 
-from ..bags.bag import typestore
+from panoocc_core.sim.drive_renderer import MOST_WORKERS, Drive, RenderPool, frame_id
+
 from ..health.publisher import Diagnostics
+from ..messages.fields import set_stamp
 from ..messages.truth import TYPES
-from ..messages.voxel_grid import set_stamp
-from ..node.settings import SettingsError
+from ..messages.types import typestore
 from ..ros.graph import message_class, qos
+from ..ros.parameter_fields import SettingsError
 from ..ros.parameters import declared
 from .faults import IMAGE_TYPE, INFO_TYPE, TF_TOPIC, Event
 from .live import LiveDrive, live_healths
-from .settings import SimSettings, drive_of, faults_of, shoot_of
-from .stream import MOST_WORKERS, START_NS, TF_TYPE, Crew, Drive, frame_id
+from .messages import START_NS, TF_TYPE
+from .settings import SimSettings, drive_of, faults_of, setup_of
 
 EXIT_BAD_START, EXIT_FAILED = 2, 1
 SENSOR_DEPTH, TRUTH_DEPTH, TF_DEPTH = 10, 2, 100
@@ -37,13 +39,13 @@ class SimulatorNode(Node):
     def __init__(self, **options: Any) -> None:
         super().__init__("simulator", **options)
         self._settings = settings = _read_settings(self)
-        self._shoot = shoot_of(settings)
-        self._faults = faults_of(settings, self._shoot)
+        self._setup = setup_of(settings)
+        self._faults = faults_of(settings, self._setup)
         drive_of(settings, 0)  # refuses what cannot be driven before workers start
-        self._crew = Crew(self._shoot, settings.workers or min(max(1, (os.cpu_count() or 1) - 1), MOST_WORKERS))
+        self._pool = RenderPool(self._setup, settings.workers or min(max(1, (os.cpu_count() or 1) - 1), MOST_WORKERS))
         zero_ns = START_NS if settings.use_clock else None
         self._live = LiveDrive(
-            self._shoot, self._crew, self._faults, self._drive, zero_ns=zero_ns, waits=settings.use_clock
+            self._setup, self._pool, self._faults, self._drive, zero_ns=zero_ns, waits=settings.use_clock
         )
         self._senders = self._publishers_by_topic()
         self._time_sender = self.create_publisher(Clock, "/clock", qos(depth=1)) if settings.use_clock else None
@@ -58,10 +60,10 @@ class SimulatorNode(Node):
 
     def _publishers_by_topic(self) -> dict[str, Publisher]:
         topics = [("/tf_static", TF_TYPE, qos(latched=True, depth=1)), (TF_TOPIC, TF_TYPE, qos(depth=TF_DEPTH))]
-        for name in map(frame_id, self._shoot.rig):
+        for name in map(frame_id, self._setup.rig):
             topics.append((f"/{name}/image_raw/compressed", IMAGE_TYPE, qos(depth=SENSOR_DEPTH)))
             topics.append((f"/{name}/camera_info", INFO_TYPE, qos(depth=SENSOR_DEPTH)))
-        if self._shoot.grid is not None:
+        if self._setup.grid is not None:
             for topic, kind in TYPES.items():
                 is_latched = kind.endswith("LabelSet")
                 topics.append((topic, kind, qos(latched=is_latched, depth=1 if is_latched else TRUTH_DEPTH)))
@@ -100,7 +102,7 @@ class SimulatorNode(Node):
             self._told_ns = now_ns
 
     def _report(self, wall_s: float) -> None:
-        healths = live_healths(self._live, self._faults, self._settings.rate_hz, self._crew.workers, wall_s)
+        healths = live_healths(self._live, self._faults, self._settings.rate_hz, self._pool.workers, wall_s)
         self._diagnostics.publish(healths)
         slow = next(health for health in healths if health.subject == "renderer")
         if slow.level and not self._is_slow:
@@ -109,7 +111,7 @@ class SimulatorNode(Node):
 
     def stop(self) -> None:
         """End the workers."""
-        self._crew.close()
+        self._pool.close()
 
 
 def _read_settings(node: Node) -> SimSettings:

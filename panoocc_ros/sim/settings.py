@@ -3,10 +3,10 @@
 from dataclasses import dataclass
 
 from panoocc_core.sim import load_sim_rig
+from panoocc_core.sim.drive_renderer import MAX_SECONDS, MOST_WORKERS, Drive, RenderSetup, truth_grid
 
-from ..node.settings import SettingsError, check_parameters, parameter
+from ..ros.parameter_fields import SettingsError, check_parameters, parameter
 from .faults import Faults, parse_faults
-from .stream import MAX_SECONDS, MOST_WORKERS, Drive, Shoot, truth_grid
 
 
 @dataclass(frozen=True, slots=True)
@@ -65,7 +65,7 @@ def drive_of(settings: SimSettings, number: int) -> Drive:
         raise SettingsError(f"parameters seconds and rate_hz: {error}") from error
 
 
-def shoot_of(settings: SimSettings) -> Shoot:
+def setup_of(settings: SimSettings) -> RenderSetup:
     """Rig and grid.
 
     Raises:
@@ -80,18 +80,18 @@ def shoot_of(settings: SimSettings) -> Shoot:
     except ValueError as error:
         raise SettingsError(f"parameter grid: {error}") from error
     try:
-        return Shoot(rig, grid, settings.device)
+        return RenderSetup(rig, grid, settings.device)
     except ValueError as error:
         raise SettingsError(f"parameter device: {error}") from error
 
 
-def faults_of(settings: SimSettings, shoot: Shoot) -> Faults:
+def faults_of(settings: SimSettings, setup: RenderSetup) -> Faults:
     """What goes wrong.
 
     Raises:
         SettingsError: the words are no faults, or name a camera that the rig lacks.
     """
     try:
-        return Faults(parse_faults(settings.faults), shoot.names, settings.seed)
+        return Faults(parse_faults(settings.faults), setup.names, settings.seed)
     except ValueError as error:
         raise SettingsError(f"parameter faults: {error}") from error

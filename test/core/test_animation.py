@@ -20,7 +20,7 @@ from panoocc_core.pictures.animation import (
     pictures,
     write_animation,
 )
-from panoocc_core.pictures.voxel_view import Voxels
+from panoocc_core.pictures.voxel_view import VoxelVolume
 from panoocc_core.types import GridGeometry
 
 CAMERAS = [f"CAM_{name}" for name in ("FRONT", "FRONT_LEFT", "FRONT_RIGHT", "BACK", "BACK_LEFT", "BACK_RIGHT")]
@@ -34,7 +34,7 @@ def voxels(step=0):
     class_id = np.full(SHAPE, FREE, np.uint8)
     class_id[..., 0] = ROAD
     class_id[2 + step : 6 + step, 2:4, 1:3] = CAR
-    return Voxels(class_id, GRID, OCC3D)
+    return VoxelVolume(class_id, GRID, OCC3D)
 
 
 def moment(step=0, true=True):
@@ -90,7 +90,7 @@ def test_hidden_voxels_are_fainter_and_free_space_stays_free():
     colours = np.array(shown.labels.colours)[shown.class_id]
     assert np.array_equal(colours[3, 2, 1], OCC3D.colours[CAR]) and colours[2, 2, 1].sum() < sum(OCC3D.colours[CAR])
     with pytest.raises(ValueError, match="nuscenes_lidarseg"):
-        faded(Voxels(np.zeros(SHAPE, np.uint8), GRID, LIDARSEG), visible)
+        faded(VoxelVolume(np.zeros(SHAPE, np.uint8), GRID, LIDARSEG), visible)
 
 
 def test_a_gif_opens_with_all_its_frames_and_its_rate(tmp_path):

@@ -8,16 +8,10 @@ import torch
 from safetensors.torch import load_file, save_file
 
 from panoocc_core import CheckpointError, OccupancyStream, load_model
+from panoocc_core.base.devices import usable_device
 from panoocc_core.config import ModelConfig, model_config, presets
 from panoocc_core.models.panoocc import PanoOcc
-from panoocc_core.weights.checkpoint import (
-    convert,
-    expected_shapes,
-    fitting_presets,
-    load_published,
-    seeded_tensors,
-    usable_device,
-)
+from panoocc_core.weights.checkpoint import convert, expected_shapes, fitting_presets, load_published, seeded_tensors
 from panoocc_core.weights.published_names import published_names
 from panoocc_core.weights.seeded import seeded_state
 

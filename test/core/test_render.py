@@ -9,7 +9,7 @@ import torch
 from panoocc_core.geometry import rigid
 from panoocc_core.labels import LIDARSEG, OCC3D
 from panoocc_core.pictures.render import birds_eye_view, camera_rows, contact_sheet, legend, perspective, write_png
-from panoocc_core.pictures.voxel_view import Voxels
+from panoocc_core.pictures.voxel_view import VoxelVolume
 from panoocc_core.sim import Scene, truth
 from panoocc_core.sim.shapes import yaw_rotations
 from panoocc_core.types import GridGeometry, HistoryReport, Occupancy
@@ -23,7 +23,7 @@ def geometry(shape: tuple[int, int, int] = (40, 40, 8), size: float = 1.0, yaw_r
     return GridGeometry(shape, (size, size, size), rigid(rotation, corner))
 
 
-def scene_with(points_m: list[tuple[float, float, float]], grid: GridGeometry) -> Voxels:
+def scene_with(points_m: list[tuple[float, float, float]], grid: GridGeometry) -> VoxelVolume:
     """Grey ground, and red voxels around points of the ego frame."""
     class_id = np.full(grid.shape_xyz, FREE, np.uint8)
     class_id[:, :, 0] = GREY
@@ -31,7 +31,7 @@ def scene_with(points_m: list[tuple[float, float, float]], grid: GridGeometry) -
         local = (np.array(point) - grid.ego_from_grid[:3, 3]) @ grid.ego_from_grid[:3, :3] / grid.voxel_size_m
         ix, iy, iz = np.floor(local).astype(int)
         class_id[ix - 1 : ix + 2, iy - 1 : iy + 2, iz : iz + 2] = RED
-    return Voxels(class_id, grid, OCC3D)
+    return VoxelVolume(class_id, grid, OCC3D)
 
 
 def red(picture: np.ndarray) -> np.ndarray:
@@ -67,9 +67,9 @@ def test_birds_eye_view_shows_the_topmost_class() -> None:
     class_id = np.full(grid.shape_xyz, FREE, np.uint8)
     class_id[30:34, 18:22, 0] = RED
     class_id[30:34, 18:22, 5] = OCC3D.names.index("vegetation")
-    assert len(red(birds_eye_view(Voxels(class_id, grid, OCC3D), 400))) == 0
+    assert len(red(birds_eye_view(VoxelVolume(class_id, grid, OCC3D), 400))) == 0
     class_id[30:34, 18:22, 6] = RED
-    assert len(red(birds_eye_view(Voxels(class_id, grid, OCC3D), 400))) > 500
+    assert len(red(birds_eye_view(VoxelVolume(class_id, grid, OCC3D), 400))) > 500
 
 
 def test_higher_voxels_are_lighter() -> None:
@@ -77,7 +77,7 @@ def test_higher_voxels_are_lighter() -> None:
     for layer in (1, 6):
         class_id = np.full(grid.shape_xyz, FREE, np.uint8)
         class_id[:, :, layer] = GREY
-        brightness.append(float(birds_eye_view(Voxels(class_id, grid, OCC3D), 200)[60:80, 20:40].mean()))
+        brightness.append(float(birds_eye_view(VoxelVolume(class_id, grid, OCC3D), 200)[60:80, 20:40].mean()))
     assert brightness[1] > brightness[0] * 1.1
 
 
@@ -97,7 +97,7 @@ def test_3d_view_hides_what_stands_behind() -> None:
     voxels = scene_with([(12.5, 0.5, 0.5)], grid)
     walled = voxels.class_id.copy()
     walled[28:30, 10:30, :] = OCC3D.names.index("manmade")
-    hidden = len(red(perspective(Voxels(walled, grid, OCC3D), 600, 420)))
+    hidden = len(red(perspective(VoxelVolume(walled, grid, OCC3D), 600, 420)))
     assert hidden < 0.5 * len(red(perspective(voxels, 600, 420)))
 
 
@@ -105,11 +105,11 @@ def test_a_turned_grid_draws_the_same_street() -> None:
     scene = Scene(3, 4)
     flat = geometry((160, 160, 16), 0.4)
     turned = geometry((160, 160, 16), 0.4, yaw_rad=np.pi / 2)
-    first, second = (Voxels(truth(scene, g, 1.0).class_id, g, OCC3D) for g in (flat, turned))
+    first, second = (VoxelVolume(truth(scene, g, 1.0).class_id, g, OCC3D) for g in (flat, turned))
     assert not np.array_equal(first.class_id, second.class_id)
     for draw in (birds_eye_view, perspective):
         a, b = draw(first).astype(int), draw(second).astype(int)
-        other = draw(Voxels(first.class_id, turned, OCC3D)).astype(int)
+        other = draw(VoxelVolume(first.class_id, turned, OCC3D)).astype(int)
         assert np.abs(a - b).mean() < 2.5 < 20 < np.abs(a - other).mean()
 
 
@@ -121,13 +121,13 @@ def test_without_a_free_class_one_voxel_per_column_is_drawn() -> None:
     walker = LIDARSEG.names.index("pedestrian")
     class_id[30:34, 18:22, 2], confidence[30:34, 18:22, 2] = walker, 250
     class_id[5:9], confidence[5:9] = 0, 255  # noise, however sure, is never drawn
-    voxels = Voxels(class_id, grid, LIDARSEG, confidence)
+    voxels = VoxelVolume(class_id, grid, LIDARSEG, confidence)
     drawn = voxels.drawn()
     assert (drawn.sum(axis=2)[9:] == 1).all() and not drawn[5:9].any()
     assert (voxels.top()[0][30:34, 18:22] == walker).all()
     common = np.full(grid.shape_xyz, LIDARSEG.names.index("terrain"), np.uint8)
     common[..., :3] = walker
-    assert (Voxels(common, grid, LIDARSEG).top()[0] == LIDARSEG.names.index("terrain")).all()
+    assert (VoxelVolume(common, grid, LIDARSEG).top()[0] == LIDARSEG.names.index("terrain")).all()
 
 
 def test_legend_names_only_what_is_there() -> None:
@@ -136,15 +136,15 @@ def test_legend_names_only_what_is_there() -> None:
     for name, there in (("pedestrian", True), ("driveable_surface", True), ("bus", False)):
         colour = OCC3D.colours[OCC3D.names.index(name)]
         assert (picture == colour).all(axis=2).any() == there, name
-    empty = Voxels(np.full((4, 4, 4), FREE, np.uint8), geometry((4, 4, 4)), OCC3D)
+    empty = VoxelVolume(np.full((4, 4, 4), FREE, np.uint8), geometry((4, 4, 4)), OCC3D)
     assert legend(empty, 300).shape[1] == 300
 
 
 def test_pictures_of_an_empty_and_of_a_tiny_volume() -> None:
-    empty = Voxels(np.full((40, 40, 8), FREE, np.uint8), geometry(), OCC3D)
+    empty = VoxelVolume(np.full((40, 40, 8), FREE, np.uint8), geometry(), OCC3D)
     assert birds_eye_view(empty).shape == (700, 700, 3)
     assert perspective(empty, 320, 200).shape == (200, 320, 3)
-    tiny = Voxels(np.full((1, 2, 1), RED, np.uint8), geometry((1, 2, 1)), OCC3D)
+    tiny = VoxelVolume(np.full((1, 2, 1), RED, np.uint8), geometry((1, 2, 1)), OCC3D)
     assert birds_eye_view(tiny, 64).shape == (32, 64, 3)
 
 
@@ -186,9 +186,9 @@ def test_bad_input_is_refused_with_its_name() -> None:
     with pytest.raises(ValueError, match="at least one"):
         contact_sheet({}, voxels, "t")
     with pytest.raises(ValueError, match="class_id"):
-        Voxels(np.zeros((2, 2, 2), np.uint8), geometry(), OCC3D)
+        VoxelVolume(np.zeros((2, 2, 2), np.uint8), geometry(), OCC3D)
     with pytest.raises(ValueError, match="class 99"):
-        Voxels(np.full((40, 40, 8), 99, np.uint8), geometry(), OCC3D)
+        VoxelVolume(np.full((40, 40, 8), 99, np.uint8), geometry(), OCC3D)
     with pytest.raises(OSError):
         write_png(Path("/nowhere/at/all.png"), np.zeros((2, 2, 3), np.uint8))
 

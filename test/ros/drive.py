@@ -5,9 +5,10 @@ from functools import cached_property
 import numpy as np
 
 from panoocc_core.geometry import rigid
-from panoocc_ros.bags.bag import BagWriter, RawMessage, typestore
+from panoocc_ros.bags.bag import BagWriter, RawMessage
 from panoocc_ros.frames.rig import load_rig
-from panoocc_ros.messages.voxel_grid import fill_header
+from panoocc_ros.messages.fields import fill_header
+from panoocc_ros.messages.types import typestore
 from test.ros.messages import MS, camera_info, jpeg, picture, raw_image, tf
 
 T0 = 1_700_000_000_000_000_000

@@ -4,8 +4,8 @@ import cv2
 import numpy as np
 
 from panoocc_core.geometry import quaternion_from_rotation
-from panoocc_ros.bags.bag import new_message
-from panoocc_ros.messages.voxel_grid import fill_header, set_stamp
+from panoocc_ros.messages.fields import fill_header, set_stamp
+from panoocc_ros.messages.types import new_message
 
 MS = 1_000_000
 SIZE_HW = (48, 64)

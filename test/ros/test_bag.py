@@ -10,7 +10,8 @@ from rosbags.highlevel import AnyReader
 
 from panoocc_core.labels import OCC3D
 from panoocc_ros.bags import bag as bag_module
-from panoocc_ros.bags.bag import BagError, BagReader, BagWriteError, BagWriter, new_message, typestore
+from panoocc_ros.bags.bag import BagError, BagReader, BagWriteError, BagWriter
+from panoocc_ros.messages.types import new_message, typestore
 from panoocc_ros.messages.voxel_grid import fill_label_set
 from test.ros.bags import RIG, T0, TF, drive, write_drive
 from test.ros.messages import tf

@@ -8,9 +8,10 @@ import pytest
 from panoocc_core.geometry import quaternion_from_rotation, rigid
 from panoocc_core.labels import OCC3D
 from panoocc_core.types import GridGeometry
-from panoocc_ros.bags.bag import new_message, typestore
+from panoocc_ros.messages.fields import fill_header
 from panoocc_ros.messages.markers import marker_array
-from panoocc_ros.messages.voxel_grid import Voxels, fill_header
+from panoocc_ros.messages.types import new_message, typestore
+from panoocc_ros.messages.voxel_grid import VoxelList
 
 T0 = 1_533_151_603_512_404_321
 KIND = "visualization_msgs/msg/MarkerArray"
@@ -21,7 +22,7 @@ def voxels(count, shape=(200, 200, 16)):
     random = np.random.default_rng(1)
     indices = np.sort(random.choice(np.prod(shape), count, replace=False)).astype(np.uint32)
     classes = random.integers(0, 17, count).astype(np.uint8)
-    return Voxels(indices, classes, None, None, GridGeometry(shape, (0.4, 0.4, 0.5), POSE), OCC3D)
+    return VoxelList(indices, classes, None, None, GridGeometry(shape, (0.4, 0.4, 0.5), POSE), OCC3D)
 
 
 def reference(cubes, frame_id, lifetime, per_marker):

@@ -10,19 +10,11 @@ import torch
 from panoocc_core.geometry import NS_PER_S, rigid, rotation_from_quaternion
 from panoocc_core.labels import LIDARSEG, OCC3D
 from panoocc_core.types import GridGeometry, HistoryReport, Occupancy
-from panoocc_ros.bags.bag import new_message, typestore
-from panoocc_ros.messages.voxel_grid import (
-    all_voxels,
-    camera_mask,
-    fill_foxglove_grid,
-    fill_label_set,
-    fill_points,
-    fill_voxel_grid,
-    occupied_voxels,
-    set_stamp,
-    stamp_ns,
-    transforms,
-)
+from panoocc_ros.messages.fields import set_stamp, stamp_ns, transforms
+from panoocc_ros.messages.foxglove import fill_foxglove_grid
+from panoocc_ros.messages.points import fill_points
+from panoocc_ros.messages.types import new_message, typestore
+from panoocc_ros.messages.voxel_grid import all_voxels, camera_mask, fill_label_set, fill_voxel_grid, occupied_voxels
 from test.ros.messages import tf
 
 T0 = 1_533_151_603_512_404_321

@@ -4,12 +4,13 @@ import numpy as np
 import pytest
 
 from panoocc_core.labels import LIDARSEG_FREE, OCC3D
-from panoocc_ros.bags.bag import BagError, BagWriter, new_message
+from panoocc_ros.bags.bag import BagError, BagWriter
 from panoocc_ros.bags.recording import LABEL_SET, read_recording
 from panoocc_ros.demo.run import run as demo
 from panoocc_ros.evaluation.bag import evaluate_bag, truth_labels
 from panoocc_ros.evaluation.evaluator import EvaluationError
 from panoocc_ros.messages import truth as truth_messages
+from panoocc_ros.messages.types import new_message
 from panoocc_ros.messages.voxel_grid import fill_label_set
 from test.ros.drive import Drive
 from test.ros.test_evaluation import prediction, street, true_messages

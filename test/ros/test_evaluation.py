@@ -10,11 +10,11 @@ from panoocc_core.geometry import rigid
 from panoocc_core.ground_truth import GroundTruth
 from panoocc_core.labels import LIDARSEG_FREE, OCC3D
 from panoocc_core.types import GridGeometry
-from panoocc_ros.bags.bag import new_message
 from panoocc_ros.evaluation.evaluator import PREDICTION, TRUTH, VISIBLE, Evaluator, StampJoin, evaluation_healths
 from panoocc_ros.health.verdicts import ERROR, OK, WARN
 from panoocc_ros.messages.truth import OCCUPANCY, truth_messages
 from panoocc_ros.messages.truth import VISIBLE as VISIBLE_TOPIC
+from panoocc_ros.messages.types import new_message
 from panoocc_ros.messages.voxel_grid import fill_label_set
 
 SHAPE = (12, 10, 4)

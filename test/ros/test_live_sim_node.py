@@ -20,12 +20,12 @@ from rosgraph_msgs.msg import Clock  # noqa: E402
 
 from panoocc_core.labels import OCC3D  # noqa: E402
 from panoocc_ros.frames.rig import load_rig  # noqa: E402
+from panoocc_ros.messages.fields import stamp_ns  # noqa: E402
 from panoocc_ros.messages.truth import BOXES, LABELS, OCCUPANCY, TYPES, VISIBLE, VISIBLE_LABELS  # noqa: E402
-from panoocc_ros.messages.voxel_grid import stamp_ns  # noqa: E402
 from panoocc_ros.ros.graph import message_class, qos  # noqa: E402
 from panoocc_ros.sim.faults import IMAGE_TYPE, INFO_TYPE  # noqa: E402
+from panoocc_ros.sim.messages import TF_TYPE  # noqa: E402
 from panoocc_ros.sim.node import EXIT_BAD_START, main  # noqa: E402
-from panoocc_ros.sim.stream import TF_TYPE  # noqa: E402
 from test.ros.live import ROOT, node_and_peer  # noqa: E402
 
 pytestmark = pytest.mark.live

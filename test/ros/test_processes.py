@@ -10,7 +10,8 @@ from pathlib import Path
 
 import pytest
 
-from panoocc_ros.demo.processes import Children, ProcessError, Terminated, unwound_by_signals
+from panoocc_ros.demo.processes import Children, ProcessError
+from panoocc_ros.ros.signals import Terminated, unwound_by_signals
 
 
 def python(code):

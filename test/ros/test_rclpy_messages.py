@@ -18,11 +18,13 @@ from visualization_msgs.msg import MarkerArray  # noqa: E402
 
 from panoocc_core.geometry import rigid  # noqa: E402
 from panoocc_core.labels import LIDARSEG, OCC3D  # noqa: E402
-from panoocc_ros.bags.bag import new_message, typestore  # noqa: E402
 from panoocc_ros.frames.camera_info import calibration  # noqa: E402
 from panoocc_ros.frames.images import decode  # noqa: E402
+from panoocc_ros.messages.fields import transforms  # noqa: E402
 from panoocc_ros.messages.markers import marker_array  # noqa: E402
-from panoocc_ros.messages.voxel_grid import fill_label_set, fill_points, fill_voxel_grid, occupied_voxels, transforms  # noqa: E402
+from panoocc_ros.messages.points import fill_points  # noqa: E402
+from panoocc_ros.messages.types import new_message, typestore  # noqa: E402
+from panoocc_ros.messages.voxel_grid import fill_label_set, fill_voxel_grid, occupied_voxels  # noqa: E402
 from test.ros.messages import camera_info, jpeg, picture, raw_image, tf  # noqa: E402
 from test.ros.test_cdr import voxels  # noqa: E402
 from test.ros.test_convert import T0, occupancy  # noqa: E402

@@ -12,14 +12,8 @@ import torch
 from panoocc_core.geometry import rigid
 from panoocc_core.labels import LIDARSEG, OCC3D
 from panoocc_core.types import GridGeometry, HistoryReport, Occupancy
-from panoocc_ros.bags.bag import BagError, BagWriter, new_message
-from panoocc_ros.bags.recording import (
-    images_of_grid,
-    instances_from_message,
-    labels_from_message,
-    read_recording,
-    voxels_from_message,
-)
+from panoocc_ros.bags.bag import BagError, BagWriter
+from panoocc_ros.bags.recording import images_of_grid, read_recording
 from panoocc_ros.demo.report import DemoRun, demo_report, rate_hz, stages, write_picture, write_report
 from panoocc_ros.health.verdicts import (
     OUTPUT,
@@ -31,7 +25,14 @@ from panoocc_ros.health.verdicts import (
     timing_health,
 )
 from panoocc_ros.health.verdicts.latency import summarise
-from panoocc_ros.messages.voxel_grid import fill_label_set, fill_voxel_grid
+from panoocc_ros.messages.types import new_message
+from panoocc_ros.messages.voxel_grid import (
+    fill_label_set,
+    fill_voxel_grid,
+    instances_from_message,
+    labels_from_message,
+    voxels_from_message,
+)
 from test.ros.drive import Drive
 
 DRIVE = Drive()

@@ -13,7 +13,7 @@ from panoocc_core import OccupancyStream, load_model
 from panoocc_core.labels import OCC3D
 from panoocc_ros.bags.bag import BagReader
 from panoocc_ros.commands.cli import main
-from panoocc_ros.messages.voxel_grid import stamp_ns
+from panoocc_ros.messages.fields import stamp_ns
 from test.ros.bags import PERIOD_NS, RIG, T0, TF, drive, write_drive
 from test.ros.messages import MS
 

@@ -6,7 +6,8 @@ import pytest
 import yaml
 
 from panoocc_core.base.resources import folder
-from panoocc_ros.node.settings import NodeSettings, SettingsError
+from panoocc_ros.node.settings import NodeSettings
+from panoocc_ros.ros.parameter_fields import SettingsError
 
 
 @pytest.mark.parametrize(

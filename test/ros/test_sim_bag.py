@@ -14,17 +14,18 @@ from rosbags.interfaces import QosDurability, QosReliability
 
 from panoocc_core.geometry import NS_PER_S
 from panoocc_core.sim import Renderer, Scene, load_sim_rig, nuscenes_rig
+from panoocc_core.sim.drive_renderer import Drive, truth_grid
 from panoocc_ros.bags import bag as bag_module
 from panoocc_ros.bags.bag import BagError, BagReader, RawMessage
 from panoocc_ros.commands.sim import add_command
 from panoocc_ros.frames.assembler import Pipeline
 from panoocc_ros.frames.rig import load_rig
+from panoocc_ros.messages.fields import stamp_ns
 from panoocc_ros.messages.truth import BOXES, LABELS, OCCUPANCY, VISIBLE, VISIBLE_LABELS
-from panoocc_ros.messages.voxel_grid import stamp_ns
 from panoocc_ros.sim import stream as sim_stream
 from panoocc_ros.sim.bag import write_street_bag
 from panoocc_ros.sim.faults import Faults, parse_fault
-from panoocc_ros.sim.stream import START_NS, Drive, truth_grid
+from panoocc_ros.sim.messages import START_NS
 
 RIG = nuscenes_rig(0.08)
 DRIVE = Drive(seed=4, seconds=1.5, rate_hz=2)

@@ -12,7 +12,7 @@ from panoocc_ros.bags.source import ready_sets
 from panoocc_ros.commands.cli import main
 from panoocc_ros.commands.sim import add_command
 from panoocc_ros.frames.assembler import Pipeline, Refused
-from panoocc_ros.messages.voxel_grid import stamp_ns
+from panoocc_ros.messages.fields import stamp_ns
 from panoocc_ros.sim.faults import KINDS, Event, Fault, FaultError, Faults, parse_fault, parse_faults, with_faults
 from test.ros.bags import IMAGE, PERIOD_NS, RIG, T0, drive
 from test.ros.messages import MS

@@ -9,22 +9,22 @@ import pytest
 
 from panoocc_core.base.resources import folder
 from panoocc_core.sim import nuscenes_rig
+from panoocc_core.sim.drive_renderer import Drive, RenderedSet, RenderSetup
 from panoocc_ros.health.verdicts import OK, WARN
-from panoocc_ros.messages.voxel_grid import stamp_ns, transforms
-from panoocc_ros.node.settings import SettingsError
+from panoocc_ros.messages.fields import stamp_ns, transforms
+from panoocc_ros.ros.parameter_fields import SettingsError
 from panoocc_ros.sim.faults import Faults, parse_faults
 from panoocc_ros.sim.live import AHEAD_S, START_SETS, LiveDrive, live_healths
-from panoocc_ros.sim.settings import STREET_S, SimSettings, drive_of, faults_of, shoot_of
-from panoocc_ros.sim.stream import Drive, RenderedSet, Shoot
+from panoocc_ros.sim.settings import STREET_S, SimSettings, drive_of, faults_of, setup_of
 
-SHOOT = Shoot(nuscenes_rig(0.05))
+SETUP = RenderSetup(nuscenes_rig(0.05))
 DRIVE = Drive(seed=3, seconds=5.0, rate_hz=4.0)
 ZERO_NS = 1_800_000_000_000_000_000
 FRONT = "/cam_front/image_raw/compressed"
 TICK_S = 0.004
 
 
-class Crew:
+class RenderPool:
     """Renders nothing, but takes its time, one job after the other per worker; poses tell street and time."""
 
     def __init__(self, work_s=0.0, workers=1, poses_s=0.0):
@@ -33,10 +33,10 @@ class Crew:
 
     def rendered(self, drive, number):
         jpeg = f"{drive.seed}/{number}".encode()
-        return self._job(self.work_s, RenderedSet((jpeg,) * len(SHOOT.rig), None, self.work_s))
+        return self._job(self.work_s, RenderedSet((jpeg,) * len(SETUP.rig), None, self.work_s))
 
     def poses(self, drive):
-        times_s = SHOOT.pose_times_s(drive)
+        times_s = SETUP.pose_times_s(drive)
         poses = np.tile(np.eye(4), (len(times_s), 1, 1))
         poses[:, 0, 3], poses[:, 1, 3] = times_s, 100.0 * drive.seed
         return self._job(self.poses_s, poses)
@@ -61,13 +61,13 @@ class Crew:
 class Run:
     """A drive, stepped through wall time; remembers every event with the drive's clock and the wall's."""
 
-    def __init__(self, crew, drives=(DRIVE,), faults="", waits=False):
-        self.crew, self.events, self.wall_s = crew, [], 0.0
-        self.faults = Faults(parse_faults(faults), SHOOT.names)
+    def __init__(self, pool, drives=(DRIVE,), faults="", waits=False):
+        self.pool, self.events, self.wall_s = pool, [], 0.0
+        self.faults = Faults(parse_faults(faults), SETUP.names)
         drives = list(drives)
         self.live = LiveDrive(
-            SHOOT,
-            crew,
+            SETUP,
+            pool,
             self.faults,
             lambda number: drives[number] if number < len(drives) else None,
             zero_ns=ZERO_NS if waits else None,
@@ -77,7 +77,7 @@ class Run:
     def to(self, wall_s):
         while self.wall_s < wall_s and not self.live.is_over:
             self.wall_s += TICK_S
-            self.crew.at(self.wall_s)
+            self.pool.at(self.wall_s)
             for event in self.live.step(self.wall_s, self.system_ns):
                 self.events.append((event, self.system_ns))
         return self
@@ -93,12 +93,12 @@ class Run:
         return [stamp_ns(event.message.header.stamp) for event in self.of(topic)]
 
     def health(self, rate_hz=DRIVE.rate_hz):
-        healths = live_healths(self.live, self.faults, rate_hz, self.crew.workers, self.wall_s)
+        healths = live_healths(self.live, self.faults, rate_hz, self.pool.workers, self.wall_s)
         return {health.subject: health for health in healths}
 
 
 def test_a_fast_renderer_gives_every_set_at_its_time_on_the_system_s_clock():
-    run = Run(Crew(work_s=0.1)).to(20)
+    run = Run(RenderPool(work_s=0.1)).to(20)
     assert run.live.is_over and run.live.counts.left_out == run.live.counts.late == 0
     for event, system_ns in run.events:
         if not event.latched:
@@ -112,7 +112,7 @@ def test_a_fast_renderer_gives_every_set_at_its_time_on_the_system_s_clock():
 
 
 def test_mounts_come_first_and_poses_surround_every_image():
-    run = Run(Crew(work_s=0.1)).to(20)
+    run = Run(RenderPool(work_s=0.1)).to(20)
     assert run.events[0][0].topic == "/tf_static" and run.events[0][0].latched
     poses = np.array([event.stamp_ns for event in run.of("/tf")])
     images = [event.stamp_ns for event, _ in run.events if event.topic.endswith("compressed")]
@@ -121,15 +121,15 @@ def test_mounts_come_first_and_poses_surround_every_image():
 
 
 def test_it_renders_ahead_but_not_without_end():
-    crew = Crew(work_s=0.01, workers=2)
-    run = Run(crew, [Drive(seed=1, seconds=60, rate_hz=10)]).to(5)
+    pool = RenderPool(work_s=0.01, workers=2)
+    run = Run(pool, [Drive(seed=1, seconds=60, rate_hz=10)]).to(5)
     jobs, ready = run.live.queued
     assert 0.7 * AHEAD_S * 10 <= jobs + ready <= AHEAD_S * 10 + 1
-    assert crew.most <= 2 * crew.workers + 1
+    assert pool.most <= 2 * pool.workers + 1
 
 
 def test_nothing_is_sent_before_the_first_sets_are_ready():
-    run = Run(Crew(work_s=1.0, poses_s=0.5)).to(1.4)
+    run = Run(RenderPool(work_s=1.0, poses_s=0.5)).to(1.4)
     assert not run.events and not run.live.has_begun
     assert run.health()["drive"].level == WARN and "first images" in run.health()["drive"].message
     run.to(2.6)
@@ -138,7 +138,7 @@ def test_nothing_is_sent_before_the_first_sets_are_ready():
 
 @pytest.mark.parametrize("workers", [1, 3])
 def test_a_slow_renderer_leaves_sets_out_so_that_stamps_stay_true(workers):
-    run = Run(Crew(work_s=0.6 * workers, workers=workers), [Drive(seed=1, seconds=60, rate_hz=4)]).to(40)
+    run = Run(RenderPool(work_s=0.6 * workers, workers=workers), [Drive(seed=1, seconds=60, rate_hz=4)]).to(40)
     counts = run.live.counts
     assert counts.left_out > 50 and counts.late <= START_SETS + 2 * workers
     images = [(event, system_ns) for event, system_ns in run.events if event.topic == FRONT]
@@ -158,7 +158,7 @@ def test_a_slow_renderer_leaves_sets_out_so_that_stamps_stay_true(workers):
 
 
 def test_a_drive_with_its_own_clock_waits_for_the_renderer_and_loses_nothing():
-    run = Run(Crew(work_s=0.6), waits=True)
+    run = Run(RenderPool(work_s=0.6), waits=True)
     clocks = []
     while not run.live.is_over and run.wall_s < 60:
         run.to(run.wall_s + TICK_S)
@@ -166,16 +166,16 @@ def test_a_drive_with_its_own_clock_waits_for_the_renderer_and_loses_nothing():
     assert run.live.is_over and run.live.counts.left_out == 0 and len(run.stamps(FRONT)) == DRIVE.sets
     assert clocks == sorted(clocks)
     assert run.wall_s > 0.6 * DRIVE.sets
-    first_s = SHOOT.pose_times_s(DRIVE)[0]
+    first_s = SETUP.pose_times_s(DRIVE)[0]
     assert clocks[-1] - ZERO_NS < (first_s + DRIVE.seconds + 0.5) * 1e9
     # What was sent by a time of its clock does not depend on how long the renderer took.
-    fast = Run(Crew(work_s=0.01), waits=True).to(60)
+    fast = Run(RenderPool(work_s=0.01), waits=True).to(60)
     assert [(e.topic, e.stamp_ns) for e, _ in fast.events] == [(e.topic, e.stamp_ns) for e, _ in run.events]
 
 
 def test_streets_follow_each_other_with_rising_stamps_and_a_jump_between_images():
     drives = [Drive(seed=seed, seconds=2.0, rate_hz=4.0) for seed in (5, 6, 7)]
-    run = Run(Crew(work_s=0.05), drives).to(30)
+    run = Run(RenderPool(work_s=0.05), drives).to(30)
     assert run.live.is_over and run.live.counts.streets == 3
     shown = [bytes(event.message.data).decode() for event in run.of(FRONT)]
     assert shown == [f"{seed}/{number}" for seed in (5, 6, 7) for number in range(8)]
@@ -192,7 +192,9 @@ def test_streets_follow_each_other_with_rising_stamps_and_a_jump_between_images(
 
 
 def test_faults_hit_the_live_drive_and_its_clock():
-    run = Run(Crew(work_s=0.01), faults="drop camera=cam_front from=1 to=2; clock_jump from=3 by=-100", waits=True)
+    run = Run(
+        RenderPool(0.01), faults="drop camera=cam_front from=1 to=2; clock_jump from=3 by=-100", waits=True
+    )
     run.to(2.5)
     front, back = (len(run.of(f"/{name}/image_raw/compressed")) for name in ("cam_front", "cam_back"))
     assert back - front == 4 and run.faults.injected == {"drop cam_front": 4}
@@ -205,14 +207,14 @@ def test_faults_hit_the_live_drive_and_its_clock():
 
 
 def test_a_late_image_at_the_end_is_still_sent():
-    run = Run(Crew(work_s=0.01), faults="late by=2").to(30)
+    run = Run(RenderPool(work_s=0.01), faults="late by=2").to(30)
     assert run.live.is_over and len(run.of(FRONT)) == DRIVE.sets
 
 
 def test_what_the_renderer_fails_with_is_raised():
-    run = Run(Crew(work_s=1.0))
+    run = Run(RenderPool(work_s=1.0))
     run.live.step(0.0, ZERO_NS)
-    for _, future, _ in run.crew.open:
+    for _, future, _ in run.pool.open:
         if not future.done():
             future.set_exception(RuntimeError("no JPEG today"))
     with pytest.raises(RuntimeError, match="no JPEG today"):
@@ -220,7 +222,7 @@ def test_what_the_renderer_fails_with_is_raised():
 
 
 def test_the_rate_falls_while_sets_stay_away():
-    run = Run(Crew(work_s=0.01), [Drive(seed=1, seconds=60, rate_hz=4)]).to(10)
+    run = Run(RenderPool(work_s=0.01), [Drive(seed=1, seconds=60, rate_hz=4)]).to(10)
     counts = run.live.counts
     assert abs(counts.rate_hz(run.wall_s) - 4) < 0.1
     assert counts.rate_hz(run.wall_s + 10) < 2 < counts.rate_hz(run.wall_s + 0.3)
@@ -244,7 +246,7 @@ def test_the_rate_falls_while_sets_stay_away():
 def test_bad_parameters_are_named(values, words):
     with pytest.raises(SettingsError) as refused:
         settings = SimSettings(**{"scale": 0.05, **values})
-        faults_of(settings, shoot_of(settings))
+        faults_of(settings, setup_of(settings))
     assert words in str(refused.value)
 
 
@@ -255,7 +257,7 @@ def test_an_endless_drive_goes_from_street_to_street_and_a_loop_drives_the_same_
     assert {drive_of(loop, number) for number in range(3)} == {Drive(4, 7.0, 2.0)}
     assert endless.is_endless and loop.is_endless and not SimSettings(seconds=7.0).is_endless
     assert drive_of(SimSettings(seed=2**31 - 1), 1).seed == 0
-    assert shoot_of(SimSettings(scale=0.05, with_truth=False, grid="none")).grid is None
+    assert setup_of(SimSettings(scale=0.05, with_truth=False, grid="none")).grid is None
 
 
 def test_every_parameter_is_described():

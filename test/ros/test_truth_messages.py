@@ -7,7 +7,7 @@ from panoocc_core.geometry import rigid
 from panoocc_core.ground_truth import GroundTruth, TrueBoxes
 from panoocc_core.labels import BOX_CLASSES, OCC3D
 from panoocc_core.types import GridGeometry
-from panoocc_ros.bags.bag import typestore
+from panoocc_ros.messages.fields import stamp_ns
 from panoocc_ros.messages.truth import (
     BOXES,
     CAMERA_MASK,
@@ -21,7 +21,8 @@ from panoocc_ros.messages.truth import (
     label_messages,
     truth_messages,
 )
-from panoocc_ros.messages.voxel_grid import DENSE, SPARSE, stamp_ns
+from panoocc_ros.messages.types import typestore
+from panoocc_ros.messages.voxel_grid import DENSE, SPARSE
 
 T = 1_700_000_000_123_456_789
 SHAPE = (3, 4, 2)

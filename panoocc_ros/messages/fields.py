@@ -1,0 +1,63 @@
+"""What messages have in common: stamps, headers, and sequences as rclpy and rosbags want them."""
+
+import array
+from collections.abc import Iterator
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from panoocc_core.geometry import NS_PER_S, Matrix, quaternion_from_rotation, rigid, rotation_from_quaternion
+from panoocc_core.types import GridGeometry
+
+_TYPE_CODES = {"uint8": "B", "uint16": "H", "uint32": "I"}
+
+
+def fill_header(header: Any, stamp_ns: int, frame_id: str) -> None:
+    """Set stamp and frame of a std_msgs/Header."""
+    set_stamp(header.stamp, stamp_ns)
+    header.frame_id = frame_id
+
+
+def set_stamp(time: Any, stamp_ns: int) -> None:
+    """Set a builtin_interfaces/Time."""
+    time.sec, time.nanosec = divmod(stamp_ns, NS_PER_S)
+
+
+def stamp_ns(time: Any) -> int:
+    """Nanoseconds of a builtin_interfaces/Time."""
+    return int(time.sec) * NS_PER_S + int(time.nanosec)
+
+
+def transforms(message: Any) -> Iterator[tuple[str, str, int, Matrix]]:
+    """(parent, child, stamp in ns, parent_from_child [4, 4]) of a tf2_msgs/TFMessage; the parts are not checked.
+
+    A quaternion without direction gives a matrix of NaN, which whoever stores it refuses with the frames' names.
+    """
+    for item in message.transforms:
+        translation, turn = item.transform.translation, item.transform.rotation
+        try:
+            rotation = rotation_from_quaternion(np.array([turn.x, turn.y, turn.z, turn.w]))
+        except ValueError:
+            rotation = np.full((3, 3), np.nan)
+        matrix = rigid(rotation, np.array([translation.x, translation.y, translation.z]))
+        yield item.header.frame_id, item.child_frame_id, stamp_ns(item.header.stamp), matrix
+
+
+def fill_grid_pose(pose: Any, size: Any, geometry: GridGeometry) -> None:
+    matrix = geometry.ego_from_grid
+    pose.position.x, pose.position.y, pose.position.z = matrix[:3, 3].tolist()
+    turn = quaternion_from_rotation(matrix[:3, :3]).tolist()
+    pose.orientation.x, pose.orientation.y, pose.orientation.z, pose.orientation.w = turn
+    size.x, size.y, size.z = (float(edge) for edge in geometry.voxel_size_m)
+
+
+def store(message: Any, name: str, values: NDArray[Any]) -> None:
+    """Assign a sequence field: rclpy wants array.array (numpy is checked item by item there) or list, rosbags numpy."""
+    old = getattr(message, name)
+    if isinstance(old, array.array):
+        stored = array.array(_TYPE_CODES[values.dtype.name])
+        stored.frombytes(np.ascontiguousarray(values).data.cast("B") if values.size else b"")
+        setattr(message, name, stored)
+    else:
+        setattr(message, name, values.tolist() if isinstance(old, list) else values)

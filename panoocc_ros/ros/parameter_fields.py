@@ -1,0 +1,34 @@
+"""Parameters as fields of frozen dataclasses: default, description, limits and choices stand in one place.
+
+No ROS here: `parameters.py` declares such a dataclass with rclpy, and offline commands check theirs without it.
+"""
+
+import dataclasses
+from typing import Any
+
+
+class SettingsError(ValueError):
+    """A parameter that cannot be used; the message names it and says what to set."""
+
+
+def parameter(
+    default: Any, description: str, limits: tuple[float, float] | None = None, choices: tuple[str, ...] = ()
+) -> Any:
+    """A field of a dataclass of settings, with what `parameters.declared` tells rclpy about it."""
+    return dataclasses.field(
+        default=default, metadata={"description": description, "choices": choices, "limits": limits}
+    )
+
+
+def check_parameters(settings: Any) -> None:
+    """Raises SettingsError unless every field made by `parameter` is within its limits and choices."""
+    for field in dataclasses.fields(settings):
+        _check(field.name, getattr(settings, field.name), field.metadata["choices"], field.metadata["limits"])
+
+
+def _check(name: str, value: Any, choices: tuple[str, ...], limits: tuple[float, float] | None) -> None:
+    if choices and value not in choices:
+        raise SettingsError(f"parameter {name}: {value!r} is not one of {', '.join(choices)}")
+    # Written so that NaN fails too.
+    if limits and not limits[0] <= value <= limits[1]:
+        raise SettingsError(f"parameter {name}: {value} is outside {limits[0]:g}..{limits[1]:g}")

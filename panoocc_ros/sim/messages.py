@@ -1,0 +1,131 @@
+"""A drive through a simulated street as messages: what a vehicle's sensors say, and the truth that they cannot know.
+
+Rendering and truth are made in worker processes, which know no ROS; messages are made from their results, so that a bag
+and a live topic have the same.  The first camera of a rig is its reference: the truth holds at its shutter time.
+"""
+
+import math
+from collections.abc import Callable, Generator
+from contextlib import closing
+from dataclasses import replace
+from typing import Any
+
+import numpy as np
+
+from panoocc_core.geometry import NS_PER_S, Matrix, quaternion_from_rotation
+from panoocc_core.sim import Rig, Scene, SimCamera
+from panoocc_core.sim.drive_renderer import Drive, RenderedSet, RenderSetup, all_rendered, frame_id
+
+from ..messages.truth import TYPES, label_messages, truth_messages
+from ..messages.types import new_message
+from .faults import IMAGE_TYPE, INFO_TYPE, TF_TOPIC, Event
+
+START_NS = 1_700_000_000 * NS_PER_S  # stamp of the scene's time 0
+ODOM_FRAME, BASE_FRAME = "odom", "base_link"
+TF_TYPE = "tf2_msgs/msg/TFMessage"
+
+
+def street_events(
+    drive: Drive, setup: RenderSetup, workers: int | None = None, progress: Callable[[int, int], None] | None = None
+) -> Generator[Event, None, None]:
+    """All messages of a drive in the order of their stamps."""
+    offsets = [camera.shutter_offset_s for camera in setup.rig]
+    yield from first_events(setup, _stamp_ns(setup.span_s(drive)[0]))
+    scene = Scene(drive.seed, drive.scene_seconds)
+    pending = [
+        odometry_event(scene.world_from_ego(time_s), _stamp_ns(time_s)) for time_s in setup.pose_times_s(drive).tolist()
+    ]
+    with closing(all_rendered(drive, setup, workers)) as sets:
+        for number, rendered in enumerate(sets):
+            due = _stamp_ns(drive.time_s(number + 1) + min(offsets)) if number + 1 < drive.sets else math.inf
+            pending += set_events(rendered, setup, drive, number, START_NS)
+            pending.sort(key=lambda event: event.stamp_ns)
+            ready = sum(event.stamp_ns < due for event in pending)
+            yield from pending[:ready]
+            pending = pending[ready:]
+            if progress is not None:
+                progress(number + 1, drive.sets)
+
+
+def _stamp_ns(time_s: float, zero_ns: int = START_NS) -> int:
+    return zero_ns + round(time_s * 1e9)
+
+
+def first_events(setup: RenderSetup, stamp_ns: int) -> list[Event]:
+    """What is said once, latched: the cameras' mounts, and the meaning of the truth's classes."""
+    events = [Event("/tf_static", TF_TYPE, stamp_ns, static_transforms(setup.rig, stamp_ns), latched=True)]
+    if setup.grid is not None:
+        events += [Event(topic, TYPES[topic], stamp_ns, one, True) for topic, one in label_messages().items()]
+    return events
+
+
+def set_events(
+    rendered: RenderedSet, setup: RenderSetup, drive: Drive, number: int, zero_ns: int, sequence: int | None = None
+) -> list[Event]:
+    """Images, calibrations and truth of one set; `zero_ns` is the stamp of the scene's time 0."""
+    events = []
+    for camera, jpeg in zip(setup.rig, rendered.jpegs):
+        stamp_ns = _stamp_ns(drive.time_s(number) + camera.shutter_offset_s, zero_ns)
+        events += _camera_events(camera, stamp_ns, jpeg)
+    if rendered.truth is not None:
+        stamp_ns = _stamp_ns(drive.time_s(number) + setup.rig[0].shutter_offset_s, zero_ns)
+        messages = truth_messages(
+            replace(rendered.truth, stamp_ns=stamp_ns),
+            number if sequence is None else sequence,
+            setup.names,
+            frame_id=BASE_FRAME,
+            lifetime_s=3 / drive.rate_hz,
+        )
+        events += [Event(topic, TYPES[topic], stamp_ns, message) for topic, message in messages.items()]
+    return events
+
+
+def _camera_events(camera: SimCamera, stamp_ns: int, jpeg: bytes) -> list[Event]:
+    name = frame_id(camera)
+    image = new_message(IMAGE_TYPE)
+    _head(image, stamp_ns, name)
+    image.format, image.data = "jpeg", np.frombuffer(jpeg, np.uint8)
+    return [
+        Event(f"/{name}/image_raw/compressed", IMAGE_TYPE, stamp_ns, image),
+        Event(f"/{name}/camera_info", INFO_TYPE, stamp_ns, camera_info(camera, stamp_ns)),
+    ]
+
+
+def camera_info(camera: SimCamera, stamp_ns: int) -> Any:
+    """sensor_msgs/CameraInfo of a camera without distortion."""
+    info = new_message(INFO_TYPE)
+    _head(info, stamp_ns, frame_id(camera))
+    info.height, info.width, info.distortion_model = camera.height, camera.width, "plumb_bob"
+    info.d, info.r = np.zeros(5), np.eye(3).ravel()
+    info.k = camera.intrinsics.ravel()
+    info.p = np.hstack((camera.intrinsics, np.zeros((3, 1)))).ravel()
+    return info
+
+
+def static_transforms(rig: Rig, stamp_ns: int) -> Any:
+    """tf2_msgs/TFMessage with the mounting of every camera."""
+    message = new_message(TF_TYPE)
+    message.transforms = [_transform(BASE_FRAME, frame_id(c), stamp_ns, c.ego_from_camera) for c in rig]
+    return message
+
+
+def odometry_event(world_from_ego: Matrix, stamp_ns: int) -> Event:
+    """The vehicle's pose [4, 4] as a transform on /tf."""
+    message = new_message(TF_TYPE)
+    message.transforms = [_transform(ODOM_FRAME, BASE_FRAME, stamp_ns, world_from_ego)]
+    return Event(TF_TOPIC, TF_TYPE, stamp_ns, message)
+
+
+def _transform(parent: str, child: str, stamp_ns: int, parent_from_child: Matrix) -> Any:
+    stamped = new_message("geometry_msgs/msg/TransformStamped")
+    _head(stamped, stamp_ns, parent)
+    stamped.child_frame_id = child
+    move, turn = stamped.transform.translation, stamped.transform.rotation
+    move.x, move.y, move.z = (float(value) for value in parent_from_child[:3, 3])
+    turn.x, turn.y, turn.z, turn.w = (float(q) for q in quaternion_from_rotation(parent_from_child[:3, :3]))
+    return stamped
+
+
+def _head(message: Any, stamp_ns: int, frame: str) -> None:
+    message.header.frame_id = frame
+    message.header.stamp.sec, message.header.stamp.nanosec = divmod(stamp_ns, NS_PER_S)
