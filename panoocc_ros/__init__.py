@@ -1,1 +1,1 @@
-"""PanoOcc in ROS 2: the node, and the same pipeline on bags.  Only files that need a node import rclpy."""
+"""PanoOcc in ROS 2: the node, and the same assembler on bags.  Only files that need a node import rclpy."""

@@ -117,13 +117,13 @@ def _frames(path: Path, rig: str, cameras: tuple[str, ...], count: int) -> list[
     from ..bags.bag import BagError, BagReader
     from ..bags.replay import check_topics
     from ..bags.source import ready_sets
-    from ..frames.assembler import Pipeline
+    from ..frames.assembler import FrameAssembler
     from ..frames.rig import load_rig
 
     with BagReader(path) as bag:
-        pipeline = Pipeline(load_rig(rig).select(cameras))
-        check_topics(bag, pipeline.rig)
-        frames = [pipeline.frame(ready) for _, ready in itertools.islice(ready_sets(bag, pipeline), count)]
+        assembler = FrameAssembler(load_rig(rig).select(cameras))
+        check_topics(bag, assembler.rig)
+        frames = [assembler.frame(ready) for _, ready in itertools.islice(ready_sets(bag, assembler), count)]
         if not frames:
-            raise BagError(f"{path}: no complete set of images ({pipeline.status(bag.end_ns).last_drop})")
+            raise BagError(f"{path}: no complete set of images ({assembler.status(bag.end_ns).last_drop})")
     return frames

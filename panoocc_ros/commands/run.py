@@ -151,7 +151,7 @@ def _run(arguments: argparse.Namespace) -> int:
 
     from ..bags.bag import BagReader, BagWriter
     from ..bags.replay import Replay, ReplayOptions, check_topics
-    from ..frames.assembler import Pipeline, PipelineOptions
+    from ..frames.assembler import AssemblerOptions, FrameAssembler
 
     if arguments.out.resolve() == arguments.bag.resolve():
         raise _BadArgument(f"--out {arguments.out} is the bag itself: choose another name")
@@ -162,14 +162,13 @@ def _run(arguments: argparse.Namespace) -> int:
         # Before the weights are loaded, so that a wrong path does not cost a minute.
         with BagWriter(arguments.out, arguments.overwrite) as writer:
             stream = OccupancyStream(_loaded(config, arguments))
-            pipeline = Pipeline(chosen, PipelineOptions(missing_camera=arguments.missing_camera))
-            report = Replay(bag, stream, rig, pipeline).run(
+            assembler = FrameAssembler(chosen, AssemblerOptions(missing_camera=arguments.missing_camera))
+            report = Replay(bag, stream, rig, assembler).run(
                 writer,
                 ReplayOptions(
+                    outputs=chosen_outputs(arguments),
                     encoding=arguments.encoding,
                     with_confidence=not arguments.no_confidence,
-                    with_points=not arguments.no_points,
-                    with_foxglove=not arguments.no_foxglove,
                     limit=arguments.limit,
                     show_progress=not arguments.no_progress and sys.stderr.isatty(),
                 ),
@@ -179,6 +178,15 @@ def _run(arguments: argparse.Namespace) -> int:
     print(summary(report, stream.model.device, config.temporal))
     print(f"written: {arguments.out}")
     return EXIT_OK
+
+
+def chosen_outputs(arguments: argparse.Namespace) -> Any:
+    """The outputs that the bag gets."""
+    from ..node.outputs import FOXGLOVE, OUTPUTS, POINTS
+
+    without = {POINTS} if arguments.no_points else set()
+    without |= {FOXGLOVE} if arguments.no_foxglove else set()
+    return tuple(output for output in OUTPUTS if output.in_bags and output not in without)
 
 
 def _chosen_rig(arguments: argparse.Namespace) -> Any:

@@ -23,11 +23,11 @@ from ..messages.fields import stamp_ns, transforms
 from .camera_info import Calibration, CalibrationError, calibration, same_calibration
 from .images import ImageError, decode
 from .rig import AUTO, Rig
-from .sets import CameraPose, Counters, PipelineOptions, PipelineStatus, ReadySet, Refused
+from .sets import AssemblerOptions, AssemblerStatus, CameraPose, Counters, ReadySet, Refused
 from .synchroniser import MessageSet, Synchroniser
 from .transforms import ConflictingTransform, TooEarly, TransformBuffer, TransformError, clean_frame
 
-__all__ = ["CameraPose", "Pipeline", "PipelineOptions", "PipelineStatus", "ReadySet", "Refused"]
+__all__ = ["CameraPose", "FrameAssembler", "AssemblerOptions", "AssemblerStatus", "ReadySet", "Refused"]
 
 FIXED_FRAMES = ("odom", "map", "world")  # REP-105: odom does not jump
 
@@ -47,15 +47,15 @@ class _Lacking(Exception):
         self.reason, self.camera, self.text, self.hopeless = reason, camera, text, hopeless
 
 
-class Pipeline:
+class FrameAssembler:
     """Collects messages and hands out complete sets.
 
     All methods but `frame` belong to one thread; `frame` may run in another one.  `now_ns` is the caller's clock (ROS
     time, or the time of a bag's messages); where it goes back, only waiting starts afresh.
     """
 
-    def __init__(self, rig: Rig, options: PipelineOptions | None = None) -> None:
-        self.rig, self.options = rig, options or PipelineOptions()
+    def __init__(self, rig: Rig, options: AssemblerOptions | None = None) -> None:
+        self.rig, self.options = rig, options or AssemblerOptions()
         self._synchroniser = Synchroniser(
             rig.names,
             rig.reference,
@@ -143,14 +143,14 @@ class Pipeline:
             self._drop(refusal.reason, refusal.camera, str(refusal))
             raise
 
-    def status(self, now_ns: int) -> PipelineStatus:
+    def status(self, now_ns: int) -> AssemblerStatus:
         """A copy of the counters."""
         silent = self._synchroniser.silent(self._now(now_ns))
         with self._lock:
             drops = Counter(self._counters.set_drops)
         for camera, count in self._synchroniser.sets_dropped.items():
             drops["missing_camera", camera] += count
-        return PipelineStatus(
+        return AssemblerStatus(
             images=Counter(self._counters.images),
             sets=self._counters.sets,
             ready=self._counters.ready,

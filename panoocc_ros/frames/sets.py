@@ -1,4 +1,4 @@
-"""What goes into a pipeline besides messages, and what comes out of it."""
+"""What goes into a assembler besides messages, and what comes out of it."""
 
 from collections import Counter
 from collections.abc import Mapping
@@ -19,7 +19,7 @@ class Refused(ValueError):
 
 
 @dataclass(frozen=True, slots=True)
-class PipelineOptions:
+class AssemblerOptions:
     """How long to wait, and what to do without an image."""
 
     missing_camera: MissingPolicy = "drop"
@@ -41,7 +41,7 @@ class CameraPose:
 
 @dataclass(frozen=True, slots=True, eq=False)
 class ReadySet:
-    """A set of images with all transforms and calibrations; `Pipeline.frame` decodes it."""
+    """A set of images with all transforms and calibrations; `FrameAssembler.frame` decodes it."""
 
     stamp_ns: int
     messages: MessageSet
@@ -53,7 +53,7 @@ class ReadySet:
 
 
 @dataclass(frozen=True, slots=True)
-class PipelineStatus:
+class AssemblerStatus:
     """Counters and texts, copied at one moment."""
 
     images: Counter[str]  # by camera
@@ -78,7 +78,7 @@ class PipelineStatus:
 
 @dataclass(slots=True)
 class Counters:
-    """What a pipeline counts while it runs."""
+    """What a assembler counts while it runs."""
 
     sets: int = 0
     ready: int = 0

@@ -5,7 +5,7 @@ from collections import Counter, deque
 from collections.abc import Callable, Mapping
 
 from ..frames.rig import Rig
-from ..frames.sets import PipelineStatus
+from ..frames.sets import AssemblerStatus
 from .verdicts import CameraReport
 
 RATE_IMAGES = 20  # the rate is taken over this many images
@@ -27,11 +27,11 @@ class CameraWatch:
         """A publisher cannot be heard; `text` names the topic and why."""
         self._mismatches[camera] = text
 
-    def reports(self, status: PipelineStatus) -> list[CameraReport]:
+    def reports(self, status: AssemblerStatus) -> list[CameraReport]:
         """One report per camera of the rig."""
         return [self._report(name, status) for name in self._rig.names]
 
-    def _report(self, name: str, status: PipelineStatus) -> CameraReport:
+    def _report(self, name: str, status: AssemblerStatus) -> CameraReport:
         camera, arrivals_s = self._rig.camera(name), self._arrivals_s[name]
         drops: Counter[str] = Counter()
         for (reason, culprit), count in (status.image_drops + status.set_drops).items():

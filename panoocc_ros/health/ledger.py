@@ -1,4 +1,4 @@
-"""The node's own books, beside the pipeline's: grids out, sets lost behind the pipeline, failures, resets.
+"""The node's own books, beside the assembler's: grids out, sets lost behind the assembler, failures, resets.
 
 Written by the worker and the executor's thread, read by the latter.
 """
@@ -60,18 +60,16 @@ class Ledger:
             self._problem = text
 
     def refuse(self, text: str) -> None:
-        """The pipeline refused a set because of one image, and has counted it."""
+        """The assembler refused a set because of one image, and has counted it."""
         with self._lock:
             self._problem = text
 
-    def fail(self, error: Exception) -> str:
-        """The step raised an exception; returns the text for the log."""
-        text = f"{type(error).__name__}: {error}".splitlines()[0][:300]
+    def fail(self, text: str) -> None:
+        """The network failed on a set, or its grid could not be sent."""
         with self._lock:
             self._drops["failed"] += 1
             self._failures += 1
             self._problem = self._failure = text
-        return text
 
     def read(self) -> Accounts:
         """A consistent copy."""

@@ -3,7 +3,7 @@
 from collections import Counter
 from dataclasses import dataclass
 
-from ..frames.sets import PipelineStatus
+from ..frames.sets import AssemblerStatus
 from ..node.settings import NodeSettings
 from .latency import Summary
 from .ledger import Accounts
@@ -38,7 +38,7 @@ class ModelFacts:
 class Books:
     """All counters at one moment."""
 
-    status: PipelineStatus
+    status: AssemblerStatus
     cameras: list[CameraReport]
     accounts: Accounts
     summary: Summary
@@ -69,7 +69,7 @@ def clock_health(stands: bool) -> Health:
     return Health("clock", OK, "time goes on")
 
 
-def transforms_health(status: PipelineStatus) -> Health:
+def transforms_health(status: AssemblerStatus) -> Health:
     """ERROR while sets are lost for the lack of a transform; WARN about transforms that were refused."""
     lost = sum(count for (reason, _), count in status.set_drops.items() if reason.startswith("tf_"))
     values = {"fixed_frame": status.fixed_frame or "not known yet", "sets_lost": str(lost)}
@@ -80,7 +80,7 @@ def transforms_health(status: PipelineStatus) -> Health:
     return Health("transforms", OK, f"history is fused through {values['fixed_frame']}", values)
 
 
-def sets_health(status: PipelineStatus) -> Health:
+def sets_health(status: AssemblerStatus) -> Health:
     """How many sets the synchroniser formed, and which cameras kept others from being complete."""
     incomplete = incomplete_sets(status)
     values = {"formed": str(status.sets), "with_transforms": str(status.ready), "waiting": str(status.waiting)}
@@ -91,7 +91,7 @@ def sets_health(status: PipelineStatus) -> Health:
     return Health("sets", OK, f"{status.sets} sets", values)
 
 
-def incomplete_sets(status: PipelineStatus) -> Counter[str]:
+def incomplete_sets(status: AssemblerStatus) -> Counter[str]:
     """Camera -> sets that it kept from being complete."""
     return Counter({camera: count for (reason, camera), count in status.set_drops.items() if reason == MISSING_CAMERA})
 
@@ -115,7 +115,9 @@ def _output_report(books: Books) -> OutputReport:
     )
 
 
-def _model_report(settings: NodeSettings, facts: ModelFacts, accounts: Accounts, status: PipelineStatus) -> ModelReport:
+def _model_report(
+    settings: NodeSettings, facts: ModelFacts, accounts: Accounts, status: AssemblerStatus
+) -> ModelReport:
     return ModelReport(
         name=facts.name,
         weights="seeded" if settings.seeded_weights else settings.checkpoint or SHIPPED,

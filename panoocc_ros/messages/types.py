@@ -23,11 +23,12 @@ def typestore() -> Typestore:
     return store
 
 
-def new_message(name: str) -> Any:
-    """An empty message of a type such as "panoocc/msg/VoxelGrid": zeros, empty strings and empty sequences."""
+def new_message(type_name: str, **fields: Any) -> Any:
+    """A message of a type such as "panoocc/msg/VoxelGrid": zeros, empty strings and sequences, but for `fields`."""
     store = typestore()
-    _, fields = store.fielddefs[name]
-    return store.types[name](**{key: _empty(kind, detail) for key, (kind, detail) in fields})
+    _, definitions = store.fielddefs[type_name]
+    empty = {key: _empty(kind, detail) for key, (kind, detail) in definitions if key not in fields}
+    return store.types[type_name](**empty, **fields)
 
 
 def _empty(kind: int, detail: Any) -> Any:

@@ -1,6 +1,6 @@
 """The node `panoocc`: surround cameras, their calibrations and transforms in, voxel grids out.
 
-The executor's thread only takes messages in and asks the pipeline for complete sets; images are decoded and the
+The executor's thread only takes messages in and asks the assembler for complete sets; images are decoded and the
 network runs in one worker thread, which always takes the newest set.
 """
 
@@ -20,12 +20,12 @@ from sensor_msgs.msg import CameraInfo, CompressedImage, Image
 from std_srvs.srv import Trigger
 from tf2_msgs.msg import TFMessage
 
-from panoocc_core import NonFiniteError, Occupancy, OccupancyStream
+from panoocc_core import OccupancyStream
 from panoocc_core.base.host_memory import keep_freed_memory
 
-from ..frames.assembler import Pipeline
+from ..frames.assembler import FrameAssembler
 from ..frames.rig import RigCamera
-from ..frames.sets import PipelineOptions, ReadySet, Refused
+from ..frames.sets import AssemblerOptions, ReadySet
 from ..health.arrivals import CameraWatch
 from ..health.latency import StageTimes
 from ..health.ledger import Ledger
@@ -36,8 +36,9 @@ from ..ros.graph import qos
 from ..ros.parameter_fields import SettingsError
 from ..ros.parameters import declared
 from .load import chosen_config, chosen_rig, loaded_network, rig_for
-from .outputs import Outputs
+from .publishers import Publishers
 from .settings import NodeSettings
+from .step import Lost, step
 from .worker import Worker
 
 TICK_S = 0.05  # how often waiting sets look for what they lack
@@ -78,11 +79,11 @@ class OccupancyNode(Node):
         self.get_logger().info(f"loading {config.name}")
         network = loaded_network(settings, config)
         self._stream = OccupancyStream(network)
-        limits = PipelineOptions(tf_timeout_s=settings.tf_timeout_s, camera_timeout_s=settings.camera_timeout_s)
-        self._pipeline = Pipeline(self._rig, limits)
+        limits = AssemblerOptions(tf_timeout_s=settings.tf_timeout_s, camera_timeout_s=settings.camera_timeout_s)
+        self._assembler = FrameAssembler(self._rig, limits)
         self._cameras, self._ledger, self._times = CameraWatch(self._rig), Ledger(), StageTimes()
-        self._outputs = Outputs(self, settings, rig.names, self._rig.base_frame)
-        self._outputs.publish_labels(config.labels)
+        self._publishers = Publishers(self, settings, rig.names, self._rig.base_frame)
+        self._publishers.publish_labels(config.labels)
         self._worker = Worker(self._work, self._on_failure, keep_reset, name="inference")
         self._requested_reset: str | None = None
         self._facts = ModelFacts(config.name, str(network.device), time.perf_counter() - begin_s)
@@ -116,14 +117,14 @@ class OccupancyNode(Node):
 
     def _on_image(self, camera: str, message: Image | CompressedImage) -> None:
         self._cameras.on_image(camera)
-        self._pipeline.on_image(camera, message, self._now_ns())
+        self._assembler.on_image(camera, message, self._now_ns())
         self._poll()
 
     def _on_camera_info(self, camera: str, message: CameraInfo) -> None:
-        self._pipeline.on_camera_info(camera, message)
+        self._assembler.on_camera_info(camera, message)
 
     def _on_transforms(self, message: TFMessage, static: bool) -> None:
-        self._pipeline.on_transforms(message, static)
+        self._assembler.on_transforms(message, static)
 
     def _on_mismatch(self, camera: str, topic: str, text: str) -> None:
         self._cameras.on_mismatch(camera, f"{topic}: {text}")
@@ -135,7 +136,7 @@ class OccupancyNode(Node):
 
     def _poll(self) -> None:
         """Hand complete sets to the worker."""
-        while (ready := self._pipeline.poll(self._now_ns())) is not None:
+        while (ready := self._assembler.poll(self._now_ns())) is not None:
             reset, self._requested_reset = ready.reset or self._requested_reset, None
             if reset is not None:
                 self.get_logger().warning(f"the memory is cleared: {reset}")
@@ -146,49 +147,51 @@ class OccupancyNode(Node):
     def _work(self, job: Job) -> None:
         """Worker thread: one set from messages to grids."""
         begin_s = time.perf_counter()
-        if job.reset is not None:
-            self._stream.reset(job.reset)
-        try:
-            frame = self._pipeline.frame(job.ready)
-        except Refused as refusal:
-            self._ledger.refuse(str(refusal))
-            self.get_logger().error(f"set refused: {refusal}", throttle_duration_sec=LOG_PERIOD_S)
+        done = step(self._assembler, self._stream, job.ready, job.reset)
+        if isinstance(done, Lost):
+            self._on_lost(done)
             return
-        decoded_s = time.perf_counter()
-        occupancy = self._stream.step(frame)
         stepped_s = time.perf_counter()
-        self._outputs.publish(occupancy, self._ledger.grid(occupancy))
+        self._publishers.publish(done.occupancy, self._ledger.grid(done.occupancy))
         end_s = time.perf_counter()
-        times_s = {"queue": begin_s - job.since_s, "decode": decoded_s - begin_s}
-        self._record(occupancy, times_s, end_s - stepped_s, end_s - job.since_s)
+        times_ms = {"queue": (begin_s - job.since_s) * 1e3, **done.times_ms, "publish": (end_s - stepped_s) * 1e3}
+        self._record_times(done.occupancy.stamp_ns, times_ms | {READY_TO_OUTPUT: (end_s - job.since_s) * 1e3})
 
-    def _record(self, occupancy: Occupancy, before_s: dict[str, float], publish_s: float, total_s: float) -> None:
-        times_ms = {stage: value * 1e3 for stage, value in before_s.items()}
-        times_ms |= occupancy.timings_ms
-        times_ms |= {"publish": publish_s * 1e3, READY_TO_OUTPUT: total_s * 1e3}
-        stamp_age_s = (self._now_ns() - occupancy.stamp_ns) * 1e-9
+    def _record_times(self, stamp_ns: int, times_ms: dict[str, float]) -> None:
+        stamp_age_s = (self._now_ns() - stamp_ns) * 1e-9
         if 0 <= stamp_age_s < MOST_STAMP_AGE_S:
             times_ms["stamp_to_output"] = stamp_age_s * 1e3
         self._times.add(times_ms)
 
-    def _on_failure(self, error: Exception) -> None:
-        """Worker thread: whatever broke one step must not break the next one."""
+    def _on_lost(self, lost: Lost) -> None:
+        """Worker thread: a set gave no grid."""
         if not rclpy.ok():
             return  # the node ended during the step
-        if not isinstance(error, NonFiniteError):  # for which the stream has cleared its memory itself
-            self._stream.reset("the step before failed")
-        text = self._ledger.fail(error)
-        self.get_logger().error(f"the step failed, the memory is cleared: {text}", throttle_duration_sec=LOG_PERIOD_S)
+        if lost.kind == "refused":
+            self._ledger.refuse(lost.text)
+            self.get_logger().error(f"set refused: {lost.text}", throttle_duration_sec=LOG_PERIOD_S)
+        else:
+            self._ledger.fail(lost.text)
+            self.get_logger().error(
+                f"the step failed, the memory is cleared: {lost.text}", throttle_duration_sec=LOG_PERIOD_S
+            )
+
+    def _on_failure(self, error: Exception) -> None:
+        """Worker thread: something behind the step broke, e.g. a message that could not be made."""
+        if rclpy.ok():
+            text = f"{type(error).__name__}: {error}"
+            self._ledger.fail(text)
+            self.get_logger().error(f"a grid could not be sent: {text}", throttle_duration_sec=LOG_PERIOD_S)
 
     def _publish_diagnostics(self) -> None:
-        status = self._pipeline.status(self._now_ns())
+        status = self._assembler.status(self._now_ns())
         books = Books(
             status=status,
             cameras=self._cameras.reports(status),
             accounts=self._ledger.read(),
             summary=self._times.summary(),
             busy=self._worker.busy,
-            subscribers=self._outputs.subscribers,
+            subscribers=self._publishers.subscribers,
             node_age_s=time.monotonic() - self._begun_s,
             clock_stands=self._now_ns() == 0,
         )

@@ -1,80 +1,102 @@
-"""What the node publishes of one occupancy.  What nobody subscribes to is not computed."""
+"""What is made of one occupancy: one list for the node's topics and for the bags of `panoocc run`.
 
-import time
+An output is a topic, a type and a function that makes the message.  To add one: a row in OUTPUTS, and its `make`.
+"""
+
 from collections.abc import Callable, Sequence
-
-from panoocc.msg import LabelSet, VoxelGrid
-from rclpy.node import Node
-from rclpy.publisher import Publisher
-from sensor_msgs.msg import PointCloud2, PointField
-from visualization_msgs.msg import MarkerArray
+from dataclasses import dataclass
+from functools import cached_property, partial
+from typing import Any
 
 from panoocc_core import Occupancy
-from panoocc_core import labels as core_labels
+from panoocc_core.labels import LabelSet
 
+from ..messages.foxglove import fill_foxglove_grid
 from ..messages.markers import marker_array
 from ..messages.points import fill_points
-from ..messages.voxel_grid import fill_label_set, fill_voxel_grid, occupied_voxels
-from ..ros.graph import qos
-from .settings import NodeSettings
+from ..messages.voxel_grid import Encoding, VoxelList, fill_label_set, fill_voxel_grid, occupied_voxels
+
+NewMessage = Callable[..., Any]  # an empty message of a type such as "panoocc/msg/VoxelGrid"; fields as keywords
+
+LABELS = "labels"  # topic and type of what is sent once, latched
+LABELS_TYPE = "panoocc/msg/LabelSet"
 
 
-class Outputs:
-    """The publishers below `~/`.  Publishing is safe from the worker's thread."""
+@dataclass(frozen=True)
+class Result:
+    """One occupancy, and what its outputs share."""
 
-    def __init__(self, node: Node, settings: NodeSettings, rig_cameras: Sequence[str], frame_id: str) -> None:
-        self._settings, self._rig_cameras, self._frame_id = settings, rig_cameras, frame_id
-        self._grid = node.create_publisher(VoxelGrid, "~/occupancy", qos(depth=2))
-        self._labels = node.create_publisher(LabelSet, "~/labels", qos(latched=True, depth=1))
-        self._points = node.create_publisher(PointCloud2, "~/points", qos(depth=2))
-        self._markers = node.create_publisher(MarkerArray, "~/markers", qos(depth=1))
-        self._marker_gate = RateLimit(settings.markers_max_rate_hz)
+    occupancy: Occupancy
+    sequence: int
+    frame_id: str
+    rig_cameras: Sequence[str]
+    encoding: Encoding = "sparse"
+    with_confidence: bool = True
 
-    @property
-    def subscribers(self) -> int:
-        """How many subscriptions the publisher of the grids has met so far."""
-        return int(self._grid.get_subscription_count())
-
-    def publish_labels(self, labels: core_labels.LabelSet) -> None:
-        """Send the meaning of the class ids, once; it is latched."""
-        self._labels.publish(fill_label_set(LabelSet(), labels))
-
-    def publish(self, occupancy: Occupancy, sequence: int) -> None:
-        """Send one occupancy on every topic that is wanted."""
-        voxels = occupied_voxels(occupancy)
-        grid = fill_voxel_grid(
-            VoxelGrid(),
-            occupancy,
-            sequence,
-            frame_id=self._frame_id,
-            rig_cameras=self._rig_cameras,
-            encoding=self._settings.encoding,
-            with_confidence=self._settings.confidence,
-            voxels=voxels,
-        )
-        self._grid.publish(grid)
-        if _is_wanted(self._points):
-            self._points.publish(fill_points(PointCloud2(), voxels, occupancy.stamp_ns, self._frame_id, PointField))
-        if _is_wanted(self._markers) and self._marker_gate.open():
-            self._markers.publish(marker_array(voxels, occupancy.stamp_ns, self._frame_id))
+    @cached_property
+    def voxels(self) -> VoxelList:
+        """The voxels that are not free."""
+        return occupied_voxels(self.occupancy)
 
 
-class RateLimit:
-    """Opens at most `rate_hz` times a second; 0 never opens."""
+@dataclass(frozen=True, slots=True)
+class Output:
+    """One topic: below `~/` of the node, below `/panoocc/` in a bag."""
 
-    def __init__(self, rate_hz: float, now_s: Callable[[], float] = time.monotonic) -> None:
-        self._period_s = 1 / rate_hz if rate_hz > 0 else float("inf")
-        self._now_s = now_s
-        self._next_s = float("inf") if rate_hz <= 0 else float("-inf")
-
-    def open(self) -> bool:
-        """Whether something may be sent now; if so, it counts as sent."""
-        now_s = self._now_s()
-        if now_s < self._next_s:
-            return False
-        self._next_s = now_s + self._period_s
-        return True
+    topic: str
+    type: str
+    make: Callable[[Result, NewMessage], Any]  # the message, or its CDR bytes
+    in_node: bool = True
+    in_bags: bool = True
+    depth: int = 2  # of the publisher's queue
 
 
-def _is_wanted(publisher: Publisher) -> bool:
-    return publisher.get_subscription_count() > 0
+def voxel_grid(result: Result, new_message: NewMessage) -> Any:
+    """panoocc/VoxelGrid."""
+    return fill_voxel_grid(
+        new_message("panoocc/msg/VoxelGrid"),
+        result.occupancy,
+        result.sequence,
+        frame_id=result.frame_id,
+        rig_cameras=result.rig_cameras,
+        encoding=result.encoding,
+        with_confidence=result.with_confidence,
+        voxels=result.voxels if result.encoding == "sparse" else None,
+    )
+
+
+def points(result: Result, new_message: NewMessage) -> Any:
+    """sensor_msgs/PointCloud2."""
+    message = new_message("sensor_msgs/msg/PointCloud2")
+    return fill_points(
+        message,
+        result.voxels,
+        result.occupancy.stamp_ns,
+        result.frame_id,
+        partial(new_message, "sensor_msgs/msg/PointField"),
+    )
+
+
+def markers(result: Result, _: NewMessage) -> bytes:
+    """visualization_msgs/MarkerArray."""
+    return marker_array(result.voxels, result.occupancy.stamp_ns, result.frame_id)
+
+
+def foxglove_grid(result: Result, new_message: NewMessage) -> Any:
+    """foxglove_msgs/VoxelGrid."""
+    message = new_message("foxglove_msgs/msg/VoxelGrid")
+    new_field = partial(new_message, "foxglove_msgs/msg/PackedElementField")
+    return fill_foxglove_grid(message, result.voxels, result.occupancy.stamp_ns, result.frame_id, new_field)
+
+
+def label_set(labels: LabelSet, new_message: NewMessage) -> Any:
+    """panoocc/LabelSet."""
+    return fill_label_set(new_message(LABELS_TYPE), labels)
+
+
+OCCUPANCY = Output("occupancy", "panoocc/msg/VoxelGrid", voxel_grid)
+POINTS = Output("points", "sensor_msgs/msg/PointCloud2", points)
+MARKERS = Output("markers", "visualization_msgs/msg/MarkerArray", markers, in_bags=False, depth=1)
+FOXGLOVE = Output("occupancy_foxglove", "foxglove_msgs/msg/VoxelGrid", foxglove_grid, in_node=False)
+
+OUTPUTS = (OCCUPANCY, POINTS, MARKERS, FOXGLOVE)

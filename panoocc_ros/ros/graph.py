@@ -31,6 +31,15 @@ def message_class(type_name: str) -> Any:
         ) from error
 
 
+def new_message(type_name: str, **fields: Any) -> Any:
+    """A message of a type, with the fields that are given.
+
+    Raises:
+        UnknownType: as `message_class`.
+    """
+    return message_class(type_name)(**fields)
+
+
 def qos(reliable: bool = True, latched: bool = False, depth: int = QUEUE) -> QoSProfile:
     """Keep-last QoS; `latched` is transient local: whoever comes late still gets what was sent."""
     return QoSProfile(

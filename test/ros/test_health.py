@@ -4,6 +4,8 @@ from collections import Counter
 from dataclasses import replace
 from types import SimpleNamespace
 
+from panoocc_ros.health.latency import summarise
+from panoocc_ros.health.ledger import Ledger
 from panoocc_ros.health.verdicts import (
     ERROR,
     OK,
@@ -19,8 +21,6 @@ from panoocc_ros.health.verdicts import (
     summary_from_values,
     timing_health,
 )
-from panoocc_ros.health.verdicts.latency import summarise
-from panoocc_ros.health.verdicts.ledger import Ledger
 
 CAMERA = CameraReport("CAM_BACK", "/cam_back/image_raw", 30, 0.1, 12.0, True, "/cam_back/camera_info", {})
 OUTPUT = OutputReport(5, 5, {}, 0, 0, False, 1, 0.3, None)

@@ -1,6 +1,6 @@
 """Latency windows and tables."""
 
-from panoocc_ros.health.verdicts.latency import StageTimes, latency_table, summarise
+from panoocc_ros.health.latency import StageTimes, latency_table, summarise
 
 
 def test_percentiles_of_a_known_series():

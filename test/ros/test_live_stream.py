@@ -18,7 +18,7 @@ from panoocc_core import OccupancyStream, load_model  # noqa: E402
 from panoocc_ros.bags import play  # noqa: E402
 from panoocc_ros.bags.bag import BagReader, BagWriter  # noqa: E402
 from panoocc_ros.bags.replay import Replay, ReplayOptions  # noqa: E402
-from panoocc_ros.frames.assembler import Pipeline  # noqa: E402
+from panoocc_ros.frames.assembler import FrameAssembler  # noqa: E402
 from panoocc_ros.messages.fields import stamp_ns  # noqa: E402
 from panoocc_ros.messages.types import typestore  # noqa: E402
 from panoocc_ros.ros.graph import qos  # noqa: E402
@@ -62,8 +62,8 @@ def offline(tmp_path_factory, bag):
     before = torch.get_num_threads()
     torch.set_num_threads(THREADS)
     with BagReader(bag) as reader, BagWriter(path) as writer:
-        pipeline = Pipeline(DRIVE.rig.select(network.config.cameras))
-        Replay(reader, OccupancyStream(network), DRIVE.rig, pipeline).run(writer, ReplayOptions())
+        assembler = FrameAssembler(DRIVE.rig.select(network.config.cameras))
+        Replay(reader, OccupancyStream(network), DRIVE.rig, assembler).run(writer, ReplayOptions())
     torch.set_num_threads(before)
     with BagReader(path) as reader:
         return [message.data for message in reader.messages(("/panoocc/occupancy",))]

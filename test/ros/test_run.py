@@ -283,7 +283,8 @@ def test_a_network_that_fails_is_counted_and_the_memory_cleared(good, tmp_path, 
     from panoocc_core import NonFiniteError
     from panoocc_ros.bags.bag import BagWriter
     from panoocc_ros.bags.replay import Replay, ReplayOptions
-    from panoocc_ros.frames.assembler import Pipeline
+    from panoocc_ros.frames.assembler import FrameAssembler
+    from panoocc_ros.node.outputs import OCCUPANCY
 
     stream = OccupancyStream(load_model("nano", seeded_weights=True))
     real, calls = stream.step, []
@@ -297,7 +298,7 @@ def test_a_network_that_fails_is_counted_and_the_memory_cleared(good, tmp_path, 
     monkeypatch.setattr(stream, "step", step)
     rig = RIG.select(stream.model.config.cameras)
     with BagReader(good) as bag, BagWriter(tmp_path / "out.mcap") as writer:
-        report = Replay(bag, stream, RIG, Pipeline(rig)).run(writer, ReplayOptions(with_points=False))
+        report = Replay(bag, stream, RIG, FrameAssembler(rig)).run(writer, ReplayOptions(outputs=(OCCUPANCY,)))
     assert report.grids == 1 and report.failures == {"the class logits are not finite": 1} and len(calls) == 2
 
 

@@ -1,4 +1,4 @@
-"""Bags of simulated streets: what is in them is what the simulator knows, and the pipeline can use it."""
+"""Bags of simulated streets: what is in them is what the simulator knows, and the assembler can use it."""
 
 import argparse
 import errno
@@ -13,16 +13,15 @@ import pytest
 from rosbags.interfaces import QosDurability, QosReliability
 
 from panoocc_core.geometry import NS_PER_S
-from panoocc_core.sim import Renderer, Scene, load_sim_rig, nuscenes_rig
+from panoocc_core.sim import Renderer, Scene, drive_renderer, load_sim_rig, nuscenes_rig
 from panoocc_core.sim.drive_renderer import Drive, truth_grid
 from panoocc_ros.bags import bag as bag_module
 from panoocc_ros.bags.bag import BagError, BagReader, RawMessage
 from panoocc_ros.commands.sim import add_command
-from panoocc_ros.frames.assembler import Pipeline
+from panoocc_ros.frames.assembler import FrameAssembler
 from panoocc_ros.frames.rig import load_rig
 from panoocc_ros.messages.fields import stamp_ns
 from panoocc_ros.messages.truth import BOXES, LABELS, OCCUPANCY, VISIBLE, VISIBLE_LABELS
-from panoocc_ros.sim import stream as sim_stream
 from panoocc_ros.sim.bag import write_street_bag
 from panoocc_ros.sim.faults import Faults, parse_fault
 from panoocc_ros.sim.messages import START_NS
@@ -88,23 +87,23 @@ def test_images_are_the_simulator_s(bag: Path, messages: list[RawMessage]) -> No
             assert difference.mean() < other
 
 
-def test_the_pipeline_makes_frames_with_the_simulator_s_poses(bag: Path) -> None:
-    pipeline = Pipeline(load_rig("nuscenes"))
-    topics = {c.topic: c.name for c in pipeline.rig.cameras}
-    infos = {c.info_topic: c.name for c in pipeline.rig.cameras}
+def test_the_assembler_makes_frames_with_the_simulator_s_poses(bag: Path) -> None:
+    assembler = FrameAssembler(load_rig("nuscenes"))
+    topics = {c.topic: c.name for c in assembler.rig.cameras}
+    infos = {c.info_topic: c.name for c in assembler.rig.cameras}
     frames = []
     with BagReader(bag) as reader:
         for raw in reader.messages():
             message = reader.deserialise(raw)
             if raw.topic in topics:
-                pipeline.on_image(topics[raw.topic], message, raw.stamp_ns)
+                assembler.on_image(topics[raw.topic], message, raw.stamp_ns)
             elif raw.topic in infos:
-                pipeline.on_camera_info(infos[raw.topic], message)
+                assembler.on_camera_info(infos[raw.topic], message)
             else:
-                pipeline.on_transforms(message, raw.topic == "/tf_static")
-            while (ready := pipeline.poll(raw.stamp_ns)) is not None:
-                frames.append(pipeline.frame(ready))
-        frames += [pipeline.frame(ready) for ready in pipeline.finish()]
+                assembler.on_transforms(message, raw.topic == "/tf_static")
+            while (ready := assembler.poll(raw.stamp_ns)) is not None:
+                frames.append(assembler.frame(ready))
+        frames += [assembler.frame(ready) for ready in assembler.finish()]
     assert len(frames) == DRIVE.sets
     scene = Scene(DRIVE.seed, DRIVE.time_s(DRIVE.sets) + 1)
     for number, frame in enumerate(frames):
@@ -127,7 +126,7 @@ def test_transforms_reach_beyond_all_shutters_at_100_hz(messages: list[RawMessag
 
 
 def test_worker_processes_write_the_same_bag(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(sim_stream, "_FEW_SETS", 1)
+    monkeypatch.setattr(drive_renderer, "_FEW_SETS", 1)
     contents = []
     for workers in (1, 2):
         path = write_street_bag(tmp_path / f"{workers}.mcap", 1, 1.0, 3, RIG[:2], grid=GRID, workers=workers)
@@ -270,7 +269,7 @@ def test_a_failure_half_way_leaves_nothing(tmp_path: Path, monkeypatch: pytest.M
     def fail(*arguments: object, **keywords: object) -> None:
         raise RuntimeError("no JPEG today")
 
-    monkeypatch.setattr(sim_stream, "capture", fail)
+    monkeypatch.setattr(drive_renderer, "capture", fail)
     with pytest.raises(RuntimeError, match="no JPEG today"):
         write_street_bag(tmp_path / "a.mcap", 0, 0.5, 2, RIG)
     assert not list(tmp_path.iterdir())
@@ -348,7 +347,7 @@ def killed(*_: object) -> None:
 def test_a_killed_worker_is_told_and_leaves_nothing(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    monkeypatch.setattr(sim_stream, "_rendered", killed)
+    monkeypatch.setattr(drive_renderer, "_rendered", killed)
     words = ["--seconds", "1", "--rate", "8", "--scale", "0.05", "--no-progress", "--no-truth", "--workers", "2"]
     assert run(["sim", "--out", str(tmp_path / "a.mcap"), *words]) == 4
     told = capsys.readouterr().err

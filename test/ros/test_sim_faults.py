@@ -1,4 +1,4 @@
-"""Faults: each kind does what it says and nothing else, and the pipeline's counters name the reason."""
+"""Faults: each kind does what it says and nothing else, and the assembler's counters name the reason."""
 
 import argparse
 import copy
@@ -11,7 +11,7 @@ from panoocc_ros.bags.bag import BagReader, BagWriter
 from panoocc_ros.bags.source import ready_sets
 from panoocc_ros.commands.cli import main
 from panoocc_ros.commands.sim import add_command
-from panoocc_ros.frames.assembler import Pipeline, Refused
+from panoocc_ros.frames.assembler import FrameAssembler, Refused
 from panoocc_ros.messages.fields import stamp_ns
 from panoocc_ros.sim.faults import KINDS, Event, Fault, FaultError, Faults, parse_fault, parse_faults, with_faults
 from test.ros.bags import IMAGE, PERIOD_NS, RIG, T0, drive
@@ -48,19 +48,19 @@ def bytes_of(events):
     return [bytes(event.message.data) for event in events]
 
 
-def through_pipeline(tmp_path, events, *texts):
-    """Status of the pipeline and stamps of the frames that a bag of the spoilt events gives."""
+def through_assembler(tmp_path, events, *texts):
+    """Status of the assembler and stamps of the frames that a bag of the spoilt events gives."""
     with BagWriter(tmp_path / "faulty.mcap") as writer:
         for event in spoilt(events, *texts)[0]:
             writer.write(*event)
-    pipeline, stamps = Pipeline(RIG), []
+    assembler, stamps = FrameAssembler(RIG), []
     with BagReader(tmp_path / "faulty.mcap") as bag:
-        for _, ready in ready_sets(bag, pipeline):
+        for _, ready in ready_sets(bag, assembler):
             try:
-                stamps.append(pipeline.frame(ready).stamp_ns)
+                stamps.append(assembler.frame(ready).stamp_ns)
             except Refused:
                 continue
-        return pipeline.status(bag.end_ns), stamps
+        return assembler.status(bag.end_ns), stamps
 
 
 def due_ns(k):
@@ -77,11 +77,11 @@ def due_ns(k):
         (f"repeat {BACK_IN_SPAN}", {("missing_camera", "CAM_BACK"): 3}),
         (f"dead {BACK_IN_SPAN}", {("missing_camera", "CAM_BACK"): 3}),
         (f"freeze {BACK_IN_SPAN}", {}),
-        (f"late {BACK_IN_SPAN} by=0.05", {}),  # the pipeline waits for longer
+        (f"late {BACK_IN_SPAN} by=0.05", {}),  # the assembler waits for longer
     ],
 )
 def test_lost_sets_are_counted_with_reason_and_camera(tmp_path, events, text, drops):
-    status, stamps = through_pipeline(tmp_path, events, text)
+    status, stamps = through_assembler(tmp_path, events, text)
     assert status.set_drops == drops
     assert stamps == [due_ns(k) for k in range(SETS) if not drops or k not in HIT]
     duplicates = {camera: count for (reason, camera), count in status.image_drops.items() if reason == "duplicate"}
@@ -89,7 +89,7 @@ def test_lost_sets_are_counted_with_reason_and_camera(tmp_path, events, text, dr
 
 
 def test_an_image_that_a_newer_one_has_overtaken_is_a_step_back(tmp_path, events):
-    status, stamps = through_pipeline(tmp_path, events, "late camera=cam_back from=0.35 to=0.45 by=0.25")
+    status, stamps = through_assembler(tmp_path, events, "late camera=cam_back from=0.35 to=0.45 by=0.25")
     assert status.resets == {"the stamps of the images went back": 1}
     assert stamps[0] == due_ns(0) and stamps[-1] == due_ns(SETS - 1) and due_ns(3) not in stamps
 
@@ -106,13 +106,13 @@ def test_the_summary_of_a_run_names_the_faults_reason(tmp_path, events, capsys):
 
 
 def test_a_camera_that_dies_is_missing_to_the_end(tmp_path, events):
-    status, stamps = through_pipeline(tmp_path, events, "dead camera=cam_back from=0.35")
+    status, stamps = through_assembler(tmp_path, events, "dead camera=cam_back from=0.35")
     assert status.set_drops == {("missing_camera", "CAM_BACK"): SETS - 3}
     assert stamps == [due_ns(k) for k in range(3)]
 
 
 def test_sets_without_transforms_are_lost_for_that_reason(tmp_path, events):
-    status, stamps = through_pipeline(tmp_path, events, "tf_gap from=0.62")
+    status, stamps = through_assembler(tmp_path, events, "tf_gap from=0.62")
     assert stamps == [due_ns(k) for k in range(5)]
     assert {reason for reason, _ in status.set_drops} == {"tf_timeout"}
     assert sum(status.set_drops.values()) == SETS - 5
@@ -120,7 +120,7 @@ def test_sets_without_transforms_are_lost_for_that_reason(tmp_path, events):
 
 @pytest.mark.parametrize("by_s", [-5, 100])
 def test_a_jump_of_the_clock_moves_all_stamps_and_a_step_back_clears_the_queues(tmp_path, events, by_s):
-    status, stamps = through_pipeline(tmp_path, events, f"clock_jump from=0.65 by={by_s}")
+    status, stamps = through_assembler(tmp_path, events, f"clock_jump from=0.65 by={by_s}")
     moved = [stamp for stamp in stamps if stamp in {due_ns(k) + by_s * 1_000_000_000 for k in range(6, SETS)}]
     assert len(moved) >= 4 and set(stamps) - set(moved) <= {due_ns(k) for k in range(6)}
     assert len(status.resets) == (by_s < 0)

@@ -192,9 +192,7 @@ def test_streets_follow_each_other_with_rising_stamps_and_a_jump_between_images(
 
 
 def test_faults_hit_the_live_drive_and_its_clock():
-    run = Run(
-        RenderPool(0.01), faults="drop camera=cam_front from=1 to=2; clock_jump from=3 by=-100", waits=True
-    )
+    run = Run(RenderPool(0.01), faults="drop camera=cam_front from=1 to=2; clock_jump from=3 by=-100", waits=True)
     run.to(2.5)
     front, back = (len(run.of(f"/{name}/image_raw/compressed")) for name in ("cam_front", "cam_back"))
     assert back - front == 4 and run.faults.injected == {"drop cam_front": 4}

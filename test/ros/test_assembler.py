@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 
 from panoocc_core.geometry import NS_PER_S, rigid, rotation_angle_rad
-from panoocc_ros.frames.assembler import Pipeline, PipelineOptions, Refused
+from panoocc_ros.frames.assembler import AssemblerOptions, FrameAssembler, Refused
 from panoocc_ros.frames.rig import Rig, RigCamera
 from test.ros.messages import MS, camera_info, jpeg, picture, tf
 
@@ -40,35 +40,35 @@ def static():
     return tf(*(("base_link", name.lower(), 0, MOUNTS[name]) for name in NAMES))
 
 
-def ready_pipeline(rig=RIG, **options):
-    pipeline = Pipeline(rig, PipelineOptions(**options))
-    pipeline.on_transforms(static(), static=True)
+def ready_assembler(rig=RIG, **options):
+    assembler = FrameAssembler(rig, AssemblerOptions(**options))
+    assembler.on_transforms(static(), static=True)
     for name in rig.names:
-        pipeline.on_camera_info(name, camera_info(frame_id=name.lower()))
-    return pipeline
+        assembler.on_camera_info(name, camera_info(frame_id=name.lower()))
+    return assembler
 
 
-def send_images(pipeline, k, now=None, names=NAMES):
+def send_images(assembler, k, now=None, names=NAMES):
     for name in names:
         stamp = T0 + k * 100 * MS + OFFSETS_NS[name]
-        pipeline.on_image(name, jpeg(stamp, name.lower(), PICTURE), stamp if now is None else now)
+        assembler.on_image(name, jpeg(stamp, name.lower(), PICTURE), stamp if now is None else now)
 
 
-def send_tf(pipeline, start_ns, end_ns, step_ns=20 * MS, parent="odom"):
+def send_tf(assembler, start_ns, end_ns, step_ns=20 * MS, parent="odom"):
     for stamp in range(start_ns, end_ns + 1, step_ns):
-        pipeline.on_transforms(tf((parent, "base_link", stamp, pose_at(stamp))), static=False)
+        assembler.on_transforms(tf((parent, "base_link", stamp, pose_at(stamp))), static=False)
 
 
-def drain(pipeline, now):
-    return list(iter(lambda: pipeline.poll(now), None))
+def drain(assembler, now):
+    return list(iter(lambda: assembler.poll(now), None))
 
 
 def test_every_camera_has_the_pose_of_its_own_shutter_time():
-    pipeline = ready_pipeline()
-    send_tf(pipeline, T0 - 60 * MS, T0 + 60 * MS)
-    send_images(pipeline, 0)
-    (ready,) = drain(pipeline, T0 + 60 * MS)
-    frame = pipeline.frame(ready)
+    assembler = ready_assembler()
+    send_tf(assembler, T0 - 60 * MS, T0 + 60 * MS)
+    send_images(assembler, 0)
+    (ready,) = drain(assembler, T0 + 60 * MS)
+    frame = assembler.frame(ready)
     assert frame.stamp_ns == T0 and tuple(camera.name for camera in frame.cameras) == NAMES
     np.testing.assert_allclose(frame.world_from_ego, pose_at(T0), atol=2e-4)
     for camera in frame.cameras:
@@ -82,60 +82,60 @@ def test_every_camera_has_the_pose_of_its_own_shutter_time():
 
 
 def test_a_set_waits_until_a_sample_lies_behind_its_last_image():
-    pipeline = ready_pipeline()
-    send_tf(pipeline, T0 - 60 * MS, T0 + 20 * MS)
-    send_images(pipeline, 0)
-    assert drain(pipeline, T0 + 40 * MS) == []
-    status = pipeline.status(T0 + 40 * MS)
+    assembler = ready_assembler()
+    send_tf(assembler, T0 - 60 * MS, T0 + 20 * MS)
+    send_images(assembler, 0)
+    assert drain(assembler, T0 + 40 * MS) == []
+    status = assembler.status(T0 + 40 * MS)
     assert status.waiting == 1 and "RIGHT" in status.waiting_for and "after the newest sample" in status.waiting_for
-    send_tf(pipeline, T0 + 40 * MS, T0 + 40 * MS)
-    assert len(drain(pipeline, T0 + 40 * MS)) == 1
+    send_tf(assembler, T0 + 40 * MS, T0 + 40 * MS)
+    assert len(drain(assembler, T0 + 40 * MS)) == 1
 
 
 def test_without_transforms_a_set_is_dropped_at_the_timeout_naming_the_frame():
-    pipeline = ready_pipeline(tf_timeout_s=0.5)
-    send_images(pipeline, 0, now=0)
-    assert drain(pipeline, 499 * MS) == [] and pipeline.status(0).waiting == 1
-    assert drain(pipeline, 500 * MS) == []
-    status = pipeline.status(0)
+    assembler = ready_assembler(tf_timeout_s=0.5)
+    send_images(assembler, 0, now=0)
+    assert drain(assembler, 499 * MS) == [] and assembler.status(0).waiting == 1
+    assert drain(assembler, 500 * MS) == []
+    status = assembler.status(0)
     assert status.waiting == 0 and status.set_drops == {("tf_timeout", ""): 1}
     assert "above 'base_link' there is none of odom, map, world" in status.tf_missing == status.last_drop
-    send_tf(pipeline, T0 - 60 * MS, T0 + 160 * MS)
-    send_images(pipeline, 1, now=600 * MS)
-    assert len(drain(pipeline, 600 * MS)) == 1 and pipeline.status(0).tf_missing is None
+    send_tf(assembler, T0 - 60 * MS, T0 + 160 * MS)
+    send_images(assembler, 1, now=600 * MS)
+    assert len(drain(assembler, 600 * MS)) == 1 and assembler.status(0).tf_missing is None
 
 
 def test_a_set_before_the_first_sample_is_hopeless_and_dropped_at_once():
-    pipeline = ready_pipeline()
-    send_tf(pipeline, T0 + 20 * MS, T0 + 200 * MS)
-    send_images(pipeline, 0, now=0)
-    assert drain(pipeline, 0) == []
-    assert pipeline.status(0).set_drops == {("tf_too_early", ""): 1}
+    assembler = ready_assembler()
+    send_tf(assembler, T0 + 20 * MS, T0 + 200 * MS)
+    send_images(assembler, 0, now=0)
+    assert drain(assembler, 0) == []
+    assert assembler.status(0).set_drops == {("tf_too_early", ""): 1}
 
 
 def test_missing_mounts_and_missing_calibrations_name_the_camera_and_the_topic():
-    pipeline = Pipeline(RIG)
-    send_tf(pipeline, T0 - 60 * MS, T0 + 60 * MS)
-    send_images(pipeline, 0, now=0)
-    assert drain(pipeline, 0) == []
-    assert pipeline.status(0).missing_info == NAMES
-    assert pipeline.status(0).waiting_for == "camera FRONT: no CameraInfo on /front/camera_info yet"
+    assembler = FrameAssembler(RIG)
+    send_tf(assembler, T0 - 60 * MS, T0 + 60 * MS)
+    send_images(assembler, 0, now=0)
+    assert drain(assembler, 0) == []
+    assert assembler.status(0).missing_info == NAMES
+    assert assembler.status(0).waiting_for == "camera FRONT: no CameraInfo on /front/camera_info yet"
     for name in NAMES:
-        pipeline.on_camera_info(name, camera_info(frame_id=name.lower()))
-    assert drain(pipeline, 0) == []
-    assert "camera FRONT: no transform has named the frame 'front'" in pipeline.status(0).waiting_for
-    assert pipeline.finish() == []
-    assert pipeline.status(0).set_drops == {("tf_timeout", "FRONT"): 1}
+        assembler.on_camera_info(name, camera_info(frame_id=name.lower()))
+    assert drain(assembler, 0) == []
+    assert "camera FRONT: no transform has named the frame 'front'" in assembler.status(0).waiting_for
+    assert assembler.finish() == []
+    assert assembler.status(0).set_drops == {("tf_timeout", "FRONT"): 1}
 
 
 def test_an_empty_frame_id_is_refused_unless_the_rig_names_the_frame():
     def run(rig):
-        pipeline = ready_pipeline(rig)
-        send_tf(pipeline, T0 - 60 * MS, T0 + 60 * MS)
+        assembler = ready_assembler(rig)
+        send_tf(assembler, T0 - 60 * MS, T0 + 60 * MS)
         for name in NAMES:
             stamp = T0 + OFFSETS_NS[name]
-            pipeline.on_image(name, jpeg(stamp, "" if name == "LEFT" else name.lower(), PICTURE), stamp)
-        return drain(pipeline, T0), pipeline.status(T0)
+            assembler.on_image(name, jpeg(stamp, "" if name == "LEFT" else name.lower(), PICTURE), stamp)
+        return drain(assembler, T0), assembler.status(T0)
 
     ready, status = run(RIG)
     assert ready == [] and status.set_drops == {("no_frame_id", "LEFT"): 1} and "header.frame_id" in status.last_drop
@@ -144,47 +144,47 @@ def test_an_empty_frame_id_is_refused_unless_the_rig_names_the_frame():
 
 
 def test_one_bad_image_is_refused_with_camera_and_topic_and_the_next_set_is_fine():
-    pipeline = ready_pipeline()
-    send_tf(pipeline, T0 - 60 * MS, T0 + 200 * MS)
+    assembler = ready_assembler()
+    send_tf(assembler, T0 - 60 * MS, T0 + 200 * MS)
     for name in NAMES:
         stamp = T0 + OFFSETS_NS[name]
         message = jpeg(stamp, name.lower(), PICTURE)
         if name == "RIGHT":
             message.data = message.data[:200]
-        pipeline.on_image(name, message, stamp)
-    send_images(pipeline, 1)
-    first, second = drain(pipeline, T0 + 200 * MS)
+        assembler.on_image(name, message, stamp)
+    send_images(assembler, 1)
+    first, second = drain(assembler, T0 + 200 * MS)
     with pytest.raises(
         Refused, match="camera RIGHT: the JPEG is cut off.*topic /right/image_raw/compressed"
     ) as refused:
-        pipeline.frame(first)
+        assembler.frame(first)
     assert (refused.value.reason, refused.value.camera) == ("image", "RIGHT")
-    assert pipeline.status(0).set_drops == {("image", "RIGHT"): 1}
-    assert pipeline.frame(second).stamp_ns == T0 + 100 * MS
+    assert assembler.status(0).set_drops == {("image", "RIGHT"): 1}
+    assert assembler.frame(second).stamp_ns == T0 + 100 * MS
 
 
 def test_an_uncalibrated_camera_is_refused_with_its_info_topic():
-    pipeline = ready_pipeline()
+    assembler = ready_assembler()
     info = camera_info()
     info.k = np.zeros(9)
-    pipeline.on_camera_info("LEFT", info)
-    send_tf(pipeline, T0 - 60 * MS, T0 + 60 * MS)
-    send_images(pipeline, 0)
-    (ready,) = drain(pipeline, T0)
+    assembler.on_camera_info("LEFT", info)
+    send_tf(assembler, T0 - 60 * MS, T0 + 60 * MS)
+    send_images(assembler, 0)
+    (ready,) = drain(assembler, T0)
     with pytest.raises(Refused, match="camera LEFT: K is all zero.*topic /left/camera_info"):
-        pipeline.frame(ready)
+        assembler.frame(ready)
 
 
 def test_a_new_calibration_takes_effect():
-    pipeline = ready_pipeline()
-    send_tf(pipeline, T0 - 60 * MS, T0 + 200 * MS)
-    send_images(pipeline, 0)
-    (first,) = drain(pipeline, T0)
-    pipeline.on_camera_info("LEFT", camera_info(focal=70.0))
-    send_images(pipeline, 1)
-    (second,) = drain(pipeline, T0)
-    assert pipeline.frame(first).cameras[1].intrinsics[0, 0] == 50
-    assert pipeline.frame(second).cameras[1].intrinsics[0, 0] == 70
+    assembler = ready_assembler()
+    send_tf(assembler, T0 - 60 * MS, T0 + 200 * MS)
+    send_images(assembler, 0)
+    (first,) = drain(assembler, T0)
+    assembler.on_camera_info("LEFT", camera_info(focal=70.0))
+    send_images(assembler, 1)
+    (second,) = drain(assembler, T0)
+    assert assembler.frame(first).cameras[1].intrinsics[0, 0] == 50
+    assert assembler.frame(second).cameras[1].intrinsics[0, 0] == 70
 
 
 @pytest.mark.parametrize(
@@ -197,35 +197,35 @@ def test_a_new_calibration_takes_effect():
     ],
 )
 def test_the_fixed_frame_is_the_usual_one_whatever_moves_around_it(edges, expected):
-    pipeline = ready_pipeline()
+    assembler = ready_assembler()
     chain = (*edges, "base_link")
     for parent, child in itertools.pairwise(chain):
         for stamp in (T0 - 100 * MS, T0 + 100 * MS):
-            pipeline.on_transforms(tf((parent, child, stamp, np.eye(4))), static=False)
-    send_images(pipeline, 0, now=0)
-    ready = drain(pipeline, 0)
+            assembler.on_transforms(tf((parent, child, stamp, np.eye(4))), static=False)
+    send_images(assembler, 0, now=0)
+    ready = drain(assembler, 0)
     assert bool(ready) == (expected != "vehicle")  # an unusual frame may be one of several: wait for the rest
-    ready += drain(pipeline, 250 * MS)
-    assert [r.fixed_frame for r in ready] == [expected] == [pipeline.status(0).fixed_frame]
+    ready += drain(assembler, 250 * MS)
+    assert [r.fixed_frame for r in ready] == [expected] == [assembler.status(0).fixed_frame]
 
 
 def test_a_named_fixed_frame_is_used_and_awaited():
-    pipeline = ready_pipeline(replace(RIG, fixed_frame="map"))
-    send_tf(pipeline, T0 - 60 * MS, T0 + 60 * MS)
-    send_images(pipeline, 0, now=0)
-    assert drain(pipeline, 0) == [] and "'map'" in pipeline.status(0).waiting_for
-    pipeline.on_transforms(tf(("map", "odom", 0, turned(1.0, 100.0))), static=True)
-    (ready,) = drain(pipeline, 0)
+    assembler = ready_assembler(replace(RIG, fixed_frame="map"))
+    send_tf(assembler, T0 - 60 * MS, T0 + 60 * MS)
+    send_images(assembler, 0, now=0)
+    assert drain(assembler, 0) == [] and "'map'" in assembler.status(0).waiting_for
+    assembler.on_transforms(tf(("map", "odom", 0, turned(1.0, 100.0))), static=True)
+    (ready,) = drain(assembler, 0)
     np.testing.assert_allclose(ready.world_from_ego, turned(1.0, 100.0) @ pose_at(T0), atol=1e-3)
 
 
-def feed(pipeline, events):
+def feed(assembler, events):
     """Feed (arrival, kind, ...) events; returns the ready sets."""
     out = []
     for now, send in events:
-        out += drain(pipeline, now)
-        send(pipeline, now)
-        out += drain(pipeline, now)
+        out += drain(assembler, now)
+        send(assembler, now)
+        out += drain(assembler, now)
     return out
 
 
@@ -250,8 +250,8 @@ def events(count, random, latest_ms, start=0):
 def test_the_order_of_arrival_between_topics_changes_no_bit():
     results = []
     for latest_ms in (0, 30, 150):
-        pipeline = ready_pipeline()
-        ready = feed(pipeline, events(12, np.random.default_rng(latest_ms), latest_ms)) + pipeline.finish()
+        assembler = ready_assembler()
+        ready = feed(assembler, events(12, np.random.default_rng(latest_ms), latest_ms)) + assembler.finish()
         results.append(
             [(r.stamp_ns, r.world_from_ego, {n: p.world_from_ego for n, p in r.poses.items()}) for r in ready]
         )
@@ -268,97 +268,97 @@ def test_the_order_of_arrival_between_topics_changes_no_bit():
 @pytest.mark.parametrize("clock_follows_the_bag", [True, False])
 def test_a_bag_loop_resets_once_and_goes_on_at_once(clock_follows_the_bag):
     for seed in range(10):
-        pipeline = ready_pipeline()
+        assembler = ready_assembler()
         random = np.random.default_rng(seed)
-        first = feed(pipeline, events(12, random, latest_ms=30))
+        first = feed(assembler, events(12, random, latest_ms=30))
         again = events(12, random, latest_ms=30, start=0 if clock_follows_the_bag else 5 * NS_PER_S)
-        second = feed(pipeline, again)
+        second = feed(assembler, again)
         assert len(first) == 12 and [r.reset for r in first] == [None] * 12
         assert len(second) >= 11
         assert [r.reset is not None for r in second] == [True] + [False] * (len(second) - 1)
-        status = pipeline.status(again[-1][0])
+        status = assembler.status(again[-1][0])
         assert sum(status.resets.values()) == 1 and "went back" in next(iter(status.resets))
         for ready in second:
             np.testing.assert_allclose(ready.world_from_ego, pose_at(ready.stamp_ns), atol=2e-4)
 
 
 def test_the_reset_waits_for_a_set_that_gets_out():
-    pipeline = ready_pipeline()
-    send_tf(pipeline, T0 - 60 * MS, T0 + 60 * MS)
-    pipeline.clear("the operator said so")
-    send_images(pipeline, 0, now=0)
-    assert drain(pipeline, NS_PER_S) == []  # its transforms were cleared, too: dropped
-    send_tf(pipeline, T0 + 40 * MS, T0 + 260 * MS)
-    send_images(pipeline, 1, now=NS_PER_S)
-    send_images(pipeline, 2, now=NS_PER_S)
-    assert [ready.reset for ready in drain(pipeline, NS_PER_S)] == ["the operator said so", None]
+    assembler = ready_assembler()
+    send_tf(assembler, T0 - 60 * MS, T0 + 60 * MS)
+    assembler.clear("the operator said so")
+    send_images(assembler, 0, now=0)
+    assert drain(assembler, NS_PER_S) == []  # its transforms were cleared, too: dropped
+    send_tf(assembler, T0 + 40 * MS, T0 + 260 * MS)
+    send_images(assembler, 1, now=NS_PER_S)
+    send_images(assembler, 2, now=NS_PER_S)
+    assert [ready.reset for ready in drain(assembler, NS_PER_S)] == ["the operator said so", None]
     with pytest.raises(LookupError):
-        Pipeline(RIG)._buffer.lookup("odom", "base_link", T0)
+        FrameAssembler(RIG)._buffer.lookup("odom", "base_link", T0)
 
 
 def test_a_dead_camera_is_named_and_blank_frames_go_on():
-    pipeline = ready_pipeline(missing_camera="blank", camera_timeout_s=1.0)
-    send_tf(pipeline, T0 - 60 * MS, T0 + 3 * NS_PER_S)
+    assembler = ready_assembler(missing_camera="blank", camera_timeout_s=1.0)
+    send_tf(assembler, T0 - 60 * MS, T0 + 3 * NS_PER_S)
     ready = []
     for k in range(25):
-        send_images(pipeline, k, names=("FRONT", "RIGHT"))
-        ready += drain(pipeline, T0 + k * 100 * MS + 50 * MS)
+        send_images(assembler, k, names=("FRONT", "RIGHT"))
+        ready += drain(assembler, T0 + k * 100 * MS + 50 * MS)
     assert len(ready) == 25
-    assert pipeline.status(T0 + 2500 * MS).silent == {"LEFT": None}
-    assert list(pipeline.status(T0 + 4 * NS_PER_S).silent) == list(NAMES)
-    image = next(camera for camera in pipeline.frame(ready[0]).cameras if camera.name == "LEFT")
+    assert assembler.status(T0 + 2500 * MS).silent == {"LEFT": None}
+    assert list(assembler.status(T0 + 4 * NS_PER_S).silent) == list(NAMES)
+    image = next(camera for camera in assembler.frame(ready[0]).cameras if camera.name == "LEFT")
     assert image.stamp_ns == T0 and not image.image.any() and tuple(image.image.shape) == (48, 64, 3)
 
 
 def test_waiting_sets_are_bounded():
-    pipeline = ready_pipeline(most_waiting=3, tf_timeout_s=10.0)
+    assembler = ready_assembler(most_waiting=3, tf_timeout_s=10.0)
     for k in range(10):
-        send_images(pipeline, k, now=0)
-    status = pipeline.status(0)
+        send_images(assembler, k, now=0)
+    status = assembler.status(0)
     assert status.waiting == 3 and status.set_drops == {("queue_full", ""): 7}
     assert status.sets == 10 and status.images == dict.fromkeys(NAMES, 10)
 
 
 def test_conflicting_transforms_are_reported():
-    pipeline = ready_pipeline()
-    pipeline.on_transforms(tf(("odom", "base_link", T0, np.eye(4))), static=False)
-    pipeline.on_transforms(tf(("map", "base_link", T0, np.eye(4))), static=False)
-    assert "two parents" in pipeline.status(0).tf_problem
+    assembler = ready_assembler()
+    assembler.on_transforms(tf(("odom", "base_link", T0, np.eye(4))), static=False)
+    assembler.on_transforms(tf(("map", "base_link", T0, np.eye(4))), static=False)
+    assert "two parents" in assembler.status(0).tf_problem
 
 
 def test_a_transform_of_the_old_time_that_straggles_in_is_no_second_jump():
-    pipeline = ready_pipeline()
-    send_tf(pipeline, T0 - 60 * MS, T0 + 5 * NS_PER_S)
+    assembler = ready_assembler()
+    send_tf(assembler, T0 - 60 * MS, T0 + 5 * NS_PER_S)
     for k in (40, 0):  # the second set is the jump
-        send_images(pipeline, k)
-        drain(pipeline, T0)
-    send_tf(pipeline, T0 + 5 * NS_PER_S, T0 + 5 * NS_PER_S)  # late, from before the jump
-    send_tf(pipeline, T0 - 60 * MS, T0 + 60 * MS)
-    (ready,) = drain(pipeline, T0)
-    assert pipeline.status(T0).resets == {"the stamps of the images went back": 1}
+        send_images(assembler, k)
+        drain(assembler, T0)
+    send_tf(assembler, T0 + 5 * NS_PER_S, T0 + 5 * NS_PER_S)  # late, from before the jump
+    send_tf(assembler, T0 - 60 * MS, T0 + 60 * MS)
+    (ready,) = drain(assembler, T0)
+    assert assembler.status(T0).resets == {"the stamps of the images went back": 1}
     np.testing.assert_allclose(ready.world_from_ego, pose_at(T0), atol=2e-4)
 
 
 def test_waiting_ends_although_the_callers_clock_goes_back():
-    pipeline = ready_pipeline(tf_timeout_s=0.5)
-    send_images(pipeline, 0, now=100 * NS_PER_S)
-    assert drain(pipeline, 100 * NS_PER_S) == [] and pipeline.status(100 * NS_PER_S).waiting == 1
-    assert drain(pipeline, NS_PER_S) == []
-    assert drain(pipeline, NS_PER_S + 500 * MS) == []
-    assert pipeline.status(NS_PER_S + 500 * MS).set_drops == {("tf_timeout", ""): 1}
+    assembler = ready_assembler(tf_timeout_s=0.5)
+    send_images(assembler, 0, now=100 * NS_PER_S)
+    assert drain(assembler, 100 * NS_PER_S) == [] and assembler.status(100 * NS_PER_S).waiting == 1
+    assert drain(assembler, NS_PER_S) == []
+    assert drain(assembler, NS_PER_S + 500 * MS) == []
+    assert assembler.status(NS_PER_S + 500 * MS).set_drops == {("tf_timeout", ""): 1}
 
 
 def test_a_rectified_image_looks_along_the_axes_that_r_turned():
     cameras = tuple(replace(c, topic=c.topic.replace("image_raw", "image_rect")) for c in RIG.cameras)
-    pipeline = ready_pipeline(replace(RIG, cameras=cameras))
+    assembler = ready_assembler(replace(RIG, cameras=cameras))
     info = camera_info()
     rectified_from_camera = turned(0.1)[:3, :3]
     info.r = rectified_from_camera.reshape(-1)
-    pipeline.on_camera_info("LEFT", info)
-    send_tf(pipeline, T0 - 60 * MS, T0 + 60 * MS)
-    send_images(pipeline, 0)
-    (ready,) = drain(pipeline, T0)
-    left = next(camera for camera in pipeline.frame(ready).cameras if camera.name == "LEFT")
+    assembler.on_camera_info("LEFT", info)
+    send_tf(assembler, T0 - 60 * MS, T0 + 60 * MS)
+    send_images(assembler, 0)
+    (ready,) = drain(assembler, T0)
+    left = next(camera for camera in assembler.frame(ready).cameras if camera.name == "LEFT")
     point = np.array([0.3, -0.2, 5.0])  # in the camera's own axes
     seen = rectified_from_camera @ point
     in_ego = (MOUNTS["LEFT"] @ np.append(point, 1))[:3]

@@ -15,6 +15,7 @@ from panoocc_core.types import GridGeometry, HistoryReport, Occupancy
 from panoocc_ros.bags.bag import BagError, BagWriter
 from panoocc_ros.bags.recording import images_of_grid, read_recording
 from panoocc_ros.demo.report import DemoRun, demo_report, rate_hz, stages, write_picture, write_report
+from panoocc_ros.health.latency import summarise
 from panoocc_ros.health.verdicts import (
     OUTPUT,
     TIMING,
@@ -24,7 +25,6 @@ from panoocc_ros.health.verdicts import (
     output_health,
     timing_health,
 )
-from panoocc_ros.health.verdicts.latency import summarise
 from panoocc_ros.messages.types import new_message
 from panoocc_ros.messages.voxel_grid import (
     fill_label_set,

@@ -1,0 +1,68 @@
+"""Publishes the outputs of the node.  What nobody subscribes to is not made."""
+
+import time
+from collections.abc import Callable, Sequence
+
+from rclpy.node import Node
+
+from panoocc_core import Occupancy
+from panoocc_core.labels import LabelSet
+
+from ..ros.graph import message_class, new_message, qos
+from .outputs import LABELS, LABELS_TYPE, MARKERS, OCCUPANCY, OUTPUTS, Result, label_set
+from .settings import NodeSettings
+
+
+class Publishers:
+    """The publishers below `~/`.  Publishing is safe from the worker's thread."""
+
+    def __init__(self, node: Node, settings: NodeSettings, rig_cameras: Sequence[str], frame_id: str) -> None:
+        self._settings, self._rig_cameras, self._frame_id = settings, rig_cameras, frame_id
+        self._outputs = {
+            output: node.create_publisher(message_class(output.type), f"~/{output.topic}", qos(depth=output.depth))
+            for output in OUTPUTS
+            if output.in_node
+        }
+        self._labels = node.create_publisher(message_class(LABELS_TYPE), f"~/{LABELS}", qos(latched=True, depth=1))
+        self._limits = {MARKERS: RateLimit(settings.markers_max_rate_hz)}
+
+    @property
+    def subscribers(self) -> int:
+        """How many subscriptions the publisher of the grids has met so far."""
+        return int(self._outputs[OCCUPANCY].get_subscription_count())
+
+    def publish_labels(self, labels: LabelSet) -> None:
+        """Send the meaning of the class ids, once; it is latched."""
+        self._labels.publish(label_set(labels, new_message))
+
+    def publish(self, occupancy: Occupancy, sequence: int) -> None:
+        """Send one occupancy on every topic that is wanted."""
+        result = Result(
+            occupancy,
+            sequence,
+            self._frame_id,
+            self._rig_cameras,
+            self._settings.encoding,
+            self._settings.confidence,
+        )
+        for output, publisher in self._outputs.items():
+            limit = self._limits.get(output)
+            if publisher.get_subscription_count() and (limit is None or limit.open()):
+                publisher.publish(output.make(result, new_message))
+
+
+class RateLimit:
+    """Opens at most `rate_hz` times a second; 0 never opens."""
+
+    def __init__(self, rate_hz: float, now_s: Callable[[], float] = time.monotonic) -> None:
+        self._period_s = 1 / rate_hz if rate_hz > 0 else float("inf")
+        self._now_s = now_s
+        self._next_s = float("inf") if rate_hz <= 0 else float("-inf")
+
+    def open(self) -> bool:
+        """Whether something may be sent now; if so, it counts as sent."""
+        now_s = self._now_s()
+        if now_s < self._next_s:
+            return False
+        self._next_s = now_s + self._period_s
+        return True

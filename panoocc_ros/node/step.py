@@ -1,0 +1,56 @@
+"""One set of images from messages to an occupancy: reset, decode, network, and what holds when one of them fails.
+
+The node and the replay of bags take the same step, so that they give the same grids and lose the same sets.
+"""
+
+import time
+from dataclasses import dataclass
+from typing import Literal
+
+from panoocc_core import Frame, NonFiniteError, Occupancy, OccupancyStream
+
+from ..frames.assembler import FrameAssembler
+from ..frames.sets import ReadySet, Refused
+
+FAILED_RESET = "the step before failed"
+MOST_TEXT = 300  # characters of an error
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Step:
+    """A set that became an occupancy, and the wall times of its stages."""
+
+    frame: Frame
+    occupancy: Occupancy
+    times_ms: dict[str, float]
+
+
+@dataclass(frozen=True, slots=True)
+class Lost:
+    """A set that became none: one image could not be used, or the network failed and its memory was cleared."""
+
+    kind: Literal["refused", "failed"]
+    text: str
+
+
+def step(assembler: FrameAssembler, stream: OccupancyStream, ready: ReadySet, reset: str | None) -> Step | Lost:
+    """Work on one set; `reset` is why the memory is cleared before it, or None.
+
+    A set that is refused leaves the memory as it was: time goes on without it.  After any failure the memory is
+    cleared, since nobody knows what is in it.
+    """
+    begin_s = time.perf_counter()
+    if reset is not None:
+        stream.reset(reset)
+    try:
+        frame = assembler.frame(ready)
+    except Refused as refusal:
+        return Lost("refused", str(refusal))
+    decoded_s = time.perf_counter()
+    try:
+        occupancy = stream.step(frame)
+    except Exception as error:  # of any kind: the next set must not meet what this one left behind
+        if not isinstance(error, NonFiniteError):  # for which the stream has cleared its memory itself
+            stream.reset(FAILED_RESET)
+        return Lost("failed", f"{type(error).__name__}: {error}".splitlines()[0][:MOST_TEXT])
+    return Step(frame, occupancy, {"decode": (decoded_s - begin_s) * 1e3, **occupancy.timings_ms})
