@@ -1,6 +1,6 @@
 """Semantic classes: names, things and stuff, display colours.
 
-The class lists are those of nuScenes lidarseg and Occ3D-nuScenes (MODEL section 9); the colours are our own.
+The class lists are those of nuScenes lidarseg and Occ3D-nuScenes; the colours are our own.
 """
 
 from dataclasses import dataclass

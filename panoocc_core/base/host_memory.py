@@ -4,7 +4,7 @@ import ctypes
 
 # glibc's numbers for mallopt(3), and what they are set to.
 _TRIM_THRESHOLD, _TOP_PAD, _MMAP_THRESHOLD, _ARENA_MAX = -1, -2, -3, -8
-_MOST_MMAP_THRESHOLD = 32 << 20  # glibc takes no more
+_MAX_MMAP_THRESHOLD = 32 << 20  # glibc takes no more
 _STEP = 64 << 20
 _KEEP = 1 << 30
 
@@ -21,7 +21,7 @@ def keep_freed_memory() -> bool:
         return False
     settings = {
         _ARENA_MAX: 1,
-        _MMAP_THRESHOLD: _MOST_MMAP_THRESHOLD,
+        _MMAP_THRESHOLD: _MAX_MMAP_THRESHOLD,
         _TRIM_THRESHOLD: _KEEP,
         _TOP_PAD: _STEP,
     }

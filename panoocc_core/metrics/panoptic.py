@@ -6,8 +6,8 @@ instance ids with 0 for stuff are, too.  Things that nobody told apart (id 0) ar
 
 * A predicted and a true segment of one class match where their IoU exceeds 0.5; then no other can match either.
 * What is of an ignored class in truth is cut out before anything is counted.
-* A true (predicted) segment without a match is missed (invented) if it has at least `min_size` points that are not cut
-  out.  A match counts whatever its size.
+* A true (predicted) segment without a match is a false negative (false positive) if it has at least `min_size` points
+  that are not cut out.  A match, a true positive, counts whatever its size.
 * Free space of a voxel grid is no ignored class: what is predicted there makes segments larger.  It gets no score.
 """
 
@@ -44,8 +44,8 @@ class PanopticQuality:
     """Matches of segments, a value: `add` and `+` return a new one."""
 
     matches: Counts  # [K]
-    invented: Counts  # [K], predicted segments without a match
-    missed: Counts  # [K], true segments without a match
+    false_positives: Counts  # [K], predicted segments without a match
+    false_negatives: Counts  # [K], true segments without a match
     iou_sum: Scores  # [K], over the matches
     confusion: Confusion
     ignored: tuple[int, ...]  # classes of truth that count for nobody
@@ -100,12 +100,12 @@ class PanopticQuality:
         match = 2 * pairs.counts > union
         matched_class = true.class_id[of_true[match]]
         iou = pairs.counts[match] / union[match]
-        invented = _unmatched(predicted, of_predicted[match], self.min_size, count)
-        invented[list(self.ignored)] = 0
+        false_positives = _unmatched(predicted, of_predicted[match], self.min_size, count)
+        false_positives[list(self.ignored)] = 0
         return PanopticQuality(
             matches=self.matches + np.bincount(matched_class, minlength=count),
-            invented=self.invented + invented,
-            missed=self.missed + _unmatched(true, of_true[match], self.min_size, count),
+            false_positives=self.false_positives + false_positives,
+            false_negatives=self.false_negatives + _unmatched(true, of_true[match], self.min_size, count),
             iou_sum=self.iou_sum + np.bincount(matched_class, weights=iou, minlength=count),
             confusion=confusion,
             ignored=self.ignored,
@@ -117,8 +117,8 @@ class PanopticQuality:
             raise ValueError("panoptic qualities with other ignored classes or smallest segments cannot be added")
         return PanopticQuality(
             matches=self.matches + other.matches,
-            invented=self.invented + other.invented,
-            missed=self.missed + other.missed,
+            false_positives=self.false_positives + other.false_positives,
+            false_negatives=self.false_negatives + other.false_negatives,
             iou_sum=self.iou_sum + other.iou_sum,
             confusion=self.confusion + other.confusion,
             ignored=self.ignored,
@@ -131,7 +131,7 @@ class PanopticQuality:
 
     def rq(self) -> Scores:
         """F1 score of finding segments [K]; NaN for a class without segments."""
-        wanted = self.matches + 0.5 * self.invented + 0.5 * self.missed
+        wanted = self.matches + 0.5 * self.false_positives + 0.5 * self.false_negatives
         return np.where(self._occurs(), self.matches / np.maximum(wanted, 0.5), math.nan)
 
     def pq(self) -> Scores:
@@ -151,7 +151,7 @@ class PanopticQuality:
         return self._means(labels, self._scored(labels) & self.confusion.present())
 
     def _occurs(self) -> Mask:
-        return self.matches + self.invented + self.missed > 0
+        return self.matches + self.false_positives + self.false_negatives > 0
 
     def _scored(self, labels: LabelSet) -> Mask:
         if len(labels.names) != len(self.matches):

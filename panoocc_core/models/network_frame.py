@@ -1,7 +1,7 @@
 """Points and boxes between the ego frame and a network's own, in the network's convention of boxes.
 
 The published networks predict the boxes of early mmdetection3d: width before length, and a yaw that runs clockwise from
--y (MODEL section 7).
+-y.
 """
 
 import math

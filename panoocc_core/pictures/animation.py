@@ -21,9 +21,9 @@ from .canvas import BACKGROUND, FAINT, PANEL, TEXT, Colour, Image, blank, letter
 from .render import birds_eye_view, camera_rows
 from .voxel_view import VoxelVolume, perspective
 
-MOST_BYTES = 6_000_000  # of a GIF
-LEAST_RATE_HZ = 2.0
-LEAST_COLOURS = 128
+MAX_BYTES = 6_000_000  # of a GIF
+MIN_RATE_HZ = 2.0
+MIN_COLOURS = 128
 
 _GAP = 8
 _ACCENT: Colour = (92, 200, 250)
@@ -281,12 +281,12 @@ def key_colours(labels: LabelSet) -> list[Colour]:
 
 
 def write_animation(
-    path: Path, frames: Iterable[Image], rate_hz: float, key: Sequence[Colour] = (), most_bytes: int = MOST_BYTES
+    path: Path, frames: Iterable[Image], rate_hz: float, key: Sequence[Colour] = (), max_bytes: int = MAX_BYTES
 ) -> int:
     """Write frames as an animated GIF or as an MP4, by the name's ending; returns the number of frames in the file.
 
-    A GIF has one palette, with the colours of `key` in it.  One that would be larger than `most_bytes` leaves frames
-    out, evenly, and keeps its duration, down to LEAST_RATE_HZ, and has fewer colours, down to LEAST_COLOURS; beyond
+    A GIF has one palette, with the colours of `key` in it.  One that would be larger than `max_bytes` leaves frames
+    out, evenly, and keeps its duration, down to MIN_RATE_HZ, and has fewer colours, down to MIN_COLOURS; beyond
     that it is larger.  The file appears only once it is whole.
 
     Raises:
@@ -301,15 +301,15 @@ def write_animation(
         raise AnimationError(f"{path}: the name must end in {' or '.join(writers)}")
     # The writers know the format by the ending.
     with whole_file(path, path.with_name(f"{path.stem}.part{path.suffix}")) as part:
-        return writers[path.suffix](part, images, rate_hz, key, most_bytes)
+        return writers[path.suffix](part, images, rate_hz, key, max_bytes)
 
 
-def _write_gif(path: Path, images: Sequence[Image], rate_hz: float, key: Sequence[Colour], most_bytes: int) -> int:
-    steps = range(1, max(1, min(int(rate_hz / LEAST_RATE_HZ), len(images) - 1)) + 1)
-    for step, colours in (*((step, colours) for step in steps for colours in _COLOURS), (steps[-1], LEAST_COLOURS)):
+def _write_gif(path: Path, images: Sequence[Image], rate_hz: float, key: Sequence[Colour], max_bytes: int) -> int:
+    steps = range(1, max(1, min(int(rate_hz / MIN_RATE_HZ), len(images) - 1)) + 1)
+    for step, colours in (*((step, colours) for step in steps for colours in _COLOURS), (steps[-1], MIN_COLOURS)):
         kept = images[::step]
         _encode_gif(path, kept, rate_hz / step, _palette(images, key, colours))
-        if path.stat().st_size <= most_bytes:
+        if path.stat().st_size <= max_bytes:
             break
     return len(kept)
 
@@ -358,7 +358,7 @@ def _steady(images: Sequence[Image], least_change: int = 6) -> Iterator[Image]:
         yield shown
 
 
-def _write_mp4(path: Path, images: Sequence[Image], rate_hz: float, key: Sequence[Colour], most_bytes: int) -> int:
+def _write_mp4(path: Path, images: Sequence[Image], rate_hz: float, key: Sequence[Colour], max_bytes: int) -> int:
     height, width = images[0].shape[:2]
     writer = cv2.VideoWriter(str(path), cv2.VideoWriter_fourcc(*"mp4v"), rate_hz, (width, height))  # type: ignore[attr-defined]
     if not writer.isOpened():

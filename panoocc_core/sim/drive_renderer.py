@@ -27,7 +27,7 @@ MAX_SETS = 20_000
 MAX_SECONDS = 290.0
 TF_RATE_HZ = 100
 LEAD_S = 0.2  # before the first shutter and after the last one; transforms reach half as far
-MOST_WORKERS = 16
+MAX_WORKERS = 16
 _FEW_SETS = 6  # not worth the start of worker processes
 _STREETS_KEPT = 2  # by a worker: the one in work and the next
 
@@ -205,7 +205,7 @@ class RenderPool:
 
 def all_rendered(drive: Drive, setup: RenderSetup, workers: int | None) -> Generator[RenderedSet, None, None]:
     """Every set, in order."""
-    processes = min(workers or os.cpu_count() or 1, MOST_WORKERS, drive.sets)
+    processes = min(workers or os.cpu_count() or 1, MAX_WORKERS, drive.sets)
     if processes == 1 or drive.sets <= _FEW_SETS:
         renderer = DriveRenderer(setup)
         for number in range(drive.sets):

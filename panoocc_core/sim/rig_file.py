@@ -15,7 +15,7 @@ from .camera import Rig, SimCamera, mounted, pinhole
 MAX_SCALE = 4
 _NAME = re.compile(r"[a-z_][a-z0-9_]{0,99}")  # a part of a topic's name, in small letters as they are used there
 _VEHICLE_FRAMES = ("base_link", "odom")
-_LEAST_WIDTH, _LEAST_HEIGHT = 16, 9
+_MIN_WIDTH, _MIN_HEIGHT = 16, 9
 
 
 @dataclass(frozen=True, slots=True)
@@ -76,8 +76,8 @@ class RigFileCamera:
         if self.horizontal_fov_deg is None:
             whole = SimCamera(self.name, self.width, self.height, self._matrix(), mount, self.shutter_offset_s)
             return whole.scaled(scale)
-        width = max(_LEAST_WIDTH, round(self.width * scale))
-        height = max(_LEAST_HEIGHT, round(self.height * scale))
+        width = max(_MIN_WIDTH, round(self.width * scale))
+        height = max(_MIN_HEIGHT, round(self.height * scale))
         lens = pinhole(width, height, self.horizontal_fov_deg)
         return SimCamera(self.name, width, height, lens, mount, self.shutter_offset_s)
 

@@ -1,1 +1,1 @@
-"""Training: targets from the ground truth, losses (MODEL section 10)."""
+"""Training: targets from the ground truth, losses."""

@@ -1,4 +1,4 @@
-"""Images changed at random while training (MODEL section 1): colours, left-right mirroring, GridMask.
+"""Images changed at random while training: colours, left-right mirroring, GridMask.
 
 Pure functions of what they change and of a generator.  Colours change in the frame, before everything else; mirror and
 mask change the network's input.  No truth changes: a mirrored image comes with a mirrored projection, so every voxel

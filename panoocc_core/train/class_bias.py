@@ -20,7 +20,7 @@ from .targets import dense_targets
 STEPS = (-0.6, -0.3, -0.15, 0.15, 0.3, 0.6)
 ROUNDS = 3
 LARGEST = 1.2
-LEAST_GAIN = 2e-4  # of the mean IoU, below which a change is noise
+MIN_GAIN = 2e-4  # of the mean IoU, below which a change is noise
 
 
 @torch.no_grad()
@@ -48,7 +48,7 @@ def calibrate(model: PanoOcc, drives: Sequence[Drive], every: int = 2) -> dict[s
                 tried = offsets.clone()
                 tried[k] = (tried[k] + step).clamp(-LARGEST, LARGEST)
                 miou = _miou(logits, true, closed, tried, labels)
-                if miou > best + LEAST_GAIN:
+                if miou > best + MIN_GAIN:
                     best, offsets = miou, tried
     classifier = model.decoder.mlp[-1]
     assert isinstance(classifier, nn.Linear)

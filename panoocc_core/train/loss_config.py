@@ -1,4 +1,4 @@
-"""Which losses a training uses, with what weight (MODEL section 10)."""
+"""Which losses a training uses, with what weight."""
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field

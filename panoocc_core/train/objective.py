@@ -1,4 +1,4 @@
-"""The terms of the training loss of one frame (MODEL section 10), weighted: their sum is the loss."""
+"""The terms of the training loss of one frame, weighted: their sum is the loss."""
 
 from collections.abc import Callable
 from typing import TypeVar

@@ -9,7 +9,7 @@ from ..base.strict_yaml import ConfigError, build, load_yaml, merged
 from ..config import ModelConfig, model_config
 from .loss_config import PUBLISHED, TERMS, LossConfig
 
-LARGEST_SEED = 2**63 - 1  # of torch's generators
+MAX_SEED = 2**63 - 1  # of torch's generators
 
 
 def _check(config: object, names: tuple[str, ...], low: float, high: float | None = None) -> None:
@@ -156,7 +156,7 @@ class TrainConfig:
 
     def __post_init__(self) -> None:
         _check(self, ("epochs", "batch", "clip_frames", "clip_stride"), 1)
-        _check(self, ("seed",), 0, LARGEST_SEED)
+        _check(self, ("seed",), 0, MAX_SEED)
 
     @property
     def model_config(self) -> ModelConfig:

@@ -51,7 +51,7 @@ class PlayReport:
     messages: int = 0
     steps: int = 0
     unanswered: int = 0  # steps after which the node gave no grid
-    most_late_s: float = 0.0  # against the clock on the wall
+    max_late_s: float = 0.0  # against the clock on the wall
 
 
 class Player:
@@ -207,7 +207,7 @@ def _play_paced(player: Player, messages: Iterable[RawMessage], rate: float, rep
         while (wait_s := pacer.wait_s(message.stamp_ns)) > 0:
             player.set_clock(message.stamp_ns - int(wait_s * rate * 1e9))
             player.spin(min(wait_s, TICK_S))
-        report.most_late_s = max(report.most_late_s, -wait_s)
+        report.max_late_s = max(report.max_late_s, -wait_s)
         player.send(message)
 
 
@@ -312,7 +312,7 @@ def main(argv: Sequence[str] | None = None) -> int:
         return EXIT_INTERRUPTED
     finally:
         rclpy.try_shutdown()
-    how = f"at most {report.most_late_s * 1e3:.0f} ms late"
+    how = f"at most {report.max_late_s * 1e3:.0f} ms late"
     if report.steps:
         how = f"{report.steps} sets, {report.unanswered} without a grid"
     print(f"play: {report.messages} messages, {how}")

@@ -23,7 +23,7 @@ from ..ros.graph import UnknownType, message_class, qos, take_what_has_come
 from ..ros.signals import stopped_by_signals
 from .bag import BagError, BagWriter
 
-MOST_EARLY = 1000  # messages that wait for simulated time to begin
+MAX_EARLY = 1000  # messages that wait for simulated time to begin
 EXIT_BAD_INPUT, EXIT_TOO_FEW = 2, 3
 
 
@@ -62,7 +62,7 @@ class Recorder:
     def _write(self, topic: str, kind: str, latched: bool, data: bytes) -> None:
         self.counts[topic] += 1
         self._early.append((topic, kind, latched, data, time.time_ns()))
-        if len(self._early) > MOST_EARLY and self._now_ns() == 0:
+        if len(self._early) > MAX_EARLY and self._now_ns() == 0:
             self._give_up_clock()
         if self._by_wall_clock or self._now_ns() > 0:
             self._write_early()

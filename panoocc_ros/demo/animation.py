@@ -22,7 +22,7 @@ from ..messages.fields import stamp_ns
 from ..messages.truth import CAMERA_MASK, OCCUPANCY, VISIBLE
 from ..messages.voxel_grid import voxels_from_message
 
-MOST_FRAMES = 40
+MAX_FRAMES = 40
 RATE_HZ = 4.0  # of the animation, which runs faster than the drive where that is long
 CAMERA_PX = 400  # images are kept no wider than this
 
@@ -68,11 +68,11 @@ def animate(
 
 
 def _contents(recorded: Path, bag_path: Path, rig: Rig, node: str) -> list[Content]:
-    """At most MOST_FRAMES grids, evenly chosen, with what belongs to them."""
+    """At most MAX_FRAMES grids, evenly chosen, with what belongs to them."""
     with BagReader(recorded) as reader:
         topic = f"/{node}/occupancy"
         count = reader.count((topic,))
-        chosen = set(np.linspace(0, count - 1, min(count, MOST_FRAMES)).round().astype(int).tolist())
+        chosen = set(np.linspace(0, count - 1, min(count, MAX_FRAMES)).round().astype(int).tolist())
         messages = enumerate(reader.messages((topic,)))
         contents = [Content(reader.deserialise(raw)) for number, raw in messages if number in chosen]
     contents.sort(key=lambda one: stamp_ns(one.grid.header.stamp))

@@ -61,7 +61,7 @@ PACES = {"real": "real time", "step": "one set at a time"}
 SEED = 7  # a street on which no weights of ours were trained
 DRIVES = {"real": (17.0, 6.0), "step": (8.0, 2.0)}  # pace -> seconds and sets per second of the simulated street
 RIG_WIDTH_PX = 1600
-MOST_SCALE = 0.25  # simulated images are as wide as the network's, but not slow to make
+MAX_SCALE = 0.25  # simulated images are as wide as the network's, but not slow to make
 RESULTS = ("panoocc_demo.gif", "panoocc_demo.png", "occupancy.mcap", "report.json")
 START_S = 300.0  # for weights to be made or loaded
 STEP_S = 600.0  # for one set
@@ -116,7 +116,7 @@ def _simulated_street(path: Path, config: ModelConfig, pace: str) -> Path:
             SEED,
             seconds,
             rate_hz,
-            nuscenes_rig(min(MOST_SCALE, config.images.width / RIG_WIDTH_PX)),
+            nuscenes_rig(min(MAX_SCALE, config.images.width / RIG_WIDTH_PX)),
             grid=truth_grid(config.name) if config.labels.names == OCC3D.names else None,
             overwrite=True,
             progress=show,

@@ -53,7 +53,7 @@ class EvaluatorSettings:
         CAPACITY, "Grids of each topic that wait for their partners, or with them for a label set.", (1, 10_000)
     )
     min_voxels: int = parameter(
-        MIN_VOXELS, "PQ: a missed or invented segment with fewer voxels does not count.", (1, 1_000_000)
+        MIN_VOXELS, "PQ: an unmatched segment, true or predicted, with fewer voxels does not count.", (1, 1_000_000)
     )
     diagnostics_period_s: float = parameter(1.0, "Time between two messages on /diagnostics.", (0.1, 60.0))
 

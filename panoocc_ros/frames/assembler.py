@@ -181,7 +181,7 @@ class FrameAssembler:
         for messages in sets:
             self._counters.sets += 1
             self._queue.append(_Waiting(messages, self._clock_ns))
-            if len(self._queue) > self.options.most_waiting:
+            if len(self._queue) > self.options.max_waiting:
                 lacks = self._queue.popleft().lacks
                 self._drop("queue_full", "", f"too many sets wait; the oldest one waited for {lacks}")
 

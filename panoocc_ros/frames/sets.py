@@ -27,7 +27,7 @@ class AssemblerOptions:
     tf_timeout_s: float = 0.5  # ... and this long for its transforms and calibrations
     camera_timeout_s: float = 2.0  # a camera without images for so long is called silent
     reuse_age_s: float = 1.0  # the oldest image that missing_camera="reuse_last" takes
-    most_waiting: int = 8  # sets that wait for transforms
+    max_waiting: int = 8  # sets that wait for transforms
 
 
 @dataclass(frozen=True, slots=True, eq=False)

@@ -67,10 +67,10 @@ class _Edge:
 
 
 class TransformBuffer:
-    """The newest `keep_ns` nanoseconds (and at most `most_samples` samples) of every edge of the frame tree."""
+    """The newest `keep_ns` nanoseconds (and at most `max_samples` samples) of every edge of the frame tree."""
 
-    def __init__(self, keep_ns: int = 10 * NS_PER_S, most_samples: int = 20_000, most_frames: int = 10_000) -> None:
-        self.keep_ns, self.most_samples, self.most_frames = keep_ns, most_samples, most_frames
+    def __init__(self, keep_ns: int = 10 * NS_PER_S, max_samples: int = 20_000, max_frames: int = 10_000) -> None:
+        self.keep_ns, self.max_samples, self.max_frames = keep_ns, max_samples, max_frames
         self._edges: dict[str, _Edge] = {}  # by child
 
     def set(self, parent: str, child: str, stamp_ns: int, parent_from_child: Matrix, static: bool = False) -> bool:
@@ -97,7 +97,7 @@ class TransformBuffer:
         if place == len(edge.stamps_ns) or edge.stamps_ns[place] != stamp_ns:
             edge.stamps_ns.insert(place, stamp_ns)
             edge.parent_from_child.insert(place, matrix)
-            edge.forget_before(edge.stamps_ns[-1] - self.keep_ns, self.most_samples)
+            edge.forget_before(edge.stamps_ns[-1] - self.keep_ns, self.max_samples)
         return went_back
 
     def lookup(self, target: str, source: str, stamp_ns: int) -> Matrix:
@@ -158,8 +158,8 @@ class TransformBuffer:
                 f"transform {parent} <- {child} is sent both as fixed (/tf_static) and moving (/tf)"
             )
         if edge is None or edge.parent != parent:
-            if edge is None and len(self._edges) >= self.most_frames:
-                raise ValueError(f"more than {self.most_frames} frames: {child!r} is refused")
+            if edge is None and len(self._edges) >= self.max_frames:
+                raise ValueError(f"more than {self.max_frames} frames: {child!r} is refused")
             edge = self._edges[child] = _Edge(parent, static)
         return edge
 

@@ -54,7 +54,7 @@ def marker_array(
     frame_id: str,
     *,
     lifetime_s: float = 2.0,
-    most_per_marker: int = 20_000,
+    max_per_marker: int = 20_000,
     cube_scale: float = 0.95,
     alpha: float = 1.0,
 ) -> bytes:
@@ -63,9 +63,9 @@ def marker_array(
     `lifetime_s` (0: for ever) should be at least three periods of the topic, so that RViz does not blink; `cube_scale`
     leaves gaps between the cubes.
     """
-    if most_per_marker < 1:
-        raise ValueError(f"most_per_marker must be at least 1, not {most_per_marker}")
-    starts = range(0, len(voxels.indices), most_per_marker)
+    if max_per_marker < 1:
+        raise ValueError(f"max_per_marker must be at least 1, not {max_per_marker}")
+    starts = range(0, len(voxels.indices), max_per_marker)
     writer = CdrWriter()
     writer.sequence(1 + len(starts))
     _marker(writer, stamp_ns, frame_id, 0, DELETE_ALL, np.eye(4), (0.0,) * 3, 0.0, np.zeros((0, 3)), np.zeros((0, 4)))
@@ -78,7 +78,7 @@ def marker_array(
     colours[:, 3] = alpha
     scale = tuple(cube_scale * edge for edge in voxels.geometry.voxel_size_m)
     for number, start in enumerate(starts):
-        part = slice(start, start + most_per_marker)
+        part = slice(start, start + max_per_marker)
         pose = voxels.geometry.ego_from_grid
         _marker(writer, stamp_ns, frame_id, number, ADD, pose, scale, lifetime_s, points[part], colours[part])
     return writer.bytes()

@@ -45,7 +45,7 @@ TICK_S = 0.05  # how often waiting sets look for what they lack
 TF_QUEUE = 500
 STOP_S = 2.0
 LOG_PERIOD_S = 5.0  # a problem that comes with every set is logged this often
-MOST_STAMP_AGE_S = 60.0  # older stamps are of another clock (a bag played without /clock)
+MAX_STAMP_AGE_S = 60.0  # older stamps are of another clock (a bag played without /clock)
 EXIT_BAD_START = 2
 
 
@@ -159,7 +159,7 @@ class OccupancyNode(Node):
 
     def _record_times(self, stamp_ns: int, times_ms: dict[str, float]) -> None:
         stamp_age_s = (self._now_ns() - stamp_ns) * 1e-9
-        if 0 <= stamp_age_s < MOST_STAMP_AGE_S:
+        if 0 <= stamp_age_s < MAX_STAMP_AGE_S:
             times_ms["stamp_to_output"] = stamp_age_s * 1e3
         self._times.add(times_ms)
 

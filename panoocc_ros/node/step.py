@@ -13,7 +13,7 @@ from ..frames.assembler import FrameAssembler
 from ..frames.sets import ReadySet, Refused
 
 FAILED_RESET = "the step before failed"
-MOST_TEXT = 300  # characters of an error
+MAX_TEXT = 300  # characters of an error
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -52,5 +52,5 @@ def step(assembler: FrameAssembler, stream: OccupancyStream, ready: ReadySet, re
     except Exception as error:  # of any kind: the next set must not meet what this one left behind
         if not isinstance(error, NonFiniteError):  # for which the stream has cleared its memory itself
             stream.reset(FAILED_RESET)
-        return Lost("failed", f"{type(error).__name__}: {error}".splitlines()[0][:MOST_TEXT])
+        return Lost("failed", f"{type(error).__name__}: {error}".splitlines()[0][:MAX_TEXT])
     return Step(frame, occupancy, {"decode": (decoded_s - begin_s) * 1e3, **occupancy.timings_ms})

@@ -9,7 +9,7 @@ from rclpy.executors import Executor
 from rclpy.qos import DurabilityPolicy, HistoryPolicy, QoSProfile, ReliabilityPolicy
 
 QUEUE = 100  # messages: a whole second of transforms at 100 Hz
-QUIET_S, MOST_S = 0.2, 2.0  # at the end, for messages that have come but were not taken
+QUIET_S, MAX_WAIT_S = 0.2, 2.0  # at the end, for messages that have come but were not taken
 
 
 class UnknownType(ValueError):
@@ -52,7 +52,7 @@ def qos(reliable: bool = True, latched: bool = False, depth: int = QUEUE) -> QoS
 
 def take_what_has_come(executor: Executor, taken: Callable[[], int]) -> None:
     """Spin until the number of messages `taken` stands still: what lies in the queues at the end is not lost."""
-    end_s = time.monotonic() + MOST_S
+    end_s = time.monotonic() + MAX_WAIT_S
     before, quiet_since_s = taken(), time.monotonic()
     while time.monotonic() < min(end_s, quiet_since_s + QUIET_S):
         executor.spin_once(timeout_sec=QUIET_S / 4)

@@ -27,7 +27,7 @@ AHEAD_SETS = 40  # ... at most
 START_SETS = 2  # rendered before the drive begins
 RATE_SETS = 20  # the rate is taken over this many sets
 SLOW = 0.9  # a lower share of the wanted rate is worth a warning
-LEAST_WAIT_S, MOST_WAIT_S = 0.002, 0.05
+MIN_WAIT_S, MAX_WAIT_S = 0.002, 0.05
 _NEWEST = 0.2  # weight of the newest set in the mean rendering time
 _SPARE = 1.25  # a set is left out unless it is ready in time even when it takes so much longer than the others
 
@@ -163,10 +163,10 @@ class LiveDrive:
     def wait_s(self) -> float:
         """How long nothing becomes due, as far as that is known."""
         if not self.has_begun:
-            return MOST_WAIT_S
+            return MAX_WAIT_S
         due_s = [street.times_s[street.told] for street in self._streets]
         due_s += [slot.due_s for slot, _ in self._ready]
-        return min(max(min(due_s, default=math.inf) - self._now_s, LEAST_WAIT_S), MOST_WAIT_S)
+        return min(max(min(due_s, default=math.inf) - self._now_s, MIN_WAIT_S), MAX_WAIT_S)
 
     def _begin(self, system_ns: int) -> bool:
         street = self._streets[0]
@@ -181,8 +181,8 @@ class LiveDrive:
 
     def _plan(self) -> None:
         """Let the renderer begin with the sets that it can finish in time."""
-        most_jobs = 2 * self._pool.workers if self.has_begun else START_SETS
-        while (slot := self._slot) is not None and len(self._jobs) < most_jobs:
+        max_jobs = 2 * self._pool.workers if self.has_begun else START_SETS
+        while (slot := self._slot) is not None and len(self._jobs) < max_jobs:
             if slot.due_s > self._now_s + AHEAD_S or len(self._jobs) + len(self._ready) >= AHEAD_SETS:
                 return
             if not self.has_begun and len(self._jobs) + len(self._ready) >= START_SETS:

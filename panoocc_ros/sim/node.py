@@ -11,7 +11,7 @@ from rclpy.node import Node
 from rclpy.publisher import Publisher
 from rosgraph_msgs.msg import Clock
 
-from panoocc_core.sim.drive_renderer import MOST_WORKERS, Drive, RenderPool, frame_id
+from panoocc_core.sim.drive_renderer import MAX_WORKERS, Drive, RenderPool, frame_id
 
 from ..health.publisher import Diagnostics
 from ..messages.fields import set_stamp
@@ -42,7 +42,7 @@ class SimulatorNode(Node):
         self._setup = setup_of(settings)
         self._faults = faults_of(settings, self._setup)
         drive_of(settings, 0)  # refuses what cannot be driven before workers start
-        self._pool = RenderPool(self._setup, settings.workers or min(max(1, (os.cpu_count() or 1) - 1), MOST_WORKERS))
+        self._pool = RenderPool(self._setup, settings.workers or min(max(1, (os.cpu_count() or 1) - 1), MAX_WORKERS))
         zero_ns = START_NS if settings.use_clock else None
         self._live = LiveDrive(
             self._setup, self._pool, self._faults, self._drive, zero_ns=zero_ns, waits=settings.use_clock

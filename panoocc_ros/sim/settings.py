@@ -3,7 +3,7 @@
 from dataclasses import dataclass
 
 from panoocc_core.sim import load_sim_rig
-from panoocc_core.sim.drive_renderer import MAX_SECONDS, MOST_WORKERS, Drive, RenderSetup, truth_grid
+from panoocc_core.sim.drive_renderer import MAX_SECONDS, MAX_WORKERS, Drive, RenderSetup, truth_grid
 
 from ..ros.parameter_fields import SettingsError, check_parameters, parameter
 from .faults import Faults, parse_faults
@@ -36,7 +36,7 @@ class SimSettings:
         "Publish /clock and wait for the renderer; else stamps are the system clock's, and sets are left out where "
         "the renderer cannot keep up.",
     )
-    workers: int = parameter(0, "Processes that render; 0 takes all processors but one.", (0, MOST_WORKERS))
+    workers: int = parameter(0, "Processes that render; 0 takes all processors but one.", (0, MAX_WORKERS))
     device: str = parameter("cpu", "Device that renders: cpu, cuda or cuda:<number>.")
     diagnostics_period_s: float = parameter(1.0, "Time between two messages on /diagnostics.", (0.1, 60.0))
 

@@ -135,8 +135,8 @@ def our_numbers() -> dict[str, list[float]]:
             )
         means, name = quality.means(LIDARSEG), f"panoptic {smallest}"
         numbers[f"{name} matches"] = quality.matches
-        numbers[f"{name} invented"] = quality.invented
-        numbers[f"{name} missed"] = quality.missed
+        numbers[f"{name} false positives"] = quality.false_positives
+        numbers[f"{name} false negatives"] = quality.false_negatives
         for score in ("pq", "sq", "rq", "iou"):
             numbers[f"{name} {score}"] = np.nan_to_num(getattr(quality, score)())
         numbers[f"{name} means"] = [means.pq, means.sq, means.rq, means.miou, means.pq_dagger]

@@ -119,7 +119,7 @@ def test_a_gif_that_would_be_too_large_has_fewer_frames_and_the_same_duration(tm
     path = tmp_path / "noise.gif"
     write_animation(path, frames, 8.0)
     whole = path.stat().st_size
-    kept = write_animation(path, frames, 8.0, most_bytes=round(whole * 0.4))
+    kept = write_animation(path, frames, 8.0, max_bytes=round(whole * 0.4))
     assert kept in (2, 3) and path.stat().st_size <= whole * 0.4
     with Image.open(path) as gif:
         assert gif.n_frames == kept and gif.info["duration"] * kept == pytest.approx(1000, abs=130)

@@ -1,4 +1,4 @@
-"""Every recorded term, assignment, label and gradient of the published losses (MODEL section 10)."""
+"""Every recorded term, assignment, label and gradient of the published losses."""
 
 from dataclasses import replace
 from pathlib import Path

@@ -27,7 +27,7 @@ def random_case(seed: int, class_count: int, shape=(9, 7, 5)):
 
 
 def test_a_case_worked_by_hand():
-    #            car hit, car missed, car invented, terrain hit twice, free hit, masked
+    #            car TP, car FN, car FP, terrain TP twice, free TP, masked
     true = ids(0, 0, 2, 1, 1, 2, 1)
     predicted = ids(0, 2, 0, 1, 1, 2, 0)
     mask = np.array([1, 1, 1, 1, 1, 1, 0], bool)
@@ -69,9 +69,9 @@ def test_absent_classes_are_nan_and_invented_ones_cost():
     confusion = Confusion.empty(3).add(ids(0, 0, 2), ids(0, 2, 2))
     assert math.isnan(confusion.iou()[1])
     assert confusion.miou(THREE) == pytest.approx(0.5)
-    invented = Confusion.empty(3).add(ids(0, 1), ids(0, 2))
-    assert invented.miou(THREE) == pytest.approx(0.5)  # terrain occurs only in the prediction: 0
-    assert invented.miou_of_present(THREE) == pytest.approx(1)
+    only_predicted = Confusion.empty(3).add(ids(0, 1), ids(0, 2))
+    assert only_predicted.miou(THREE) == pytest.approx(0.5)  # terrain occurs only in the prediction: 0
+    assert only_predicted.miou_of_present(THREE) == pytest.approx(1)
     nothing = Confusion.empty(3).add(ids(2), ids(2))
     assert math.isnan(nothing.miou(THREE)) and math.isnan(nothing.geometric_iou(THREE))
 

@@ -63,8 +63,8 @@ def devkit_panoptic(smallest: int) -> dict[str, list[float]]:
     name = f"panoptic {smallest}"
     return {
         f"{name} matches": evaluation.pan_tp,
-        f"{name} invented": evaluation.pan_fp,
-        f"{name} missed": evaluation.pan_fn,
+        f"{name} false positives": evaluation.pan_fp,
+        f"{name} false negatives": evaluation.pan_fn,
         f"{name} pq": pq,
         f"{name} sq": sq,
         f"{name} rq": rq,

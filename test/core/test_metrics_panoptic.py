@@ -26,7 +26,7 @@ def quality(predicted, true, min_size=1, mask=None, ignored=(VOID,)) -> Panoptic
 
 
 def counts(value: PanopticQuality, class_id: int = CAR) -> list[int]:
-    return [int(n[class_id]) for n in (value.matches, value.invented, value.missed)]
+    return [int(n[class_id]) for n in (value.matches, value.false_positives, value.false_negatives)]
 
 
 def test_a_case_worked_by_hand():
@@ -93,7 +93,7 @@ def test_numbers_of_instances_do_not_matter_nor_whether_they_are_large():
         frame.true_class,
         2_000_000_000 - frame.true_instance,
     )
-    for name in ("matches", "invented", "missed"):
+    for name in ("matches", "false_positives", "false_negatives"):
         assert np.array_equal(getattr(plain, name), getattr(large, name)), name
     assert plain.pq() == pytest.approx(large.pq(), nan_ok=True)
 
@@ -106,7 +106,7 @@ def test_frames_add_up_and_a_mask_cuts():
     one_by_one = start
     for f in frames:
         one_by_one = one_by_one.add(f.predicted_class, f.predicted_instance, f.true_class, f.true_instance)
-    assert np.array_equal(merged.missed, one_by_one.missed)
+    assert np.array_equal(merged.false_negatives, one_by_one.false_negatives)
     assert merged.pq() == pytest.approx(one_by_one.pq(), nan_ok=True)
     f = frames[0]
     half = np.arange(len(f.true_class)) % 2 == 0

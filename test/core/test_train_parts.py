@@ -35,7 +35,7 @@ def indices(clip: Clip) -> list[int]:
 
 
 def test_windows_end_at_every_frame_as_published():
-    """MODEL section 10: the Occ3D networks learn from t with t - 12, t - 8 and t - 4 before it."""
+    """The published Occ3D networks learn from t with t - 12, t - 8 and t - 4 before it."""
     found = {clip.index(clip.frames - 1): indices(clip) for clip in windows([20], frames=4, stride=4)}
     assert sorted(found) == list(range(20))
     assert found[13] == [1, 5, 9, 13] and found[12] == [0, 4, 8, 12] and found[19] == [7, 11, 15, 19]

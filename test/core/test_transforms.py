@@ -93,7 +93,7 @@ def test_a_loop_of_frames_is_refused_instead_of_followed_for_ever():
 
 
 def test_memory_is_bounded_by_time_and_by_number():
-    buffer = TransformBuffer(keep_ns=NS_PER_S, most_samples=50)
+    buffer = TransformBuffer(keep_ns=NS_PER_S, max_samples=50)
     for k in range(1000):
         buffer.set("odom", "base_link", T0 + k * 10_000_000, pose(k))
     assert len(buffer._edges["base_link"].stamps_ns) == 50
@@ -101,7 +101,7 @@ def test_memory_is_bounded_by_time_and_by_number():
         buffer.lookup("odom", "base_link", T0 + 949 * 10_000_000)
     assert buffer.lookup("odom", "base_link", T0 + 950 * 10_000_000)[0, 3] == 950
     with pytest.raises(ValueError, match="more than 2 frames"):
-        small = TransformBuffer(most_frames=2)
+        small = TransformBuffer(max_frames=2)
         for k in range(3):
             small.set("world", f"thing_{k}", T0, pose())
 

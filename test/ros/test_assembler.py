@@ -311,7 +311,7 @@ def test_a_dead_camera_is_named_and_blank_frames_go_on():
 
 
 def test_waiting_sets_are_bounded():
-    assembler = ready_assembler(most_waiting=3, tf_timeout_s=10.0)
+    assembler = ready_assembler(max_waiting=3, tf_timeout_s=10.0)
     for k in range(10):
         send_images(assembler, k, now=0)
     status = assembler.status(0)

@@ -59,12 +59,12 @@ def reference(cubes, frame_id, lifetime, per_marker):
 @pytest.mark.parametrize("count", [0, 1, 7, 10])
 def test_bytes_equal_those_of_a_serialiser(frame_id, count):
     cubes = voxels(count)
-    packed = marker_array(cubes, T0, frame_id, lifetime_s=1.25, most_per_marker=4)
+    packed = marker_array(cubes, T0, frame_id, lifetime_s=1.25, max_per_marker=4)
     assert packed == reference(cubes, frame_id, (1, 250_000_000), per_marker=4)
 
 
 def test_it_reads_back_with_everything_deleted_first():
-    message = typestore().deserialize_cdr(marker_array(voxels(9), T0, "base_link", most_per_marker=4), KIND)
+    message = typestore().deserialize_cdr(marker_array(voxels(9), T0, "base_link", max_per_marker=4), KIND)
     assert [marker.action for marker in message.markers] == [3, 0, 0, 0]
     assert [len(marker.points) for marker in message.markers] == [0, 4, 4, 1]
     assert len({marker.id for marker in message.markers[1:]}) == 3
@@ -90,4 +90,4 @@ def test_thirty_thousand_cubes_take_milliseconds():
 
 def test_a_marker_without_room_is_refused():
     with pytest.raises(ValueError, match="at least 1"):
-        marker_array(voxels(1), T0, "", most_per_marker=0)
+        marker_array(voxels(1), T0, "", max_per_marker=0)

@@ -83,7 +83,7 @@ def test_points():
 
 @pytest.mark.parametrize("count", [0, 1, 10])
 def test_rclpy_reads_the_packed_markers_to_their_last_byte(count):
-    packed = marker_array(voxels(count), T0, "base_link", most_per_marker=4)
+    packed = marker_array(voxels(count), T0, "base_link", max_per_marker=4)
     message = deserialize_message(packed, MarkerArray)
     assert len(serialize_message(message)) == len(packed)
     assert sum(len(marker.points) for marker in message.markers) == count
