@@ -38,7 +38,7 @@ from ..ros.parameters import declared
 from .load import chosen_config, chosen_rig, loaded_network, rig_for
 from .publishers import Publishers
 from .settings import NodeSettings
-from .step import Lost, step
+from .step import Lost, error_text, step
 from .worker import Worker
 
 TICK_S = 0.05  # how often waiting sets look for what they lack
@@ -179,7 +179,7 @@ class OccupancyNode(Node):
     def _on_failure(self, error: Exception) -> None:
         """Worker thread: something behind the step broke, e.g. a message that could not be made."""
         if rclpy.ok():
-            text = f"{type(error).__name__}: {error}"
+            text = error_text(error)
             self._ledger.fail(text)
             self.get_logger().error(f"a grid could not be sent: {text}", throttle_duration_sec=LOG_PERIOD_S)
 

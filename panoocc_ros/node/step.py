@@ -52,5 +52,11 @@ def step(assembler: FrameAssembler, stream: OccupancyStream, ready: ReadySet, re
     except Exception as error:  # of any kind: the next set must not meet what this one left behind
         if not isinstance(error, NonFiniteError):  # for which the stream has cleared its memory itself
             stream.reset(FAILED_RESET)
-        return Lost("failed", f"{type(error).__name__}: {error}".splitlines()[0][:MAX_TEXT])
+        return Lost("failed", error_text(error))
     return Step(frame, occupancy, {"decode": (decoded_s - begin_s) * 1e3, **occupancy.timings_ms})
+
+
+def error_text(error: Exception) -> str:
+    """One bounded line; the kind of error stands in front unless its text is one of ours, which needs none."""
+    text = str(error) if isinstance(error, (ValueError, NonFiniteError)) else f"{type(error).__name__}: {error}"
+    return (text.splitlines() or [""])[0][:MAX_TEXT]

@@ -9,7 +9,6 @@ import pytest
 from rosbags.highlevel import AnyReader
 
 from panoocc_core.labels import OCC3D
-from panoocc_ros.bags import bag as bag_module
 from panoocc_ros.bags.bag import BagError, BagReader, BagWriteError, BagWriter
 from panoocc_ros.messages.types import new_message, typestore
 from panoocc_ros.messages.voxel_grid import fill_label_set
@@ -168,4 +167,4 @@ def test_empty_messages_of_every_type_can_be_written():
         message = new_message(name)
         back = typestore().deserialize_cdr(typestore().serialize_cdr(message, name), name)
         assert type(back) is type(message)
-    assert bag_module.new_message("sensor_msgs/msg/CameraInfo").k.shape == (9,)
+    assert new_message("sensor_msgs/msg/CameraInfo").k.shape == (9,)

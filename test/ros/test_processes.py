@@ -100,7 +100,7 @@ def test_other_threads_go_without(default_signals):
 def test_a_fork_ends_as_usual(default_signals):
     code = """
 import os, signal
-from panoocc_ros.demo.processes import unwound_by_signals
+from panoocc_ros.ros.signals import unwound_by_signals
 with unwound_by_signals():
     child = os.fork()
     if not child:

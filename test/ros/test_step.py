@@ -1,0 +1,58 @@
+"""One set from messages to an occupancy: what is lost, and what the memory is afterwards."""
+
+from types import SimpleNamespace
+
+import pytest
+
+from panoocc_core import NonFiniteError
+from panoocc_ros.frames.sets import Refused
+from panoocc_ros.node.step import FAILED_RESET, Lost, Step, step
+
+
+class Stream:
+    def __init__(self, error=None):
+        self.error, self.resets = error, []
+
+    def reset(self, reason):
+        self.resets.append(reason)
+
+    def step(self, frame):
+        if self.error is not None:
+            raise self.error
+        return SimpleNamespace(timings_ms={"backbone": 2.0})
+
+
+def assembler(error=None):
+    def frame(ready):
+        if error is not None:
+            raise error
+        return ready
+
+    return SimpleNamespace(frame=frame)
+
+
+def test_a_set_becomes_an_occupancy_with_its_times():
+    stream = Stream()
+    done = step(assembler(), stream, "set", "asked for")
+    assert isinstance(done, Step) and done.frame == "set" and stream.resets == ["asked for"]
+    assert done.times_ms["backbone"] == 2.0 and done.times_ms["decode"] >= 0
+
+
+def test_a_refused_image_leaves_the_memory_as_it_was():
+    stream = Stream()
+    done = step(assembler(Refused("image", "CAM_BACK", "corrupt")), stream, "set", None)
+    assert done == Lost("refused", "camera CAM_BACK: corrupt") and stream.resets == []
+
+
+@pytest.mark.parametrize(
+    "error, text, resets",
+    [
+        (RuntimeError("out of memory\nsecond line"), "RuntimeError: out of memory", [FAILED_RESET]),
+        (ValueError("no such camera"), "no such camera", [FAILED_RESET]),
+        (KeyError(), "KeyError: ", [FAILED_RESET]),
+        (NonFiniteError("the class logits are not finite"), "the class logits are not finite", []),  # clears by itself
+    ],
+)
+def test_whatever_fails_the_next_set_meets_no_memory_of_it(error, text, resets):
+    stream = Stream(error)
+    assert step(assembler(), stream, "set", None) == Lost("failed", text) and stream.resets == resets
