@@ -17,7 +17,7 @@ from torch.nn import functional
 from .models.panoocc import PanoOcc
 from .ops.deform_attn import deform_attn
 from .sim.camera import Rig
-from .sim.render import Renderer
+from .sim.renderer import Renderer
 from .sim.scene import Scene
 from .stream import OccupancyStream
 from .types import Frame

@@ -19,7 +19,7 @@ from .metrics.confusion import Confusion, DistanceConfusion, distance_bins
 from .metrics.detection import Detection, ScoredBoxes
 from .metrics.instances import connected_instances, instances_from_boxes
 from .metrics.panoptic import MIN_VOXELS, PanopticQuality
-from .metrics.rays import RayIoU, ray_origins_m
+from .metrics.ray_iou import RayIoU, ray_origins_m
 from .metrics.report import Report, Score, Section, box_section, point_section, voxel_section
 from .models.box_head import Boxes, decode_boxes
 from .models.network_frame import legacy_yaw_rad, moved_points, network_from_ego, turned, turned_yaw_rad

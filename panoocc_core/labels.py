@@ -5,6 +5,8 @@ The class lists are those of nuScenes lidarseg and Occ3D-nuScenes; the colours a
 
 from dataclasses import dataclass
 
+Colour = tuple[int, int, int]  # RGB 0..255
+
 
 @dataclass(frozen=True, slots=True)
 class LabelSet:
@@ -14,7 +16,7 @@ class LabelSet:
     version: int
     names: tuple[str, ...]
     is_thing: tuple[bool, ...]
-    colours: tuple[tuple[int, int, int], ...]  # RGB 0..255
+    colours: tuple[Colour, ...]
     free_id: int | None
 
     def __post_init__(self) -> None:

@@ -10,10 +10,9 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from .base.image_files import MAX_IMAGE_SIDE
 from .geometry import Matrix, check_rigid
 from .labels import LabelSet
-
-MAX_IMAGE_SIDE = 16384
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -53,7 +52,7 @@ class CameraImage:
 
 @dataclass(frozen=True, slots=True)
 class VehicleMotion:
-    """Measured motion of the vehicle, in the vehicle frame (MODEL: ego-motion vector entries 7 to 15)."""
+    """Measured motion of the vehicle, in the vehicle frame (entries 7 to 15 of the vector that `ego_motion` makes)."""
 
     acceleration_mps2: tuple[float, float, float]  # contains gravity: about +9.8 on z at rest
     rotation_rate_radps: tuple[float, float, float]

@@ -1,7 +1,6 @@
 """What the headers of image files say, read before anything is decoded or reserved."""
 
-from ..types import MAX_IMAGE_SIDE
-
+MAX_IMAGE_SIDE = 16384
 _END_WITHIN = 4096  # some cameras and writers pad behind a JPEG's end marker
 
 

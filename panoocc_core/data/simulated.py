@@ -12,7 +12,7 @@ from ..geometry import Matrix
 from ..sim.capture import capture
 from ..sim.lidar import Lidar
 from ..sim.pool import begin_worker
-from ..sim.render import Renderer
+from ..sim.renderer import Renderer
 from ..sim.scene import Scene
 from ..types import GridGeometry
 from .simulated_drive import MAX_BYTES, SimulatedDrive, drive_bytes, frame_columns, remove_orphans, write_drive

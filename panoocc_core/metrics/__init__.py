@@ -4,11 +4,10 @@ All of them are values that add up: `total = total.add(...)` for the next frame,
 A score that does not exist (a class that occurs nowhere) is NaN, never 0.
 """
 
-from ..pictures.scores import picture
 from .confusion import DISTANCE_EDGES_M, Confusion, DistanceConfusion, distance_bins
 from .detection import Detection, DetectionScores, ScoredBoxes
 from .panoptic import PanopticMeans, PanopticQuality, panoptic_labels
-from .rays import RayHits, RayIoU, cast_rays, ray_directions, ray_origins_m
+from .ray_iou import RayHits, RayIoU, cast_rays, ray_directions, ray_origins_m
 from .report import Report, Section, as_plain, as_text, box_section, point_section, voxel_section
 
 __all__ = [
@@ -30,7 +29,6 @@ __all__ = [
     "cast_rays",
     "distance_bins",
     "panoptic_labels",
-    "picture",
     "point_section",
     "ray_directions",
     "ray_origins_m",

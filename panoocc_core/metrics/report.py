@@ -1,4 +1,4 @@
-"""What was measured, as one tree: to read as text, to keep as JSON, to look at as a picture (`report_picture`).
+"""What was measured, as one tree: to read as text, to keep as JSON, to look at as a picture (`pictures.scores`).
 
 Shares such as an IoU are kept as fractions of 1 and shown in percent.  NaN, a score that does not exist, is shown as
 "-" and becomes null in JSON.
@@ -11,12 +11,11 @@ from typing import Any, Literal
 
 import numpy as np
 
-from ..labels import BOX_CLASSES, LabelSet, label_set
-from ..pictures.canvas import Colour
+from ..labels import BOX_CLASSES, Colour, LabelSet, label_set
 from .confusion import Confusion, DistanceConfusion, Scores
 from .detection import ERRORS, DetectionScores
 from .panoptic import PanopticQuality
-from .rays import RayIoU
+from .ray_iou import RayIoU
 
 ERROR_UNITS = ("m", "%", "rad", "m/s", "%")  # of detection.ERRORS
 

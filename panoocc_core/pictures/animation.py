@@ -16,8 +16,8 @@ from numpy.typing import NDArray
 from PIL import Image as Pillow
 
 from ..base.whole_files import whole_file
-from ..labels import LabelSet
-from .canvas import BACKGROUND, FAINT, PANEL, TEXT, Colour, Image, blank, letterbox, panel, put_text, text_size
+from ..labels import Colour, LabelSet
+from .canvas import BACKGROUND, FAINT, PANEL, TEXT, Image, blank, letterbox, panel, put_text, text_size
 from .render import birds_eye_view, camera_rows
 from .voxel_view import VoxelVolume, perspective
 

@@ -4,8 +4,9 @@ import cv2
 import numpy as np
 from numpy.typing import NDArray
 
+from ..labels import Colour
+
 Image = NDArray[np.uint8]
-Colour = tuple[int, int, int]
 
 BACKGROUND: Colour = (24, 27, 33)
 PANEL: Colour = (34, 38, 46)

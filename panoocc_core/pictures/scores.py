@@ -5,8 +5,9 @@ import math
 import cv2
 import numpy as np
 
+from ..labels import Colour
 from ..metrics.report import Report, Section, Table
-from .canvas import BACKGROUND, FAINT, PANEL, TEXT, Colour, Image, blank, put_text, text_size
+from .canvas import BACKGROUND, FAINT, PANEL, TEXT, Image, blank, put_text, text_size
 
 _MARGIN, _LINE = 16, 24
 _SMALL, _TINY = 0.46, 0.4

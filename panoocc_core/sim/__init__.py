@@ -1,6 +1,6 @@
 """A world made from seeds: streets with traffic, images of them from any rig, and the voxels behind the images."""
 
-from .render import Picture, Renderer
+from .renderer import Picture, Renderer
 from .rig import Rig, SimCamera, nuscenes_rig, waymo_rig
 from .rig_file import load_sim_rig
 from .scene import Scene

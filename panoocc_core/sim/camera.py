@@ -8,8 +8,8 @@ from dataclasses import dataclass, replace
 
 import numpy as np
 
+from ..base.image_files import MAX_IMAGE_SIDE
 from ..geometry import Matrix, check_rigid, rigid
-from ..types import MAX_IMAGE_SIDE
 
 OPTICAL_FROM_FORWARD = np.array([[0.0, -1.0, 0.0], [0.0, 0.0, -1.0], [1.0, 0.0, 0.0]])  # REP-103: z ahead, x right
 

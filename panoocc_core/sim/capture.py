@@ -13,7 +13,7 @@ from ..types import GridGeometry
 from .boxes import true_boxes
 from .camera import Rig
 from .lidar import Lidar, true_points
-from .render import Picture, Renderer
+from .renderer import Picture, Renderer
 from .scene import Scene
 from .truth import truth
 from .visibility import View, mask_from_views

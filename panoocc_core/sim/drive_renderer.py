@@ -20,7 +20,7 @@ from ..types import GridGeometry
 from .camera import Rig, SimCamera
 from .capture import capture
 from .pool import begin_worker
-from .render import Renderer
+from .renderer import Renderer
 from .scene import Scene
 
 MAX_SETS = 20_000

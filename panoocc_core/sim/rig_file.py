@@ -6,10 +6,10 @@ from pathlib import Path
 
 import numpy as np
 
+from ..base.image_files import MAX_IMAGE_SIDE
 from ..base.resources import listing
 from ..base.strict_yaml import ConfigError, build, load_yaml
 from ..geometry import Matrix
-from ..types import MAX_IMAGE_SIDE
 from .camera import Rig, SimCamera, mounted, pinhole
 
 MAX_SCALE = 4

@@ -8,7 +8,7 @@ import torch
 
 from panoocc_core.bench import bench_rendering, rendering_table
 from panoocc_core.sim import nuscenes_rig
-from panoocc_core.sim.render import Renderer
+from panoocc_core.sim.renderer import Renderer
 
 
 def test_rendering_is_counted_in_cpu_time_of_one_thread_without_what_comes_first(monkeypatch):

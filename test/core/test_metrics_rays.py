@@ -9,7 +9,7 @@ import pytest
 from panoocc_core.geometry import invert, rigid
 from panoocc_core.labels import LIDARSEG, label_set
 from panoocc_core.metrics import RayHits, RayIoU, cast_rays, ray_directions, ray_origins_m
-from panoocc_core.metrics.rays import pitches_rad
+from panoocc_core.metrics.ray_iou import pitches_rad
 from panoocc_core.types import GridGeometry
 
 from .conftest import heading

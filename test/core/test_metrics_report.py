@@ -17,12 +17,12 @@ from panoocc_core.metrics import (
     as_plain,
     as_text,
     box_section,
-    picture,
     point_section,
     voxel_section,
 )
 from panoocc_core.metrics.report import Column, Table
 from panoocc_core.pictures.render import write_png
+from panoocc_core.pictures.scores import picture
 
 from .metrics_cases import CLASS_COUNT, box_frames, panoptic_frames
 

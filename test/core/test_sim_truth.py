@@ -5,7 +5,6 @@ import pytest
 
 from panoocc_core.geometry import invert, rigid
 from panoocc_core.labels import OCC3D
-from panoocc_core.pictures.street import preview
 from panoocc_core.sim import Renderer, Scene, SimCamera, nuscenes_rig, truth
 from panoocc_core.sim.shapes import yaw_rotations
 from panoocc_core.types import GridGeometry
@@ -166,10 +165,3 @@ def test_a_drive_of_no_sensible_length_is_refused(seconds: float) -> None:
 def test_a_grid_beyond_reason_is_refused(scene: Scene) -> None:
     with pytest.raises(ValueError, match="larger"):
         truth(scene, grid((4000, 4000, 4000), (0.1, 0.1, 0.1)), 0.0)
-
-
-def test_the_preview_shows_images_and_voxels() -> None:
-    sheet = preview(3, 4, 1.0, scale=0.05, supersample=1)
-    assert sheet.shape[1] == 1800 and sheet.shape[0] > 1000
-    for name in ("car", "driveable_surface"):
-        assert (sheet == OCC3D.colours[OCC3D.names.index(name)]).all(axis=2).sum() > 50, name  # swatches of the legend
