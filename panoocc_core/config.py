@@ -5,7 +5,7 @@ presets for own training switch them off.
 """
 
 import math
-from dataclasses import dataclass
+from dataclasses import dataclass, fields
 from pathlib import Path
 from typing import Literal
 
@@ -29,6 +29,8 @@ class ImageConfig:
     mean: tuple[float, float, float]  # in channel_order
     std: tuple[float, float, float]
     pad_multiple: int = 32
+    # quirk "scaled": the intrinsics of a resized image are scaled without the half pixel to a pixel's centre.
+    resized_intrinsics: Literal["scaled", "exact"] = "exact"
 
     @property
     def padded_hw(self) -> tuple[int, int]:
@@ -142,12 +144,21 @@ class TemporalConfig:
     keep_height: bool = False  # quirk: the vertical shift between two poses is ignored
     max_speed_mps: float = 70.0  # faster is a teleport
     max_turn_radps: float = 4.0
+    # A camera beyond these, compared with when the history began, has been moved or changed: the memory is cleared.
+    # Autofocus and a cabin on springs stay within; stored volumes do not depend on the cameras.
+    max_focal_change: float = 0.05  # share of the focal length
+    max_centre_shift: float = 0.1  # of the principal point, share of the image's width and height
+    max_mount_shift_m: float = 0.25
+    max_mount_turn_deg: float = 5.0
 
     def __post_init__(self) -> None:
         if list(self.ages_s) != sorted(self.ages_s, reverse=True) or any(age <= 0 for age in self.ages_s):
             raise ValueError("ages_s must be positive, oldest first")
         if self.kind == "recurrent" and len(self.ages_s) > 1:
             raise ValueError("a recurrent network has at most one entry in ages_s")
+        for limit in (field.name for field in fields(self) if field.name.startswith("max_")):
+            if not 0 < getattr(self, limit) < math.inf:
+                raise ValueError(f"{limit} must be positive and finite")
 
     @property
     def horizon_s(self) -> float:

@@ -4,6 +4,7 @@ States are kept at a fixed spacing, whatever the rate of the stream; a network g
 those it was trained with.  A memory is a value: every function returns a new one.
 """
 
+import math
 from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
 
@@ -20,8 +21,6 @@ from .voxels import centres_m, shape_hwz, voxel_positions
 
 # How much longer than wanted (share of the spacing) a pause between kept states may get: streams jitter.
 SPACING_SLACK = 0.05
-# What may be measured anew for the same calibration.
-MOUNT_SHIFT_M, MOUNT_TURN_RAD, INTRINSICS_SHARE = 0.02, 0.01, 0.002
 # A pose source's own jumps, on top of what the limits of speed and turn rate allow.
 POSE_SLACK_M, POSE_SLACK_RAD = 1.0, 0.1
 
@@ -37,7 +36,7 @@ class VoxelState:
 
 @dataclass(frozen=True, slots=True, eq=False)
 class Calibration:
-    """What must stay the same from frame to frame, per camera."""
+    """How one camera saw the vehicle's surroundings when the history began."""
 
     size_hw: tuple[int, int]
     intrinsics: Matrix
@@ -74,7 +73,7 @@ def reset_reason(memory: VoxelMemory, frame: Frame, config: TemporalConfig) -> s
     too_far = np.linalg.norm(step[:3, 3]) > config.max_speed_mps * seconds + POSE_SLACK_M
     if too_far or rotation_angle_rad(step[:3, :3]) > config.max_turn_radps * seconds + POSE_SLACK_RAD:
         return "teleport"
-    if not _same_calibration(memory.calibration, frame.cameras):
+    if not _same_cameras(memory.calibration, frame.cameras, config):
         return "calibration"
     return None
 
@@ -84,21 +83,24 @@ def calibration_of(cameras: tuple[CameraImage, ...]) -> dict[str, Calibration]:
     return {c.name: Calibration(c.size_hw, c.intrinsics, c.ego_from_camera) for c in cameras}
 
 
-def _same_calibration(known: Mapping[str, Calibration], cameras: tuple[CameraImage, ...]) -> bool:
-    if set(known) != {camera.name for camera in cameras}:
-        return False
-    return all(_same_camera(known[camera.name], camera) for camera in cameras)
+def _same_cameras(known: Mapping[str, Calibration], cameras: tuple[CameraImage, ...], config: TemporalConfig) -> bool:
+    """Whether none was moved or changed since the history began: what trembles within the limits is the same camera."""
+    return set(known) == {camera.name for camera in cameras} and all(
+        _same_camera(known[camera.name], camera, config) for camera in cameras
+    )
 
 
-def _same_camera(known: Calibration, camera: CameraImage) -> bool:
+def _same_camera(known: Calibration, camera: CameraImage, config: TemporalConfig) -> bool:
     if known.size_hw != camera.size_hw:
         return False
-    change = invert(known.ego_from_camera) @ camera.ego_from_camera
-    focal = known.intrinsics[0, 0]
+    change = np.abs(camera.intrinsics - known.intrinsics)
+    height, width = camera.size_hw
+    moved = invert(known.ego_from_camera) @ camera.ego_from_camera
     return (
-        bool(np.abs(known.intrinsics - camera.intrinsics).max() <= INTRINSICS_SHARE * focal)
-        and bool(np.linalg.norm(change[:3, 3]) <= MOUNT_SHIFT_M)
-        and rotation_angle_rad(change[:3, :3]) <= MOUNT_TURN_RAD
+        bool((change[:2, :2] <= config.max_focal_change * np.diag(known.intrinsics)[:2]).all())
+        and bool((change[:2, 2] <= config.max_centre_shift * np.array((width, height))).all())
+        and bool(np.linalg.norm(moved[:3, 3]) <= config.max_mount_shift_m)
+        and math.degrees(rotation_angle_rad(moved[:3, :3])) <= config.max_mount_turn_deg
     )
 
 
@@ -126,7 +128,7 @@ def remember(memory: VoxelMemory, frame: Frame, tokens: Tensor, config: ModelCon
         memory,
         states=states,
         track=extended_track(memory.track, frame, config.ego_motion),
-        calibration=calibration_of(frame.cameras),
+        calibration=memory.calibration or calibration_of(frame.cameras),
     )
 
 

@@ -76,10 +76,12 @@ def crop_window(size_hw: tuple[int, int], config: ImageConfig) -> tuple[int, int
 
 
 def input_from_pixels(size_hw: tuple[int, int], config: ImageConfig) -> Matrix:
-    """[3, 3] map of homogeneous pixels of the full image to those of the network's input."""
+    """[3, 3] map of homogeneous pixels of the full image to those of the network's input; whole numbers are centres."""
     top, left, rows, columns = crop_window(size_hw, config)
     scale_x, scale_y = config.width / columns, config.height / rows
-    return np.array([[scale_x, 0, -left * scale_x], [0, scale_y, -top * scale_y], [0, 0, 1.0]])
+    centre = 0.5 if config.resized_intrinsics == "exact" else 0.0  # from a pixel's corner
+    shift_x, shift_y = (centre - left) * scale_x - centre, (centre - top) * scale_y - centre
+    return np.array([[scale_x, 0, shift_x], [0, scale_y, shift_y], [0, 0, 1.0]])
 
 
 def network_image(image: Tensor, config: ImageConfig) -> Tensor:

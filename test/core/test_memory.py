@@ -1,5 +1,7 @@
 """The temporal memory: time decides what is kept and recalled; every rule of reset."""
 
+from dataclasses import replace
+
 import numpy as np
 import pytest
 import torch
@@ -7,6 +9,7 @@ import torch
 from panoocc_core.config import GridConfig, TemporalConfig, model_config
 from panoocc_core.geometry import NS_PER_S, rigid
 from panoocc_core.memory import VoxelMemory, cleared, past_from_current, recall, remember, reset_reason, warped
+from panoocc_core.types import Frame
 from panoocc_core.voxels import centres_m, token_count
 
 from .conftest import heading, street_frame
@@ -80,13 +83,60 @@ def remembered(**changes) -> VoxelMemory:
         (street_frame(106.2), None),
         (street_frame(100.5, x_m=60.0), "teleport"),
         (street_frame(100.5, yaw_deg=170.0), "teleport"),
-        (street_frame(100.5, mount_z_m=1.55), "calibration"),
-        (street_frame(100.5, mount_z_m=1.51), None),
+        (street_frame(100.5, mount_z_m=1.8), "calibration"),
+        (street_frame(100.5, mount_z_m=1.53), None),
         (street_frame(100.5, size_hw=(180, 320)), "calibration"),
     ],
 )
 def test_reset_rules(frame, reason):
     assert reset_reason(remembered(), frame, OCC.temporal) == reason
+
+
+def changed_cameras(frame: Frame, focal=1.0, centre_px=(0.0, 0.0), turn_deg=0.0) -> Frame:
+    """The frame with other intrinsics and mounts of all cameras."""
+    cameras = []
+    for camera in frame.cameras:
+        intrinsics = camera.intrinsics * np.array([[focal], [focal], [1.0]])
+        intrinsics[:2, 2] = camera.intrinsics[:2, 2] + centre_px
+        mount = camera.ego_from_camera @ rigid(heading(turn_deg), np.zeros(3))
+        cameras.append(replace(camera, intrinsics=intrinsics, ego_from_camera=mount))
+    return replace(frame, cameras=tuple(cameras))
+
+
+@pytest.mark.parametrize(
+    ("change", "reason"),
+    [
+        ({"focal": 1.003}, None),  # autofocus
+        ({"focal": 0.96}, None),
+        ({"focal": 1.06}, "calibration"),  # zoom, another lens
+        ({"centre_px": (9.0, 0.0)}, None),
+        ({"centre_px": (17.0, 0.0)}, "calibration"),  # of 160 columns
+        ({"centre_px": (0.0, 10.0)}, "calibration"),  # of 90 rows
+        ({"turn_deg": 2.0}, None),
+        ({"turn_deg": -7.0}, "calibration"),
+    ],
+)
+def test_a_camera_that_trembles_is_the_same_one(change, reason):
+    assert reset_reason(remembered(), changed_cameras(street_frame(100.5), **change), OCC.temporal) == reason
+
+
+def test_limits_are_those_of_the_configuration():
+    strict = replace(OCC.temporal, max_focal_change=0.002, max_mount_turn_deg=0.5)
+    for change in ({"focal": 1.003}, {"turn_deg": 0.6}):
+        assert reset_reason(remembered(), changed_cameras(street_frame(100.5), **change), strict) == "calibration"
+    for limit in ("max_focal_change", "max_centre_shift", "max_mount_shift_m", "max_mount_turn_deg", "max_speed_mps"):
+        for value in (0.0, -1.0, float("nan"), float("inf")):
+            with pytest.raises(ValueError, match=f"{limit} must be positive and finite"):
+                replace(OCC.temporal, **{limit: value})
+
+
+def test_a_camera_that_drifts_is_noticed_once_and_then_the_one_to_compare_with():
+    memory, reasons = VoxelMemory(), []
+    for i in range(40):
+        frame = street_frame(100 + i, mount_z_m=1.5 + 0.01 * i, size_hw=(2, 2))
+        reasons.append(reset_reason(memory, frame, OCC.temporal))
+        memory = remember(cleared(memory, reasons[-1]) if reasons[-1] else memory, frame, TOKENS, OCC)
+    assert [i for i, reason in enumerate(reasons) if reason] == [26] and reasons[26] == "calibration"
 
 
 def test_a_network_without_history_knows_no_gap():

@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 import torch
 
-from panoocc_core.config import model_config
+from panoocc_core.config import model_config, presets
 from panoocc_core.geometry import image_from_world_points, rigid
 from panoocc_core.preprocess import crop_window, input_from_pixels, network_image, pixels_from_ego, prepare
 from panoocc_core.types import Frame
@@ -35,6 +35,32 @@ def test_any_image_size_fits(size_hw):
 def test_intrinsics_follow_crop_and_resize():
     matrix = input_from_pixels((900, 1600), OCC.images)
     assert matrix @ (100.0, 436.0, 1.0) == pytest.approx((50.0, 200.0, 1.0))
+
+
+@pytest.mark.parametrize("size_hw", [(448, 1024), (230, 512), (112, 300), (112, 256), (100, 200)])
+def test_the_exact_projection_finds_what_lies_at_a_pixel(size_hw):
+    """An image whose colours are its pixels' places tells where every pixel of the network's input came from."""
+    config = model_config("nano").images
+    rows, columns = torch.meshgrid(*(torch.arange(size) for size in size_hw), indexing="ij")
+    place = torch.stack((columns // 4, rows // 4, torch.zeros_like(rows)), dim=-1).to(torch.uint8)
+    out = network_image(place, config)[:2] * torch.tensor(config.std)[:2, None, None]
+    found = (out + torch.tensor(config.mean)[:2, None, None]).numpy() * 4 + 1.5  # the middle of four pixels
+    matrix = np.linalg.inv(input_from_pixels(size_hw, config))
+    inner = np.s_[:, 8:-8, 8:-8]  # away from clamped borders
+    v, u = np.mgrid[:112, :256]
+    expected = np.stack((matrix[0, 0] * u + matrix[0, 2], matrix[1, 1] * v + matrix[1, 2]))
+    off = (found - expected)[inner].mean((1, 2))
+    assert np.abs(off).max() < 0.1  # steps of four pixels, on the mean
+    scaled = dataclasses.replace(config, resized_intrinsics="scaled")
+    missed = input_from_pixels(size_hw, scaled) - input_from_pixels(size_hw, config)
+    assert missed[0, 2] == pytest.approx(0.5 - 0.5 / matrix[0, 0]) and missed[1, 2] == pytest.approx(
+        0.5 - 0.5 / matrix[1, 1]
+    )
+
+
+def test_published_networks_keep_the_intrinsics_that_they_were_trained_with():
+    named = {name: model_config(name).images.resized_intrinsics for name in presets()}
+    assert named.pop("nano") == "exact" and set(named.values()) == {"scaled"}
 
 
 def test_channels_normalisation_and_padding():

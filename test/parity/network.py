@@ -42,6 +42,7 @@ def case_config(case: Case) -> ModelConfig:
                 "height": images["height"],
                 "width": images["width"],
                 "pad_multiple": images["pad_multiple"],
+                "resized_intrinsics": "scaled",
                 **images["normalise"],
             },
             "backbone": _backbone(n["backbone"]),
