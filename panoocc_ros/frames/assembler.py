@@ -20,8 +20,10 @@ from panoocc_core.geometry import NS_PER_S
 from panoocc_core.types import CameraImage, Frame
 
 from ..messages.fields import stamp_ns, transforms
+from .calibration_file import CalibrationFile
 from .camera_info import Calibration, CalibrationError, calibration, same_calibration
 from .images import ImageError, decode
+from .notices import Notices
 from .rig import AUTO, Rig
 from .sets import AssemblerOptions, AssemblerStatus, CameraPose, Counters, ReadySet, Refused
 from .synchroniser import MessageSet, Synchroniser
@@ -54,7 +56,9 @@ class FrameAssembler:
     time, or the time of a bag's messages); where it goes back, only waiting starts afresh.
     """
 
-    def __init__(self, rig: Rig, options: AssemblerOptions | None = None) -> None:
+    def __init__(
+        self, rig: Rig, options: AssemblerOptions | None = None, calibration: CalibrationFile | None = None
+    ) -> None:
         self.rig, self.options = rig, options or AssemblerOptions()
         self._synchroniser = Synchroniser(
             rig.names,
@@ -68,7 +72,10 @@ class FrameAssembler:
             reuse_age_ns=_ns(self.options.reuse_age_s),
         )
         self._buffer = TransformBuffer()
-        self._infos: dict[str, Any] = {}
+        self._notices = Notices()
+        self._mounts = {} if calibration is None else calibration.mounts  # of the file, in place of transforms
+        self._given_infos = {} if calibration is None else calibration.infos
+        self._infos: dict[str, Any] = {name: info for name, info in self._given_infos.items() if name in rig.names}
         self._calibrations: dict[str, tuple[Any, Calibration]] = {}  # of the thread that calls `frame`
         self._decoders = ThreadPoolExecutor(min(len(rig.names), os.cpu_count() or 1), "decoder")
         self._queue: deque[_Waiting] = deque()
@@ -84,7 +91,6 @@ class FrameAssembler:
         stamp, epoch = stamp_ns(message.header.stamp), self._synchroniser.epoch
         self._counters.images[camera] += 1
         sets = self._synchroniser.add(camera, stamp, message, self._now(now_ns))
-        self._counters.last_stamp_ns[camera] = stamp
         if self._synchroniser.epoch != epoch:
             self._buffer.clear()
             self._restart("the stamps of the images went back")
@@ -92,6 +98,8 @@ class FrameAssembler:
 
     def on_camera_info(self, camera: str, message: Any) -> None:
         """Take a sensor_msgs CameraInfo of `camera`; it serves until another calibration comes."""
+        if camera in self._given_infos:
+            return
         known = self._infos.get(camera)
         if known is None or not same_calibration(known, message):
             self._infos[camera] = message
@@ -107,7 +115,8 @@ class FrameAssembler:
                     self._restart("the stamps of the transforms went back")
                     self._buffer.set(parent, child, stamp, matrix, static)
             except (ConflictingTransform, ValueError) as error:
-                self._counters.tf_problem = str(error)
+                self._counters.transform_drops["refused"] += 1
+                self._notices.note("refused", clean_frame(child), str(error), self._clock_ns)
 
     def poll(self, now_ns: int) -> ReadySet | None:
         """The oldest set that has everything, or None; call it until it returns None, and from time to time."""
@@ -160,16 +169,21 @@ class FrameAssembler:
             blank=Counter(self._counters.blank),
             reused=Counter(self._counters.reused),
             waiting=len(self._queue),
+            transform_drops=Counter(self._counters.transform_drops),
             collecting=self._synchroniser.undecided,
+            images_waiting=self._synchroniser.waiting,
             waiting_for=self._queue[0].lacks if self._queue else None,
             last_drop=self._counters.last_drop,
             tf_missing=self._counters.tf_missing,
-            tf_problem=self._counters.tf_problem,
+            notices=self._notices.read(self._clock_ns),
             silent={name: None if age is None else age / NS_PER_S for name, age in silent.items()},
-            last_stamp_ns=dict(self._counters.last_stamp_ns),
             missing_info=tuple(name for name in self.rig.names if name not in self._infos),
             fixed_frame=self._fixed_frame,
         )
+
+    def close(self) -> None:
+        """End the threads that decode; `frame` can be called no more."""
+        self._decoders.shutdown(wait=False, cancel_futures=True)
 
     def _now(self, now_ns: int) -> int:
         if now_ns + self._lag_ns < self._clock_ns:
@@ -235,7 +249,9 @@ class FrameAssembler:
             stamp = messages.stamps_ns.get(name, messages.stamp_ns)
             frame = self._optical_frame(name, messages.messages.get(name))
             try:
-                ego_from_camera = self._buffer.lookup(self.rig.base_frame, frame, stamp)
+                ego_from_camera = self._mounts.get(name)
+                if ego_from_camera is None:
+                    ego_from_camera = self._buffer.lookup(self.rig.base_frame, frame, stamp)
                 poses[name] = CameraPose(stamp, ego_from_camera, self._buffer.lookup(fixed, self.rig.base_frame, stamp))
             except TransformError as error:
                 raise _Lacking(

@@ -6,6 +6,8 @@ from pathlib import Path
 from panoocc_core.base.resources import listing
 from panoocc_core.base.strict_yaml import ConfigError, build, load_yaml
 
+from .transforms import clean_frame
+
 AUTO = "auto"
 
 
@@ -16,9 +18,14 @@ class RigCamera:
     name: str
     topic: str  # sensor_msgs/Image or sensor_msgs/CompressedImage
     info_topic: str
+    compressed: bool | None = None  # CompressedImage? None: as the graph or the bag says
     frame: str | None = None  # optical frame, where the images' header.frame_id is empty or wrong
     rectified: bool | None = None  # None: rectified when the topic is called so (image_rect)
     shutter_offset_ms: float = 0.0  # how much later than the reference camera this one is exposed
+
+    def __post_init__(self) -> None:
+        if self.frame is not None:
+            object.__setattr__(self, "frame", clean_frame(self.frame))
 
     @property
     def is_rectified(self) -> bool:
@@ -27,8 +34,8 @@ class RigCamera:
 
     @property
     def is_compressed(self) -> bool:
-        """Whether the topic's name says CompressedImage, for those who cannot ask the graph or the bag."""
-        return self.topic.endswith("/compressed")
+        """Whether the topic holds CompressedImage, by its name where the rig does not say and nobody can be asked."""
+        return self.topic.endswith("/compressed") if self.compressed is None else self.compressed
 
     @property
     def shutter_offset_ns(self) -> int:
@@ -41,7 +48,8 @@ class Rig:
     """The cameras of a vehicle, its frames, and how far apart images of one instant may be.
 
     Raises:
-        ValueError: a name or a topic is used twice, or the reference is none of the cameras.
+        ValueError: a name or a topic is used twice or empty, the reference is none of the cameras, or a number is out
+            of its limits.
     """
 
     cameras: tuple[RigCamera, ...]
@@ -50,6 +58,8 @@ class Rig:
     fixed_frame: str = AUTO  # "auto": odom, map or world above base_frame, else the nearest frame that it moves in
     spread_ms: float = 50.0  # largest distance of an image from the reference, after shutter_offset_ms
     period_ms: float | None = None  # usual time between two images of one camera; None: estimated
+    tf_topic: str = "/tf"
+    tf_static_topic: str = "/tf_static"
 
     def __post_init__(self) -> None:
         if not self.cameras:
@@ -61,6 +71,13 @@ class Rig:
                 raise ValueError(f"cameras: {kind} {twice[0]!r} is used twice")
         if self.reference not in self.names:
             raise ValueError(f"reference {self.reference!r} is none of the cameras {', '.join(self.names)}")
+        for key in ("base_frame", "fixed_frame"):
+            object.__setattr__(self, key, clean_frame(getattr(self, key)))
+        for key in ("base_frame", "fixed_frame", "tf_topic", "tf_static_topic"):
+            if not getattr(self, key):
+                raise ValueError(f"{key} must not be empty")
+        if self.tf_topic == self.tf_static_topic:
+            raise ValueError(f"tf_topic and tf_static_topic are both {self.tf_topic!r}")
         if not 0 < self.spread_ms <= 10_000:
             raise ValueError(f"spread_ms must be above 0 and at most 10000, not {self.spread_ms}")
         if self.period_ms is not None and not 0 < self.period_ms <= 60_000:

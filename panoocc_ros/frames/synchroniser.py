@@ -19,6 +19,7 @@ from typing import Any, Literal
 from panoocc_core.geometry import NS_PER_S
 
 MissingPolicy = Literal["drop", "reuse_last", "blank"]
+MISSING_POLICIES = ("reuse_last", "blank", "drop")
 
 NEAR, FAR = 0.5, 0.6  # of a period: surely the nearest; the furthest that is taken
 FAR_OF_GAP = 0.35  # of the gaps around an image, while the period is unknown: an image lost doubles the gap
@@ -168,6 +169,11 @@ class Synchroniser:
     def undecided(self) -> int:
         """How many images of the reference camera wait for those of the others."""
         return len(self._streams[self._acting].items)
+
+    @property
+    def waiting(self) -> dict[str, int]:
+        """Camera -> images that wait."""
+        return {name: len(stream.items) for name, stream in self._streams.items()}
 
     def _decide(self, final_before_ns: int | None) -> list[MessageSet]:
         done: list[MessageSet] = []

@@ -75,8 +75,9 @@ def transforms_health(status: AssemblerStatus) -> Health:
     values = {"fixed_frame": status.fixed_frame or "not known yet", "sets_lost": str(lost)}
     if status.tf_missing is not None:
         return Health("transforms", ERROR, status.tf_missing, values)
-    if status.tf_problem is not None:
-        return Health("transforms", WARN, f"a transform was refused: {status.tf_problem}", values)
+    refused = status.of_kind("refused")
+    if refused:
+        return Health("transforms", WARN, f"a transform was refused: {refused[0].text}", values)
     return Health("transforms", OK, f"history is fused through {values['fixed_frame']}", values)
 
 

@@ -323,7 +323,7 @@ def test_conflicting_transforms_are_reported():
     assembler = ready_assembler()
     assembler.on_transforms(tf(("odom", "base_link", T0, np.eye(4))), static=False)
     assembler.on_transforms(tf(("map", "base_link", T0, np.eye(4))), static=False)
-    assert "two parents" in assembler.status(0).tf_problem
+    assert "two parents" in assembler.status(0).of_kind("refused")[0].text
 
 
 def test_a_transform_of_the_old_time_that_straggles_in_is_no_second_jump():

@@ -1,5 +1,7 @@
 """Rig files: the shipped ones load, and every mistake is named together with what is allowed."""
 
+from dataclasses import replace
+
 import pytest
 import yaml
 
@@ -57,6 +59,8 @@ def test_selecting_reorders_and_refuses_what_is_missing(tmp_path):
         ({"reference": "C"}, "reference 'C' is none of the cameras A, B"),
         ({"spread_ms": 0}, "spread_ms must be above 0"),
         ({"period_ms": -1}, "period_ms must be above 0"),
+        ({"base_frame": "/"}, "base_frame must not be empty"),
+        ({"tf_topic": "/tf_static"}, "tf_topic and tf_static_topic are both"),
         ({"cameras": []}, "at least one camera"),
         ({"cameras": [GOOD["cameras"][0], GOOD["cameras"][0]]}, "name 'A' is used twice"),
         ({"cameras": [{"name": "A", "topic": "/a"}]}, "'info_topic' is missing"),
@@ -70,3 +74,18 @@ def test_mistakes_are_named(tmp_path, change, message):
 def test_an_unknown_rig_lists_the_known_ones():
     with pytest.raises(ConfigError, match="'nuscene'.*nuscenes, waymo"):
         load_rig("nuscene")
+
+
+def test_frames_lose_the_leading_slash_of_ros_1(tmp_path):
+    cameras = [GOOD["cameras"][0] | {"frame": "/a_optical"}, GOOD["cameras"][1]]
+    rig = load(tmp_path, GOOD | {"base_frame": "/base_link", "fixed_frame": "/odom", "cameras": cameras})
+    assert (rig.base_frame, rig.fixed_frame, rig.camera("A").frame) == ("base_link", "odom", "a_optical")
+    assert replace(rig, base_frame="/base").base_frame == "base"
+
+
+def test_topics_of_transforms_and_the_type_of_images_can_be_given(tmp_path):
+    cameras = [GOOD["cameras"][0] | {"compressed": True}, GOOD["cameras"][1]]
+    rig = load(tmp_path, GOOD | {"tf_topic": "/robot1/tf", "tf_static_topic": "/robot1/tf_static", "cameras": cameras})
+    assert (rig.tf_topic, rig.tf_static_topic) == ("/robot1/tf", "/robot1/tf_static")
+    assert [camera.compressed for camera in rig.cameras] == [True, None]
+    assert (load_rig("nuscenes").tf_topic, load_rig("nuscenes").tf_static_topic) == ("/tf", "/tf_static")
