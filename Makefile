@@ -60,7 +60,7 @@ ifeq ($(ROS),wheels)
 else
 	$(PIP) -r requirements/ros-system.txt
 endif
-	.venv/bin/python -c 'import cv2, numpy, PIL, rosbags, safetensors, scipy, torch, yaml'
+	.venv/bin/python -c 'import cv2, numpy, PIL, rosbags, safetensors, scipy, simplejpeg, torch, yaml'
 	printf '#!/bin/sh\nPYTHONPATH="%s:$$PYTHONPATH" exec "%s/.venv/bin/python" -m panoocc_ros.commands.cli "$$@"\n' \
 	    '$(CURDIR)' '$(CURDIR)' > .venv/bin/panoocc
 	chmod +x .venv/bin/panoocc

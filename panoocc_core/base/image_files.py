@@ -2,13 +2,17 @@
 
 import zlib
 from collections.abc import Iterator
+from typing import Literal
 
 MAX_IMAGE_SIDE = 16384
 PNG_HEAD = b"\x89PNG\r\n\x1a\n"
+TIFF_HEADS = (b"II*\0", b"MM\0*")
 _END_WITHIN = 4096  # some cameras and writers pad behind a JPEG's end marker
 _BLOCK = 8  # pixels; Huffman codes of a JPEG spend at least one bit on each block of 8x8
 _ARITHMETIC = range(0xC9, 0xD0)  # frame markers of JPEGs that may spend less
 _PNG_CHANNELS = {0: 1, 2: 3, 3: 1, 4: 2, 6: 4}  # by colour type
+_TIFF_SIDES = {257: 0, 256: 0, 323: 1, 322: 1}  # tags of height, width, tile height, tile width -> defaults
+_TIFF_SHORT = 3  # the type of a number of two bytes
 _DEFLATE_RATIO = 1032  # no byte of a deflate stream stands for more
 
 
@@ -66,6 +70,8 @@ def png_size_hw(data: bytes) -> tuple[int, int]:
             raise ImageFileError("the PNG is damaged: its header is not its first chunk, and the only one")
         if kind == b"IHDR":
             header = bytes(body)
+        elif kind == b"acTL":
+            raise ImageFileError("the PNG is animated: a camera's image is one picture")
         elif kind == b"IDAT":
             pixel_bytes += len(body)
     if len(header) != 13 or header[9] not in _PNG_CHANNELS:
@@ -95,6 +101,31 @@ def _png_chunks(data: bytes) -> Iterator[tuple[bytes, memoryview]]:
             raise ImageFileError(f"the PNG is damaged: the checksum of the chunk at byte {place} is wrong")
         yield kind, view[place + 8 : end]
         place = end + 4
+
+
+def tiff_size_hw(data: bytes) -> tuple[int, int]:
+    """Height and width in the first directory of a TIFF 6.0 file.
+
+    Raises:
+        ImageFileError: it is no TIFF, damaged, larger than MAX_IMAGE_SIDE (its tiles too), or was cut off.
+    """
+    if not data.startswith(TIFF_HEADS):
+        raise ImageFileError(f"begins with {data[:4].hex(' ') or 'nothing'} and is no TIFF")
+    order: Literal["little", "big"] = "little" if data.startswith(TIFF_HEADS[0]) else "big"
+
+    def number(place: int, size: int) -> int:
+        return int.from_bytes(data[place : place + size], order)
+
+    first = number(4, 4)
+    end = first + 2 + 12 * number(first, 2)
+    if first < 8 or end > len(data):
+        raise ImageFileError(f"the TIFF is cut off after {len(data)} bytes, or damaged")
+    entries = range(first + 2, end, 12)
+    sides = {number(at, 2): number(at + 8, 2 if number(at + 2, 2) == _TIFF_SHORT else 4) for at in entries}
+    height, width, tile_height, tile_width = (sides.get(tag, default) for tag, default in _TIFF_SIDES.items())
+    check_size(height, width)
+    check_size(tile_height, tile_width)
+    return height, width
 
 
 def check_size(height: int, width: int) -> None:

@@ -291,7 +291,7 @@ class FrameAssembler:
         pose, message = ready.poses[name], ready.messages.messages.get(name)
         try:
             lens = self._calibration(name, ready.infos[name])
-            image = _blank(lens, name) if message is None else lens.rectify(decode(message))
+            image = _blank(lens, name) if message is None else lens.rectify(decode(message, lens.size_hw))
             turn = np.eye(4)
             turn[:3, :3] = lens.camera_from_rectified
             return CameraImage(

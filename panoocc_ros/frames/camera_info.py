@@ -6,13 +6,22 @@ from typing import Any
 import cv2
 import numpy as np
 
+from panoocc_core.base.image_files import ImageFileError, check_size
 from panoocc_core.geometry import Matrix
 
-from .images import Pixels
+from .images import MAX_NAME, MAX_PIXELS, ImageError, Pixels, check_expected, one_line
 
-# Number of coefficients that each lens model takes (image_geometry's list; OpenCV's order).
+# Names of sensor_msgs/distortion_models and of image_geometry; numbers of coefficients in OpenCV's order.
 FISHEYE_MODELS = ("equidistant", "fisheye")
-DISTORTION_MODELS = {"plumb_bob": (4, 5), "rational_polynomial": (8, 12, 14), **dict.fromkeys(FISHEYE_MODELS, (4,))}
+DISTORTION_MODELS = {
+    "plumb_bob": (4, 5),
+    "rational_polynomial": (4, 5, 8, 12, 14),
+    **dict.fromkeys(FISHEYE_MODELS, (4,)),
+}
+# Per longer side of the image: a view of 168 degrees, and one of half a degree.
+MIN_FOCAL, MAX_FOCAL = 0.05, 100.0
+MAX_OFF_CENTRE = 10.0  # sides of the image between its corner and the principal point
+MIN_USABLE = 0.5  # share of the undistorted picture
 
 
 class CalibrationError(ValueError):
@@ -35,17 +44,15 @@ class Calibration:
         """The image without lens distortion.
 
         Raises:
-            CalibrationError: the image has another size than the calibration.
+            CalibrationError: the image has another size than the calibration, or OpenCV cannot undistort it.
         """
-        if self.size_hw is not None and image.shape[:2] != self.size_hw:
-            height, width = image.shape[:2]
-            raise CalibrationError(
-                f"the image is {width}x{height}, its CameraInfo is for {self.size_hw[1]}x{self.size_hw[0]}: "
-                "send the CameraInfo that belongs to this image"
-            )
-        if self.maps is None:
-            return image
-        return np.asarray(cv2.remap(image, *self.maps, interpolation=cv2.INTER_LINEAR), dtype=np.uint8)
+        try:
+            check_expected((image.shape[0], image.shape[1]), self.size_hw)
+            if self.maps is None:
+                return image
+            return np.asarray(cv2.remap(image, *self.maps, interpolation=cv2.INTER_LINEAR), dtype=np.uint8)
+        except (ImageError, cv2.error) as error:
+            raise CalibrationError(one_line(error)) from error
 
 
 def calibration(info: Any, is_rectified: bool) -> Calibration:
@@ -55,23 +62,19 @@ def calibration(info: Any, is_rectified: bool) -> Calibration:
     image has the camera matrix P and the axes that R turns the camera's into; a raw one keeps K when it is undistorted.
 
     Raises:
-        CalibrationError: a matrix is zero or not finite, or the lens model is unknown.
+        CalibrationError: a matrix is no camera's, the size is not possible, or the lens model is unknown or absurd.
     """
     k, p, r = (_field(info, name, shape) for name, shape in (("k", (3, 3)), ("p", (3, 4)), ("r", (3, 3))))
     if not k.any():
         raise CalibrationError("K is all zero: the camera is not calibrated")
-    use_p = is_rectified and p.any()
-    raw = _window(k, info)
-    intrinsics = _window(p[:, :3], info) if use_p else raw
-    if intrinsics[0, 0] <= 0 or intrinsics[1, 1] <= 0:
-        raise CalibrationError(f"the focal lengths {intrinsics[0, 0]:g} and {intrinsics[1, 1]:g} must be positive")
-    rotation = r if is_rectified and r.any() else np.eye(3)
-    if np.abs(rotation.T @ rotation - np.eye(3)).max() > 1e-3:
-        raise CalibrationError("R is not a rotation")
-    distortion = _distortion(info)
-    if is_rectified:
-        distortion = np.zeros(0)
     size = _size(info)
+    use_p = is_rectified and p.any()
+    raw = _camera_matrix("K", k, info, size)
+    intrinsics = _camera_matrix("P", p[:, :3], info, size) if use_p else raw
+    rotation = r if is_rectified and r.any() else np.eye(3)
+    if np.abs(rotation).max() > 2 or np.abs(rotation.T @ rotation - np.eye(3)).max() > 1e-3:
+        raise CalibrationError("R is not a rotation")
+    distortion = np.zeros(0) if is_rectified else _distortion(info)
     is_fisheye = info.distortion_model in FISHEYE_MODELS
     maps = _maps(raw, distortion, is_fisheye, size) if distortion.size else None
     return Calibration(size, intrinsics, rotation.T.copy(), raw, distortion, is_fisheye, maps)
@@ -102,45 +105,111 @@ def _field(info: Any, name: str, shape: tuple[int, ...]) -> Matrix:
     return values.reshape(shape)
 
 
-def _distortion(info: Any) -> Matrix:
-    values = np.asarray(_raw(info, "d"), dtype=np.float64)
-    if not np.isfinite(values).all():
-        raise CalibrationError("D has entries that are not finite")
-    if not values.any():
-        # All zero is a pinhole without distortion, but a fisheye that follows r = f * theta exactly.
-        return np.zeros(4) if info.distortion_model in FISHEYE_MODELS else np.zeros(0)
-    lengths = DISTORTION_MODELS.get(info.distortion_model)
-    if lengths is None:
-        raise CalibrationError(
-            f"distortion model {info.distortion_model!r} is not one of {', '.join(DISTORTION_MODELS)}: rectify the "
-            "images (image_proc) and use their topic"
-        )
-    if values.size not in lengths:
-        raise CalibrationError(f"{info.distortion_model} takes {lengths} coefficients, not {values.size}")
-    return values
-
-
-def _window(matrix: Matrix, info: Any) -> Matrix:
+def _camera_matrix(name: str, matrix: Matrix, info: Any, size_hw: tuple[int, int] | None) -> Matrix:
     """Camera matrix [3, 3] of the part of the sensor that is sent, binned."""
+    if np.abs(matrix[2] - (0, 0, 1)).max() > 1e-6 or abs(matrix[1, 0]) > 1e-6:
+        raise CalibrationError(
+            f"{name} is no camera matrix: its rows must be (fx, s, cx), (0, fy, cy) and (0, 0, 1), not "
+            f"{'; '.join(' '.join(f'{entry:g}' for entry in row) for row in matrix)}"
+        )
     out = matrix.copy()
     out[0, 2] -= info.roi.x_offset
     out[1, 2] -= info.roi.y_offset
     out[0] /= max(1, info.binning_x)
     out[1] /= max(1, info.binning_y)
+    side = max(size_hw or (1, 1))
+    lowest, highest = (MIN_FOCAL * side, MAX_FOCAL * side) if size_hw else (0.0, MAX_FOCAL * MAX_PIXELS)
+    for focal in (out[0, 0], out[1, 1]):
+        if not lowest < focal <= highest:
+            raise CalibrationError(
+                f"{name} has the focal lengths {out[0, 0]:g} and {out[1, 1]:g}: they must be above {lowest:g} and at "
+                f"most {highest:g} pixels"
+            )
+    furthest = MAX_OFF_CENTRE * (side if size_hw else MAX_PIXELS)
+    if np.abs(out[:2, 2]).max() > furthest or abs(out[0, 1]) > highest:
+        raise CalibrationError(
+            f"{name} has the principal point {out[0, 2]:g}, {out[1, 2]:g} and the skew {out[0, 1]:g}: nowhere near an "
+            f"image{f' of {size_hw[1]}x{size_hw[0]}' if size_hw else ''}"
+        )
     return out
 
 
+def _distortion(info: Any) -> Matrix:
+    """The lens model's coefficients, of a number that OpenCV takes; empty where there is nothing to undo."""
+    values = np.asarray(_raw(info, "d"), dtype=np.float64).reshape(-1)
+    if not np.isfinite(values).all():
+        raise CalibrationError("D has entries that are not finite")
+    model, is_fisheye = info.distortion_model, info.distortion_model in FISHEYE_MODELS
+    # All zero is a pinhole without distortion, but a fisheye that follows r = f * theta exactly.
+    if not values.any():
+        return np.zeros(4 if is_fisheye else 0)
+    counts = DISTORTION_MODELS.get(model)
+    if counts is None:
+        raise CalibrationError(
+            f"distortion_model {model[:MAX_NAME]!r} is not one of {', '.join(DISTORTION_MODELS)}: rectify the images "
+            "(image_proc) and use their topic"
+        )
+    used = int(np.flatnonzero(values)[-1]) + 1  # some drivers fill up with zeros, which change nothing
+    takes = f"{model} takes {' or '.join(map(str, counts))} coefficients"
+    if values.size < counts[0]:
+        raise CalibrationError(f"{takes}, not {values.size}")
+    if used > counts[-1]:
+        hint = ": that is rational_polynomial, say so in distortion_model" if model == "plumb_bob" and used > 5 else ""
+        raise CalibrationError(f"{takes}, D has {values.size} that are not all zero behind these{hint}")
+    count = next(count for count in counts if count >= used)
+    return np.pad(values, (0, max(0, count - values.size)))[:count]
+
+
 def _size(info: Any) -> tuple[int, int] | None:
-    height, width = info.roi.height or info.height, info.roi.width or info.width
+    """Height and width of the images: the region of interest, or the whole sensor, binned."""
+    roi = info.roi
+    if (info.width and roi.x_offset + roi.width > info.width) or (
+        info.height and roi.y_offset + roi.height > info.height
+    ):
+        raise CalibrationError(
+            f"roi {roi.width}x{roi.height} at {roi.x_offset}, {roi.y_offset} is not inside the sensor of "
+            f"{info.width}x{info.height}"
+        )
+    height, width = roi.height or info.height, roi.width or info.width
     if not height or not width:
         return None
-    return int(height // max(1, info.binning_y)), int(width // max(1, info.binning_x))
+    size = int(height // max(1, info.binning_y)), int(width // max(1, info.binning_x))
+    try:
+        check_size(*size)
+    except ImageFileError as error:
+        raise CalibrationError(f"width, height, roi and binning: {error}") from error
+    if size[0] * size[1] > MAX_PIXELS:
+        raise CalibrationError(f"width, height, roi and binning: {size[1]}x{size[0]} is above {MAX_PIXELS} pixels")
+    return size
 
 
 def _maps(raw: Matrix, distortion: Matrix, is_fisheye: bool, size: tuple[int, int] | None) -> tuple[Any, Any]:
     if size is None:
         raise CalibrationError("height and width are zero, so that the lens distortion cannot be undone")
-    if size[0] * size[1] > 2**28:
-        raise CalibrationError(f"size {size[1]}x{size[0]} is too large")
     initialise = cv2.fisheye.initUndistortRectifyMap if is_fisheye else cv2.initUndistortRectifyMap
-    return initialise(raw, distortion, np.eye(3), raw, size[::-1], cv2.CV_16SC2)
+    try:
+        share = _usable_share(initialise, raw, distortion, size)
+        if share < MIN_USABLE:
+            raise CalibrationError(
+                f"D leaves {100 * share:.0f} % of the undistorted picture usable (the rest is black or folded over): "
+                "are the coefficients those of this lens, in the order of distortion_model?"
+            )
+        return initialise(raw, distortion, np.eye(3), raw, size[::-1], cv2.CV_16SC2)
+    except cv2.error as error:
+        raise CalibrationError(f"the lens distortion cannot be undone: {one_line(error)}") from error
+
+
+def _usable_share(initialise: Any, raw: Matrix, distortion: Matrix, size: tuple[int, int]) -> float:
+    """Share of the undistorted picture that shows a part of the image, and shows it the right way round."""
+    rows, columns = 48, 64
+    coarse = np.diag((columns / size[1], rows / size[0], 1.0)) @ raw
+    x, y = (
+        np.asarray(part, dtype=np.float64)
+        for part in initialise(raw, distortion, np.eye(3), coarse, (columns, rows), cv2.CV_32FC1)
+    )
+    with np.errstate(invalid="ignore", over="ignore"):  # what is not finite is not usable
+        (x_down, x_right), (y_down, y_right) = np.gradient(x), np.gradient(y)
+        is_upright = x_right * y_down - x_down * y_right > 0
+    is_inside = (x >= 0) & (x <= size[1] - 1) & (y >= 0) & (y <= size[0] - 1)
+    # A lens may mirror a part of the view only on paper: there its polynomial no longer holds.
+    return float((is_inside & is_upright).mean())

@@ -1,145 +1,234 @@
 """Pixels out of image messages: RGB uint8 [height, width, 3], whatever the camera's driver sends.
 
-Messages are read by attribute: rclpy's and rosbags' classes serve alike.  Sizes are checked against the bytes before
-anything is decoded or reserved.
+Messages are read by attribute: rclpy's and rosbags' classes serve alike.  Sizes are checked against the bytes and the
+calibration before anything is decoded or reserved, and whatever a decoder throws becomes an `ImageError`.
 """
 
 from collections.abc import Callable
-from typing import Any
+from typing import Any, NamedTuple
 
 import cv2
 import numpy as np
+import simplejpeg
 from numpy.typing import NDArray
 
-from panoocc_core.base.image_files import ImageFileError, check_size, jpeg_size_hw
+from panoocc_core.base.image_files import (
+    PNG_HEAD,
+    TIFF_HEADS,
+    ImageFileError,
+    check_size,
+    jpeg_size_hw,
+    png_size_hw,
+    tiff_size_hw,
+)
 
 Pixels = NDArray[np.uint8]
+MAX_PIXELS = 2**26  # of one image: eight times 4K video
 
 
 class ImageError(ValueError):
     """An image that cannot be decoded; the text says why and what to do."""
 
 
-def decode(message: Any) -> Pixels:
+def decode(message: Any, expected_size_hw: tuple[int, int] | None = None, max_pixels: int = MAX_PIXELS) -> Pixels:
     """RGB uint8 [height, width, 3] of a sensor_msgs Image or CompressedImage.
+
+    Args:
+        expected_size_hw: what the image's CameraInfo says; an image that claims another size is not decoded.
+        max_pixels: nor is one that claims more pixels than these.
 
     Raises:
         ImageError: the encoding is unknown, or the bytes are not the image that the fields promise.
     """
-    return decode_raw(message) if hasattr(message, "encoding") else decode_compressed(message)
+
+    def check_claim(size_hw: tuple[int, int]) -> None:
+        check_size(*size_hw)
+        check_expected(size_hw, expected_size_hw)
+        if size_hw[0] * size_hw[1] > max_pixels:
+            raise ImageError(f"the image is {size_hw[1]}x{size_hw[0]}: more than {max_pixels} pixels are not decoded")
+
+    try:
+        return (_decode_raw if hasattr(message, "encoding") else _decode_compressed)(message, check_claim)
+    except ImageError:
+        raise
+    except ImageFileError as error:
+        raise ImageError(str(error)) from error
+    except Exception as error:  # OpenCV's is no ValueError
+        what = message.encoding if hasattr(message, "encoding") else message.format
+        raise ImageError(f"an image of format {what[:MAX_NAME]!r} cannot be decoded: {one_line(error)}") from error
 
 
-def decode_compressed(message: Any) -> Pixels:
-    """RGB uint8 [height, width, 3] of a JPEG or PNG; its orientation tag is ignored, as the calibration does."""
-    data = np.frombuffer(message.data, dtype=np.uint8)
-    if "compressedDepth" in message.format:
-        raise ImageError(f"format {message.format!r} holds depth, not colour: set the topic of a colour image")
-    height, width = encoded_size(data)
-    bgr = cv2.imdecode(data, cv2.IMREAD_COLOR | cv2.IMREAD_IGNORE_ORIENTATION)
+def check_expected(size_hw: tuple[int, int], expected_size_hw: tuple[int, int] | None) -> None:
+    """Raises ImageError where an image has another size than its CameraInfo says."""
+    if expected_size_hw is not None and size_hw != expected_size_hw:
+        raise ImageError(
+            f"the image is {size_hw[1]}x{size_hw[0]}, its CameraInfo is for {expected_size_hw[1]}x"
+            f"{expected_size_hw[0]}: send the CameraInfo that belongs to this image"
+        )
+
+
+def one_line(error: Exception) -> str:
+    """A library's words, which may have many lines, in at most MAX_TEXT characters."""
+    return " ".join(str(error).split())[:MAX_TEXT] or type(error).__name__
+
+
+MAX_NAME, MAX_TEXT = 60, 200  # characters
+CheckClaim = Callable[[tuple[int, int]], None]
+
+
+def _decode_compressed(message: Any, check_claim: CheckClaim) -> Pixels:
+    """A JPEG, PNG or TIFF; its orientation tag is ignored, as the calibration does.
+
+    The part of `format` before ";" is the encoding that the picture had before it was compressed.  Drivers often err
+    in it, so that only what cannot be seen in the picture itself is believed: depth and mosaics.
+    """
+    said, data = message.format[:MAX_NAME], bytes(memoryview(message.data))
+    encoding = message.format.split(";")[0].strip().lower()
+    if encoding in DEPTH_ENCODINGS or "compresseddepth" in message.format.lower():
+        raise ImageError(f"format {said!r} is depth, not colour: {_COLOUR_WANTED}")
+    if not data:
+        raise ImageError(f"the message (format {said!r}) has no data")
+    if data.startswith(b"\xff\xd8"):
+        size_hw, decoded = jpeg_size_hw(data), _jpeg_pixels
+    elif data.startswith(PNG_HEAD):
+        size_hw, decoded = png_size_hw(data), _file_pixels
+    elif data.startswith(TIFF_HEADS):
+        size_hw, decoded = tiff_size_hw(data), _file_pixels
+    else:
+        raise ImageError(
+            f"format {said!r}: the data begin with {data[:4].hex(' ')} and are neither JPEG, PNG nor TIFF: send "
+            "sensor_msgs/Image, or one of these (video is not decoded)"
+        )
+    check_claim(size_hw)
+    rgb = decoded(data)
+    if rgb.shape != (*size_hw, 3):
+        raise ImageError(
+            f"the image decodes to {rgb.shape[1]}x{rgb.shape[0]}, its header says {size_hw[1]}x{size_hw[0]}"
+        )
+    mosaic = ENCODINGS.get(encoding.replace("16", "8")) if encoding.startswith("bayer_") else None
+    if mosaic is not None and (rgb == rgb[:, :, :1]).all():  # else somebody has made colours of it already
+        return np.ascontiguousarray(mosaic.to_rgb(rgb[:, :, 0]))
+    return rgb
+
+
+def _jpeg_pixels(data: bytes) -> Pixels:
+    try:
+        # As fast as OpenCV's decoder and equal to it, but it does not keep to itself that data are corrupt.
+        return np.asarray(simplejpeg.decode_jpeg(data, "RGB", strict=True))
+    except ValueError as error:
+        raise ImageError(f"the JPEG is damaged: {one_line(error)}") from error
+
+
+def _file_pixels(data: bytes) -> Pixels:
+    bgr = cv2.imdecode(np.frombuffer(data, np.uint8), cv2.IMREAD_COLOR | cv2.IMREAD_IGNORE_ORIENTATION)
     if bgr is None:
-        raise ImageError(f"the {data.size} bytes (format {message.format!r}) are a damaged JPEG or PNG")
-    if bgr.shape[:2] != (height, width):
-        raise ImageError(f"the image decodes to {bgr.shape[1]}x{bgr.shape[0]}, its header says {width}x{height}")
+        raise ImageError("the PNG or TIFF is damaged, or of an unknown kind")
     return np.asarray(cv2.cvtColor(bgr, cv2.COLOR_BGR2RGB), dtype=np.uint8)
 
 
-def encoded_size(data: NDArray[np.uint8]) -> tuple[int, int]:
-    """Height and width in the header of a JPEG or PNG, and that the file has its end.
-
-    Raises:
-        ImageError: it is neither, too large, or was cut off.
-    """
-    if data.size == 0:
-        raise ImageError("the message has no data")
-    head = data[:24].tobytes()
-    if head.startswith(b"\xff\xd8"):
-        try:
-            return jpeg_size_hw(data.tobytes())
-        except ImageFileError as error:
-            raise ImageError(str(error)) from error
-    if not head.startswith(b"\x89PNG\r\n\x1a\n"):
-        raise ImageError(f"the data begin with {head[:4].hex(' ') or 'nothing'}: neither JPEG nor PNG")
-    if len(head) < 24 or b"IEND" not in data[-64:].tobytes():
-        raise ImageError(f"the PNG is cut off after {data.size} bytes")
-    height, width = int.from_bytes(head[20:24], "big"), int.from_bytes(head[16:20], "big")
-    _check_size(height, width)
-    return height, width
-
-
-def _check_size(height: int, width: int) -> None:
-    try:
-        check_size(height, width)
-    except ImageFileError as error:
-        raise ImageError(str(error)) from error
-
-
-def decode_raw(message: Any) -> Pixels:
-    """RGB uint8 [height, width, 3] of a sensor_msgs Image; row padding and byte order are honoured."""
+def _decode_raw(message: Any, check_claim: CheckClaim) -> Pixels:
+    """A sensor_msgs Image; row padding and byte order are honoured."""
     height, width = int(message.height), int(message.width)
-    _check_size(height, width)
-    encoding = message.encoding.lower()
-    known = ENCODINGS.get(encoding)
-    if known is None:
-        return _with_cv_bridge(message, sorted(ENCODINGS))
-    bytes_per_pixel, planes, convert = known
-    rows = height * planes[0] // planes[1]
-    if planes != (1, 1) and (height % 2 or width % 2):
-        raise ImageError(f"encoding {encoding}: {width}x{height} must be even in both directions")
-    data, step = np.frombuffer(message.data, dtype=np.uint8), int(message.step)
-    if step < width * bytes_per_pixel:
-        raise ImageError(f"encoding {encoding}: step {step} is below {width} x {bytes_per_pixel} bytes")
-    # The padding of the last row may be missing.
-    needed = step * (rows - 1) + width * bytes_per_pixel
+    check_claim((height, width))
+    name = message.encoding.lower()
+    if name in DEPTH_ENCODINGS:
+        raise ImageError(f"encoding {message.encoding} is depth, not colour: {_COLOUR_WANTED}")
+    encoding = ENCODINGS.get(name)
+    if encoding is None:
+        return _with_cv_bridge(message)
+    step, row_bytes, rows = (
+        int(message.step),
+        width * encoding.pixel_bytes,
+        height * encoding.rows[0] // encoding.rows[1],
+    )
+    if height % encoding.even_hw[0] or width % encoding.even_hw[1]:
+        directions = "in both directions" if encoding.even_hw[0] > 1 else "in width"
+        raise ImageError(f"encoding {name}: {width}x{height} must be even {directions}")
+    if step < row_bytes:
+        raise ImageError(f"encoding {name}: step {step} is below {width} x {encoding.pixel_bytes} bytes")
+    if step > row_bytes and not encoding.may_be_padded:
+        raise ImageError(f"encoding {name}: step {step} is not {row_bytes}: how the chroma is padded is not defined")
+    data = np.frombuffer(message.data, dtype=np.uint8)
+    needed = step * (rows - 1) + row_bytes  # the padding of the last row may be missing
     if data.size < needed:
-        raise ImageError(f"encoding {encoding}, {width}x{height}, step {step} needs {needed} bytes, not {data.size}")
-    shape, strides = (rows, width * bytes_per_pixel), (step, 1)
-    plain = np.ascontiguousarray(np.lib.stride_tricks.as_strided(data, shape, strides, writeable=False))
-    if bytes_per_pixel == 2 and encoding in SIXTEEN_BITS:
-        plain = plain.reshape(rows, -1, 2)[:, :, 0 if message.is_bigendian else 1]  # the high byte
-        bytes_per_pixel = 1
-    pixels = plain.reshape(rows, width, bytes_per_pixel) if bytes_per_pixel > 1 else plain.reshape(rows, width)
-    return np.ascontiguousarray(convert(pixels))
+        raise ImageError(f"encoding {name}, {width}x{height}, step {step} needs {needed} bytes, not {data.size}")
+    strided = np.lib.stride_tricks.as_strided(data, (rows, row_bytes), (step, 1), writeable=False)
+    plain, channels = np.ascontiguousarray(strided), encoding.pixel_bytes
+    if name.endswith("16"):
+        plain, channels = plain[:, 0 if message.is_bigendian else 1 :: 2], channels // 2  # the high bytes
+    pixels = plain.reshape(rows, width, channels) if channels > 1 else plain
+    return np.ascontiguousarray(encoding.to_rgb(pixels))
+
+
+class Encoding(NamedTuple):
+    """How the bytes of a sensor_msgs/Image are laid out."""
+
+    pixel_bytes: int  # of a row
+    to_rgb: Callable[[Any], Any]
+    rows: tuple[int, int] = (1, 1)  # rows of data per row of the image
+    even_hw: tuple[int, int] = (1, 1)  # multiples that height and width must be
+    may_be_padded: bool = True
 
 
 def _colour(code: int) -> Callable[[Any], Any]:
     return lambda pixels: cv2.cvtColor(np.ascontiguousarray(pixels), code)
 
 
-SIXTEEN_BITS = ("mono16", "16uc1")
-_WHOLE, _WITH_CHROMA = (1, 1), (3, 2)  # rows of data per row of the image
-# encoding -> bytes per pixel of a row, rows of data, to RGB
-ENCODINGS: dict[str, tuple[int, tuple[int, int], Callable[[Any], Any]]] = {
-    "rgb8": (3, _WHOLE, lambda pixels: pixels.copy()),
-    "bgr8": (3, _WHOLE, _colour(cv2.COLOR_BGR2RGB)),
-    "8uc3": (3, _WHOLE, _colour(cv2.COLOR_BGR2RGB)),
-    "rgba8": (4, _WHOLE, _colour(cv2.COLOR_RGBA2RGB)),
-    "bgra8": (4, _WHOLE, _colour(cv2.COLOR_BGRA2RGB)),
-    "mono8": (1, _WHOLE, _colour(cv2.COLOR_GRAY2RGB)),
-    "8uc1": (1, _WHOLE, _colour(cv2.COLOR_GRAY2RGB)),
-    "mono16": (2, _WHOLE, _colour(cv2.COLOR_GRAY2RGB)),
-    "16uc1": (2, _WHOLE, _colour(cv2.COLOR_GRAY2RGB)),
-    "yuv422": (2, _WHOLE, _colour(cv2.COLOR_YUV2RGB_UYVY)),
-    "uyvy": (2, _WHOLE, _colour(cv2.COLOR_YUV2RGB_UYVY)),
-    "yuv422_yuy2": (2, _WHOLE, _colour(cv2.COLOR_YUV2RGB_YUY2)),
-    "yuyv": (2, _WHOLE, _colour(cv2.COLOR_YUV2RGB_YUY2)),
-    "nv12": (1, _WITH_CHROMA, _colour(cv2.COLOR_YUV2RGB_NV12)),
-    "nv21": (1, _WITH_CHROMA, _colour(cv2.COLOR_YUV2RGB_NV21)),
-    "bayer_rggb8": (1, _WHOLE, _colour(cv2.COLOR_BayerRGGB2RGB)),
-    "bayer_bggr8": (1, _WHOLE, _colour(cv2.COLOR_BayerBGGR2RGB)),
-    "bayer_gbrg8": (1, _WHOLE, _colour(cv2.COLOR_BayerGBRG2RGB)),
-    "bayer_grbg8": (1, _WHOLE, _colour(cv2.COLOR_BayerGRBG2RGB)),
+def _nv24_to_rgb(planes: Any) -> Any:
+    """OpenCV has no code for chroma at full resolution: it is that of an NV12 image with every pixel doubled."""
+    height, width = len(planes) // 3, planes.shape[1]
+    luma, chroma = planes[:height], planes[height:].reshape(height, 2 * width)
+    doubled = np.vstack([luma.repeat(2, axis=0).repeat(2, axis=1), chroma])
+    return cv2.cvtColor(doubled, cv2.COLOR_YUV2RGB_NV12)[::2, ::2]
+
+
+_EIGHT_BITS = {
+    "rgb8": Encoding(3, lambda pixels: pixels.copy()),
+    "bgr8": Encoding(3, _colour(cv2.COLOR_BGR2RGB)),
+    "rgba8": Encoding(4, _colour(cv2.COLOR_RGBA2RGB)),
+    "bgra8": Encoding(4, _colour(cv2.COLOR_BGRA2RGB)),
+    "mono8": Encoding(1, _colour(cv2.COLOR_GRAY2RGB)),
+    "bayer_rggb8": Encoding(1, _colour(cv2.COLOR_BayerRGGB2RGB)),
+    "bayer_bggr8": Encoding(1, _colour(cv2.COLOR_BayerBGGR2RGB)),
+    "bayer_gbrg8": Encoding(1, _colour(cv2.COLOR_BayerGBRG2RGB)),
+    "bayer_grbg8": Encoding(1, _colour(cv2.COLOR_BayerGRBG2RGB)),
 }
+_UYVY = Encoding(2, _colour(cv2.COLOR_YUV2RGB_UYVY), even_hw=(1, 2))
+_YUYV = Encoding(2, _colour(cv2.COLOR_YUV2RGB_YUY2), even_hw=(1, 2))
+# Names in small letters, as REP 118 and sensor_msgs/image_encodings have them, and those that drivers add.
+ENCODINGS = {
+    **_EIGHT_BITS,
+    **{
+        name.replace("8", "16"): encoding._replace(pixel_bytes=2 * encoding.pixel_bytes)
+        for name, encoding in _EIGHT_BITS.items()
+    },
+    "8uc1": _EIGHT_BITS["mono8"],
+    "8uc3": _EIGHT_BITS["bgr8"],
+    "8uc4": _EIGHT_BITS["bgra8"],
+    "yuv422": _UYVY,
+    "uyvy": _UYVY,
+    "yuv422_yuy2": _YUYV,
+    "yuyv": _YUYV,
+    "nv12": Encoding(1, _colour(cv2.COLOR_YUV2RGB_NV12), (3, 2), (2, 2)),
+    "nv21": Encoding(1, _colour(cv2.COLOR_YUV2RGB_NV21), (3, 2), (2, 2)),
+    "nv24": Encoding(1, _nv24_to_rgb, (3, 1), may_be_padded=False),
+    "i420": Encoding(1, _colour(cv2.COLOR_YUV2RGB_I420), (3, 2), (2, 2), may_be_padded=False),
+    "yv12": Encoding(1, _colour(cv2.COLOR_YUV2RGB_YV12), (3, 2), (2, 2), may_be_padded=False),
+}
+DEPTH_ENCODINGS = ("16uc1", "16sc1", "32fc1", "64fc1")  # REP 118
+_COLOUR_WANTED = "set the topic of a colour image (a grey camera of 16 bits sends mono16)"
 
 
-def _with_cv_bridge(message: Any, known: list[str]) -> Pixels:
+def _with_cv_bridge(message: Any) -> Pixels:
+    name = message.encoding[:MAX_NAME]
     try:
         from cv_bridge import CvBridge  # ROS installs have it; it knows some more encodings
     except ImportError as error:
         raise ImageError(
-            f"encoding {message.encoding!r} is not known; known are {', '.join(known)} "
+            f"encoding {name!r} is not known; known are {', '.join(sorted(ENCODINGS))} "
             "(cv_bridge knows more: install it)"
         ) from error
     try:
         return np.ascontiguousarray(CvBridge().imgmsg_to_cv2(message, desired_encoding="rgb8"))
     except Exception as error:  # cv_bridge raises many kinds
-        raise ImageError(f"encoding {message.encoding!r}: cv_bridge cannot convert it: {error}") from error
+        raise ImageError(f"encoding {name!r}: cv_bridge cannot convert it: {one_line(error)}") from error

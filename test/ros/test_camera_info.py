@@ -86,13 +86,93 @@ def changed(**fields):
         (changed(k=np.zeros(8)), "K has 8 entries, not 9"),
         (changed(d=np.array([np.inf] * 5)), "D has entries that are not finite"),
         (changed(d=np.ones(5), distortion_model="mei"), "'mei' is not one of plumb_bob.*rectify"),
-        (changed(d=np.ones(7)), r"plumb_bob takes \(4, 5\) coefficients, not 7"),
+        (changed(d=np.ones(7)), "plumb_bob takes 4 or 5 coefficients, D has 7 .*rational_polynomial"),
+        (changed(d=np.ones(3)), "plumb_bob takes 4 or 5 coefficients, not 3"),
+        (changed(d=np.ones(100_000), distortion_model="rational_polynomial"), "or 14 coefficients, D has 100000"),
+        (changed(d=np.ones(6), distortion_model="equidistant"), "equidistant takes 4 coefficients, D has 6"),
+        (
+            changed(k=np.array([50.0, 0, 32, 0, 50, 24, 0, 0, 0])),
+            "K is no camera matrix: .*not 50 0 32; 0 50 24; 0 0 0",
+        ),
+        (changed(k=np.array([50.0, 0, 0, 0, 50, 0, 32, 24, 1])), "K is no camera matrix"),
+        (changed(k=np.array([1.0, 0, 32, 0, 1, 24, 0, 0, 1])), "focal lengths 1 and 1: they must be above 3.2"),
+        (changed(k=np.array([1e308, 0, 32, 0, 50, 24, 0, 0, 1])), "focal lengths 1e.308 and 50"),
+        (changed(k=np.array([50.0, 0, 1e9, 0, 50, 24, 0, 0, 1])), "principal point 1e.09, 24"),
+        (changed(d=np.array([100.0, 0, 0, 0, 0])), "D leaves . % of the undistorted picture usable"),
+        (changed(d=np.array([-8.0, 0, 0, 0, 0])), "usable .the rest is black or folded over"),
+        (changed(d=np.array([1e300] * 5)), "D leaves 0 % of"),
+        (changed(width=100_000), "width, height, roi and binning: image size 100000x48 is outside"),
+        (changed(width=16_384, height=16_384), "16384x16384 is above 67108864 pixels"),
+        (changed(binning_x=200), "image size 0x48 is outside"),
         (changed(d=np.ones(5), height=0), "height and width are zero"),
     ],
 )
 def test_unusable_calibrations_are_refused_by_field(info, message):
     with pytest.raises(CalibrationError, match=message):
         calibration(info, is_rectified=False)
+
+
+def test_a_window_outside_the_sensor_is_refused():
+    info = camera_info()
+    info.roi.x_offset, info.roi.width = 40, 30
+    with pytest.raises(CalibrationError, match="roi 30x0 at 40, 0 is not inside the sensor of 64x48"):
+        calibration(info, is_rectified=False)
+
+
+FIVE = [-0.0306, 0.0352, -0.000138, -0.000146, -0.01204]
+
+
+@pytest.mark.parametrize("model", ["plumb_bob", "rational_polynomial"])
+@pytest.mark.parametrize("zeros", [1, 3, 7, 9, 20])
+def test_coefficients_that_are_zero_change_nothing(model, zeros):
+    five = calibration(changed(d=np.array(FIVE)), is_rectified=False)
+    more = calibration(changed(d=np.array(FIVE + [0.0] * zeros), distortion_model=model), is_rectified=False)
+    np.testing.assert_array_equal(more.distortion, five.distortion)
+
+
+@pytest.mark.parametrize("radial", [-0.37, -0.3, 0.3, 0.5])
+def test_lenses_as_people_have_them_are_taken(radial):
+    for focal in (35.0, 50.0, 200.0):
+        info = camera_info(focal=focal, distortion=(radial, radial**2, 0.001, -0.001, 0.0))
+        assert calibration(info, is_rectified=False).maps is not None
+
+
+def test_nothing_but_calibration_errors_comes_out_of_mutated_calibrations():
+    random, used = np.random.default_rng(0), 0
+    odd = [0.0, -1.0, 1e-300, 1e308, -1e308, np.nan, np.inf, 5.0, 1e5]
+    for _ in range(2000):
+        info = camera_info(distortion=FIVE)
+        info.distortion_model = random.choice(["plumb_bob", "rational_polynomial", "equidistant", "", "x" * 1000])
+        info.d = random.choice([*odd, *FIVE], size=random.choice([0, 1, 4, 5, 8, 12, 14, 15])) * random.choice(
+            [1, 1e-9]
+        )
+        for name in "krp":
+            if random.random() < 0.3:
+                values = getattr(info, name).copy()
+                values[random.integers(values.size)] = random.choice(odd)
+                setattr(info, name, values)
+        for where, name in ((info, "width"), (info, "binning_x"), (info.roi, "height"), (info.roi, "x_offset")):
+            if random.random() < 0.1:
+                setattr(where, name, int(random.choice([0, 1, 63, 64, 2**31, 2**32 - 1])))
+        try:
+            lens = calibration(info, is_rectified=bool(random.integers(2)))
+        except CalibrationError as error:
+            assert len(str(error)) < 400
+            continue
+        used += 1
+        assert np.isfinite(lens.intrinsics).all()
+    assert used > 50
+
+
+def test_what_opencv_cannot_undistort_is_no_crash(monkeypatch):
+    lens = calibration(changed(d=np.array(FIVE)), is_rectified=False)
+
+    def broken(*_, **__):
+        raise cv2.error("remap.cpp: error: (-215) dst.cols < SHRT_MAX")
+
+    monkeypatch.setattr(cv2, "remap", broken)
+    with pytest.raises(CalibrationError, match="SHRT_MAX"):
+        lens.rectify(picture())
 
 
 def test_r_that_is_no_rotation_is_refused():
