@@ -53,10 +53,10 @@ FLOORS = {
         ("evaluation", "sim"),
         ("demo",),
         ("commands",),
+        ("__main__",),
     ),
 }
 UPWARD = {  # arrows that are still to turn
-    ("panoocc_ros", "demo/run.py", "commands"),
     ("panoocc_ros", "health/report.py", "node"),
 }
 
@@ -166,7 +166,7 @@ def test_no_room_is_crowded():
         inside = [path for path in folder.glob("*.py") if path.stem != "__init__"]
         assert len(inside) <= MAX_FILES_IN_A_FOLDER, folder.name
     assert len(list(CORE.glob("*.py"))) <= MAX_FILES_ON_TOP
-    assert [path.name for path in ROS_LAYER.glob("*.py")] == ["__init__.py"]
+    assert [path.name for path in ROS_LAYER.glob("*.py") if not path.stem.startswith("__")] == []
 
 
 def calls(path: Path) -> dict[str, list[ast.Call]]:

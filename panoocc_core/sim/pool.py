@@ -7,6 +7,8 @@ from multiprocessing import parent_process
 import cv2
 import torch
 
+WORKER_KILLED = "a worker process was killed, e.g. for want of memory"
+
 
 def begin_worker() -> None:
     """To be called first in a worker process: it computes in one thread, and ends when its parent does.

@@ -6,10 +6,27 @@ import json
 import sys
 from pathlib import Path
 from tempfile import TemporaryDirectory
-from typing import Any
 
-EXIT_OK, EXIT_BAD_INPUT = 0, 2
-EPILOG = """\
+from tqdm import tqdm
+
+from panoocc_core import Frame, ModelConfig, model_config
+from panoocc_core.base.whole_files import whole_file
+from panoocc_core.bench import BenchReport, RenderReport, bench, bench_rendering, rendering_table, table
+from panoocc_core.sim import nuscenes_rig
+
+from ..bags.bag import BagError, BagReader
+from ..bags.replay import check_topics
+from ..bags.source import ready_sets
+from ..frames.assembler import FrameAssembler
+from ..frames.rig import Rig
+from ..node.load import chosen_config, chosen_device, chosen_rig, loaded_network, rig_for
+from ..ros.parameter_fields import SettingsError
+from ..sim.bag import write_street_bag
+from . import options
+from .exit_codes import BAD_INPUT, NOT_WRITTEN, OK, explained, fail
+
+DESCRIPTION = "Runs networks with seeded weights over a few frames and measures every stage."
+EPILOG = f"""\
 The table gives wall and CPU time of every stage.  Two numbers compare machines: how many GFLOP of plain matrix products
 the same machine would have done in the time of a frame, and the time of the sampling operator against the usual torch
 formulation, both measured in the same run.  Without --bag the rendering of simulated streets is measured too, in one
@@ -18,89 +35,88 @@ thread: six images of the size that nano takes.
 examples:
   panoocc bench                                     Pano-small (Occ3D) and nano on a simulated street
   panoocc bench --model pano_small_4f --bag drive/  one network on your own images
+
+{explained(BAD_INPUT, NOT_WRITTEN)}
 """
 
 
-def add_bench(subparsers: Any) -> None:
-    """Register `panoocc bench`."""
-    parser = subparsers.add_parser(
-        "bench",
-        help="measure time per stage and memory of networks",
-        description="Runs networks with seeded weights over a few frames and measures every stage.",
-        epilog=EPILOG,
-        formatter_class=argparse.RawDescriptionHelpFormatter,
-    )
-    parser.add_argument(
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    """The options of `panoocc bench`."""
+    options.add(
+        parser,
         "--model",
         nargs="+",
         default=["nano", "pano_small_occ3d"],
-        help="presets or YAML files (default: nano pano_small_occ3d)",
+        help="presets, or YAML files that describe networks (default: nano pano_small_occ3d)",
     )
-    parser.add_argument("--bag", type=Path, help="bag with the six cameras of --rig (default: a simulated street)")
-    parser.add_argument("--rig", default="nuscenes", help="rig of the bag (default: %(default)s)")
     parser.add_argument(
-        "--frames", type=int, default=3, help="frames a network, the first one not counted (default: 3)"
+        "--bag", type=Path, metavar="BAG", help="bag with the cameras of --rig (default: a simulated street)"
     )
-    parser.add_argument("--device", default="cpu", help="cpu, cuda or cuda:N (default: %(default)s)")
-    parser.add_argument("--precision", choices=("fp32", "fp16", "bf16"), default="fp32")
-    parser.add_argument("--json", type=Path, metavar="FILE", help="also write the numbers as JSON")
-    parser.set_defaults(run=run)
+    options.add(parser, "--rig")
+    parser.add_argument(
+        "--frames",
+        type=options.whole_number(1),
+        default=3,
+        metavar="N",
+        help="frames that every network sees; with two or more the first is not counted (default: %(default)s)",
+    )
+    options.add(parser, "--device", "--precision", "--threads", "--json")
 
 
 def run(arguments: argparse.Namespace) -> int:
     """Run `panoocc bench`; returns the exit status, errors are said on stderr."""
-    from ..bags.bag import BagError
-
     try:
+        # All of it before a street is rendered for a minute.
+        configs = [chosen_config(name) for name in arguments.model]
+        rig = chosen_rig(arguments.rig)
+        rigs = [rig_for(config, rig) for config in configs]
+        chosen_device(arguments.device)
         with TemporaryDirectory() as folder:
             bag = arguments.bag or _street(Path(folder) / "street.mcap", arguments.frames)
-            networks = [_measure(name, bag, arguments).as_dict() for name in arguments.model]
-        numbers = {"networks": networks}
+            networks = [_measure(config, bag, own, arguments).as_dict() for config, own in zip(configs, rigs)]
+        numbers: dict[str, object] = {"networks": networks}
         if arguments.bag is None:
             numbers["rendering"] = _measure_rendering().as_dict()
         if arguments.json is not None:
-            arguments.json.parent.mkdir(parents=True, exist_ok=True)
-            arguments.json.write_text(json.dumps(numbers, indent=1) + "\n")
-            print(f"written: {arguments.json}")
-    except (BagError, ValueError, OSError) as error:
-        print(f"panoocc bench: {error}", file=sys.stderr)
-        return EXIT_BAD_INPUT
-    return EXIT_OK
+            _write_json(arguments.json, numbers)
+    except SettingsError as error:
+        return fail("bench", error.of_options(), BAD_INPUT)
+    except (BagError, ValueError) as error:
+        return fail("bench", error, BAD_INPUT)
+    except OSError as error:
+        return fail("bench", error, NOT_WRITTEN)
+    return OK
+
+
+def _write_json(path: Path, numbers: dict[str, object]) -> None:
+    path.parent.mkdir(parents=True, exist_ok=True)
+    with whole_file(path) as part:
+        part.write_text(json.dumps(numbers, indent=1) + "\n")
+    print(f"written: {path}")
 
 
 def _street(path: Path, frames: int) -> Path:
     """A simulated street with full-size images, one set every half second."""
-    from panoocc_core.sim import nuscenes_rig
-
-    from ..sim.bag import write_street_bag
-
     print("rendering a simulated street with six images of 1600x900 a frame ...", file=sys.stderr)
-    write_street_bag(path, 0, frames * 0.5, 2.0, nuscenes_rig(1.0))
-    return path
+    return write_street_bag(path, 0, frames * 0.5, 2.0, nuscenes_rig(1.0))
 
 
-def _measure(name: str, bag: Path, arguments: argparse.Namespace) -> Any:
-    from tqdm import tqdm
-
-    from panoocc_core import load_model, model_config
-    from panoocc_core.bench import bench, table
-
-    config = model_config(name)
-    frames = _frames(bag, arguments.rig, config.cameras, arguments.frames)
-    model = load_model(config, seeded_weights=True, device=arguments.device, precision=arguments.precision)
+def _measure(config: ModelConfig, bag: Path, rig: Rig, arguments: argparse.Namespace) -> BenchReport:
+    frames = _frames(bag, rig, arguments.frames)
+    model = loaded_network(
+        config,
+        seeded_weights=True,
+        device=arguments.device,
+        precision=arguments.precision,
+        threads=arguments.threads,
+    )
     with tqdm(total=len(frames), unit="frame", desc=config.name, disable=None) as bar:
         report = bench(model, frames, warmup=min(1, len(frames) - 1), on_frame=bar.update)
     print(table(report) + "\n", flush=True)
     return report
 
 
-def _measure_rendering() -> Any:
-    from tqdm import tqdm
-
-    from panoocc_core import model_config
-    from panoocc_core.bench import bench_rendering, rendering_table
-    from panoocc_core.sim import nuscenes_rig
-
+def _measure_rendering() -> RenderReport:
     scale = model_config("nano").images.width / nuscenes_rig(1.0)[0].width
     with tqdm(unit="set", desc="rendering", disable=None) as bar:
         report = bench_rendering(nuscenes_rig(scale), on_set=bar.update)
@@ -108,20 +124,14 @@ def _measure_rendering() -> Any:
     return report
 
 
-def _frames(path: Path, rig: str, cameras: tuple[str, ...], count: int) -> list[Any]:
+def _frames(path: Path, rig: Rig, count: int) -> list[Frame]:
     """The first frames of a bag.
 
     Raises:
         BagError: the bag cannot be read or gives no frame.
     """
-    from ..bags.bag import BagError, BagReader
-    from ..bags.replay import check_topics
-    from ..bags.source import ready_sets
-    from ..frames.assembler import FrameAssembler
-    from ..frames.rig import load_rig
-
     with BagReader(path) as bag:
-        assembler = FrameAssembler(load_rig(rig).select(cameras))
+        assembler = FrameAssembler(rig)
         check_topics(bag, assembler.rig)
         frames = [assembler.frame(ready) for _, ready in itertools.islice(ready_sets(bag, assembler), count)]
         if not frames:

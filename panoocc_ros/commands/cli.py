@@ -1,38 +1,53 @@
-"""The command `panoocc`: everything that works without a running ROS."""
+"""The command `panoocc`: everything that works without a running ROS.
+
+Only the module of the command that was chosen is imported, so that `panoocc --help` need not wait for PyTorch.
+"""
 
 import argparse
 import os
 import sys
 from collections.abc import Sequence
+from importlib import import_module
 
-from panoocc_core.base.host_memory import keep_freed_memory
+from ..ros.signals import Terminated, ended_by_interrupt, unwound_by_signals
+from .exit_codes import BROKEN_PIPE, INTERRUPTED
 
-from ..ros.signals import Terminated, unwound_by_signals
-from .bench import add_bench
-from .models import add_commands
-from .run import add_run
-from .sim import add_command as add_sim
+# Command -> what it is for; its module in this folder has the same name, DESCRIPTION, add_arguments and run.
+COMMANDS = {
+    "run": "run a network over a bag and write the voxel grids to a new bag",
+    "sim": "write a bag of a drive through a simulated street",
+    "eval": "measure a network on simulated streets or a data set",
+    "train": "train a network on simulated streets or nuScenes",
+    "bench": "measure time per stage and memory of networks",
+    "models": "list the model presets",
+    "checkpoint": "check a published checkpoint and convert it to safetensors",
+}
 
-EXIT_INTERRUPTED, EXIT_BROKEN_PIPE = 130, 141
 
-
-def parser() -> argparse.ArgumentParser:
-    """The whole command line."""
+def parser(chosen: str | None = None) -> argparse.ArgumentParser:
+    """The command line; arguments are known of the chosen command only."""
     root = argparse.ArgumentParser(
         prog="panoocc",
-        description="Semantic 3-D occupancy from surround cameras.  Every command explains itself with --help.",
+        description="Semantic 3-D occupancy from surround cameras.",
+        epilog="`panoocc COMMAND --help` explains a command, with examples.",
     )
-    subparsers = root.add_subparsers(title="commands", metavar="COMMAND", required=True)
-    add_run(subparsers)
-    add_sim(subparsers)
-    add_bench(subparsers)
-    add_commands(subparsers)
+    commands = root.add_subparsers(title="commands", metavar="COMMAND", required=True)
+    for name, text in COMMANDS.items():
+        command = commands.add_parser(name, help=text, formatter_class=argparse.RawDescriptionHelpFormatter)
+        if name == chosen:
+            module = import_module(f".{name}", __package__)
+            command.description, command.epilog = module.DESCRIPTION, getattr(module, "EPILOG", None)
+            command.set_defaults(run=module.run)
+            module.add_arguments(command)
     return root
 
 
 def main(argv: Sequence[str] | None = None) -> int:
     """Run one command; returns its exit status."""
-    arguments = parser().parse_args(argv)
+    words = sys.argv[1:] if argv is None else list(argv)
+    with ended_by_interrupt():
+        arguments = parser(words[0] if words else None).parse_args(words)
+        from panoocc_core.base.host_memory import keep_freed_memory  # torch comes with it
     keep_freed_memory()
     try:
         with unwound_by_signals():
@@ -41,13 +56,13 @@ def main(argv: Sequence[str] | None = None) -> int:
             return status
     except BrokenPipeError:  # `panoocc models | head`: nobody reads on, which is no fault to report
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
-        return EXIT_BROKEN_PIPE
+        return BROKEN_PIPE
     except Terminated as ended:
         print(f"panoocc: ended by {ended}", file=sys.stderr)
         return ended.exit_status
     except KeyboardInterrupt:
         print("panoocc: interrupted", file=sys.stderr)
-        return EXIT_INTERRUPTED
+        return INTERRUPTED
 
 
 if __name__ == "__main__":

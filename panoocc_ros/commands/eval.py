@@ -1,24 +1,37 @@
-"""`panoocc eval`: the command line around `evaluation`, light enough to be imported for every `--help`."""
+"""`panoocc eval`: the command line around `evaluation`."""
 
 import argparse
 import json
-import sys
 import tempfile
 from collections.abc import Iterator, Sequence
 from concurrent.futures import BrokenExecutor
 from contextlib import contextmanager
 from functools import partial
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
+
+import torch
+from tqdm import tqdm
 
 from panoocc_core.base.whole_files import whole_file
+from panoocc_core.config import ModelConfig
+from panoocc_core.data import open_dataset
+from panoocc_core.data.simulated import simulated_streets
+from panoocc_core.data.street_plan import StreetPlan
+from panoocc_core.evaluation import DriveScores, Measures, evaluate, report
+from panoocc_core.ground_truth import Drive
+from panoocc_core.metrics.confusion import Confusion
+from panoocc_core.metrics.report import as_plain, as_text
+from panoocc_core.pictures.render import write_png
+from panoocc_core.pictures.scores import picture
+from panoocc_core.sim.pool import WORKER_KILLED
+from panoocc_core.stream import output_geometry
 
-if TYPE_CHECKING:
-    from panoocc_core.config import ModelConfig
-    from panoocc_core.evaluation import DriveScores
-    from panoocc_core.ground_truth import Drive
+from ..node.load import chosen_config, loaded_network
+from ..ros.parameter_fields import SettingsError
+from . import options
+from .exit_codes import BAD_INPUT, FAILED, NOT_WRITTEN, OK, explained, fail
 
-EXIT_OK, EXIT_FAILED, EXIT_BAD_INPUT, EXIT_NOT_WRITTEN = 0, 1, 2, 4  # as in `panoocc run`
 TRAINING_SEEDS_FROM = 9_000  # the package's weights were trained and validated on seeds from here on
 
 DESCRIPTION = """\
@@ -27,43 +40,47 @@ not learned from, or a data set's folder with --data.  Voxels are compared where
 by distance, geometric IoU, panoptic quality, RayIoU, each with the history that a stream has, and the IoU also without.
 LiDAR points give panoptic quality at points; --boxes adds mAP and NDS.
 """
-EPILOG = """\
+EPILOG = f"""\
 examples:
   panoocc eval                                            the shipped weights on 20 held-out streets
   panoocc eval --json eval.json --picture eval.png
   panoocc eval --checkpoint runs/nano/weights.safetensors --scenes 5
   panoocc eval --model pano_small_occ3d --checkpoint PanoOcc_small.pth --data /data/nuscenes --split mini_val
 
-exit status: 0 measured; 1 a process that renders was killed; 2 bad arguments, weights or data, or nothing in the data
-that can be measured; 4 a result could not be written.
+{explained(FAILED, BAD_INPUT, NOT_WRITTEN)}
 """
 
 
-def add_eval(subparsers: Any) -> None:
-    """Register `panoocc eval`."""
-    parser = subparsers.add_parser(
-        "eval",
-        help="measure a network on simulated streets or a data set",
-        description=DESCRIPTION,
-        epilog=EPILOG,
-        formatter_class=argparse.RawDescriptionHelpFormatter,
-    )
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    """The options of `panoocc eval`."""
     network = parser.add_argument_group("network")
-    network.add_argument("--model", default="nano", help="preset, or YAML file (default: %(default)s)")
-    network.add_argument("--checkpoint", type=Path, metavar="FILE", help="weights (default: those of the package)")
-    network.add_argument("--device", default="cpu", help="cpu, cuda or cuda:N (default: %(default)s)")
-    network.add_argument("--precision", default="fp32", choices=("fp32", "fp16", "bf16"), help="default: %(default)s")
-    network.add_argument("--threads", type=int, metavar="N", help="CPU threads (default: torch's choice)")
+    options.add(network, "--model", default="nano")
+    options.add(network, "--checkpoint", "--device", "--precision", "--threads")
     streets = parser.add_argument_group("simulated streets")
     street = partial(streets.add_argument, action=_OfStreets)
-    street("--scenes", type=int, default=20, metavar="N", help="drives (default: %(default)s)")
-    street("--first-seed", type=int, default=100, metavar="SEED", help="default: %(default)s")
-    street("--seconds", type=float, default=12.0, help="of each drive (default: %(default)s)")
-    street("--rate", type=float, default=2.0, help="frames per second (default: %(default)s)")
-    street("--scale", type=float, default=0.16, help="image size, 1 is 1600x900 (default: %(default)s)")
-    street("--rig", default="nuscenes", help="name or YAML file, as of panoocc sim (default: %(default)s)")
-    street("--streets", type=Path, metavar="FOLDER", help="keep the rendered drives here")
-    street("--workers", type=int, metavar="N", help="processes that render (default: one per processor)")
+    street("--scenes", type=options.whole_number(1), default=20, metavar="N", help="drives (default: %(default)s)")
+    street(
+        "--first-seed",
+        type=options.whole_number(0),
+        default=100,
+        metavar="SEED",
+        help="street of the first drive; the others follow (default: %(default)s)",
+    )
+    street("--seconds", type=float, default=12.0, help="length of each drive (default: %(default)s)")
+    street("--rate", type=float, default=2.0, metavar="HZ", help="frames per second (default: %(default)s)")
+    street(
+        "--scale",
+        type=float,
+        default=0.16,
+        help="size of the images, as a share of the rig's own, e.g. 1600x900 (default: %(default)s)",
+    )
+    street(
+        "--rig",
+        default="nuscenes",
+        help="where the cameras sit: a name in config/sim_rigs, or a YAML file (default: %(default)s)",
+    )
+    street("--streets", type=Path, metavar="FOLDER", help="keep the rendered drives here (default: thrown away)")
+    options.add(streets, "--workers", action=_OfStreets)
     folder = parser.add_argument_group("data set")
     folder.add_argument("--data", type=Path, metavar="FOLDER", help="nuScenes' root, or a folder of rendered drives")
     folder.add_argument("--gts", type=Path, metavar="FOLDER", help="Occ3D's labels (default: DATA/gts)")
@@ -75,10 +92,12 @@ def add_eval(subparsers: Any) -> None:
     measured.add_argument("--no-panoptic", action="store_true", help="leave out panoptic quality")
     measured.add_argument("--no-alone", action="store_true", help="leave out the results without history")
     output = parser.add_argument_group("output")
-    output.add_argument("--json", type=Path, metavar="FILE", help="everything as numbers")
-    output.add_argument("--picture", type=Path, metavar="FILE.png", help="bars per class and curves over distance")
-    output.add_argument("--no-progress", action="store_true", help="no progress bars")
-    parser.set_defaults(run=run, of_streets=())
+    options.add(output, "--json")
+    output.add_argument(
+        "--picture", type=Path, metavar="FILE.png", help="also draw bars for every class, and curves over distance"
+    )
+    options.add(output, "--no-progress")
+    parser.set_defaults(of_streets=())
 
 
 class _OfStreets(argparse.Action):
@@ -96,39 +115,29 @@ def run(arguments: argparse.Namespace) -> int:
     try:
         _evaluate(arguments)
     except BrokenExecutor:
-        print(
-            "panoocc eval: a process that renders was killed, perhaps for want of memory; give fewer --workers",
-            file=sys.stderr,
-        )
-        return EXIT_FAILED
-    except ValueError as error:  # settings, weights and data raise ValueErrors
-        print(f"panoocc eval: {error}", file=sys.stderr)
-        return EXIT_BAD_INPUT
+        return fail("eval", f"{WORKER_KILLED}; fewer --workers need less", FAILED)
+    except SettingsError as error:
+        return fail("eval", error.of_options(), BAD_INPUT)
+    except ValueError as error:  # settings and data raise ValueErrors
+        return fail("eval", error, BAD_INPUT)
+    except BrokenPipeError:
+        raise
     except OSError as error:
-        print(f"panoocc eval: {error}", file=sys.stderr)
-        return EXIT_NOT_WRITTEN
-    return EXIT_OK
+        return fail("eval", error, NOT_WRITTEN)
+    return OK
 
 
 def _evaluate(arguments: argparse.Namespace) -> None:
-    import torch
-    from tqdm import tqdm
-
-    from panoocc_core.config import model_config
-    from panoocc_core.evaluation import Measures, evaluate, report
-    from panoocc_core.metrics.report import as_plain, as_text
-    from panoocc_core.pictures.render import write_png
-    from panoocc_core.pictures.scores import picture
-    from panoocc_core.weights.checkpoint import load_model
-
     _check_source(arguments)
     _check_outputs(arguments)
-    if arguments.threads is not None:
-        if arguments.threads < 1:
-            raise ValueError(f"--threads must be at least 1, not {arguments.threads}")
-        torch.set_num_threads(arguments.threads)
-    config = model_config(arguments.model)
-    model = load_model(config, arguments.checkpoint, device=arguments.device, precision=arguments.precision)
+    config = chosen_config(arguments.model)
+    model = loaded_network(
+        config,
+        arguments.checkpoint,
+        device=arguments.device,
+        precision=arguments.precision,
+        threads=arguments.threads,
+    )
     measures = Measures(
         without_history=not arguments.no_alone,
         panoptic=not arguments.no_panoptic,
@@ -147,7 +156,7 @@ def _evaluate(arguments: argparse.Namespace) -> None:
         "drives": where,
         "frames": frames,
         **({} if scores.voxels is None else {"voxels": "counted where a camera sees them"}),
-        "device": f"{arguments.device}, {arguments.precision}, {torch.get_num_threads()} threads",
+        "device": f"{model.device}, {arguments.precision}, {torch.get_num_threads()} threads",
     }
     tree = report(scores, config, f"{config.name}: {len(names)} drives, {frames} frames", facts)
     try:  # a closed pipe must not cost the files, nor a full disk the table
@@ -189,9 +198,8 @@ def _check_outputs(arguments: argparse.Namespace) -> None:
         raise ValueError(f"--picture {arguments.picture}: the picture is a PNG; give a name that ends in .png")
 
 
-def summary(scores: "DriveScores", config: "ModelConfig") -> dict[str, Any]:
+def summary(scores: DriveScores, config: ModelConfig) -> dict[str, Any]:
     """The numbers that are compared most, as fractions of 1: those of the voxels that a camera sees."""
-    from panoocc_core.metrics.confusion import Confusion
 
     def number(value: float) -> float | None:
         return None if value != value else round(float(value), 5)
@@ -225,11 +233,9 @@ def _write_json(path: Path, content: dict[str, Any]) -> None:
 
 
 @contextmanager
-def _drives(arguments: argparse.Namespace, config: "ModelConfig") -> Iterator[tuple[Sequence["Drive"], str]]:
+def _drives(arguments: argparse.Namespace, config: ModelConfig) -> Iterator[tuple[Sequence[Drive], str]]:
     """The drives and what they are, in words."""
     if arguments.data is not None:
-        from panoocc_core.data import open_dataset
-
         drives = open_dataset(
             arguments.data,
             version=arguments.version,
@@ -240,8 +246,6 @@ def _drives(arguments: argparse.Namespace, config: "ModelConfig") -> Iterator[tu
         yield drives, str(arguments.data)
         return
     seeds = range(arguments.first_seed, arguments.first_seed + arguments.scenes)
-    if not seeds or seeds[0] < 0:
-        raise ValueError("--scenes must be at least 1 and --first-seed at least 0")
     with _street_folder(arguments.streets) as folder:
         yield _rendered(arguments, config, folder, seeds), _seeds_in_words(seeds, arguments.checkpoint is None)
 
@@ -266,14 +270,8 @@ def _street_folder(kept: Path | None) -> Iterator[Path]:
 
 
 def _rendered(
-    arguments: argparse.Namespace, config: "ModelConfig", folder: Path, seeds: Sequence[int]
-) -> Sequence["Drive"]:
-    from tqdm import tqdm
-
-    from panoocc_core.data.simulated import simulated_streets
-    from panoocc_core.data.street_plan import StreetPlan
-    from panoocc_core.stream import output_geometry
-
+    arguments: argparse.Namespace, config: ModelConfig, folder: Path, seeds: Sequence[int]
+) -> Sequence[Drive]:
     plan = StreetPlan(arguments.seconds, arguments.rate, arguments.scale, rig=arguments.rig).for_network(config)
     quiet = True if arguments.no_progress else None
     with tqdm(total=len(seeds), unit="drive", desc="rendering streets", disable=quiet) as bar:

@@ -1,4 +1,4 @@
-"""`panoocc train`: the command line around the training loop, light enough to be imported for every `--help`."""
+"""`panoocc train`: the command line around the training loop."""
 
 import argparse
 import contextlib
@@ -6,17 +6,32 @@ import sys
 from collections.abc import Sequence
 from concurrent.futures import BrokenExecutor
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
-if TYPE_CHECKING:
-    from panoocc_core.data.street_plan import StreetPlan
-    from panoocc_core.ground_truth import Drive
-    from panoocc_core.models.panoocc import PanoOcc
-    from panoocc_core.train.processes import Processes
-    from panoocc_core.train.train_config import TrainConfig
-    from panoocc_core.types import GridGeometry
+import torch
+import yaml
+from tqdm import tqdm
 
-EXIT_OK, EXIT_FAILED, EXIT_BAD_INPUT, EXIT_NOT_WRITTEN = 0, 1, 2, 4  # as in `panoocc run`
+from panoocc_core.base.devices import usable_device
+from panoocc_core.base.strict_yaml import ConfigError, merged
+from panoocc_core.data import open_splits
+from panoocc_core.data.simulated import SimulatedStreets, simulated_streets
+from panoocc_core.data.street_plan import StreetPlan, drive_files
+from panoocc_core.ground_truth import Drive
+from panoocc_core.models.panoocc import PanoOcc
+from panoocc_core.stream import output_geometry
+from panoocc_core.train.clips import rounds_of_epoch
+from panoocc_core.train.curves import check_tensorboard
+from panoocc_core.train.loop import Options, TrainingError, start_from_scratch, train
+from panoocc_core.train.optimiser import build_optimiser
+from panoocc_core.train.processes import Processes, joined, own_device
+from panoocc_core.train.snapshot import FILE
+from panoocc_core.train.train_config import FolderConfig, StreetsConfig, TrainConfig, train_config
+from panoocc_core.types import GridGeometry
+from panoocc_core.weights.checkpoint import CheckpointError, load_published, read_tensors
+
+from . import options
+from .exit_codes import BAD_INPUT, FAILED, NOT_WRITTEN, OK, explained, fail
 
 DESCRIPTION = """\
 Trains a network by a recipe: a name in config/train, or a YAML file.  Recipes on simulated streets render their drives
@@ -24,7 +39,7 @@ first; recipes on nuScenes take --data.  Curves go to OUT/curve.csv and OUT/vali
 OUT/weights.safetensors.  A training that was killed goes on with --resume and gives the same numbers as if it had not
 been.
 """
-EPILOG = """\
+EPILOG = f"""\
 examples:
   panoocc train nano --out runs/nano
   panoocc train nano --out runs/nano --resume
@@ -32,50 +47,55 @@ examples:
   torchrun --nproc-per-node 2 -m panoocc_ros.commands.cli train nano --out runs/nano --threads 1
   panoocc train nano --out runs/try --set epochs=1 data.drives=4 optimiser.lr=3e-4
 
-exit status: 0 trained; 1 the training cannot go on; 2 bad arguments, recipe or data; 4 something could not be written.
+{explained(FAILED, BAD_INPUT, NOT_WRITTEN)}
 """
 
 
-def add_train(subparsers: Any) -> None:
-    """Register `panoocc train`."""
-    parser = subparsers.add_parser(
-        "train",
-        help="train a network on simulated streets or nuScenes",
-        description=DESCRIPTION,
-        epilog=EPILOG,
-        formatter_class=argparse.RawDescriptionHelpFormatter,
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    """The options of `panoocc train`."""
+    parser.add_argument("recipe", metavar="RECIPE", help="name in config/train, or YAML file")
+    options.add(
+        parser, "--out", metavar="FOLDER", help="folder of this training: snapshot, curves, weights, rendered streets"
     )
-    parser.add_argument("recipe", help="name in config/train, or YAML file")
-    parser.add_argument("--out", type=Path, required=True, help="folder of this training")
     parser.add_argument(
         "--resume", action="store_true", help="go on from the snapshot in --out; begin anew, and say so, without one"
     )
     parser.add_argument(
-        "--set", nargs="+", default=[], metavar="KEY=VALUE", help="change keys of the recipe, e.g. optimiser.lr=1e-4"
+        "--set",
+        nargs="+",
+        default=[],
+        metavar="KEY=VALUE",
+        help="change keys of the recipe, e.g. optimiser.lr=1e-4 epochs=2",
     )
-    parser.add_argument(
+    options.add(
+        parser,
         "--checkpoint",
-        type=Path,
-        metavar="FILE",
         help="begin with these weights, not from scratch; not used, and said so, where --resume goes on",
     )
-    parser.add_argument("--data", type=Path, metavar="FOLDER", help="nuScenes' root, for recipes that learn from it")
-    parser.add_argument("--gts", type=Path, metavar="FOLDER", help="Occ3D's labels (default: DATA/gts)")
-    parser.add_argument("--streets", type=Path, metavar="FOLDER", help="rendered drives (default: OUT/streets)")
-    parser.add_argument("--device", default="cpu", help="cpu, cuda or cuda:N (default: %(default)s)")
-    parser.add_argument(
-        "--threads", type=int, metavar="N", help="CPU threads of each process (default: torch's choice)"
+    options.add(parser, "--device", "--threads")
+    data = parser.add_argument_group("data")
+    data.add_argument("--data", type=Path, metavar="FOLDER", help="nuScenes' root, for recipes that learn from it")
+    data.add_argument("--gts", type=Path, metavar="FOLDER", help="Occ3D's labels (default: DATA/gts)")
+    data.add_argument("--streets", type=Path, metavar="FOLDER", help="rendered drives (default: OUT/streets)")
+    options.add(data, "--workers")
+    course = parser.add_argument_group("course")
+    course.add_argument(
+        "--snapshot-every",
+        type=options.number(0.0),
+        default=120.0,
+        metavar="SECONDS",
+        help="time between two snapshots (default: %(default)s)",
     )
-    parser.add_argument("--workers", type=int, metavar="N", help="processes that render (default: one per processor)")
-    parser.add_argument(
-        "--snapshot-every", type=float, default=120.0, metavar="S", help="seconds (default: %(default)s)"
+    course.add_argument(
+        "--stop-after",
+        type=options.whole_number(1),
+        metavar="STEPS",
+        help="leave a snapshot after so many steps and stop",
     )
-    parser.add_argument("--stop-after", type=int, metavar="STEPS", help="leave a snapshot after so many steps and stop")
-    parser.add_argument(
+    course.add_argument(
         "--tensorboard", action="store_true", help="also write TensorBoard events (pip install tensorboard)"
     )
-    parser.add_argument("--no-progress", action="store_true", help="no progress bars")
-    parser.set_defaults(run=run)
+    options.add(course, "--no-progress")
 
 
 def changes_from(pairs: Sequence[str]) -> dict[str, Any]:
@@ -84,10 +104,6 @@ def changes_from(pairs: Sequence[str]) -> dict[str, Any]:
     Raises:
         ConfigError: a text without "=", or a value that is no YAML.
     """
-    import yaml
-
-    from panoocc_core.base.strict_yaml import ConfigError, merged
-
     out: dict[str, Any] = {}
     for pair in pairs:
         path, equals, text = pair.partition("=")
@@ -108,42 +124,22 @@ def changes_from(pairs: Sequence[str]) -> dict[str, Any]:
 
 def run(arguments: argparse.Namespace) -> int:
     """Run `panoocc train`; returns the exit status, errors are said on stderr."""
-    from panoocc_core.train.loop import TrainingError
-    from panoocc_core.weights.checkpoint import CheckpointError
-
     try:
         weights = _train(arguments)
     except (TrainingError, BrokenExecutor) as error:
-        return _fail(error, EXIT_FAILED)
+        return fail("train", error, FAILED)
     except (CheckpointError, ValueError, ImportError) as error:  # settings, data and snapshots raise ValueErrors
-        return _fail(error, EXIT_BAD_INPUT)
+        return fail("train", error, BAD_INPUT)
     except OSError as error:
-        return _fail(error, EXIT_NOT_WRITTEN)
+        return fail("train", error, NOT_WRITTEN)
     if weights is not None:
         print(weights)
-    return EXIT_OK
-
-
-def _fail(error: Exception, status: int) -> int:
-    print(f"panoocc train: {error}", file=sys.stderr)
-    return status
+    return OK
 
 
 def _train(arguments: argparse.Namespace) -> Path | None:
     """The path of what was written, or None in a process that writes nothing."""
-    import torch
-
-    from panoocc_core.base.devices import usable_device
-    from panoocc_core.models.panoocc import PanoOcc
-    from panoocc_core.train.loop import start_from_scratch, train
-    from panoocc_core.train.processes import joined, own_device
-    from panoocc_core.train.snapshot import FILE
-    from panoocc_core.train.train_config import train_config
-    from panoocc_core.weights.checkpoint import load_published, read_tensors
-
     if arguments.threads is not None:
-        if arguments.threads < 1:
-            raise ValueError(f"--threads must be at least 1, not {arguments.threads}")
         torch.set_num_threads(arguments.threads)
     config = train_config(arguments.recipe, changes_from(arguments.set))
     device = own_device(str(usable_device(arguments.device)))
@@ -171,8 +167,6 @@ def _train(arguments: argparse.Namespace) -> Path | None:
 
 def _tell_where_it_begins(arguments: argparse.Namespace, begun: bool) -> None:
     """Whoever starts the same command again after a kill may not know whether there was a snapshot before it."""
-    from panoocc_core.train.snapshot import FILE
-
     path = arguments.out / FILE
     if not begun:
         print(f"panoocc train: {path} is not there yet: the training begins anew", file=sys.stderr)
@@ -181,7 +175,7 @@ def _tell_where_it_begins(arguments: argparse.Namespace, begun: bool) -> None:
 
 
 def check_before_rendering(
-    config: "TrainConfig", model: "PanoOcc", arguments: argparse.Namespace, processes: "Processes"
+    config: TrainConfig, model: PanoOcc, arguments: argparse.Namespace, processes: Processes
 ) -> None:
     """What the loop would refuse, for all that is known before the streets are there: rendering them may take hours.
 
@@ -190,11 +184,6 @@ def check_before_rendering(
         ValueError: there are too few clips; the rig's cameras are not those of the network.
         ImportError: TensorBoard is not installed.
     """
-    from panoocc_core.train.clips import rounds_of_epoch
-    from panoocc_core.train.curves import check_tensorboard
-    from panoocc_core.train.optimiser import build_optimiser
-    from panoocc_core.train.train_config import StreetsConfig
-
     if arguments.tensorboard and processes.is_first:
         check_tensorboard()
     build_optimiser(model, config.optimiser, config.fixed_norms)
@@ -204,21 +193,17 @@ def check_before_rendering(
 
 
 def open_drives(
-    config: "TrainConfig", arguments: argparse.Namespace, show: bool
-) -> tuple[Sequence["Drive"], Sequence["Drive"]]:
+    config: TrainConfig, arguments: argparse.Namespace, show: bool
+) -> tuple[Sequence[Drive], Sequence[Drive]]:
     """What is learned from and what is validated on; streets are rendered before (`render_streets`).
 
     Raises:
         ValueError: --data is missing or not wanted; the data set's own errors.
     """
-    from panoocc_core.train.train_config import FolderConfig
-
     data = config.data
     if isinstance(data, FolderConfig):
         if arguments.data is None:
             raise ValueError(f"the recipe {config.name} learns from nuScenes: give its root with --data")
-        from panoocc_core.data import open_splits
-
         kind = "occ3d" if config.model_config.family == "occ3d" else "nuscenes"
         training, validation = open_splits(
             arguments.data,
@@ -232,9 +217,6 @@ def open_drives(
         return training, validation
     if arguments.data is not None:
         raise ValueError(f"the recipe {config.name} learns from simulated streets: leave out --data")
-    from panoocc_core.data.simulated import SimulatedStreets
-    from panoocc_core.data.street_plan import drive_files
-
     folder, plan, geometry = _street_files(config, arguments)
     learned, held_out = (
         SimulatedStreets(drive_files(folder, own, plan, geometry)) for own in (data.seeds, data.validation_seeds)
@@ -242,13 +224,8 @@ def open_drives(
     return learned, held_out
 
 
-def render_streets(config: "TrainConfig", arguments: argparse.Namespace, show: bool) -> None:
+def render_streets(config: TrainConfig, arguments: argparse.Namespace, show: bool) -> None:
     """Render the recipe's simulated streets that are not in their folder yet; other recipes have none."""
-    from tqdm import tqdm
-
-    from panoocc_core.data.simulated import simulated_streets
-    from panoocc_core.train.train_config import StreetsConfig
-
     data = config.data
     if not isinstance(data, StreetsConfig) or arguments.data is not None:
         return
@@ -265,16 +242,12 @@ def render_streets(config: "TrainConfig", arguments: argparse.Namespace, show: b
         )
 
 
-def _street_files(config: "TrainConfig", arguments: argparse.Namespace) -> tuple[Path, "StreetPlan", "GridGeometry"]:
+def _street_files(config: TrainConfig, arguments: argparse.Namespace) -> tuple[Path, StreetPlan, GridGeometry]:
     """Where the drives are, and what they are made of.
 
     Raises:
         ValueError: the rig cannot be used, or its cameras are not those of the network.
     """
-    from panoocc_core.data.street_plan import StreetPlan
-    from panoocc_core.stream import output_geometry
-    from panoocc_core.train.train_config import StreetsConfig
-
     data = config.data
     assert isinstance(data, StreetsConfig)
     folder = arguments.streets or arguments.out / "streets"
@@ -287,8 +260,6 @@ class _Bar:
     """The progress bar of the steps, with the loss of the last fifty."""
 
     def __init__(self, show: bool):
-        from tqdm import tqdm
-
         self._bar = tqdm(unit="step", desc="training", disable=None if show else True)
         self._losses: list[float] = []
 
@@ -300,8 +271,6 @@ class _Bar:
 
     def options(self, arguments: argparse.Namespace) -> Any:
         """Options of the loop that move this bar."""
-        from panoocc_core.train.loop import Options
-
         return Options(
             out=arguments.out,
             resume=arguments.resume,

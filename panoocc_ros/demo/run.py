@@ -26,11 +26,11 @@ from panoocc_core.labels import OCC3D, LabelSet
 from panoocc_core.pictures.animation import Style
 from panoocc_core.sim import nuscenes_rig
 from panoocc_core.sim.drive_renderer import truth_grid
+from panoocc_core.sim.pool import WORKER_KILLED
 
 from ..bags.bag import BagError, BagReader, BagWriteError
 from ..bags.recording import Recording
 from ..bags.replay import check_topics
-from ..commands.sim import WORKER_KILLED
 from ..evaluation.bag import evaluate_bag, truth_labels
 from ..evaluation.evaluator import EvaluationError, check_labels
 from ..frames.rig import Rig, load_rig

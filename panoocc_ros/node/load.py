@@ -1,4 +1,4 @@
-"""From settings to what runs: the rig as the network needs it, and the network on its device."""
+"""From names to what runs, for node and commands: the rig as the network needs it, the network on its device."""
 
 from dataclasses import replace
 from pathlib import Path
@@ -6,29 +6,25 @@ from pathlib import Path
 import torch
 
 from panoocc_core import CheckpointError, ModelConfig, load_model, model_config
+from panoocc_core.base.devices import usable_device
 from panoocc_core.base.strict_yaml import ConfigError
 from panoocc_core.models.panoocc import PanoOcc
 
 from ..frames.rig import Rig, load_rig
 from ..ros.parameter_fields import SettingsError
-from .settings import NodeSettings
 
 
-def chosen_rig(settings: NodeSettings) -> Rig:
-    """The rig of the settings, with the settings' own frames and spread laid over it.
+def chosen_rig(name: str, base_frame: str = "", fixed_frame: str = "", spread_ms: float = 0.0) -> Rig:
+    """A rig by its name or file, with frames and spread laid over it where they are given.
 
     Raises:
-        SettingsError: it cannot be used; the message begins with the parameter.
+        SettingsError: it cannot be used; `names` says "rig".
     """
-    changes: dict[str, object] = {
-        name: value for name in ("base_frame", "fixed_frame") if (value := getattr(settings, name))
-    }
-    if settings.sync_spread_ms:
-        changes["spread_ms"] = settings.sync_spread_ms
+    changes = {"base_frame": base_frame, "fixed_frame": fixed_frame, "spread_ms": spread_ms}
     try:
-        return replace(load_rig(settings.rig), **changes)  # type: ignore[arg-type]
+        return replace(load_rig(name), **{key: value for key, value in changes.items() if value})  # type: ignore[arg-type]
     except ValueError as error:
-        raise SettingsError(f"parameter rig: {error}") from error
+        raise SettingsError(str(error), "rig") from error
 
 
 def rig_for(config: ModelConfig, rig: Rig) -> Rig:
@@ -40,44 +36,52 @@ def rig_for(config: ModelConfig, rig: Rig) -> Rig:
     try:
         return rig.select(config.cameras)
     except ConfigError as error:
-        raise SettingsError(f"parameter rig: {error}") from error
+        raise SettingsError(str(error), "rig") from error
 
 
-def chosen_config(settings: NodeSettings) -> ModelConfig:
-    """The configuration of the network.
+def chosen_config(model: str) -> ModelConfig:
+    """The configuration of a network by its preset or file.
 
     Raises:
         SettingsError: unknown preset, or a file that cannot be used.
     """
     try:
-        return model_config(settings.model)
+        return model_config(model)
     except ConfigError as error:
-        raise SettingsError(f"parameter model: {error}") from error
+        raise SettingsError(str(error), "model") from error
 
 
-def loaded_network(settings: NodeSettings, config: ModelConfig) -> PanoOcc:
-    """The network with its weights on its device.
+def loaded_network(
+    config: ModelConfig,
+    checkpoint: str | Path | None = None,
+    seeded_weights: bool = False,
+    device: str = "auto",
+    precision: str = "fp32",
+    threads: int | None = None,
+) -> PanoOcc:
+    """The network with its weights on its device; `threads` of the CPU are set for the whole process.
 
     Raises:
         SettingsError: the checkpoint does not fit, or the device is not there.
     """
-    if settings.threads:
-        torch.set_num_threads(settings.threads)
-    checkpoint = Path(settings.checkpoint) if settings.checkpoint else None
+    target = chosen_device(device)
+    if threads:
+        torch.set_num_threads(threads)
     try:
-        return load_model(
-            config, checkpoint, settings.seeded_weights, chosen_device(settings.device), settings.precision
-        )
+        return load_model(config, Path(checkpoint) if checkpoint else None, seeded_weights, target, precision)
     except CheckpointError as error:
-        raise SettingsError(f"parameter checkpoint: {error}") from error
+        raise SettingsError(str(error), "checkpoint") from error
     except ConfigError as error:
-        raise SettingsError(f"parameter model: {error}") from error
-    except ValueError as error:
-        raise SettingsError(f"parameter device: {error}") from error
+        raise SettingsError(str(error), "model") from error
 
 
 def chosen_device(device: str) -> str:
-    """`device`, or what auto stands for on this machine."""
-    if device != "auto":
-        return device
-    return "cuda" if torch.cuda.is_available() else "cpu"
+    """The torch device of a name, also for auto, as text.
+
+    Raises:
+        SettingsError: unknown, or not on this machine.
+    """
+    try:
+        return str(usable_device(device))
+    except ValueError as error:
+        raise SettingsError(str(error), "device") from error

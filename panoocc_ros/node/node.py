@@ -74,10 +74,18 @@ class OccupancyNode(Node):
         super().__init__("panoocc", **options)
         begin_s = time.perf_counter()
         self._settings = settings = declared(self, NodeSettings)
-        rig, config = chosen_rig(settings), chosen_config(settings)
+        rig = chosen_rig(settings.rig, settings.base_frame, settings.fixed_frame, settings.sync_spread_ms)
+        config = chosen_config(settings.model)
         self._rig = rig_for(config, rig)
         self.get_logger().info(f"loading {config.name}")
-        network = loaded_network(settings, config)
+        network = loaded_network(
+            config,
+            settings.checkpoint,
+            settings.seeded_weights,
+            settings.device,
+            settings.precision,
+            settings.threads,
+        )
         self._stream = OccupancyStream(network)
         limits = AssemblerOptions(tf_timeout_s=settings.tf_timeout_s, camera_timeout_s=settings.camera_timeout_s)
         self._assembler = FrameAssembler(self._rig, limits)

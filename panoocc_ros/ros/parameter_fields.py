@@ -8,7 +8,17 @@ from typing import Any
 
 
 class SettingsError(ValueError):
-    """A parameter that cannot be used; the message names it and says what to set."""
+    """Settings that cannot be used: the text says why and what to set, and begins with the parameters `names`."""
+
+    def __init__(self, reason: str, *names: str) -> None:
+        parameters = f"parameter{'s' if len(names) > 1 else ''} {' and '.join(names)}: " if names else ""
+        super().__init__(parameters + reason)
+        self.reason, self.names = reason, names
+
+    def of_options(self) -> str:
+        """The same text for a command line, where it begins with the options."""
+        options = " and ".join("--" + name.replace("_", "-") for name in self.names)
+        return f"{options}: {self.reason}" if options else self.reason
 
 
 def parameter(

@@ -1,6 +1,5 @@
 """Two processes with a lane each learn, and go on, as one process with two lanes does."""
 
-import argparse
 import os
 import shutil
 import socket
@@ -20,7 +19,7 @@ from panoocc_core.train.snapshot import FILE, SnapshotError
 from panoocc_core.train.train_config import OptimiserConfig, TrainConfig
 from panoocc_core.train.validation import validate
 from panoocc_core.weights.checkpoint import load_published, read_tensors
-from panoocc_ros.commands.models import add_commands
+from panoocc_ros.commands.cli import main
 
 from .toy_training import (
     ALL_NORMS,
@@ -159,10 +158,7 @@ def render_apart(rank: int, port: int, recipe_file: Path, streets: Path, folder:
     for path in sorted(streets.glob("*.npz"))[rank:]:
         shutil.copy(path, own / "streets")
     as_torchrun(rank, port, local_rank=0)
-    parser = argparse.ArgumentParser()
-    add_commands(parser.add_subparsers(required=True))
-    arguments = parser.parse_args(["train", str(recipe_file), "--out", str(own), "--no-progress", "--workers", "1"])
-    return arguments.run(arguments)
+    return main(["train", str(recipe_file), "--out", str(own), "--no-progress", "--workers", "1"])
 
 
 def test_every_machine_renders_the_streets_that_it_lacks(both, tmp_path):

@@ -1,20 +1,17 @@
 """`panoocc bench` as a user calls it, on few small images."""
 
-import argparse
 import json
 
 import pytest
 
 from panoocc_core.sim import nuscenes_rig
 from panoocc_ros.commands import bench
+from panoocc_ros.commands.cli import main
 from panoocc_ros.sim.bag import write_street_bag
 
 
 def panoocc(*words: object) -> int:
-    parser = argparse.ArgumentParser()
-    bench.add_bench(parser.add_subparsers(required=True))
-    arguments = parser.parse_args(["bench", *(str(word) for word in words)])
-    return arguments.run(arguments)
+    return main(["bench", *(str(word) for word in words)])
 
 
 @pytest.fixture(scope="module")

@@ -70,7 +70,7 @@ def failing(error):
         ),
         (OSError("out/a.gif: only 3 of 4 frames"), "out/a.gif: only 3 of 4 frames"),
         (BagWriteError("street.mcap: cannot be written"), "street.mcap: cannot be written"),
-        (BrokenExecutor("A process in the process pool was terminated"), "a worker process was killed, e.g. for lack"),
+        (BrokenExecutor("A process in the process pool was terminated"), "a worker process was killed, e.g. for want"),
     ],
 )
 def test_a_full_disk_and_lost_workers_are_told_in_one_line(tmp_path, bag, capsys, monkeypatch, error, words):
@@ -85,7 +85,9 @@ def test_a_file_in_the_place_of_the_folder_is_told(tmp_path, bag, capsys):
     assert code == 1 and told == f"demo: cannot write {tmp_path / 'out'}: File exists\n"
 
 
-def test_slow_networks_on_a_cpu_are_fed_one_set_at_a_time():
+def test_slow_networks_on_a_cpu_are_fed_one_set_at_a_time(monkeypatch):
+    monkeypatch.setattr(demo, "chosen_device", str)  # no GPU is needed here
+
     def pace(model, device="cpu", asked="auto"):
         options = demo.parser().parse_args(["--model", model, "--device", device, "--pace", asked])
         return demo._pace(options, demo.model_config(model))

@@ -1,6 +1,5 @@
 """Bags of simulated streets: what is in them is what the simulator knows, and the assembler can use it."""
 
-import argparse
 import errno
 import os
 import signal
@@ -17,7 +16,7 @@ from panoocc_core.sim import Renderer, Scene, drive_renderer, load_sim_rig, nusc
 from panoocc_core.sim.drive_renderer import Drive, truth_grid
 from panoocc_ros.bags import bag as bag_module
 from panoocc_ros.bags.bag import BagError, BagReader, RawMessage
-from panoocc_ros.commands.sim import add_command
+from panoocc_ros.commands.cli import main
 from panoocc_ros.frames.assembler import FrameAssembler
 from panoocc_ros.frames.rig import load_rig
 from panoocc_ros.messages.fields import stamp_ns
@@ -278,22 +277,15 @@ def test_a_failure_half_way_leaves_nothing(tmp_path: Path, monkeypatch: pytest.M
 TINY = ["--seconds", "0.5", "--scale", "0.05", "--no-progress", "--rig", "waymo"]
 
 
-def run(words: list[str]) -> int:
-    parser = argparse.ArgumentParser()
-    add_command(parser.add_subparsers())
-    arguments = parser.parse_args(words)
-    return int(arguments.run(arguments))
-
-
 def test_the_command_writes_a_bag(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     path = tmp_path / "street.mcap"
     arguments = ["sim", "--out", str(path), *TINY]
-    assert run(arguments) == 0
+    assert main(arguments) == 0
     with BagReader(path) as reader:
         assert reader.count(["/front/image_raw/compressed"]) == reader.count([OCCUPANCY]) == 1
-    assert run(arguments) == 4
+    assert main(arguments) == 4
     assert "exists already: choose another name, or replace it with --overwrite" in capsys.readouterr().err
-    assert run([*arguments, "--rate", "0", "--overwrite"]) == 2
+    assert main([*arguments, "--rate", "0", "--overwrite"]) == 2
     assert "rate" in capsys.readouterr().err
     assert path.is_file()
 
@@ -303,7 +295,7 @@ def test_the_command_leaves_the_truth_out_and_tells_of_faults(
 ) -> None:
     path = tmp_path / "street.mcap"
     words = ["--no-truth", "--fault", "drop camera=front", "--fault", "tf_gap from=0.1"]
-    assert run(["sim", "--out", str(path), *TINY, *words]) == 0
+    assert main(["sim", "--out", str(path), *TINY, *words]) == 0
     with BagReader(path) as reader:
         assert not [topic for topic in reader.topics if topic.startswith("/truth")]
         assert "/front/image_raw/compressed" not in reader.topics and "/tf" in reader.topics
@@ -321,14 +313,12 @@ def test_the_command_leaves_the_truth_out_and_tells_of_faults(
         (["--fault", "drop camera=cam_front"], "the rig has no camera 'cam_front', only front"),
         (["--scale", "0"], "scale"),
         (["--seconds", "1e9"], "seconds"),
-        (["--seed", "-1"], "seed"),
-        (["--workers", "0"], "workers"),
     ],
 )
 def test_bad_arguments_of_the_command_are_said_in_one_line(
     tmp_path: Path, capsys: pytest.CaptureFixture[str], words: list[str], named: str
 ) -> None:
-    assert run(["sim", "--out", str(tmp_path / "a.mcap"), *TINY, *words]) == 2
+    assert main(["sim", "--out", str(tmp_path / "a.mcap"), *TINY, *words]) == 2
     error = capsys.readouterr().err
     assert error.startswith("panoocc sim: ") and named in error and error.count("\n") == 1
     assert not list(tmp_path.iterdir())
@@ -336,7 +326,7 @@ def test_bad_arguments_of_the_command_are_said_in_one_line(
 
 def test_grid_and_no_truth_exclude_each_other(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     with pytest.raises(SystemExit) as stopped:
-        run(["sim", "--out", str(tmp_path / "a.mcap"), "--grid", "pano_small_occ3d", "--no-truth"])
+        main(["sim", "--out", str(tmp_path / "a.mcap"), "--grid", "pano_small_occ3d", "--no-truth"])
     assert stopped.value.code == 2 and "not allowed with" in capsys.readouterr().err
 
 
@@ -349,9 +339,9 @@ def test_a_killed_worker_is_told_and_leaves_nothing(
 ) -> None:
     monkeypatch.setattr(drive_renderer, "_rendered", killed)
     words = ["--seconds", "1", "--rate", "8", "--scale", "0.05", "--no-progress", "--no-truth", "--workers", "2"]
-    assert run(["sim", "--out", str(tmp_path / "a.mcap"), *words]) == 4
+    assert main(["sim", "--out", str(tmp_path / "a.mcap"), *words]) == 1
     told = capsys.readouterr().err
-    assert told == "panoocc sim: a worker process was killed, e.g. for lack of memory; fewer --workers take less\n"
+    assert told == "panoocc sim: a worker process was killed, e.g. for want of memory; fewer --workers need less\n"
     assert not list(tmp_path.iterdir())
 
 
@@ -368,6 +358,6 @@ def test_a_full_disk_leaves_nothing(
         whole(self, *arguments)
 
     monkeypatch.setattr(bag_module.Writer, "write", write)
-    assert run(["sim", "--out", str(tmp_path / "a.mcap"), *TINY, "--workers", "1"]) == 4
+    assert main(["sim", "--out", str(tmp_path / "a.mcap"), *TINY, "--workers", "1"]) == 4
     assert "a.mcap: cannot be written: No space left on device" in capsys.readouterr().err
     assert len(done) == writes + 1 and not list(tmp_path.iterdir())

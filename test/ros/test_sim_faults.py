@@ -1,6 +1,5 @@
 """Faults: each kind does what it says and nothing else, and the assembler's counters name the reason."""
 
-import argparse
 import copy
 import math
 
@@ -10,7 +9,6 @@ import pytest
 from panoocc_ros.bags.bag import BagReader, BagWriter
 from panoocc_ros.bags.source import ready_sets
 from panoocc_ros.commands.cli import main
-from panoocc_ros.commands.sim import add_command
 from panoocc_ros.frames.assembler import FrameAssembler, Refused
 from panoocc_ros.messages.fields import stamp_ns
 from panoocc_ros.sim.faults import KINDS, Event, Fault, FaultError, Faults, parse_fault, parse_faults, with_faults
@@ -247,10 +245,8 @@ def test_words_become_a_fault():
 
 
 def test_list_faults_names_every_kind_and_needs_nothing_else(capsys):
-    parser = argparse.ArgumentParser()
-    add_command(parser.add_subparsers())
     with pytest.raises(SystemExit) as stopped:
-        parser.parse_args(["sim", "--list-faults"])
+        main(["sim", "--list-faults"])
     assert stopped.value.code == 0
     lines = capsys.readouterr().out.splitlines()
     assert {line.split()[0] for line in lines[: len(KINDS)]} == set(KINDS)

@@ -1,0 +1,104 @@
+"""Options that several commands have, each described once, and types of values that say what they take."""
+
+import argparse
+import math
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+MAX_THREADS = 1024
+
+
+def whole_number(low: int, high: int | None = None) -> Callable[[str], int]:
+    """A type for argparse: a whole number within limits, both included."""
+
+    def parse(text: str) -> int:
+        try:
+            value = int(text)
+        except ValueError:  # also for thousands of digits, whose text is of no use to anybody
+            raise argparse.ArgumentTypeError(f"{text[:40]!r} is not a whole number") from None
+        if value < low or (high is not None and value > high):
+            raise argparse.ArgumentTypeError(f"{text[:40]} is {_outside(low, high)}")
+        return value
+
+    return parse
+
+
+def number(low: float, high: float = math.inf) -> Callable[[str], float]:
+    """A type for argparse: a finite number within limits, both included."""
+
+    def parse(text: str) -> float:
+        try:
+            value = float(text)
+        except ValueError:
+            raise argparse.ArgumentTypeError(f"{text[:40]!r} is not a number") from None
+        if not low <= value <= high or math.isinf(value):  # written so that NaN fails too
+            raise argparse.ArgumentTypeError(f"{text[:40]} is {_outside(low, None if math.isinf(high) else high)}")
+        return value
+
+    return parse
+
+
+def _outside(low: float, high: float | None) -> str:
+    return f"not {low:g} or more" if high is None else f"outside {low:g}..{high:g}"
+
+
+_OPTIONS: dict[str, dict[str, Any]] = {
+    # the network
+    "--model": {
+        "metavar": "MODEL",
+        "help": "preset (`panoocc models` lists them), or a YAML file that describes a network (default: %(default)s)",
+    },
+    "--checkpoint": {
+        "type": Path,
+        "metavar": "FILE",
+        "help": "weights: .safetensors, or a published .pth (default: those that come with the package, if any)",
+    },
+    "--seeded-weights": {
+        "action": "store_true",
+        "help": "random weights from a fixed seed: to try the machinery, the voxels mean nothing",
+    },
+    "--device": {
+        "default": "auto",
+        "metavar": "DEVICE",
+        "help": "cpu, cuda, cuda:N, or auto: cuda where there is one, else cpu (default: %(default)s)",
+    },
+    "--precision": {
+        "choices": ("fp32", "fp16", "bf16"),
+        "default": "fp32",
+        "help": "number format of the network (default: %(default)s)",
+    },
+    "--threads": {
+        "type": whole_number(1, MAX_THREADS),
+        "metavar": "N",
+        "help": "CPU threads of the network (default: torch's choice)",
+    },
+    # cameras
+    "--rig": {
+        "default": "nuscenes",
+        "metavar": "RIG",
+        "help": "which camera is on which topic: a name in config/rigs, or a YAML file (default: %(default)s)",
+    },
+    # output
+    "--out": {
+        "type": Path,
+        "required": True,
+        "metavar": "BAG",
+        "help": "new bag: one file where the name ends in .mcap, else a folder",
+    },
+    "--overwrite": {"action": "store_true", "help": "replace --out if it exists"},
+    "--json": {"type": Path, "metavar": "FILE", "help": "also write the numbers as JSON"},
+    "--no-progress": {"action": "store_true", "help": "no progress bar"},
+    # rendering
+    "--workers": {
+        "type": whole_number(1),
+        "metavar": "N",
+        "help": "processes that render images (default: one for each processor)",
+    },
+}
+
+
+def add(group: Any, *names: str, **changes: Any) -> None:
+    """Add the options called so to a parser or one of its groups; `changes` are made to all of them."""
+    for name in names:
+        group.add_argument(name, **{**_OPTIONS[name], **changes})

@@ -1,0 +1,112 @@
+"""The command line as a whole: one table of commands and of exit statuses, help without waiting, Ctrl-C at any time."""
+
+import re
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import pytest
+
+from panoocc_ros.commands import options
+from panoocc_ros.commands.cli import COMMANDS, main
+from panoocc_ros.commands.exit_codes import MEANINGS
+
+CLI = [sys.executable, "-m", "panoocc_ros.commands.cli"]
+HEAVY = ("torch", "numpy", "cv2", "rosbags", "scipy")
+NAMES_HEAVY = f"""
+import sys
+from panoocc_ros.commands.cli import main
+try:
+    main(["--help"])
+finally:
+    print(*[name for name in {HEAVY} if name in sys.modules], file=sys.stderr)
+"""
+
+
+def test_the_list_of_commands_needs_no_heavy_library():
+    done = subprocess.run([sys.executable, "-c", NAMES_HEAVY], capture_output=True, text=True, timeout=60, check=True)
+    assert not done.stderr.strip()
+    assert all(name in done.stdout for name in COMMANDS)
+
+
+def help_of(command, capsys):
+    with pytest.raises(SystemExit) as stopped:
+        main([command, "--help"])
+    assert stopped.value.code == 0
+    return capsys.readouterr().out
+
+
+@pytest.mark.parametrize("command", COMMANDS)
+def test_every_command_explains_itself_and_its_exit_statuses(command, capsys):
+    text = help_of(command, capsys)
+    # "0 done; 2 an argument ...": every number is one of the table, with the table's words.
+    statuses = " ".join(text[text.index("exit status:") :].split())
+    told = re.findall(r"(?:: |; )(\d+) ", statuses)
+    assert told[0] == "0" and told[-1] == "130"
+    for number in told:
+        assert f"{number} {MEANINGS[int(number)]}" in statuses
+    if "--device" in text and command != "sim":  # rendered images are the same on every machine with cpu only
+        assert "(default: auto)" in text
+    lines = text[: text.index("exit status:")].split("\n")
+    options_of = [line.split()[0] for line in lines if line.startswith("  --")]
+    assert len(options_of) == len(set(options_of))
+
+
+def test_an_unknown_command_is_refused_with_those_that_there_are(capsys):
+    for words in (["fly"], []):
+        with pytest.raises(SystemExit) as stopped:
+            main(words)
+        assert stopped.value.code == 2
+    assert "choose from" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize("text", ["", "three", "1.5", "nan", "99999999999", "-1", "0", "9" * 5000])
+def test_numbers_outside_their_limits_are_refused_in_a_few_words(text, capsys):
+    for words in (["bench", "--threads", text], ["sim", "--out", "x", "--workers", text], ["bench", "--frames", text]):
+        if text == "99999999999" and "--threads" not in words:
+            continue
+        with pytest.raises(SystemExit) as stopped:
+            main(words)
+        assert stopped.value.code == 2
+        told = capsys.readouterr().err.splitlines()[-1]
+        assert f"argument {words[-2]}: " in told and len(told) < 200
+
+
+def test_numbers_are_what_they_say():
+    assert options.whole_number(1, 5)("5") == 5 and options.number(0.0, 2.5)("2.5") == 2.5
+    for text in ("nan", "inf", "-0.1", "2.6", "x"):
+        with pytest.raises(options.argparse.ArgumentTypeError):
+            options.number(0.0, 2.5)(text)
+    with pytest.raises(options.argparse.ArgumentTypeError):
+        options.number(0.0)("inf")
+
+
+@pytest.mark.parametrize("words", [["-m", "panoocc_ros.commands.cli", "models"], ["-m", "panoocc_ros", "demo"]])
+def test_ctrl_c_during_the_imports_ends_without_a_traceback(words):
+    interrupt = "import os, signal, sys; sys.stderr.write('importing\\n'); os.kill(os.getpid(), signal.SIGINT)"
+    # A library that is interrupted while it is imported; what comes after it must not be reached.
+    code = f"""
+import runpy, sys
+class Interrupted:
+    def find_spec(self, name, path=None, target=None):
+        if name == "numpy":
+            {interrupt}
+sys.meta_path.insert(0, Interrupted())
+sys.argv = {words[1:]!r}
+runpy.run_module({words[1]!r}, run_name="__main__", alter_sys=False)
+"""
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, timeout=60, check=False)
+    assert done.stderr == "importing\n" and done.returncode == -signal.SIGINT
+
+
+def test_ctrl_c_during_the_work_is_status_130():
+    with subprocess.Popen([*CLI, "models"], stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True) as process:
+        maps = Path(f"/proc/{process.pid}/maps")
+        end_s = time.monotonic() + 60
+        while time.monotonic() < end_s and "libtorch_python" not in maps.read_text():
+            time.sleep(0.01)
+        process.send_signal(signal.SIGINT)
+        _, told = process.communicate(timeout=60)
+    assert "Traceback" not in told and process.returncode in (130, -signal.SIGINT)
