@@ -11,6 +11,7 @@ from numpy.typing import NDArray
 
 Matrix = NDArray[np.float64]
 
+MAX_DISTANCE_M = 1e8  # twice around the earth; products of poses stay finite
 NS_PER_S = 1_000_000_000
 
 
@@ -32,13 +33,17 @@ def check_rigid(matrix: Matrix, name: str, tolerance: float = 1e-3) -> Matrix:
     """`matrix` as a float64 [4, 4] array.
 
     Raises:
-        ValueError: it is not a finite rigid transform; the message begins with `name`.
+        ValueError: it is not a finite rigid transform within MAX_DISTANCE_M; the message begins with `name`.
     """
     array = np.asarray(matrix, dtype=np.float64)
     if array.shape != (4, 4):
         raise ValueError(f"{name} must be a 4x4 matrix, not {array.shape}")
     if not np.isfinite(array).all():
         raise ValueError(f"{name} has entries that are not finite")
+    if np.abs(array).max() > MAX_DISTANCE_M:
+        raise ValueError(
+            f"{name} has entries up to {np.abs(array).max():g}: more than {MAX_DISTANCE_M:g} m is no place"
+        )
     rotation = array[:3, :3]
     orthonormal = np.abs(rotation.T @ rotation - np.eye(3)).max() <= tolerance and np.linalg.det(rotation) > 0
     if not orthonormal or np.abs(array[3] - (0, 0, 0, 1)).max() > tolerance:

@@ -189,6 +189,8 @@ def summary(report: ReplayReport, device: Any, temporal: TemporalConfig) -> str:
     lines += [f"  lost: {count} failed: {text}" for text, count in report.failures.items()]
     for what, filled in (("blank", status.blank), ("reused", status.reused)):
         lines += [f"  filled in: {count} {what} ({camera})" for camera, count in filled.most_common()]
+    lines += [f"  geometry: {text}" for text in status.geometry or ()]
+    lines += [f"  odd pictures: {line}" for line in lines_of_drops(status.odd_pictures)]
     lines += [f"  images dropped: {line}" for line in lines_of_drops(status.image_drops)]
     lines += [f"  memory reset: {count} {reason}" for reason, count in report.resets.items()]
     lines += _motion_line("since the last frame", report.frame_motions)

@@ -16,6 +16,7 @@ from typing import Any
 import numpy as np
 import torch
 
+from panoocc_core.config import ModelConfig
 from panoocc_core.geometry import NS_PER_S
 from panoocc_core.types import CameraImage, Frame
 
@@ -24,10 +25,13 @@ from .calibration_file import CalibrationFile
 from .camera_info import Calibration, CalibrationError, calibration, same_calibration
 from .images import ImageError, decode
 from .notices import Notices
+from .picture_watch import PictureWatch
+from .plausibility import GeometryWatch
 from .rig import AUTO, Rig
 from .sets import AssemblerOptions, AssemblerStatus, CameraPose, Counters, ReadySet, Refused
 from .synchroniser import MessageSet, Synchroniser
 from .transforms import ConflictingTransform, TooEarly, TransformBuffer, TransformError, clean_frame
+from .upright import upright
 
 __all__ = ["CameraPose", "FrameAssembler", "AssemblerOptions", "AssemblerStatus", "ReadySet", "Refused"]
 
@@ -73,6 +77,8 @@ class FrameAssembler:
         )
         self._buffer = TransformBuffer()
         self._notices = Notices()
+        self._pictures = PictureWatch()
+        self._geometry = GeometryWatch()
         self._mounts = {} if calibration is None else calibration.mounts  # of the file, in place of transforms
         self._given_infos = {} if calibration is None else calibration.infos
         self._infos: dict[str, Any] = {name: info for name, info in self._given_infos.items() if name in rig.names}
@@ -152,6 +158,13 @@ class FrameAssembler:
             self._drop(refusal.reason, refusal.camera, str(refusal))
             raise
 
+    def judge_geometry(self, frame: Frame, config: ModelConfig) -> tuple[str, ...] | None:
+        """Warnings about mounts and intrinsics, where they are new or have become others; else None.
+
+        Of the thread that calls `frame`.  An empty tuple says that they are plausible.
+        """
+        return self._geometry.warnings if self._geometry.look(frame, config) else None
+
     def status(self, now_ns: int) -> AssemblerStatus:
         """A copy of the counters."""
         silent = self._synchroniser.silent(self._now(now_ns))
@@ -179,6 +192,9 @@ class FrameAssembler:
             silent={name: None if age is None else age / NS_PER_S for name, age in silent.items()},
             missing_info=tuple(name for name in self.rig.names if name not in self._infos),
             fixed_frame=self._fixed_frame,
+            geometry=self._geometry.warnings,
+            pictures=self._pictures.findings(),
+            odd_pictures=self._pictures.sets(),
         )
 
     def close(self) -> None:
@@ -292,14 +308,17 @@ class FrameAssembler:
         try:
             lens = self._calibration(name, ready.infos[name])
             image = _blank(lens, name) if message is None else lens.rectify(decode(message, lens.size_hw))
+            if message is not None:
+                self._pictures.look(name, pose.stamp_ns, image)
             turn = np.eye(4)
             turn[:3, :3] = lens.camera_from_rectified
+            image, intrinsics, ego_from_camera = upright(image, lens.intrinsics, pose.ego_from_camera @ turn)
             return CameraImage(
                 name=name,
                 stamp_ns=pose.stamp_ns,
                 image=torch.from_numpy(image),
-                intrinsics=lens.intrinsics,
-                ego_from_camera=pose.ego_from_camera @ turn,
+                intrinsics=intrinsics,
+                ego_from_camera=ego_from_camera,
                 world_from_ego=pose.world_from_ego,
                 is_blank=message is None,
             )

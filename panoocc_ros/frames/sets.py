@@ -135,6 +135,9 @@ class AssemblerStatus:
     silent: Mapping[str, float | None]  # camera -> age of its last image in seconds
     missing_info: tuple[str, ...]  # cameras without CameraInfo
     fixed_frame: str | None
+    geometry: tuple[str, ...] | None  # what cannot be true of mounts and intrinsics; None before the first frame
+    pictures: Mapping[str, str]  # camera -> what is wrong with its newest pictures: black, or always the same
+    odd_pictures: Counter[tuple[str, str]]  # (what, camera) -> sets so far in which it was so
 
     def of_kind(self, *kinds: NoticeKind) -> tuple[Notice, ...]:
         """The notices of some kinds, newest first."""

@@ -23,6 +23,7 @@ class Step:
     frame: Frame
     occupancy: Occupancy
     times_ms: dict[str, float]
+    geometry: tuple[str, ...] | None  # warnings about mounts and intrinsics, where these are new; else None
 
 
 @dataclass(frozen=True, slots=True)
@@ -53,7 +54,8 @@ def step(assembler: FrameAssembler, stream: OccupancyStream, ready: ReadySet, re
         if not isinstance(error, NonFiniteError):  # for which the stream has cleared its memory itself
             stream.reset(FAILED_RESET)
         return Lost("failed", error_text(error))
-    return Step(frame, occupancy, {"decode": (decoded_s - begin_s) * 1e3, **occupancy.timings_ms})
+    times_ms = {"decode": (decoded_s - begin_s) * 1e3, **occupancy.timings_ms}
+    return Step(frame, occupancy, times_ms, assembler.judge_geometry(frame, stream.model.config))
 
 
 def error_text(error: Exception) -> str:

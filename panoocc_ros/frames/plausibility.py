@@ -1,0 +1,251 @@
+"""Whether mounts and intrinsics can be true: what each camera would see of the grid, judged before the first grid.
+
+Nothing is refused here: a warning names cameras, the likely cause and the remedy.  Pure.
+"""
+
+import math
+from collections.abc import Callable
+from dataclasses import dataclass
+
+import numpy as np
+from numpy.typing import NDArray
+
+from panoocc_core.config import ModelConfig
+from panoocc_core.geometry import Matrix, invert
+from panoocc_core.preprocess import crop_window
+from panoocc_core.types import CameraImage, Frame
+
+_SAMPLES = (40, 40, 5)  # points of the grid along x, y, z
+_MIN_SEEN = 0.002  # share of the grid
+_MAX_UP_DEG, _MAX_DOWN_DEG = 50.0, 75.0  # of an optical axis; surround cameras for parking look down
+_MAX_MOUNT_M = 20.0  # from the vehicle's origin
+_MAX_OFF_MIDDLE_XY = (0.2, 0.45)  # principal point, in widths and heights of the image; windows of a sensor cut its sky
+_MIN_OVERLAP, _SAME_AXIS_DEG = 0.9, 5.0  # two views that are one
+_SAME_MOUNT_M, _SAME_MOUNT_DEG = 1e-3, 0.05
+_MAX_ASTRAY_DEG = 75.0  # between where a camera looks and where its name says
+_MOVED_M, _MOVED_DEG, _MOVED_SIDES = 0.05, 1.0, 0.02  # from here on a calibration is another one
+_YAW_DEG = {"front": 0.0, "back": 180.0, "rear": 180.0, "left": 90.0, "right": -90.0}
+
+_OPTICAL = (
+    "REP 103 wants mounts of the optical frame (z ahead, x right, y down). Name the camera's ..._optical_frame in the "
+    "images' header.frame_id or as `frame` in the rig file, or send that transform on /tf_static"
+)
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class _View:
+    """What one camera would see."""
+
+    camera: CameraImage
+    sees: NDArray[np.bool_]  # [n]: which of the grid's points lie in what is left of its picture after the crop
+    horizon_row: float | None  # at the middle column; infinite below the picture, None above it
+    rows: tuple[int, int]  # of the picture that the crop keeps, first and last
+
+    @property
+    def axis(self) -> Matrix:
+        """Optical axis [3] in the vehicle frame."""
+        return self.camera.ego_from_camera[:3, 2]
+
+    @property
+    def elevation_deg(self) -> float:
+        """Of the optical axis above the horizon."""
+        return math.degrees(math.asin(max(-1.0, min(1.0, float(self.axis[2])))))
+
+
+class GeometryWatch:
+    """Judges a stream's geometry at its first frame, and again when it has become another one."""
+
+    def __init__(self) -> None:
+        self._judged: tuple[CameraImage, ...] = ()
+        self.warnings: tuple[str, ...] | None = None  # of the newest judgement; None before the first
+
+    def look(self, frame: Frame, config: ModelConfig) -> bool:
+        """Whether the frame's geometry was not judged yet, and is so now."""
+        known = {camera.name: camera for camera in self._judged}
+        if known.keys() == {camera.name for camera in frame.cameras} and not any(
+            _differs(camera, known[camera.name]) for camera in frame.cameras
+        ):
+            return False
+        self._judged, self.warnings = frame.cameras, geometry_warnings(frame, config)
+        return True
+
+
+def geometry_warnings(frame: Frame, config: ModelConfig) -> tuple[str, ...]:
+    """What cannot be true of the cameras of a frame; every text begins with their names."""
+    points = _grid_points_m(config)
+    views = [_view(camera, points, config) for camera in frame.cameras]
+    left, warnings = list(views), list(_same_mounts(views))
+    for finds, text in _RULES:  # a camera's first oddity explains those that follow
+        found = [(view, detail) for view in left if (detail := finds(view)) is not None]
+        if found:
+            left = [view for view in left if view not in [one for one, _ in found]]
+            details = dict.fromkeys(detail for _, detail in found)
+            shown = f" ({', '.join(list(details)[:6])})" if any(details) else ""
+            warnings.append(f"{_names([view for view, _ in found])}{shown}: {text}")
+    return (*warnings, *_shared_views(left))
+
+
+def _names(views: list[_View]) -> str:
+    return ", ".join(view.camera.name for view in views)
+
+
+def _grid_points_m(config: ModelConfig) -> Matrix:
+    """Points [n, 3] spread over the grid, in the vehicle frame."""
+    low, high = config.grid.range_m[:3], config.grid.range_m[3:]
+    axes = [a + (b - a) * (np.arange(n) + 0.5) / n for a, b, n in zip(low, high, _SAMPLES)]
+    points = np.stack(np.meshgrid(*axes, indexing="ij"), axis=-1).reshape(-1, 3)
+    pose = config.grid.ego_from_network.matrix
+    return np.asarray(points @ pose[:3, :3].T + pose[:3, 3])
+
+
+def _view(camera: CameraImage, points_m: Matrix, config: ModelConfig) -> _View:
+    camera_from_ego = invert(camera.ego_from_camera)
+    local = points_m @ camera_from_ego[:3, :3].T + camera_from_ego[:3, 3]
+    x, y, depth = camera.intrinsics @ local.T
+    is_ahead = depth > 0.1
+    x, y = (np.divide(part, depth, out=np.full_like(part, -1.0), where=is_ahead) for part in (x, y))
+    top, first, rows, columns = crop_window(camera.size_hw, config.images)
+    sees = is_ahead & (x >= first) & (x < first + columns) & (y >= top) & (y < top + rows)
+    return _View(camera, sees, _horizon_row(camera), (top, top + rows - 1))
+
+
+def _horizon_row(camera: CameraImage) -> float | None:
+    """The row at which the middle column meets the horizon."""
+    height, width = camera.size_hw
+    column = np.array([[width / 2, 0, 1], [width / 2, height - 1, 1]]).T
+    top_z, bottom_z = (camera.ego_from_camera[:3, :3] @ np.linalg.inv(camera.intrinsics) @ column)[2]
+    if top_z <= 0:
+        return None  # it looks down
+    return float(top_z / (top_z - bottom_z) * (height - 1)) if bottom_z < 0 else math.inf
+
+
+def _mount_distance(view: _View) -> str | None:
+    distance_m = float(np.linalg.norm(view.camera.ego_from_camera[:3, 3]))
+    return f"{distance_m:.0f} m away" if distance_m > _MAX_MOUNT_M else None
+
+
+def _looks_up(view: _View) -> str | None:
+    if view.elevation_deg <= _MAX_UP_DEG:
+        return None
+    return f"optical axis {view.elevation_deg:.0f} degrees above the horizon"
+
+
+def _looks_down(view: _View) -> str | None:
+    if view.elevation_deg >= -_MAX_DOWN_DEG:
+        return None
+    return f"optical axis {-view.elevation_deg:.0f} degrees below the horizon"
+
+
+def _off_middle(view: _View) -> str | None:
+    (height, width), k = view.camera.size_hw, view.camera.intrinsics
+    if abs(k[0, 2] / width - 0.5) <= _MAX_OFF_MIDDLE_XY[0] and abs(k[1, 2] / height - 0.5) <= _MAX_OFF_MIDDLE_XY[1]:
+        return None
+    return f"at {k[0, 2]:.0f}, {k[1, 2]:.0f} in {width}x{height} pixels"
+
+
+def _horizon_cropped(view: _View) -> str | None:
+    (first, last), row = view.rows, view.horizon_row
+    if row is None or first <= row <= last:
+        return None
+    return f"horizon {f'at row {row:.0f}' if row < math.inf else 'below the picture'}, rows {first} to {last} are used"
+
+
+def _sees_nothing(view: _View) -> str | None:
+    share = float(view.sees.mean())
+    return f"{100 * share:.1f} % of the grid" if share < _MIN_SEEN else None
+
+
+def _astray(view: _View) -> str | None:
+    """Where a camera's name says a direction that it does not look in."""
+    yaws = [math.radians(yaw) for word, yaw in _YAW_DEG.items() if word in view.camera.name.lower()]
+    said = np.array([sum(map(math.cos, yaws)), sum(map(math.sin, yaws))])
+    flat = view.axis[:2]
+    if not yaws or min(np.linalg.norm(said), np.linalg.norm(flat)) < 0.1:
+        return None
+    looks_deg = math.degrees(math.atan2(flat[1], flat[0]))
+    apart_deg = abs((looks_deg - math.degrees(math.atan2(said[1], said[0])) + 180) % 360 - 180)
+    return _side(looks_deg) if apart_deg > _MAX_ASTRAY_DEG else None
+
+
+def _side(yaw_deg: float) -> str:
+    side = "left" if yaw_deg > 0 else "right"
+    return (
+        "ahead" if abs(yaw_deg) < 20 else "back" if abs(yaw_deg) > 160 else f"{abs(yaw_deg):.0f} degrees to the {side}"
+    )
+
+
+_RULES: tuple[tuple[Callable[[_View], str | None], str], ...] = (
+    (_mount_distance, "far from the vehicle's origin. Are the translations on /tf_static metres?"),
+    (_looks_up, f"looking at the sky. Probably the mount is that of the camera's body (x ahead, z up): {_OPTICAL}"),
+    (
+        _looks_down,
+        f"looking at the ground. Probably the mount is that of the camera's body (x ahead, z down): {_OPTICAL}",
+    ),
+    (
+        _astray,
+        "looking elsewhere than the name says. Are the cameras of the rig file mixed up, or is a mount inverted "
+        f"(camera_from_vehicle)? {_OPTICAL}",
+    ),
+    (
+        _off_middle,
+        "with a principal point far off the middle of the picture. Probably the CameraInfo is for another size of the "
+        "image, or does not tell its region of interest: send the one that belongs to the images",
+    ),
+    (
+        _horizon_cropped,
+        "without the horizon, and with it all that is further away than a few metres, after the network's crop. It "
+        "keeps the lower part of the picture at the network's aspect ratio: send pictures in landscape format, or with "
+        "the horizon lower",
+    ),
+    (
+        _sees_nothing,
+        f"seeing no voxels of the grid. Probably the mount on /tf_static is another one, or upside down: {_OPTICAL}",
+    ),
+)
+
+
+def _groups(views: list[_View], belongs: Callable[[_View, _View], bool]) -> list[list[_View]]:
+    groups: list[list[_View]] = []
+    for view in views:
+        group = next((group for group in groups if belongs(group[0], view)), None)
+        if group is None:
+            groups.append([view])
+        else:
+            group.append(view)
+    return [group for group in groups if len(group) > 1]
+
+
+def _same_mounts(views: list[_View]) -> list[str]:
+    return [
+        f"{_names(group)}: with the same mount. Probably their images carry one header.frame_id: give every camera an "
+        "optical frame of its own, in the images or as `frame` in the rig file"
+        for group in _groups(views, lambda a, b: _is_near(a.camera, b.camera, _SAME_MOUNT_M, _SAME_MOUNT_DEG))
+    ]
+
+
+def _shared_views(views: list[_View]) -> list[str]:
+    def is_shared(a: _View, b: _View) -> bool:
+        overlap = (a.sees & b.sees).sum() / max(1, (a.sees | b.sees).sum())
+        is_parallel = float(a.axis @ b.axis) > math.cos(math.radians(_SAME_AXIS_DEG))
+        is_told = _is_near(a.camera, b.camera, _SAME_MOUNT_M, _SAME_MOUNT_DEG)
+        return bool(is_parallel and overlap > _MIN_OVERLAP and not is_told)
+
+    return [
+        f"{_names(group)}: seeing the same part of the grid. Are two of them one camera, or are mounts inverted "
+        f"(camera_from_vehicle)? {_OPTICAL}"
+        for group in _groups(views, is_shared)
+    ]
+
+
+def _is_near(one: CameraImage, other: CameraImage, distance_m: float, angle_deg: float) -> bool:
+    """Whether two mounts are the same within limits."""
+    a, b = one.ego_from_camera, other.ego_from_camera
+    cosine = (np.trace(a[:3, :3].T @ b[:3, :3]) - 1) / 2
+    return bool(np.linalg.norm(a[:3, 3] - b[:3, 3]) <= distance_m and cosine >= math.cos(math.radians(angle_deg)))
+
+
+def _differs(one: CameraImage, judged: CameraImage) -> bool:
+    """Whether a camera's calibration is another one, and does not merely tremble."""
+    if one.size_hw != judged.size_hw or not _is_near(one, judged, _MOVED_M, _MOVED_DEG):
+        return True
+    return bool(np.abs(one.intrinsics - judged.intrinsics).max() > _MOVED_SIDES * max(one.size_hw))

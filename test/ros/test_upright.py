@@ -1,0 +1,64 @@
+"""A picture is turned with its camera: points of the world stay on what shows them."""
+
+import numpy as np
+import pytest
+
+from panoocc_core.geometry import invert, rigid
+from panoocc_ros.frames.upright import quarter_turns, upright
+from test.ros.drive import EGO_FROM_OPTICAL, turn
+
+K = np.array([[300.0, 1.5, 100.0], [0.0, 280.0, 70.0], [0.0, 0.0, 1.0]])
+SIZE_HW = (160, 220)
+
+
+def mount(roll_deg, yaw=0.7, pitch_deg=10.0):
+    c, s = np.cos(np.radians(roll_deg)), np.sin(np.radians(roll_deg))
+    roll = np.array([[c, -s, 0], [s, c, 0], [0, 0, 1]])
+    c, s = np.cos(np.radians(pitch_deg)), np.sin(np.radians(pitch_deg))
+    down = np.array([[1, 0, 0], [0, c, s], [0, -s, c]])
+    return rigid(turn(yaw) @ EGO_FROM_OPTICAL @ down @ roll, np.array([1.0, 0.3, 1.5]))
+
+
+def pixel(k, ego_from_camera, point):
+    x, y, depth = k @ (invert(ego_from_camera) @ [*point, 1.0])[:3]
+    assert depth > 0
+    return x / depth, y / depth
+
+
+@pytest.mark.parametrize("roll_deg", [0, 20, -25, 75, 90, 110, -90, -70, 180, 165, -155])
+def test_points_lie_on_the_same_detail_and_up_is_up(roll_deg):
+    pose = mount(roll_deg)
+    right, down, ahead = (pose[:3, k] for k in range(3))
+    random = np.random.default_rng(0)
+    points = [pose[:3, 3] + 10 * ahead + x * right + y * down for x, y in random.uniform(-1.5, 1.5, (12, 2))]
+    image = np.zeros((*SIZE_HW, 3), np.uint8)
+    for number, point in enumerate(points, 1):
+        x, y = np.round(pixel(K, pose, point)).astype(int)
+        image[y, x] = number
+    turned, k, turned_pose = upright(image, K, pose)
+    for number, point in enumerate(points, 1):
+        x, y = pixel(k, turned_pose, point)
+        places = np.argwhere(turned[:, :, 0] == number)
+        assert len(places) == 0 or np.abs(places[0][::-1] - (x, y)).max() <= 0.51  # another point may lie on it
+    np.testing.assert_allclose(turned_pose[:3, 2], ahead, atol=1e-12)
+    assert turned_pose[2, 1] < -0.8 and k[0, 0] > 0 and k[1, 1] > 0  # the picture's down is the vehicle's
+    assert turned.shape[:2] == (SIZE_HW if abs(roll_deg) < 45 or abs(roll_deg) > 135 else SIZE_HW[::-1])
+    assert turned.flags.c_contiguous
+
+
+def test_only_cameras_near_a_quarter_turn_are_turned():
+    left, right = quarter_turns(mount(90)), quarter_turns(mount(-90))
+    turns = {0: 0, 29: 0, 45: 0, 62: left, 90: left, 135: 0, 180: 2, 225: 0, 270: right, -90: right}
+    assert {roll: quarter_turns(mount(roll)) for roll in turns} == turns and {left, right} == {1, 3}
+
+
+def test_a_camera_that_looks_up_or_down_has_no_upper_side():
+    for roll in (0, 90, 180):
+        for pitch in (85, -85):
+            assert quarter_turns(mount(roll, pitch_deg=pitch)) == 0
+
+
+def test_a_camera_that_stands_upright_costs_nothing():
+    image = np.zeros((*SIZE_HW, 3), np.uint8)
+    turned, k, pose = upright(image, K, mount(5))
+    assert turned is image and k is K
