@@ -1,9 +1,7 @@
-"""rosbag2 bags without ROS: reading sqlite3 and MCAP, writing compressed MCAP (package `rosbags`)."""
+"""Reading rosbag2 (sqlite3 and MCAP) without ROS (package `rosbags`), and telling what a file is that is none."""
 
 import contextlib
-import os
-import shutil
-import tempfile
+import re
 from collections.abc import Collection, Iterator
 from dataclasses import dataclass
 from pathlib import Path
@@ -11,12 +9,16 @@ from types import TracebackType
 from typing import Any
 
 from rosbags.highlevel import AnyReader
-from rosbags.interfaces import Connection, Qos, QosDurability, QosHistory, QosLiveliness, QosReliability, QosTime
-from rosbags.rosbag2 import CompressionFormat, CompressionMode, StoragePlugin, Writer
 
 from ..messages.types import typestore
 
 LATCHED_TOPICS = ("/tf_static",)
+METADATA = "metadata.yaml"
+MCAP_MAGIC, SQLITE_MAGIC, ROS1_MAGIC = b"\x89MCAP0\r\n", b"SQLite format 3\0", b"#ROSBAG V"
+LFS_POINTER = b"version https://git-lfs"
+FILES = (".mcap", ".db3")
+PROFILE_AT = len(MCAP_MAGIC) + 9  # of the profile's length, behind the header record's code and size
+MAX_REASON = 300  # characters of what a library says
 
 
 class BagError(RuntimeError):
@@ -25,6 +27,10 @@ class BagError(RuntimeError):
 
 class BagWriteError(BagError):
     """A bag that cannot be written: no permission, no room, or the name is taken."""
+
+
+class BrokenMessage(BagError):
+    """The bytes of one message are not what their topic promises."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -46,12 +52,15 @@ class BagReader:
 
     def __init__(self, path: Path | str) -> None:
         self.path = Path(path)
-        if not self.path.exists():
-            raise BagError(f"{self.path}: no such bag (give a rosbag2 folder, or an .mcap or .db3 file)")
+        with _system_errors(self.path):
+            if not self.path.exists():
+                raise BagError(f"{self.path}: no such bag (give a rosbag2 folder, or an .mcap or .db3 file)")
+            _check_kind(self.path)
         with self._errors("cannot be opened"):
             self._reader = AnyReader([self.path], default_typestore=typestore())
             self._reader.open()
         self._types = {c.topic: c.msgtype for c in self._reader.connections}
+        self._check_encodings()
 
     def __enter__(self) -> "BagReader":
         return self
@@ -78,13 +87,13 @@ class BagReader:
 
     @property
     def start_ns(self) -> int:
-        """Time of the first message."""
-        return int(self._reader.start_time)
+        """Time of the first message; 0 where there is none."""
+        return int(self._reader.start_time) if self.message_count else 0
 
     @property
     def end_ns(self) -> int:
-        """Time just after the last message."""
-        return int(self._reader.end_time)
+        """Time just after the last message; 0 where there is none."""
+        return int(self._reader.end_time) if self.message_count else 0
 
     def messages(self, topics: Collection[str] | None = None) -> Iterator[RawMessage]:
         """The messages of some topics (None: all) in the order of their recording.
@@ -103,10 +112,21 @@ class BagReader:
         """The message as an object with the fields of its type.
 
         Raises:
-            BagError: the bytes are not such a message.
+            BrokenMessage: the bytes are not such a message.
         """
-        with self._errors(f"{message.topic}: a {message.type} at {message.stamp_ns} ns cannot be read"):
+        try:
             return self._reader.deserialize(message.data, message.type)
+        except _DAMAGE as error:
+            raise BrokenMessage(
+                f"{self.path}: {message.topic}: a {message.type} at {message.stamp_ns} ns cannot be read: "
+                f"{_said(error)}"
+            ) from error
+
+    def _check_encodings(self) -> None:
+        encodings = {c.topic: c.ext.serialization_format for c in self._reader.connections}
+        for topic, encoding in encodings.items():
+            if encoding != "cdr":
+                raise BagError(f"{self.path}: {topic} holds {encoding or 'unnamed'} messages, not CDR as in ROS 2")
 
     @contextlib.contextmanager
     def _errors(self, what: str) -> Iterator[None]:
@@ -115,117 +135,86 @@ class BagReader:
         except BagError:
             raise
         except _DAMAGE as error:
-            reason = (str(error) or type(error).__name__).rstrip(".")
-            raise BagError(
-                f"{self.path}: {what}: {reason}. If it is a recording that was cut off, try `mcap recover` or "
-                "`ros2 bag reindex`"
-            ) from error
-
-
-class BagWriter:
-    """A new rosbag2 (version 9, MCAP with zstd chunks), under a temporary name until it is whole.
-
-    A path that ends with .mcap becomes one file, any other a rosbag2 folder.  Both open in Foxglove and play with
-    `ros2 bag play`.  After an exception inside `with`, nothing is left behind.
-
-    Raises:
-        BagWriteError: the path exists (unless `overwrite`), or cannot be written.
-    """
-
-    def __init__(self, path: Path | str, overwrite: bool = False) -> None:
-        self.path = Path(path)
-        if self.path.exists() and not overwrite:
-            raise BagWriteError(
-                f"{self.path} exists already: choose another name, or replace it with --overwrite (in Python: "
-                "overwrite=True)"
-            )
-        if self.path.is_dir() and not (self.path / "metadata.yaml").is_file():
-            raise BagWriteError(f"{self.path} is a folder but no bag: it is not overwritten")
-        self._connections: dict[str, Connection] = {}
-        with self._errors():
-            self.path.parent.mkdir(parents=True, exist_ok=True)
-            self._work = Path(tempfile.mkdtemp(prefix=f".{self.path.stem}-", suffix=".part", dir=self.path.parent))
-            try:
-                self._writer = Writer(self._work / self.path.stem, version=9, storage_plugin=StoragePlugin.MCAP)
-                self._writer.set_compression(CompressionMode.STORAGE, CompressionFormat.ZSTD)
-                self._writer.open()
-            except BaseException:
-                shutil.rmtree(self._work, ignore_errors=True)
-                raise
-
-    def __enter__(self) -> "BagWriter":
-        return self
-
-    def __exit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
-    ) -> None:
-        try:
-            if error is None:
-                with self._errors():
-                    self._finish()
-        finally:
-            if error is not None:
-                with contextlib.suppress(Exception):
-                    self._writer.abort()
-            shutil.rmtree(self._work, ignore_errors=True)
-
-    def write(self, topic: str, kind: str, stamp_ns: int, message: Any, latched: bool | None = None) -> None:
-        """Write a message object, or its CDR bytes; the first one declares the topic.
-
-        Raises:
-            BagWriteError: the disk is full, or the topic had another type before.
-        """
-        data = message if isinstance(message, bytes) else bytes(typestore().serialize_cdr(message, kind))
-        connection = self._connections.get(topic)
-        with self._errors():
-            if connection is None:
-                connection = self._declare(topic, kind, topic in LATCHED_TOPICS if latched is None else latched)
-            if connection.msgtype != kind:
-                raise BagWriteError(f"{topic} holds {connection.msgtype}, not {kind}")
-            self._writer.write(connection, stamp_ns, data)
-
-    def _declare(self, topic: str, kind: str, latched: bool) -> Connection:
-        if kind not in typestore().fielddefs:
-            raise BagWriteError(f"{topic}: the type {kind} is not known")
-        connection = self._writer.add_connection(
-            topic, kind, typestore=typestore(), offered_qos_profiles=[_qos(latched)]
-        )
-        self._connections[topic] = connection
-        return connection
-
-    def _finish(self) -> None:
-        self._writer.close()
-        made = self._work / self.path.stem
-        if self.path.suffix == ".mcap":
-            made = made / f"{self.path.stem}.mcap"
-        if self.path.is_dir():  # only files are replaced by renaming
-            os.replace(self.path, self._work / "replaced")
-        os.replace(made, self.path)
-
-    @contextlib.contextmanager
-    def _errors(self) -> Iterator[None]:
-        try:
-            yield
-        except OSError as error:
-            raise BagWriteError(
-                f"{self.path}: cannot be written: {error.strerror or error}; nothing was kept"
-            ) from error
+            raise BagError(f"{self.path}: {what}: {_said(error)}{_advice(self.path, error)}") from error
 
 
 # What reading torn bytes raises: rosbags' own errors are Exceptions of many kinds, some plain assertions.
 _DAMAGE = (Exception,)
 
 
-def _qos(latched: bool) -> Qos:
-    forever = QosTime(2147483647, 4294967295)
-    return Qos(
-        QosHistory.KEEP_LAST,
-        1 if latched else 10,
-        QosReliability.RELIABLE,
-        QosDurability.TRANSIENT_LOCAL if latched else QosDurability.VOLATILE,
-        forever,
-        forever,
-        QosLiveliness.AUTOMATIC,
-        forever,
-        False,
-    )
+def _said(error: Exception) -> str:
+    return (str(error) or type(error).__name__).rstrip(".")[:MAX_REASON]
+
+
+def _advice(path: Path, error: Exception) -> str:
+    """What helps against an error of rosbags, if anything does."""
+    text = str(error)
+    if isinstance(error, KeyError):
+        return ": messages of this encoding are not ROS 2's (CDR)"
+    if re.search("files are missing", text):
+        return f". Put them beside {METADATA}, or give one file alone"
+    if re.search("metadata|YAML", text, re.IGNORECASE):
+        return f". `ros2 bag reindex` makes a new {METADATA}"
+    if re.search("not supported|[Uu]nsupported|hash mismatch", text):
+        return ""
+    if any(path.glob("*.db3")) if path.is_dir() else path.suffix == ".db3":
+        return ". If it is a recording that was cut off, `sqlite3 FILE.db3 .recover` may get its messages back"
+    return ". If it is a recording that was cut off, try `mcap recover`"
+
+
+@contextlib.contextmanager
+def _system_errors(path: Path) -> Iterator[None]:
+    try:
+        yield
+    except OSError as error:
+        raise BagError(f"{path}: cannot be read: {error.strerror or error}") from error
+
+
+def _check_kind(path: Path) -> None:
+    """That a path looks like a rosbag2.
+
+    Raises:
+        BagError: it is something else; the text says what, and what to do.
+        OSError: it cannot be read.
+    """
+    if not path.is_dir():
+        _check_file(path)
+        return
+    bags = sorted(file for file in path.iterdir() if file.suffix in FILES and file.is_file())
+    if not (path / METADATA).is_file():
+        if bags:
+            text = f"`ros2 bag reindex {path}` makes one; or give one file alone, e.g. {bags[0]}"
+        elif any(path.glob("*.bag")):
+            text = "it holds ROS 1 bags: convert them with `rosbags-convert --src FILE.bag --dst FOLDER`"
+        else:
+            text = "it holds no .mcap or .db3 file either: it is no bag"
+        raise BagError(f"{path}: the folder has no {METADATA}: {text}")
+    for file in bags:
+        _check_file(file)
+
+
+def _check_file(path: Path) -> None:
+    with path.open("rb") as file:
+        head = file.read(256)
+    if not head:
+        raise BagError(f"{path}: the file is empty")
+    if head.startswith(LFS_POINTER):
+        raise BagError(f"{path}: a Git LFS pointer, not the file itself: get it with `git lfs pull`")
+    if head.startswith(ROS1_MAGIC):
+        raise BagError(
+            f"{path}: a ROS 1 bag: convert it with `rosbags-convert --src {path} --dst {path.with_suffix('')}`"
+        )
+    magic = {".mcap": MCAP_MAGIC, ".db3": SQLITE_MAGIC}.get(path.suffix)
+    if magic is None:
+        raise BagError(f"{path}: no bag: give a rosbag2 folder, or an .mcap or .db3 file")
+    if not head.startswith(magic[: len(head)]):
+        kind = "MCAP file" if path.suffix == ".mcap" else "sqlite3 database"
+        raise BagError(f"{path}: no {kind}, whatever its name says: it begins with {head[:16]!r}")
+    if path.suffix == ".mcap" and len(head) >= PROFILE_AT + 4:
+        length = int.from_bytes(head[PROFILE_AT : PROFILE_AT + 4], "little")
+        profile = head[PROFILE_AT + 4 : PROFILE_AT + 4 + length].decode(errors="replace")
+        if profile != "ros2" and length < len(head) - PROFILE_AT:
+            raise BagError(
+                f"{path}: an MCAP file, but not of ROS 2: its profile is {profile!r} (messages of ROS 1, protobuf or "
+                "JSON have to be converted)"
+            )

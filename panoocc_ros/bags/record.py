@@ -1,7 +1,8 @@
 """Records topics into a rosbag2: raw CDR bytes, true types.
 
 `python -m panoocc_ros.bags.record /panoocc/occupancy /diagnostics --out grids.mcap` ends with Ctrl-C, after `--count`
-messages, or after `--timeout` seconds.  The bag gets its name only when it is whole.
+messages, or after `--timeout` seconds.  The bag gets its name only when it is whole; whatever ends it before, what was
+recorded stays as NAME.partial.mcap, and after a kill in the folder NAME.part.
 """
 
 import argparse
@@ -21,10 +22,12 @@ from rclpy.utilities import remove_ros_args
 
 from ..ros.graph import UnknownType, message_class, qos, take_what_has_come
 from ..ros.signals import stopped_by_signals
-from .bag import BagError, BagWriter
+from .bag import BagError, BagWriteError
+from .writer import BagWriter
 
 MAX_EARLY = 1000  # messages that wait for simulated time to begin
-EXIT_BAD_INPUT, EXIT_TOO_FEW = 2, 3
+FLUSH_S = 1.0  # what a kill may cost
+EXIT_BAD_INPUT, EXIT_TOO_FEW, EXIT_NOT_WRITTEN = 2, 3, 4
 
 
 class Recorder:
@@ -96,15 +99,18 @@ def record(arguments: argparse.Namespace, node: Node, stop: threading.Event) -> 
         UnknownType: a topic's type is not installed.
     """
     end_s = time.monotonic() + arguments.timeout
-    with BagWriter(arguments.out, overwrite=arguments.overwrite) as writer:
+    with BagWriter(arguments.out, overwrite=arguments.overwrite, keep=True) as writer:
         recorder = Recorder(node, writer, arguments.topics)
-        next_look_s = 0.0
+        next_look_s = next_flush_s = 0.0
         executor = SingleThreadedExecutor(context=node.context)  # rclpy.spin_once would set one up each time
         executor.add_node(node)
         while not stop.is_set() and time.monotonic() < end_s:
             if time.monotonic() >= next_look_s:
                 recorder.discover()
                 next_look_s = time.monotonic() + 0.1
+            if time.monotonic() >= next_flush_s:
+                writer.flush()
+                next_flush_s = time.monotonic() + FLUSH_S
             executor.spin_once(timeout_sec=0.1)
             if arguments.count and sum(recorder.counts.values()) >= arguments.count:
                 break
@@ -122,7 +128,7 @@ def parser() -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(prog="record_bag", description=(__doc__ or "").splitlines()[0])
     parser.add_argument("topics", nargs="+", help="topics to record; they may appear later")
     parser.add_argument("--out", type=Path, required=True, help="an .mcap file, or a rosbag2 folder")
-    parser.add_argument("--overwrite", action="store_true", help="replace a bag of this name")
+    parser.add_argument("--overwrite", action="store_true", help="replace a bag of panoocc's of this name")
     parser.add_argument("--count", type=int, default=0, help="end after so many messages; 0: no limit")
     parser.add_argument("--timeout", type=float, default=float("inf"), help="end after so many seconds")
     parser.add_argument("--use-sim-time", action="store_true", help="time of recording from /clock")
@@ -130,7 +136,10 @@ def parser() -> argparse.ArgumentParser:
 
 
 def main(argv: Sequence[str] | None = None) -> int:
-    """Record; `argv` is as for the player.  Returns the exit code: 0, or 3 when fewer messages came than `--count`."""
+    """Record; `argv` is as for the player.
+
+    Returns the exit code: 0; 2 bad input; 3 fewer messages came than `--count`; 4 the bag could not be written.
+    """
     words = sys.argv[1:] if argv is None else list(argv)
     arguments = parser().parse_args(remove_ros_args(words))
     rclpy.init(args=words, signal_handler_options=SignalHandlerOptions.NO)
@@ -141,7 +150,7 @@ def main(argv: Sequence[str] | None = None) -> int:
             counts = record(arguments, node, stop)
     except (BagError, UnknownType) as error:
         print(f"record: {error}", file=sys.stderr)
-        return EXIT_BAD_INPUT
+        return EXIT_NOT_WRITTEN if isinstance(error, BagWriteError) else EXIT_BAD_INPUT
     finally:
         rclpy.try_shutdown()
     print(f"record: {arguments.out}: " + ", ".join(f"{count} on {topic}" for topic, count in counts.items()))

@@ -21,8 +21,9 @@ from ..messages.types import new_message
 from ..messages.voxel_grid import Encoding
 from ..node.outputs import LABELS, LABELS_TYPE, OUTPUTS, Output, Result, label_set
 from ..node.step import Lost, step
-from .bag import BagError, BagReader, BagWriter, RawMessage
+from .bag import BagError, BagReader, RawMessage
 from .source import TF_TOPICS, message_count, ready_sets
+from .writer import BagWriter
 
 IMAGE_TYPES = ("sensor_msgs/msg/Image", "sensor_msgs/msg/CompressedImage")
 INFO_TYPE = "sensor_msgs/msg/CameraInfo"

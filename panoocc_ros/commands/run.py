@@ -10,8 +10,9 @@ from panoocc_core import CheckpointError, OccupancyStream
 from panoocc_core.base.strict_yaml import ConfigError
 from panoocc_core.config import TemporalConfig
 
-from ..bags.bag import BagError, BagReader, BagWriteError, BagWriter
+from ..bags.bag import BagError, BagReader, BagWriteError
 from ..bags.replay import Replay, ReplayOptions, ReplayReport, check_topics
+from ..bags.writer import BagWriter
 from ..frames.assembler import FrameAssembler
 from ..frames.sets import AssemblerOptions
 from ..health.latency import latency_table, summarise
@@ -111,15 +112,15 @@ class NoGrid(Exception):
 
 
 def _run(arguments: argparse.Namespace) -> int:
-    if arguments.out.resolve() == arguments.bag.resolve():
-        raise SettingsError(f"{arguments.out} is the bag itself: choose another name", "out")
     config = chosen_config(arguments.model)
     rig = chosen_rig(arguments.rig, arguments.base_frame, arguments.fixed_frame, arguments.spread_ms)
     chosen = rig_for(config, rig)
+    given = (arguments.bag, arguments.checkpoint, arguments.rig, arguments.model)
+    inputs = [Path(one) for one in given if one is not None and Path(one).exists()]
     with BagReader(arguments.bag) as bag:
         check_topics(bag, chosen)
         # Before the weights are loaded, so that a wrong path does not cost a minute.
-        with BagWriter(arguments.out, arguments.overwrite) as writer:
+        with BagWriter(arguments.out, arguments.overwrite, inputs) as writer:
             network = loaded_network(
                 config,
                 arguments.checkpoint,

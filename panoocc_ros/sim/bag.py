@@ -8,7 +8,7 @@ from panoocc_core.sim import Rig, nuscenes_rig
 from panoocc_core.sim.drive_renderer import Drive, RenderSetup
 from panoocc_core.types import GridGeometry
 
-from ..bags.bag import BagWriter
+from ..bags.writer import BagWriter
 from .faults import Faults, with_faults
 from .messages import street_events
 

@@ -3,7 +3,7 @@
 import numpy as np
 
 from panoocc_core.geometry import rigid
-from panoocc_ros.bags.bag import BagWriter
+from panoocc_ros.bags.writer import BagWriter
 from panoocc_ros.frames.rig import load_rig
 from test.ros.messages import MS, camera_info, jpeg, picture, tf
 

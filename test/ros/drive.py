@@ -5,7 +5,8 @@ from functools import cached_property
 import numpy as np
 
 from panoocc_core.geometry import rigid
-from panoocc_ros.bags.bag import BagWriter, RawMessage
+from panoocc_ros.bags.bag import RawMessage
+from panoocc_ros.bags.writer import BagWriter
 from panoocc_ros.frames.rig import load_rig
 from panoocc_ros.messages.fields import fill_header
 from panoocc_ros.messages.types import typestore

@@ -1,21 +1,29 @@
 """Bags: what is written can be read by others, and what is damaged is called so."""
 
+import contextlib
+import errno
+import io
 import os
 import sqlite3
+import subprocess
+import sys
 from pathlib import Path
 
 import numpy as np
 import pytest
 from rosbags.highlevel import AnyReader
+from rosbags.rosbag2 import StoragePlugin, Writer
 
 from panoocc_core.labels import OCC3D
-from panoocc_ros.bags.bag import BagError, BagReader, BagWriteError, BagWriter
+from panoocc_ros.bags.bag import BagError, BagReader, BagWriteError, BrokenMessage
+from panoocc_ros.bags.writer import BagWriter
 from panoocc_ros.messages.types import new_message, typestore
 from panoocc_ros.messages.voxel_grid import fill_label_set
 from test.ros.bags import RIG, T0, TF, drive, write_drive
 from test.ros.messages import tf
 
 LABELS = "panoocc/msg/LabelSet"
+ROOT = Path(__file__).parents[2]
 
 
 def labels():
@@ -71,7 +79,7 @@ def cut(path, share):
     path.write_bytes(data[: int(len(data) * share)])
 
 
-@pytest.mark.parametrize("share", [0.0, 0.001, 0.5, 0.99])
+@pytest.mark.parametrize("share", [0.001, 0.5, 0.99])
 def test_a_bag_that_was_cut_off_is_called_so(tmp_path, share):
     path = write_drive(tmp_path / "one.mcap")
     cut(path, share)
@@ -90,22 +98,73 @@ def test_a_broken_chunk_is_damage_not_the_end(tmp_path):
             pass
 
 
+OTHER_FILES = [
+    ("text.mcap", b"I am a text", "no MCAP file, whatever its name says"),
+    ("text.db3", b"I am a text", "no sqlite3 database, whatever its name says"),
+    ("empty.mcap", b"", "the file is empty"),
+    ("pointer.mcap", b"version https://git-lfs.github.com/spec/v1\noid sha256:0", "`git lfs pull`"),
+    ("pointer.db3", b"version https://git-lfs.github.com/spec/v1\noid sha256:0", "`git lfs pull`"),
+    ("drive.bag", b"#ROSBAG V2.0\n", "a ROS 1 bag: convert it with `rosbags-convert --src .*drive.bag"),
+    ("drive.mcap.zst", b"\x28\xb5\x2f\xfd", "give a rosbag2 folder, or an .mcap or .db3 file"),
+    ("ros1.mcap", b"\x89MCAP0\r\n\x01" + bytes(8) + b"\x04\0\0\0ros1\0\0\0\0", "its profile is 'ros1'"),
+    ("protobuf.mcap", b"\x89MCAP0\r\n\x01" + bytes(8) + b"\0\0\0\0\0\0\0\0", "its profile is ''"),
+]
+
+
+@pytest.mark.parametrize(("name", "data", "message"), OTHER_FILES)
+def test_other_files_are_named_and_the_advice_fits(tmp_path, name, data, message):
+    (tmp_path / name).write_bytes(data)
+    with pytest.raises(BagError, match=f"{name}: .*{message}") as refused:
+        BagReader(tmp_path / name)
+    assert "recover" not in str(refused.value) and "reindex" not in str(refused.value)
+
+
 def test_other_things_are_no_bags(tmp_path):
-    (tmp_path / "text.mcap").write_text("I am a text")
     (tmp_path / "empty").mkdir()
     with sqlite3.connect(tmp_path / "other.db3") as other:
         other.execute("create table unrelated (a int)")
-    for name in ("text.mcap", "empty", "other.db3"):
-        with pytest.raises(BagError, match=f"{name}: cannot be opened"):
-            BagReader(tmp_path / name)
+    with pytest.raises(BagError, match=r"other.db3: cannot be opened: .*\.recover"):
+        BagReader(tmp_path / "other.db3")
+    with pytest.raises(BagError, match="empty: the folder has no metadata.yaml: it holds no .mcap or .db3 file"):
+        BagReader(tmp_path / "empty")
     with pytest.raises(BagError, match=r"nowhere: no such bag \(give a rosbag2 folder"):
         BagReader(tmp_path / "nowhere")
+    (tmp_path / "loop").symlink_to(tmp_path / "loop")
+    with pytest.raises(BagError, match="loop: (no such bag|cannot be read)"):
+        BagReader(tmp_path / "loop")
+
+
+def test_a_folder_without_its_metadata_or_with_wrong_ones(tmp_path):
+    path = write_drive(tmp_path / "drive")
+    metadata = (path / "metadata.yaml").read_text()
+    for spoiled, message in (
+        (metadata.replace("serialization_format: cdr", "serialization_format: xml"), "'xml'"),
+        ("rosbag2_bagfile_information: {version: 9}", "`ros2 bag reindex` makes a new metadata.yaml"),
+        (metadata.replace("drive.mcap", "part_0.mcap"), "files are missing.*part_0.mcap.*give one file alone"),
+    ):
+        (path / "metadata.yaml").write_text(spoiled)
+        with pytest.raises(BagError, match=message) as refused:
+            BagReader(path)
+        assert "mcap recover" not in str(refused.value)
+    (path / "metadata.yaml").unlink()
+    with pytest.raises(BagError, match="no metadata.yaml: `ros2 bag reindex .*drive` makes one; or give .*drive.mcap"):
+        BagReader(path)
+    (path / "drive.mcap").rename(path / "drive.bag")
+    with pytest.raises(BagError, match="it holds ROS 1 bags: .*rosbags-convert"):
+        BagReader(path)
+
+
+def test_a_bag_without_messages_begins_and_ends_nowhere(tmp_path):
+    with BagWriter(tmp_path / "one.mcap"):
+        pass
+    with BagReader(tmp_path / "one.mcap") as bag:
+        assert (bag.message_count, bag.start_ns, bag.end_ns, list(bag.messages())) == (0, 0, 0, [])
 
 
 def test_bytes_that_are_no_message_name_topic_type_and_time(tmp_path):
     with BagWriter(tmp_path / "one.mcap") as writer:
         writer.write("/tf", TF, T0, b"\x00\x01\x00\x00\xff\xff\xff\x7f")
-    with BagReader(tmp_path / "one.mcap") as bag, pytest.raises(BagError, match=f"/tf: a {TF} at {T0} ns"):
+    with BagReader(tmp_path / "one.mcap") as bag, pytest.raises(BrokenMessage, match=f"/tf: a {TF} at {T0} ns"):
         bag.deserialise(next(bag.messages()))
 
 
@@ -116,23 +175,172 @@ def test_nothing_is_left_after_an_exception(tmp_path):
     assert list(tmp_path.iterdir()) == []
 
 
-def test_a_name_that_is_taken_stays_untouched_until_the_new_bag_is_whole(tmp_path):
-    path = tmp_path / "one.mcap"
-    path.write_text("precious")
-    with pytest.raises(BagWriteError, match="one.mcap exists already"):
+def write_one(path, **options):
+    with BagWriter(path, **options) as writer:
+        writer.write("/tf", TF, T0, tf())
+
+
+def count(path):
+    with BagReader(path) as bag:
+        return bag.message_count
+
+
+@pytest.mark.parametrize("name", ["one.mcap", "folder"])
+def test_a_bag_of_ours_is_replaced_when_the_new_one_is_whole(tmp_path, name):
+    path = write_drive(tmp_path / name)
+    with pytest.raises(BagWriteError, match=f"{name} exists already"):
         BagWriter(path)
     with pytest.raises(KeyError), BagWriter(path, overwrite=True):
         raise KeyError
-    assert path.read_text() == "precious"
-    write_drive(tmp_path / "folder")
-    for name in ("one.mcap", "folder"):
-        with BagWriter(tmp_path / name, overwrite=True) as writer:
-            writer.write("/tf", TF, T0, tf())
-        with BagReader(tmp_path / name) as bag:
-            assert bag.message_count == 1
-    (tmp_path / "photos").mkdir()
-    with pytest.raises(BagWriteError, match="folder but no bag"):
-        BagWriter(tmp_path / "photos", overwrite=True)
+    assert count(path) == len(drive())
+    write_one(path, overwrite=True)
+    assert count(path) == 1 and list(tmp_path.iterdir()) == [path]
+
+
+def test_a_link_stays_and_what_it_leads_to_is_replaced(tmp_path):
+    write_drive(tmp_path / "one.mcap")
+    (tmp_path / "link.mcap").symlink_to("one.mcap")
+    write_one(tmp_path / "link.mcap", overwrite=True)
+    assert (tmp_path / "link.mcap").is_symlink() and count(tmp_path / "one.mcap") == 1
+
+
+def others_bag(path):
+    """As another recorder writes it."""
+    with Writer(path, version=9, storage_plugin=StoragePlugin.MCAP) as writer:
+        connection = writer.add_connection("/tf", TF, typestore=typestore())
+        writer.write(connection, T0, typestore().serialize_cdr(tf(), TF))
+    return path
+
+
+def photos(path):
+    path.mkdir()
+    (path / "photo.jpg").write_bytes(b"precious")
+    return path
+
+
+def bag_and_photo(path):
+    write_one(path)
+    (path / "photo.jpg").write_bytes(b"precious")
+    return path
+
+
+def bag_in_bag(path):
+    write_one(path)
+    write_one(path / "inner")
+    return path
+
+
+def text(path):
+    path.write_text("precious")
+    return path
+
+
+def others_file(path):
+    (file,) = others_bag(path.with_suffix("")).glob("*.mcap")
+    return file.rename(path)
+
+
+@pytest.mark.parametrize(
+    ("make", "name", "message"),
+    [
+        (others_bag, "drive", " is no bag that panoocc wrote"),
+        (others_file, "drive.mcap", " is no bag that panoocc wrote"),
+        (photos, "photos", " is a folder but no bag"),
+        (bag_and_photo, "drive", " holds other files \\(photo.jpg\\)"),
+        (bag_in_bag, "drive", " holds other files \\(inner\\)"),
+        (text, "notes.mcap", " is no bag that panoocc wrote"),
+        (text, "notes", " is no bag that panoocc wrote"),
+    ],
+)
+def test_nothing_else_is_ever_overwritten(tmp_path, make, name, message):
+    path = make(tmp_path / name)
+    before = contents(tmp_path)
+    with pytest.raises(BagWriteError, match=f"{name} is not overwritten: it{message}"):
+        BagWriter(path, overwrite=True)
+    assert contents(tmp_path) == before
+
+
+def contents(folder):
+    return {path: path.read_bytes() if path.is_file() else None for path in sorted(folder.rglob("*"))}
+
+
+@pytest.mark.parametrize("how", ["itself", "inside", "link", "hard link", "linked folder"])
+def test_an_input_is_never_overwritten(tmp_path, how):
+    folder = tmp_path / "drive"
+    write_drive(folder)
+    given = out = folder
+    if how == "inside":
+        given = folder / "drive.mcap"
+    elif how == "link":
+        out = tmp_path / "out"
+        out.symlink_to(folder)
+    elif how == "hard link":
+        given = tmp_path / "same.mcap"
+        given.hardlink_to(folder / "drive.mcap")
+    elif how == "linked folder":
+        (tmp_path / "elsewhere").symlink_to(tmp_path)
+        given = tmp_path / "elsewhere" / "drive" / "metadata.yaml"
+    before = contents(tmp_path)
+    with pytest.raises(BagError, match="the input .*choose another name"):
+        BagWriter(out, overwrite=True, inputs=[given])
+    assert contents(tmp_path) == before
+
+
+def test_two_writers_of_one_bag_do_not_meet(tmp_path):
+    with BagWriter(tmp_path / "one.mcap") as first:
+        with pytest.raises(BagWriteError, match="is being written by another process"):
+            BagWriter(tmp_path / "one.mcap")
+        first.write("/tf", TF, T0, tf())
+    assert count(tmp_path / "one.mcap") == 1
+
+
+def test_what_came_meanwhile_is_not_replaced(tmp_path):
+    text = "exists already.* what was written is kept in .*one.partial.mcap"
+    with pytest.raises(BagWriteError, match=text), BagWriter(tmp_path / "one.mcap") as writer:
+        writer.write("/tf", TF, T0, tf())
+        (tmp_path / "one.mcap").write_text("precious")
+    assert (tmp_path / "one.mcap").read_text() == "precious" and count(tmp_path / "one.partial.mcap") == 1
+
+
+def test_what_a_killed_process_had_is_kept_and_named(tmp_path, caplog):
+    code = (
+        "import os, sys; from panoocc_ros.bags.writer import BagWriter; from test.ros.bags import T0, TF;"
+        "writer = BagWriter(sys.argv[1]);"
+        "[writer.write('/tf', TF, T0 + k, os.urandom(3000)) for k in range(1000)];"
+        "writer.flush(); writer.write('/tf', TF, T0 + 2000, b''); os.kill(os.getpid(), 9)"
+    )
+    path = tmp_path / "one.mcap"
+    done = subprocess.run([sys.executable, "-c", code, path], cwd=ROOT, check=False)
+    assert done.returncode == -9 and [entry.name for entry in tmp_path.iterdir()] == ["one.mcap.part"]
+    write_one(path)
+    assert count(path) == 1 and f"what it had is in {tmp_path / 'one.partial.mcap'}" in caplog.text
+    kept = (tmp_path / "one.partial.mcap").read_bytes()
+    assert sorted(entry.name for entry in tmp_path.iterdir()) == ["one.mcap", "one.partial.mcap"]
+    stream = pytest.importorskip("mcap.stream_reader", reason="needs the package mcap")
+    records = stream.StreamReader(io.BytesIO(kept)).records
+    messages = sum(type(record).__name__ == "Message" for record in take_whole(records))
+    assert messages == 1000
+
+
+def take_whole(records):
+    """The records before the place where the file ends early."""
+    with contextlib.suppress(Exception):
+        yield from records
+
+
+def test_a_folder_in_the_way_is_not_cleared(tmp_path):
+    photos(tmp_path / "one.mcap.part")
+    with pytest.raises(BagWriteError, match="one.mcap.part is in the way"):
+        BagWriter(tmp_path / "one.mcap")
+    assert (tmp_path / "one.mcap.part" / "photo.jpg").read_bytes() == b"precious"
+
+
+def test_a_recorder_keeps_what_it_has_whatever_happens(tmp_path, caplog):
+    with pytest.raises(KeyError), BagWriter(tmp_path / "one.mcap", keep=True) as writer:
+        writer.write("/tf", TF, T0, tf())
+        raise KeyError("something else broke")
+    assert [entry.name for entry in tmp_path.iterdir()] == ["one.partial.mcap"]
+    assert count(tmp_path / "one.partial.mcap") == 1 and "one.partial.mcap" in caplog.text
 
 
 def test_a_folder_that_cannot_be_written_is_named(tmp_path):
@@ -141,17 +349,64 @@ def test_a_folder_that_cannot_be_written_is_named(tmp_path):
         BagWriter(tmp_path / "file" / "one.mcap")
 
 
-@pytest.mark.skipif(not Path("/dev/full").exists(), reason="needs /dev/full")
-def test_a_full_disk_is_said_and_leaves_nothing(tmp_path):
-    writer = BagWriter(tmp_path / "one.mcap")
-    full = os.open("/dev/full", os.O_WRONLY)
-    storage = writer._writer.storage
-    os.dup2(full, storage.bio.fileno())
-    os.close(full)
-    with pytest.raises(BagWriteError, match="No space left on device; nothing was kept"), writer:
+class FullDisk(io.BufferedIOBase):
+    """A file on a disk that takes no more than `left` bytes from now on."""
+
+    def __init__(self, file, left):
+        self.file, self.end = file, file.tell() + left
+
+    def write(self, data):
+        if self.file.tell() + len(data) > self.end:
+            self.file.write(data[: self.end - self.file.tell()])
+            raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+        return self.file.write(data)
+
+    def __getattr__(self, name):
+        return getattr(self.file, name)
+
+    def tell(self):
+        return self.file.tell()
+
+    def flush(self):
+        self.file.flush()
+
+    def fileno(self):
+        return self.file.fileno()
+
+
+def test_a_full_disk_keeps_every_message_up_to_the_last(tmp_path):
+    written = 0
+    text = "No space left on device; .* is kept in .*one.partial.mcap"
+    with pytest.raises(BagWriteError, match=text), BagWriter(tmp_path / "one.mcap") as writer:
+        storage = writer._bag._storage
+        storage.bio = FullDisk(storage.bio, 3_000_000)
         for k in range(20_000):
+            written = k + 1
             writer.write("/tf", TF, T0 + k, os.urandom(2000))
-    assert list(tmp_path.iterdir()) == []
+    assert [entry.name for entry in tmp_path.iterdir()] == ["one.partial.mcap"]
+    with BagReader(tmp_path / "one.partial.mcap") as bag:
+        assert bag.message_count == written > 1000  # what was in memory goes into the room that was kept free
+        assert [message.stamp_ns - T0 for message in bag.messages()] == list(range(written))
+
+
+@pytest.mark.parametrize("limit", [20_000, 1_500_000, 5_000_000])
+def test_a_limit_that_does_not_yield_costs_the_last_chunks_only(tmp_path, limit):
+    """The limit on a file's size, unlike a full disk, is not widened by room that was kept free."""
+    code = (
+        f"import os, resource, sys; resource.setrlimit(resource.RLIMIT_FSIZE, ({limit}, {limit}));"
+        "from panoocc_ros.bags.writer import BagWriter; from test.ros.bags import T0, TF\n"
+        "with BagWriter(sys.argv[1]) as writer:\n"
+        "    for k in range(5000): writer.write('/tf', TF, T0 + k, os.urandom(2000))"
+    )
+    command = [sys.executable, "-c", code, tmp_path / "one.mcap"]
+    done = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, check=False)
+    assert "one.mcap: cannot be written: File too large" in done.stderr
+    if limit < 1 << 20:
+        assert "nothing was kept" in done.stderr and list(tmp_path.iterdir()) == []
+        return
+    with BagReader(tmp_path / "one.partial.mcap") as bag:
+        stamps = [message.stamp_ns - T0 for message in bag.messages()]
+    assert stamps == list(range(len(stamps))) and len(stamps) * 2000 > limit - (2 << 20)
 
 
 def test_a_topic_keeps_its_type(tmp_path):

@@ -6,7 +6,8 @@ from concurrent.futures import BrokenExecutor
 import pytest
 
 from panoocc_core.labels import OCC3D
-from panoocc_ros.bags.bag import BagWriteError, BagWriter
+from panoocc_ros.bags.bag import BagWriteError
+from panoocc_ros.bags.writer import BagWriter
 from panoocc_ros.demo import run as demo
 from test.ros.drive import Drive
 from test.ros.truth import write_truth

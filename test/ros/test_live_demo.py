@@ -10,7 +10,8 @@ from test.ros.needs_ros import require_ros
 
 require_ros()
 
-from panoocc_ros.bags.bag import BagReader, BagWriter  # noqa: E402
+from panoocc_ros.bags.bag import BagReader  # noqa: E402
+from panoocc_ros.bags.writer import BagWriter  # noqa: E402
 from panoocc_ros.demo import run as demo  # noqa: E402
 from panoocc_ros.messages.truth import VISIBLE  # noqa: E402
 from test.ros.drive import Drive  # noqa: E402

@@ -154,7 +154,7 @@ def test_a_recorder_that_is_interrupted_leaves_a_whole_bag(tmp_path, recorder, o
 
 def test_the_recorder_says_what_is_wrong(tmp_path, capsys):
     (tmp_path / "there.mcap").write_bytes(b"something")
-    assert record.main(["/tf", "--out", str(tmp_path / "there.mcap")]) == 2
+    assert record.main(["/tf", "--out", str(tmp_path / "there.mcap")]) == 4
     assert "there.mcap exists already" in capsys.readouterr().err
     assert record.main(["/silence", "--out", str(tmp_path / "few.mcap"), "--count", "1", "--timeout", "0.3"]) == 3
     assert "nobody published /silence" in capsys.readouterr().err

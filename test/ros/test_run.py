@@ -239,7 +239,7 @@ def test_an_output_that_cannot_be_written(capsys, tmp_path, good):
     assert status == 4 and "old.mcap exists already" in error and (tmp_path / "old.mcap").read_text() == "precious"
     shutil.copy(good, tmp_path / "drive.mcap")
     status, error = refused(capsys, tmp_path, tmp_path / "drive.mcap", *NANO, out=tmp_path / "drive.mcap")
-    assert status == 2 and "is the bag itself" in error
+    assert status == 2 and "is the input" in error
 
 
 def test_a_disk_that_fills_up(tmp_path, good):
@@ -253,6 +253,20 @@ def test_a_disk_that_fills_up(tmp_path, good):
     assert done.returncode == 4, done.stderr
     assert "out.mcap: cannot be written: File too large; nothing was kept" in done.stderr
     assert list(tmp_path.iterdir()) == []
+
+
+def test_a_run_over_its_own_input_is_refused_and_touches_nothing(capsys, tmp_path):
+    folder = tmp_path / "drive"
+    write_drive(folder, sets=1)
+    (folder / "notes.txt").write_text("precious")
+    (tmp_path / "link").symlink_to(folder)
+    for given, out in ((folder / "drive.mcap", folder), (folder, folder), (folder, tmp_path / "link")):
+        status, error = refused(capsys, tmp_path, given, *NANO, "--overwrite", out=out)
+        assert status == 2 and "the input" in error
+    other = write_drive(tmp_path / "other.mcap", sets=1)
+    status, error = refused(capsys, tmp_path, other, *NANO, "--overwrite", out=folder)
+    assert status == 4 and "it holds other files (notes.txt)" in error
+    assert (folder / "notes.txt").read_text() == "precious"
 
 
 def test_arguments_that_exclude_each_other(capsys, good):
@@ -280,7 +294,7 @@ def test_help_explains_what_the_bag_needs(capsys):
 
 def test_a_network_that_fails_is_counted_and_the_memory_cleared(good, tmp_path, monkeypatch):
     from panoocc_core import NonFiniteError
-    from panoocc_ros.bags.bag import BagWriter
+    from panoocc_ros.bags.writer import BagWriter
     from panoocc_ros.bags.replay import Replay, ReplayOptions
     from panoocc_ros.frames.assembler import FrameAssembler
     from panoocc_ros.node.outputs import OCCUPANCY

@@ -6,7 +6,7 @@ from panoocc_core.config import model_config
 from panoocc_core.ground_truth import GroundTruth
 from panoocc_core.labels import OCC3D
 from panoocc_core.stream import output_geometry
-from panoocc_ros.bags.bag import BagWriter
+from panoocc_ros.bags.writer import BagWriter
 from panoocc_ros.messages.truth import TYPES, label_messages, truth_messages
 
 ROAD, FREE, CAR = (OCC3D.names.index(name) for name in ("driveable_surface", "free", "car"))
