@@ -123,7 +123,7 @@ class BagReader:
             ) from error
 
     def _check_encodings(self) -> None:
-        encodings = {c.topic: c.ext.serialization_format for c in self._reader.connections}
+        encodings = {c.topic: getattr(c.ext, "serialization_format", "") for c in self._reader.connections}
         for topic, encoding in encodings.items():
             if encoding != "cdr":
                 raise BagError(f"{self.path}: {topic} holds {encoding or 'unnamed'} messages, not CDR as in ROS 2")

@@ -281,7 +281,7 @@ class _GrowingBag:
 
     def finish_what_is_there(self) -> bool:
         """Make a whole bag of as many messages as fit; False where there are none."""
-        if self._writer.storage is None:
+        if self._is_whole():
             return True
         counts = dict(self._storage.channel_stats)
         first_ns, last_ns = self._storage.message_start_time, self._storage.message_end_time
@@ -294,9 +294,12 @@ class _GrowingBag:
             self._go_back(mark, chunk)
             with contextlib.suppress(OSError):
                 self._writer.close()
-            if self._writer.storage is None:  # the file is whole; its folder's metadata.yaml is not needed
+            if self._is_whole():
                 return True
         return False
+
+    def _is_whole(self) -> bool:
+        return self._writer.storage is None  # then only the folder's metadata.yaml may be missing
 
     def _set_mark(self) -> None:
         storage = self._storage
@@ -311,7 +314,7 @@ class _GrowingBag:
             with open(os.devnull, "wb") as nowhere:
                 os.dup2(nowhere.fileno(), storage.bio.fileno())
             storage.bio.close()
-        storage.bio = self.file.open("r+b")
+        storage.bio = self.file.open("r+b")  # type: ignore[assignment]
         storage.bio.truncate(mark.position)
         storage.bio.seek(mark.position)
         storage.chunk = chunk

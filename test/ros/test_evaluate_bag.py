@@ -5,8 +5,8 @@ import pytest
 
 from panoocc_core.labels import LIDARSEG_FREE, OCC3D
 from panoocc_ros.bags.bag import BagError
-from panoocc_ros.bags.writer import BagWriter
 from panoocc_ros.bags.recording import LABEL_SET, read_recording
+from panoocc_ros.bags.writer import BagWriter
 from panoocc_ros.demo import run as demo
 from panoocc_ros.evaluation.bag import evaluate_bag, truth_labels
 from panoocc_ros.evaluation.evaluator import EvaluationError

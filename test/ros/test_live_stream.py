@@ -17,8 +17,8 @@ from visualization_msgs.msg import MarkerArray  # noqa: E402
 from panoocc_core import OccupancyStream, load_model  # noqa: E402
 from panoocc_ros.bags import play  # noqa: E402
 from panoocc_ros.bags.bag import BagReader  # noqa: E402
-from panoocc_ros.bags.writer import BagWriter  # noqa: E402
 from panoocc_ros.bags.replay import Replay, ReplayOptions  # noqa: E402
+from panoocc_ros.bags.writer import BagWriter  # noqa: E402
 from panoocc_ros.frames.assembler import FrameAssembler  # noqa: E402
 from panoocc_ros.messages.fields import stamp_ns  # noqa: E402
 from panoocc_ros.messages.types import typestore  # noqa: E402

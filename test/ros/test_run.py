@@ -294,8 +294,8 @@ def test_help_explains_what_the_bag_needs(capsys):
 
 def test_a_network_that_fails_is_counted_and_the_memory_cleared(good, tmp_path, monkeypatch):
     from panoocc_core import NonFiniteError
-    from panoocc_ros.bags.writer import BagWriter
     from panoocc_ros.bags.replay import Replay, ReplayOptions
+    from panoocc_ros.bags.writer import BagWriter
     from panoocc_ros.frames.assembler import FrameAssembler
     from panoocc_ros.node.outputs import OCCUPANCY
 

@@ -7,8 +7,8 @@ import numpy as np
 import pytest
 
 from panoocc_ros.bags.bag import BagReader
-from panoocc_ros.bags.writer import BagWriter
 from panoocc_ros.bags.source import ready_sets
+from panoocc_ros.bags.writer import BagWriter
 from panoocc_ros.commands.cli import main
 from panoocc_ros.frames.assembler import FrameAssembler, Refused
 from panoocc_ros.messages.fields import stamp_ns

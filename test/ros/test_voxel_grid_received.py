@@ -13,8 +13,8 @@ from panoocc_core.geometry import rigid
 from panoocc_core.labels import LIDARSEG, OCC3D
 from panoocc_core.types import GridGeometry, HistoryReport, Occupancy
 from panoocc_ros.bags.bag import BagError
-from panoocc_ros.bags.writer import BagWriter
 from panoocc_ros.bags.recording import images_of_grid, read_recording
+from panoocc_ros.bags.writer import BagWriter
 from panoocc_ros.demo.report import DemoRun, demo_report, rate_hz, stages, write_picture, write_report
 from panoocc_ros.health.latency import summarise
 from panoocc_ros.health.verdicts import (
