@@ -77,7 +77,7 @@ def marker_array(
     colours[:, :3] = voxels.colours().astype(np.float32) / np.float32(255)
     colours[:, 3] = alpha
     scale = tuple(cube_scale * edge for edge in voxels.geometry.voxel_size_m)
-    for number, start in enumerate(starts):
+    for number, start in enumerate(starts, 1):  # RViz calls two markers of one array with the same id an error
         part = slice(start, start + max_per_marker)
         pose = voxels.geometry.ego_from_grid
         _marker(writer, stamp_ns, frame_id, number, ADD, pose, scale, lifetime_s, points[part], colours[part])

@@ -13,7 +13,7 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
-from panoocc_core.geometry import Matrix, rigid, rotation_from_quaternion
+from panoocc_core.geometry import Matrix, check_rigid, rigid, rotation_from_quaternion
 from panoocc_core.labels import LabelSet
 from panoocc_core.pictures.voxel_view import VoxelVolume
 from panoocc_core.types import GridGeometry, Occupancy
@@ -23,7 +23,12 @@ from .fields import fill_grid_pose, fill_header, set_stamp, store
 Encoding = Literal["dense", "sparse"]
 DENSE, SPARSE = 0, 1  # as in VoxelGrid.msg
 NO_FREE_ID = 255
-MAX_GRID_VOXELS = 64_000_000  # of a message: what is larger was damaged or forged on its way
+# Limits of what is received: what lies beyond was damaged or forged on its way.
+MAX_GRID_VOXELS = 64_000_000
+# A sparse grid takes up to 6 bytes a voxel, listed or not: more voxels than MAX_MOSTLY_FREE need that some are listed.
+MAX_MOSTLY_FREE, MAX_VOXELS_PER_LISTED = 2**24, 256
+MAX_VOXEL_M = 100.0
+MAX_NAME = 200  # characters of a class's or a label set's name
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -159,11 +164,18 @@ def labels_from_message(message: Any) -> LabelSet:
     Raises:
         ValueError: its fields do not fit each other; the message names the field.
     """
-    if len(message.rgb) != 3 * len(message.names):
-        raise ValueError(f"rgb has {len(message.rgb)} values for {len(message.names)} names, not 3 for each")
-    if message.free_id != NO_FREE_ID and not 0 <= message.free_id < len(message.names):
-        raise ValueError(f"free_id {message.free_id} is none of the {len(message.names)} names")
-    rgb = np.asarray(message.rgb, dtype=np.uint8).reshape(-1, 3).tolist()
+    count = len(message.names)
+    if not 0 < count <= NO_FREE_ID:
+        raise ValueError(f"names has {count} classes: class ids are 0 to {NO_FREE_ID - 1}")
+    if len(message.key) > MAX_NAME or max(map(len, message.names)) > MAX_NAME:
+        raise ValueError(f"key and names must have at most {MAX_NAME} characters each")
+    if len(message.is_thing) != count:
+        raise ValueError(f"is_thing has {len(message.is_thing)} flags for {count} names")
+    if len(message.rgb) != 3 * count:
+        raise ValueError(f"rgb has {len(message.rgb)} values for {count} names, not 3 for each")
+    if message.free_id != NO_FREE_ID and not 0 <= message.free_id < count:
+        raise ValueError(f"free_id {message.free_id} is none of the {count} names")
+    rgb = _exactly(message.rgb, np.uint8, "rgb").reshape(-1, 3).tolist()
     return LabelSet(
         key=message.key,
         version=int(message.version),
@@ -178,37 +190,61 @@ def voxels_from_message(message: Any, labels: LabelSet) -> VoxelVolume:
     """The volume in a panoocc/VoxelGrid, sparse or dense, as arrays [X, Y, Z].
 
     Raises:
-        ValueError: the grid names another label set, is larger than MAX_GRID_VOXELS, or a field does not fit it.
+        ValueError: the grid names another label set, is larger than its message can mean, or a field does not fit it;
+            the message names the field.
     """
     if (message.label_set, message.label_set_version) != (labels.key, labels.version):
-        raise ValueError(f"the grid is of label set {message.label_set!r}, not {labels.key!r}")
+        raise ValueError(
+            f"the grid is of label set {message.label_set[:MAX_NAME]!r}, version {message.label_set_version}, not "
+            f"{labels.key!r}, version {labels.version}"
+        )
     shape = _shape(message)
+    if labels.free_id is None and message.encoding == SPARSE and len(message.indices) != math.prod(shape):
+        raise ValueError(f"indices does not list every voxel, and label set {labels.key!r} has no class for the others")
     class_id = _volume(message, "class_id", shape, labels.free_id or 0)
+    if class_id.max() >= len(labels.names):
+        raise ValueError(f"class_id has {class_id.max()}: label set {labels.key!r} has {len(labels.names)} classes")
     confidence = _volume(message, "confidence", shape, 0) if len(message.confidence) else None
-    position, turn, size = message.origin.position, message.origin.orientation, message.voxel_size
-    if not all(math.isfinite(length) and length > 0 for length in (size.x, size.y, size.z)):
-        raise ValueError(f"voxel_size is {(size.x, size.y, size.z)} m, not three lengths")
-    rotation = rotation_from_quaternion(np.array([turn.x, turn.y, turn.z, turn.w]))
-    ego_from_grid = rigid(rotation, np.array([position.x, position.y, position.z]))
-    return VoxelVolume(class_id, GridGeometry(shape, (size.x, size.y, size.z), ego_from_grid), labels, confidence)
+    return VoxelVolume(class_id, _geometry(message, shape), labels, confidence)
 
 
 def instances_from_message(message: Any) -> np.ndarray | None:
     """Instance ids int32 [X, Y, Z] in a panoocc/VoxelGrid, 0 where there is no thing; None where it has no ids.
 
     Raises:
-        ValueError: the grid is larger than MAX_GRID_VOXELS, or its arrays do not fit its size.
+        ValueError: the grid is larger than its message can mean, or its arrays do not fit its size.
     """
     if not len(message.instance_id):
         return None
     return _volume(message, "instance_id", _shape(message), 0, np.int32)
 
 
+def _geometry(message: Any, shape: tuple[int, int, int]) -> GridGeometry:
+    position, turn, size = message.origin.position, message.origin.orientation, message.voxel_size
+    if not all(0 < length <= MAX_VOXEL_M for length in (size.x, size.y, size.z)):
+        raise ValueError(f"voxel_size is {(size.x, size.y, size.z)} m, not three lengths of up to {MAX_VOXEL_M:g} m")
+    try:
+        rotation = rotation_from_quaternion(np.array([turn.x, turn.y, turn.z, turn.w]))
+        pose = check_rigid(rigid(rotation, np.array([position.x, position.y, position.z])), "its transform")
+    except ValueError as error:
+        raise ValueError(f"origin is no pose: {error}") from error
+    return GridGeometry(shape, (size.x, size.y, size.z), pose)
+
+
 def _shape(message: Any) -> tuple[int, int, int]:
-    """Size of a grid in voxels (x, y, z); nothing is reserved for one that is too large."""
-    shape = (int(message.size_x), int(message.size_y), int(message.size_z))
+    """Size of a grid in voxels (x, y, z), held against what its message holds before anything is reserved."""
+    if message.encoding not in (DENSE, SPARSE):
+        raise ValueError(f"encoding {message.encoding} is neither DENSE ({DENSE}) nor SPARSE ({SPARSE})")
+    listed, shape = len(message.indices), (int(message.size_x), int(message.size_y), int(message.size_z))
     if min(shape) < 1 or math.prod(shape) > MAX_GRID_VOXELS:
         raise ValueError(f"size_x, size_y, size_z are {shape}: no voxels, or more than {MAX_GRID_VOXELS}")
+    if message.encoding == DENSE and listed:
+        raise ValueError(f"indices has {listed} entries: that of a DENSE grid is empty")
+    if message.encoding == SPARSE and math.prod(shape) > max(MAX_MOSTLY_FREE, MAX_VOXELS_PER_LISTED * listed):
+        raise ValueError(
+            f"size_x, size_y, size_z are {shape}, and indices lists {listed} voxels: a SPARSE grid of more than "
+            f"{MAX_MOSTLY_FREE} voxels must list one in {MAX_VOXELS_PER_LISTED}"
+        )
     return shape
 
 
@@ -220,16 +256,20 @@ def _volume(
     wanted = count if message.encoding == DENSE else len(message.indices)
     if len(values) != wanted or wanted > count:
         raise ValueError(f"{field} has {len(values)} values: a grid of {shape} voxels does not hold them, or {wanted}")
-    if message.encoding == DENSE:
-        flat = _exactly(values, kind, field)
-    else:
+    flat = _exactly(values, kind, field)
+    if message.encoding == SPARSE:
         indices = np.asarray(message.indices, dtype=np.int64)
         if wanted and not 0 <= indices.min() <= indices.max() < count:
             raise ValueError(
                 f"indices has {indices.min()} to {indices.max()}: a grid of {shape} voxels does not hold them"
             )
-        flat = np.full(count, fill, dtype=kind)
-        flat[indices] = _exactly(values, kind, field)
+        if not (indices[1:] > indices[:-1]).all():
+            before, after = np.flatnonzero(indices[1:] <= indices[:-1])[0] + (0, 1)
+            raise ValueError(
+                f"indices is not strictly increasing: {indices[after]} follows {indices[before]} at place {after}"
+            )
+        listed, flat = flat, np.full(count, fill, dtype=kind)
+        flat[indices] = listed
     return flat.reshape(shape[::-1]).transpose(2, 1, 0)
 
 

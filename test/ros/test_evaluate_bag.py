@@ -20,7 +20,7 @@ GRID, STRING = "panoocc/msg/VoxelGrid", "std_msgs/msg/String"
 GRIDS, LABELS = "/panoocc/occupancy", "/panoocc/labels"
 DAMAGED = [  # field, value, words of the message
     ("rgb", np.zeros(2, np.uint8), "rgb has 2 values for 18 names"),
-    ("is_thing", np.ones(1, np.bool_), "differ in number"),
+    ("is_thing", np.ones(1, np.bool_), "is_thing has 1 flags for"),
     ("free_id", 200, "free_id 200"),
 ]
 

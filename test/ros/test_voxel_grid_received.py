@@ -26,7 +26,7 @@ from panoocc_ros.health.verdicts import (
     output_health,
     timing_health,
 )
-from panoocc_ros.messages.types import new_message
+from panoocc_ros.messages.types import new_message, typestore
 from panoocc_ros.messages.voxel_grid import (
     fill_label_set,
     fill_voxel_grid,
@@ -76,11 +76,19 @@ def test_a_grid_comes_back_as_it_was(labels, encoding):
 
 def test_grids_that_do_not_fit_are_refused():
     message = fill_voxel_grid(new_message(KINDS["occupancy"]), occupancy(), 0)
-    with pytest.raises(ValueError, match="label set 'occ3d_nuscenes', not 'nuscenes_lidarseg'"):
+    with pytest.raises(ValueError, match="label set 'occ3d_nuscenes', version 1, not 'nuscenes_lidarseg'"):
         voxels_from_message(message, LIDARSEG)
     message.size_x = 1
     with pytest.raises(ValueError, match="does not hold"):
         voxels_from_message(message, OCC3D)
+
+
+def pose(position=(0, 0, 0), orientation=(0, 0, 0, 1)):
+    names = "xyzw"
+    return SimpleNamespace(
+        position=SimpleNamespace(**dict(zip(names, map(float, position)))),
+        orientation=SimpleNamespace(**dict(zip(names, map(float, orientation)))),
+    )
 
 
 GRIDS_THAT_CONTRADICT_THEMSELVES = {
@@ -90,6 +98,17 @@ GRIDS_THAT_CONTRADICT_THEMSELVES = {
     "one class for all": ({"class_id": np.array([3], np.uint8)}, "class_id has 1 values"),
     "confidence short": ({"confidence": np.array([3, 4], np.uint8)}, "confidence has 2 values"),
     "class too large": ({"class_id": [300] * 60}, "class_id has values that are no uint8"),
+    "class unknown": ({"class_id": [18] * 60}, "class_id has 18: label set 'occ3d_nuscenes' has 18 classes"),
+    "encoding": ({"encoding": 7}, "encoding 7 is neither DENSE .0. nor SPARSE .1."),
+    "dense with indices": ({"indices": np.arange(60, dtype=np.uint32)}, "indices has 60 entries: .* DENSE"),
+    "giant of nothing": (
+        {"encoding": 1, "size_x": 4000, "size_y": 400, "size_z": 20, "class_id": np.zeros(0, np.uint8)},
+        "indices lists 0 voxels: a SPARSE grid of more than 16777216 voxels must list one in 256",
+    ),
+    "voxels of no size": ({"voxel_size": SimpleNamespace(x=0.4, y=0.4, z=1e308)}, "voxel_size is"),
+    "no place": ({"origin": pose(position=(0, 1e300, 0))}, "origin is no pose: .*1e.300"),
+    "no direction": ({"origin": pose(orientation=(0, 0, 0, 0))}, "origin is no pose"),
+    "a long name": ({"label_set": "x" * 1_000_000}, "label set 'x{200}', version 1"),
 }
 
 
@@ -112,11 +131,65 @@ def test_indices_outside_the_grid_and_lengths_are_refused():
         indices[-1] = place
         with pytest.raises(ValueError, match=f"indices has .*{place}"):
             voxels_from_message(SimpleNamespace(**(fields | {"indices": indices})), OCC3D)
+    for change, words in (
+        (lambda indices: indices[::-1], "indices is not strictly increasing: 58 follows 59 at place 1"),
+        (lambda indices: np.maximum(indices, 1), "not strictly increasing: 1 follows 1 at place 1"),
+    ):
+        with pytest.raises(ValueError, match=words):
+            every = {"indices": change(np.arange(60, dtype=np.uint32)), "class_id": np.zeros(60, np.uint8)}
+            voxels_from_message(SimpleNamespace(**(fields | every | {"confidence": []})), OCC3D)
+    with pytest.raises(ValueError, match="indices does not list every voxel"):
+        some = fields | {"label_set": LIDARSEG.key, "label_set_version": LIDARSEG.version}
+        voxels_from_message(SimpleNamespace(**some), LIDARSEG)
     with pytest.raises(ValueError, match="instance_id has 1 values"):
         instances_from_message(SimpleNamespace(**(fields | {"instance_id": np.ones(1, np.uint16)})))
     size = SimpleNamespace(x=0.4, y=float("nan"), z=0.4)
     with pytest.raises(ValueError, match="voxel_size"):
         voxels_from_message(SimpleNamespace(**(fields | {"voxel_size": size})), OCC3D)
+
+
+@pytest.mark.parametrize(
+    "change, words",
+    [
+        ({"is_thing": [True]}, "is_thing has 1 flags for 18 names"),
+        ({"rgb": [1, 2, 3]}, "rgb has 3 values for 18 names"),
+        ({"rgb": [300] * 54}, "rgb has values that are no uint8"),
+        ({"free_id": 18}, "free_id 18 is none of the 18 names"),
+        ({"names": [], "is_thing": [], "rgb": []}, "names has 0 classes"),
+        ({"names": ["a"] * 256}, "names has 256 classes"),
+        ({"names": ["x" * 1_000_000] + ["a"] * 17}, "at most 200 characters"),
+        ({"key": "x" * 1_000_000}, "at most 200 characters"),
+    ],
+)
+def test_label_sets_that_contradict_themselves_are_refused_by_field(change, words):
+    message = fill_label_set(new_message(KINDS["labels"]), OCC3D)
+    fields = {name: getattr(message, name) for name in message.__dataclass_fields__}
+    with pytest.raises(ValueError, match=words) as refused:
+        labels_from_message(SimpleNamespace(**(fields | change)))
+    assert len(str(refused.value)) < 200
+
+
+def test_nothing_but_value_errors_comes_out_of_mutated_grids():
+    random, kind, taken = np.random.default_rng(0), KINDS["occupancy"], 0
+    whole = [
+        bytes(typestore().serialize_cdr(fill_voxel_grid(new_message(kind), occupancy(), 0, encoding=encoding), kind))
+        for encoding in ("sparse", "dense")
+    ]
+    for _ in range(2000):
+        data = bytearray(whole[random.integers(2)])
+        for place in random.integers(4, len(data), size=random.integers(1, 4)):
+            data[place] = int(random.choice([0, 1, 2, 127, 255, random.integers(256)]))
+        try:
+            message = typestore().deserialize_cdr(bytes(data), kind)
+        except Exception:
+            continue  # the reader of bags has refused it
+        try:
+            voxels_from_message(message, OCC3D)
+            instances_from_message(message)
+            taken += 1
+        except ValueError:
+            continue
+    assert taken > 100
 
 
 def diagnostics(healths):
