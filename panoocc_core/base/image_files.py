@@ -11,7 +11,7 @@ _END_WITHIN = 4096  # some cameras and writers pad behind a JPEG's end marker
 _BLOCK = 8  # pixels; Huffman codes of a JPEG spend at least one bit on each block of 8x8
 _ARITHMETIC = range(0xC9, 0xD0)  # frame markers of JPEGs that may spend less
 _PNG_CHANNELS = {0: 1, 2: 3, 3: 1, 4: 2, 6: 4}  # by colour type
-_TIFF_SIDES = {257: 0, 256: 0, 323: 1, 322: 1}  # tags of height, width, tile height, tile width -> defaults
+_TIFF_WIDTH, _TIFF_HEIGHT, _TIFF_TILE_WIDTH = 256, 257, 322  # tags
 _TIFF_SHORT = 3  # the type of a number of two bytes
 _DEFLATE_RATIO = 1032  # no byte of a deflate stream stands for more
 
@@ -107,7 +107,7 @@ def tiff_size_hw(data: bytes) -> tuple[int, int]:
     """Height and width in the first directory of a TIFF 6.0 file.
 
     Raises:
-        ImageFileError: it is no TIFF, damaged, larger than MAX_IMAGE_SIDE (its tiles too), or was cut off.
+        ImageFileError: it is no TIFF, damaged, larger than MAX_IMAGE_SIDE, tiled, or was cut off.
     """
     if not data.startswith(TIFF_HEADS):
         raise ImageFileError(f"begins with {data[:4].hex(' ') or 'nothing'} and is no TIFF")
@@ -122,9 +122,10 @@ def tiff_size_hw(data: bytes) -> tuple[int, int]:
         raise ImageFileError(f"the TIFF is cut off after {len(data)} bytes, or damaged")
     entries = range(first + 2, end, 12)
     sides = {number(at, 2): number(at + 8, 2 if number(at + 2, 2) == _TIFF_SHORT else 4) for at in entries}
-    height, width, tile_height, tile_width = (sides.get(tag, default) for tag, default in _TIFF_SIDES.items())
+    if _TIFF_TILE_WIDTH in sides:
+        raise ImageFileError("the TIFF consists of tiles, of which each may take any memory: write it in strips")
+    height, width = sides.get(_TIFF_HEIGHT, 0), sides.get(_TIFF_WIDTH, 0)
     check_size(height, width)
-    check_size(tile_height, tile_width)
     return height, width
 
 

@@ -4,6 +4,7 @@ Messages are read by attribute: rclpy's and rosbags' classes serve alike.  Sizes
 calibration before anything is decoded or reserved, and whatever a decoder throws becomes an `ImageError`.
 """
 
+import re
 from collections.abc import Callable
 from typing import Any, NamedTuple
 
@@ -111,11 +112,18 @@ def _decode_compressed(message: Any, check_claim: CheckClaim) -> Pixels:
     return rgb
 
 
+_BEHIND_PIXELS = re.compile(r"(\d+) extraneous bytes before marker 0xd9")
+MAX_BEHIND_PIXELS = 16  # bytes between the last pixel and the end marker: USB cameras leave some there
+
+
 def _jpeg_pixels(data: bytes) -> Pixels:
     try:
         # As fast as OpenCV's decoder and equal to it, but it does not keep to itself that data are corrupt.
         return np.asarray(simplejpeg.decode_jpeg(data, "RGB", strict=True))
     except ValueError as error:
+        behind = _BEHIND_PIXELS.search(str(error))
+        if behind is not None and int(behind[1]) <= MAX_BEHIND_PIXELS:
+            return np.asarray(simplejpeg.decode_jpeg(data, "RGB", strict=False))
         raise ImageError(f"the JPEG is damaged: {one_line(error)}") from error
 
 

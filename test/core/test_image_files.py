@@ -8,7 +8,14 @@ import cv2
 import numpy as np
 import pytest
 
-from panoocc_core.base.image_files import MAX_IMAGE_SIDE, ImageFileError, check_size, jpeg_size_hw, png_size_hw
+from panoocc_core.base.image_files import (
+    MAX_IMAGE_SIDE,
+    ImageFileError,
+    check_size,
+    jpeg_size_hw,
+    png_size_hw,
+    tiff_size_hw,
+)
 
 
 def jpeg(height, width, *options):
@@ -98,3 +105,18 @@ def test_a_png_whose_claims_are_false_is_refused_without_taking_memory():
         with pytest.raises(ImageFileError, match=reason):
             png_size_hw(data)
     assert resource.getrusage(resource.RUSAGE_SELF).ru_maxrss - before < 20_000  # KiB
+
+
+@pytest.mark.parametrize("order", ["little", "big"])
+@pytest.mark.parametrize("kind", [3, 4])
+def test_the_size_of_a_tiff_is_read_in_both_byte_orders(order, kind):
+    size = 2 if kind == 3 else 4
+    entries = [(256, 30), (257, 20)]
+    data = (b"II*\0" if order == "little" else b"MM\0*") + (8).to_bytes(4, order) + len(entries).to_bytes(2, order)
+    for tag, value in entries:
+        data += tag.to_bytes(2, order) + kind.to_bytes(2, order) + (1).to_bytes(4, order)
+        data += value.to_bytes(size, order) + bytes(4 - size)
+    assert tiff_size_hw(data) == (20, 30)
+    for cut in (3, 8, 10, len(data) - 1):
+        with pytest.raises(ImageFileError, match="TIFF"):
+            tiff_size_hw(data[:cut])

@@ -188,6 +188,13 @@ def chunk(kind, data):
     return len(data).to_bytes(4, "big") + kind + data + zlib.crc32(kind + data).to_bytes(4, "big")
 
 
+def tiled(data):
+    """The TIFF `data` whose tag RowsPerStrip has become TileWidth."""
+    first = int.from_bytes(data[4:8], "little")
+    place = data.index((278).to_bytes(2, "little"), first)
+    return data[:place] + (322).to_bytes(2, "little") + data[place + 2 :]
+
+
 def giant(data, side):
     """The PNG `data` with a header that claims more."""
     return data[:8] + chunk(b"IHDR", side.to_bytes(4, "big") * 2 + data[24:29]) + data[33:]
@@ -214,6 +221,7 @@ def giant(data, side):
         (".png", lambda data: data[:33] + chunk(b"acTL", bytes(8)) + data[33:], "animated"),
         (".png", lambda data: data[:33] + chunk(b"IDAT", bytes(500)) + data[-12:], "damaged, or of an unknown kind"),
         (".tiff", lambda data: data[: len(data) // 2], "TIFF is cut off"),
+        (".tiff", lambda data: tiled(data), "consists of tiles"),
         (".tiff", lambda data: data[:4] + b"\xff\xff\xff\x7f" + data[8:], "TIFF is cut off"),
         (
             ".jpg",
@@ -260,6 +268,16 @@ def test_the_claimed_size_is_held_against_the_calibration_before_anything_is_dec
     for message in (jpeg(0, "", RGB, ".tiff"), raw_image("rgb8", RGB, HEIGHT, WIDTH, 3 * WIDTH)):
         with pytest.raises(ImageError, match="image is 64x48, its CameraInfo is for 48x64"):
             decode(message, (WIDTH, HEIGHT))
+
+
+@pytest.mark.parametrize("count", [1, 7, 15])
+def test_a_few_bytes_behind_the_pixels_are_no_damage(count):
+    """Some USB cameras leave them before the end marker."""
+    rest = np.random.default_rng(0).integers(0, 255, count, dtype=np.uint8).tobytes()
+    image = decode(damaged(lambda data: data[:-2] + rest + data[-2:]))
+    np.testing.assert_array_equal(image, decode(jpeg(0, "", RGB)))
+    with pytest.raises(ImageError, match="extraneous bytes"):
+        decode(damaged(lambda data: data[:-2] + 20 * rest + bytes([1] * 30) + data[-2:]))
 
 
 def test_a_jpeg_that_its_decoder_warns_of_is_refused():
