@@ -1,11 +1,19 @@
 """A picture is turned with its camera: points of the world stay on what shows them."""
 
+from dataclasses import replace
+from functools import cached_property
+
 import numpy as np
 import pytest
 
 from panoocc_core.geometry import invert, rigid
+from panoocc_ros.frames.assembler import FrameAssembler
+from panoocc_ros.frames.sets import AssemblerOptions
 from panoocc_ros.frames.upright import quarter_turns, upright
-from test.ros.drive import EGO_FROM_OPTICAL, turn
+from panoocc_ros.messages.fields import transforms
+from panoocc_ros.messages.types import typestore
+from test.ros.drive import EGO_FROM_OPTICAL, Drive, turn
+from test.ros.messages import jpeg, tf
 
 K = np.array([[300.0, 1.5, 100.0], [0.0, 280.0, 70.0], [0.0, 0.0, 1.0]])
 SIZE_HW = (160, 220)
@@ -62,3 +70,71 @@ def test_a_camera_that_stands_upright_costs_nothing():
     image = np.zeros((*SIZE_HW, 3), np.uint8)
     turned, k, pose = upright(image, K, mount(5))
     assert turned is image and k is K
+
+
+def frames(drive):
+    """What the assembler makes of the first set of a drive."""
+    assembler = FrameAssembler(drive.rig, AssemblerOptions(missing_camera="drop"))
+    cameras = {topic: camera.name for camera in drive.rig.cameras for topic in (camera.topic, camera.info_topic)}
+    for raw in drive.messages(1):
+        message = typestore().deserialize_cdr(raw.data, raw.type)
+        if "camera_info" in raw.topic:
+            assembler.on_camera_info(cameras[raw.topic], message)
+        elif raw.topic in cameras:
+            assembler.on_image(cameras[raw.topic], message, raw.stamp_ns)
+        else:
+            assembler.on_transforms(message, static=raw.topic == "/tf_static")
+    return [assembler.frame(ready) for ready in assembler.finish()]
+
+
+class Lossless(Drive):
+    """The drive with PNGs, so that pixels can be compared."""
+
+    def images(self, k, **options):
+        messages = super().images(k, **options)
+        names = {camera.topic: camera.name for camera in self.rig.cameras}
+        for number, raw in enumerate(messages):
+            message = typestore().deserialize_cdr(raw.data, raw.type)
+            message.data = jpeg(0, "", self.pictures[names[raw.topic]][k % 2], ".png").data
+            messages[number] = replace(raw, data=bytes(typestore().serialize_cdr(message, raw.type)))
+        return messages
+
+
+class Sideways(Lossless):
+    """The same drive, seen by cameras that are mounted with 0, 1, 2 and 3 quarter turns."""
+
+    @cached_property
+    def pictures(self):
+        upright_ones = Drive.pictures.func(self)
+        return {name: [np.rot90(one, i % 4) for one in upright_ones[name]] for i, name in enumerate(self.rig.names)}
+
+    def static(self):
+        raw = super().static()
+        message = typestore().deserialize_cdr(raw.data, raw.type)
+        mounts = []
+        for i, (parent, child, stamp, pose, *_) in enumerate(transforms(message)):
+            mounts.append((parent, child, stamp, pose @ rigid(np.linalg.matrix_power(QUARTER, i % 4), np.zeros(3))))
+        return replace(raw, data=bytes(typestore().serialize_cdr(tf(*mounts), raw.type)))
+
+    def infos(self):
+        messages = super().infos()
+        for i, raw in enumerate(messages):
+            message = typestore().deserialize_cdr(raw.data, raw.type)
+            for _ in range(i % 4):
+                k, width = message.k.reshape(3, 3), message.width
+                turned = np.array([[0.0, 1, 0], [-1, 0, width - 1], [0, 0, 1]])
+                message.k = (turned @ k @ QUARTER).reshape(-1)
+                message.height, message.width = message.width, message.height
+            messages[i] = replace(raw, data=bytes(typestore().serialize_cdr(message, raw.type)))
+        return messages
+
+
+QUARTER = np.array([[0.0, -1, 0], [1, 0, 0], [0, 0, 1]])
+
+
+def test_a_drive_with_sideways_cameras_gives_the_frame_of_upright_ones():
+    (one,), (other,) = frames(Lossless()), frames(Sideways())
+    for a, b in zip(one.cameras, other.cameras, strict=True):
+        np.testing.assert_array_equal(a.image, b.image)
+        np.testing.assert_allclose(a.intrinsics, b.intrinsics, atol=1e-9)
+        np.testing.assert_allclose(a.ego_from_camera, b.ego_from_camera, atol=1e-9)
