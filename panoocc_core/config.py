@@ -5,32 +5,63 @@ presets for own training switch them off.
 """
 
 import math
-from dataclasses import dataclass, fields
+from dataclasses import dataclass
 from pathlib import Path
-from typing import Literal
+from typing import Annotated, Literal
 
 import numpy as np
 
+from .base.image_files import MAX_IMAGE_SIDE
+from .base.ranges import Length, Text, Within, check_ranges
 from .base.resources import listing
-from .base.strict_yaml import ConfigError, build, load_yaml, merged
+from .base.strict_yaml import ConfigError, build, load_yaml, merged, named_yaml
 from .geometry import Matrix, rigid, rotation_from_quaternion
 from .labels import BUILT_IN, LabelSet, label_set
 
 __all__ = ["ConfigError", "ModelConfig", "model_config"]
+
+MAX_TOKENS = 1 << 20  # coarse voxels; the largest published network has 160,000
+MAX_VOXELS = 64_000_000  # of the output; the largest published network has 10.24 million
+MAX_STATES = 256  # kept by the temporal memory
+
+Channels = Annotated[int, Within(1, 8192)]
+Side = Annotated[int, Within(1, MAX_IMAGE_SIDE)]
+Factor = Annotated[int, Within(1, 16)]  # of a grid or a kernel, along one axis
+Padding = Annotated[int, Within(0, 16)]
+Cells = Annotated[int, Within(1, 4096)]  # of a grid, along one axis
+Points = Annotated[int, Within(1, 64)]  # sampled by one head
+Layers = Annotated[int, Within(1, 64)]
+Stage = Annotated[int, Within(1, 8)]  # of a backbone, counted from 1
+Blocks = Annotated[tuple[Annotated[int, Within(1, 256)], ...], Length(1, 8)]  # of every stage
+OutputStages = Annotated[tuple[Stage, ...], Length(1, 8)]
+Metres = Annotated[float, Within(-10_000, 10_000)]
+Seconds = Annotated[float, Within(0, 60, above=True)]
+Limit = Annotated[float, Within(0, 1000, above=True)]
+Share = Annotated[float, Within(0, 1)]
+Pixel = Annotated[float, Within(-1000, 1000)]
+Deviation = Annotated[float, Within(0.001, 1000)]
+
+
+def _check_stages(name: str, stages: tuple[int, ...], count: int) -> None:
+    if any(low >= high for low, high in zip(stages, stages[1:])) or max(stages, default=1) > count:
+        raise ValueError(f"{name} must be stages of 1 to {count}, each once and in order, not {list(stages)}")
 
 
 @dataclass(frozen=True, slots=True)
 class ImageConfig:
     """What the backbone sees: every camera is cropped at the top, resized, normalised and padded to one size."""
 
-    height: int  # after crop and resize, before padding
-    width: int
+    height: Side  # after crop and resize, before padding
+    width: Side
     channel_order: Literal["RGB", "BGR"]
-    mean: tuple[float, float, float]  # in channel_order
-    std: tuple[float, float, float]
-    pad_multiple: int = 32
+    mean: tuple[Pixel, Pixel, Pixel]  # in channel_order
+    std: tuple[Deviation, Deviation, Deviation]
+    pad_multiple: Annotated[int, Within(1, 1024)] = 32
     # quirk "scaled": the intrinsics of a resized image are scaled without the half pixel to a pixel's centre.
     resized_intrinsics: Literal["scaled", "exact"] = "exact"
+
+    def __post_init__(self) -> None:
+        check_ranges(self)
 
     @property
     def padded_hw(self) -> tuple[int, int]:
@@ -44,11 +75,16 @@ class ResNetConfig:
     """ResNet with bottleneck blocks (arXiv 1512.03385), deformable in some stages."""
 
     kind: Literal["resnet"] = "resnet"
-    blocks: tuple[int, ...] = (3, 4, 6, 3)
+    blocks: Blocks = (3, 4, 6, 3)
     style: Literal["caffe", "pytorch"] = "pytorch"  # where a stage's stride lies: first 1x1 or the 3x3 convolution
-    deformable_stages: tuple[int, ...] = ()  # counted from 1
-    output_stages: tuple[int, ...] = (2, 3, 4)
-    width: int = 64  # channels of the stem
+    deformable_stages: tuple[Stage, ...] = ()
+    output_stages: OutputStages = (2, 3, 4)
+    width: Annotated[int, Within(1, 512)] = 64  # channels of the stem
+
+    def __post_init__(self) -> None:
+        check_ranges(self)
+        _check_stages("deformable_stages", self.deformable_stages, len(self.blocks))
+        _check_stages("output_stages", self.output_stages, len(self.blocks))
 
     @property
     def output_channels(self) -> tuple[int, ...]:
@@ -60,17 +96,24 @@ class InternImageConfig:
     """InternImage-style backbone: deformable aggregation layers (arXiv 2211.05778)."""
 
     kind: Literal["internimage"] = "internimage"
-    width: int = 160  # channels of the first stage, doubled by every further one
-    heads: tuple[int, ...] = (10, 20, 40, 40)
-    blocks: tuple[int, ...] = (6, 6, 32, 6)
-    kernel: int = 3
-    offset_scale: float = 1.71
-    mlp_ratio: int = 4
-    output_stages: tuple[int, ...] = (2, 3, 4)
+    width: Annotated[int, Within(2, 512)] = 160  # channels of the first stage, doubled by every further one
+    heads: tuple[Annotated[int, Within(1, 256)], ...] = (10, 20, 40, 40)
+    blocks: Blocks = (6, 6, 32, 6)
+    kernel: Literal[3, 5, 7] = 3
+    offset_scale: Annotated[float, Within(0, 100, above=True)] = 1.71
+    mlp_ratio: Annotated[int, Within(1, 16)] = 4
+    output_stages: OutputStages = (2, 3, 4)
 
     def __post_init__(self) -> None:
+        check_ranges(self)
+        _check_stages("output_stages", self.output_stages, len(self.blocks))
         if len(self.heads) != len(self.blocks):
             raise ValueError("heads and blocks must name the same number of stages")
+        if self.width % 2:
+            raise ValueError(f"width must be even, not {self.width}")
+        for stage, heads in enumerate(self.heads):
+            if (self.width << stage) % heads:
+                raise ValueError(f"heads[{stage}] must divide the stage's {self.width << stage} channels, not {heads}")
 
     @property
     def output_channels(self) -> tuple[int, ...]:
@@ -81,8 +124,13 @@ class InternImageConfig:
 class PoseConfig:
     """A fixed pose."""
 
-    translation_m: tuple[float, float, float] = (0.0, 0.0, 0.0)
+    translation_m: tuple[Metres, Metres, Metres] = (0.0, 0.0, 0.0)
     rotation_xyzw: tuple[float, float, float, float] = (0.0, 0.0, 0.0, 1.0)
+
+    def __post_init__(self) -> None:
+        check_ranges(self)
+        if not 0.99 < math.hypot(*self.rotation_xyzw) < 1.01:
+            raise ValueError(f"rotation_xyzw must be a quaternion of length 1, not {list(self.rotation_xyzw)}")
 
     @property
     def matrix(self) -> Matrix:
@@ -93,16 +141,17 @@ class PoseConfig:
 class GridConfig:
     """The coarse voxel grid of the queries, in the network's frame."""
 
-    rows: int  # H, along y
-    columns: int  # W, along x
-    layers: int  # Z
-    range_m: tuple[float, float, float, float, float, float]  # x, y, z minimum, then maximum
+    rows: Annotated[int, Within(1, 4096)]  # H, along y
+    columns: Annotated[int, Within(1, 4096)]  # W, along x
+    layers: Annotated[int, Within(1, 1024)]  # Z
+    range_m: tuple[Metres, Metres, Metres, Metres, Metres, Metres]  # x, y, z minimum, then maximum
     ego_from_network: PoseConfig = PoseConfig()  # the frame the weights were trained in
 
     def __post_init__(self) -> None:
-        if min(self.rows, self.columns, self.layers) < 1:
-            raise ValueError("rows, columns and layers must be positive")
-        if any(high <= low for low, high in zip(self.range_m[:3], self.range_m[3:])):
+        check_ranges(self)
+        if self.rows * self.columns * self.layers > MAX_TOKENS:
+            raise ValueError(f"rows * columns * layers must be at most {MAX_TOKENS}")
+        if any(high - low < 0.01 for low, high in zip(self.range_m[:3], self.range_m[3:])):
             raise ValueError("range_m must hold x, y, z minimum and then the larger maximum")
 
 
@@ -110,13 +159,16 @@ class GridConfig:
 class EncoderConfig:
     """View encoder: voxel queries attend to themselves and to the cameras (paper section 3.2)."""
 
-    layers: int = 3
-    self_points: int = 8
-    cross_points: int = 8
+    layers: Layers = 3
+    self_points: Points = 8
+    cross_points: Points = 8
     # quirk "first_tokens": self-attention samples the first rows * columns tokens of the list as if they were the map.
     self_memory: Literal["first_tokens", "own_layer"] = "own_layer"
     # quirk "metric_linspace": heights 0.5 m inside both ends of the range instead of the voxel centres.
     reference_heights: Literal["metric_linspace", "voxel_centres"] = "voxel_centres"
+
+    def __post_init__(self) -> None:
+        check_ranges(self)
 
 
 @dataclass(frozen=True, slots=True)
@@ -126,9 +178,12 @@ class EgoMotionConfig:
     # quirk "scalar_repeated": the quaternion's scalar part stands in all four places.
     quaternion: Literal["scalar_repeated", "wxyz"] = "wxyz"
     rates: Literal["auto", "sensors", "poses", "zeros"] = "auto"  # auto: sensors where a frame has them, else poses
-    interval_s: float = 0.5  # position and yaw change are taken over this time
+    interval_s: Seconds = 0.5  # position and yaw change are taken over this time
     # quirk: a scene's first frame gets the change from the frame before it, or absolute coordinates at the very start.
     first_frame_jump: bool = False
+
+    def __post_init__(self) -> None:
+        check_ranges(self)
 
 
 @dataclass(frozen=True, slots=True)
@@ -136,29 +191,29 @@ class TemporalConfig:
     """How earlier volumes are kept by time, aligned and fused."""
 
     kind: Literal["concat", "recurrent"]  # unfused queue with 3-D convolutions, or the fused state fed back
-    ages_s: tuple[float, ...]  # wanted ages, oldest first; empty: no history
-    tolerance_s: float = 0.3
-    spacing_s: float = 0.5  # states are kept at this spacing
-    points: int = 4  # recurrent: sampling points of the fusing attention
+    ages_s: Annotated[tuple[Seconds, ...], Length(0, 16)]  # wanted ages, oldest first; empty: no history
+    tolerance_s: Seconds = 0.3
+    spacing_s: Seconds = 0.5  # states are kept at this spacing
+    points: Points = 4  # recurrent: sampling points of the fusing attention
     memory: Literal["first_tokens", "own_layer"] = "own_layer"  # recurrent: as EncoderConfig.self_memory
     keep_height: bool = False  # quirk: the vertical shift between two poses is ignored
-    max_speed_mps: float = 70.0  # faster is a teleport
-    max_turn_radps: float = 4.0
+    max_speed_mps: Limit = 70.0  # faster is a teleport
+    max_turn_radps: Limit = 4.0
     # A camera beyond these, compared with when the history began, has been moved or changed: the memory is cleared.
     # Autofocus and a cabin on springs stay within; stored volumes do not depend on the cameras.
-    max_focal_change: float = 0.05  # share of the focal length
-    max_centre_shift: float = 0.1  # of the principal point, share of the image's width and height
-    max_mount_shift_m: float = 0.25
-    max_mount_turn_deg: float = 5.0
+    max_focal_change: Limit = 0.05  # share of the focal length
+    max_centre_shift: Limit = 0.1  # of the principal point, share of the image's width and height
+    max_mount_shift_m: Limit = 0.25
+    max_mount_turn_deg: Limit = 5.0
 
     def __post_init__(self) -> None:
-        if list(self.ages_s) != sorted(self.ages_s, reverse=True) or any(age <= 0 for age in self.ages_s):
-            raise ValueError("ages_s must be positive, oldest first")
+        check_ranges(self)
+        if any(older <= newer for older, newer in zip(self.ages_s, self.ages_s[1:])):
+            raise ValueError(f"ages_s must be in order, oldest first, not {list(self.ages_s)}")
+        if self.horizon_s > MAX_STATES * self.spacing_s:
+            raise ValueError(f"spacing_s must be at least {self.horizon_s / MAX_STATES:.4g} with these ages_s")
         if self.kind == "recurrent" and len(self.ages_s) > 1:
             raise ValueError("a recurrent network has at most one entry in ages_s")
-        for limit in (field.name for field in fields(self) if field.name.startswith("max_")):
-            if not 0 < getattr(self, limit) < math.inf:
-                raise ValueError(f"{limit} must be positive and finite")
 
     @property
     def horizon_s(self) -> float:
@@ -170,24 +225,34 @@ class TemporalConfig:
 class UpsampleConfig:
     """One transposed convolution with batch norm and ReLU; all triples are (z, y, x)."""
 
-    kernel: tuple[int, int, int]
-    stride: tuple[int, int, int]
-    padding: tuple[int, int, int]
-    channels: int
+    kernel: tuple[Factor, Factor, Factor]
+    stride: tuple[Factor, Factor, Factor]
+    padding: tuple[Padding, Padding, Padding]
+    channels: Channels
+
+    def __post_init__(self) -> None:
+        check_ranges(self)
+        if any(padding >= kernel for padding, kernel in zip(self.padding, self.kernel)):
+            raise ValueError(f"padding must be below kernel, not {list(self.padding)} with {list(self.kernel)}")
 
 
 @dataclass(frozen=True, slots=True)
 class DecoderConfig:
     """From coarse voxel features to class logits on the output grid."""
 
-    upsample: tuple[UpsampleConfig, ...]
-    mlp: tuple[int, ...] = (32, 128, 128, 32)
-    logit_upsample: tuple[int, int, int] = (1, 1, 1)  # (z, y, x), trilinear
-    gate_threshold: float | None = None  # occupied only where the occupancy gate's probability reaches it
-    gate_kernel: int = 3
+    upsample: Annotated[tuple[UpsampleConfig, ...], Length(1, 8)]
+    mlp: Annotated[tuple[Channels, ...], Length(2, 16)] = (32, 128, 128, 32)
+    logit_upsample: tuple[Factor, Factor, Factor] = (1, 1, 1)  # (z, y, x), trilinear
+    gate_threshold: Share | None = None  # occupied only where the occupancy gate's probability reaches it
+    gate_kernel: Literal[1, 3, 5, 7] = 3
     # Networks without a class for free space have one sigmoid per class: below this best probability a voxel is free.
-    empty_below: float | None = None
+    empty_below: Share | None = None
     thing_head: bool = False  # two logits per coarse voxel; the box memory is weighted with softmax channel 0
+
+    def __post_init__(self) -> None:
+        check_ranges(self)
+        if self.mlp[0] != self.upsample[-1].channels:
+            raise ValueError("mlp must begin with the channels of the last upsampling stage")
 
 
 @dataclass(frozen=True, slots=True)
@@ -195,29 +260,41 @@ class PointConfig:
     """How LiDAR points read their class from the volume (evaluation)."""
 
     rule: Literal["direct", "high_resolution"] = "direct"
-    cells_xyz: tuple[int, int, int] | None = None  # high_resolution: the finer grid
+    cells_xyz: tuple[Cells, Cells, Cells] | None = None  # high_resolution: the finer grid
+
+    def __post_init__(self) -> None:
+        check_ranges(self)
+        if (self.rule == "high_resolution") > (self.cells_xyz is not None):
+            raise ValueError("cells_xyz is missing, which the rule high_resolution needs")
 
 
 @dataclass(frozen=True, slots=True)
 class BoxConfig:
     """Box branch: learned queries attend to the bird's-eye map (arXiv 2010.04159, 2005.12872)."""
 
-    queries: int = 900
-    layers: int = 6
-    points: int = 4
-    classes: tuple[str, ...] = ()
-    max_boxes: int = 300
-    centre_limits_m: tuple[float, float, float, float, float, float] = (-61.2, -61.2, -10.0, 61.2, 61.2, 10.0)
+    queries: Annotated[int, Within(1, 10_000)] = 900
+    layers: Layers = 6
+    points: Points = 4
+    classes: Annotated[tuple[Text, ...], Length(0, 255)] = ()
+    max_boxes: Annotated[int, Within(1, 10_000)] = 300
+    centre_limits_m: tuple[Metres, Metres, Metres, Metres, Metres, Metres] = (-61.2, -61.2, -10.0, 61.2, 61.2, 10.0)
+
+    def __post_init__(self) -> None:
+        check_ranges(self)
+        if len(set(self.classes)) < len(self.classes):
+            raise ValueError("classes must be different names")
+        if any(high <= low for low, high in zip(self.centre_limits_m[:3], self.centre_limits_m[3:])):
+            raise ValueError("centre_limits_m must hold x, y, z minimum and then the larger maximum")
 
 
 @dataclass(frozen=True, slots=True)
 class ModelConfig:
     """One network, whole."""
 
-    name: str
-    description: str
-    family: Literal["occ3d", "lidar_segmentation"]  # how published parameter names are spelt
-    cameras: tuple[str, ...]  # in the order of the weights
+    name: Text
+    description: Annotated[str, Length(0, 1000)]
+    truth: Literal["voxels", "points"]  # what it learns from and is measured by: dense voxels, or labelled LiDAR points
+    cameras: Annotated[tuple[Text, ...], Length(1, 32)]  # in the order of the weights
     images: ImageConfig
     backbone: ResNetConfig | InternImageConfig
     grid: GridConfig
@@ -227,26 +304,33 @@ class ModelConfig:
     decoder: DecoderConfig
     boxes: BoxConfig
     points: PointConfig = PointConfig()
-    levels: int = 4  # of the feature pyramid; one more than the backbone's outputs adds a strided convolution
-    embed: int = 256
-    heads: int = 8
-    ffn: int = 512
-    label_key: str = "occ3d_nuscenes"
-    class_names: tuple[str, ...] | None = None  # only for label sets that are not built in
+    levels: Stage = 4  # of the feature pyramid; one more than the backbone's outputs adds a strided convolution
+    embed: Annotated[int, Within(2, 4096)] = 256
+    heads: Annotated[int, Within(1, 256)] = 8
+    ffn: Channels = 512
+    label_key: Text = "occ3d_nuscenes"
+    class_names: Annotated[tuple[Text, ...], Length(2, 255)] | None = None  # for label sets that are not built in
+    published_decoder: Literal["voxel_decoder", "voxel_encoder"] = "voxel_decoder"  # its name in published checkpoints
 
     def __post_init__(self) -> None:
+        check_ranges(self)
         outputs = len(self.backbone.output_stages)
         if self.levels < outputs:
             raise ValueError(f"levels must be at least {outputs}, the number of the backbone's outputs")
         if self.embed % self.heads:
             raise ValueError("embed must be a multiple of heads")
-        if self.decoder.mlp[0] != self.decoder.upsample[-1].channels:
-            raise ValueError("decoder.mlp must begin with the channels of the last upsampling stage")
         labels = self.labels
+        if len(set(labels.names)) < len(labels.names):
+            raise ValueError("class_names must be different names")
         if self.decoder.empty_below is not None and labels.free_id != len(labels.names) - 1:
             raise ValueError("decoder.empty_below needs a label set whose last class is free")
-        if not self.cameras or len(set(self.cameras)) != len(self.cameras):
+        if len(set(self.cameras)) != len(self.cameras):
             raise ValueError("cameras must be a list of different names")
+        if not all(size > 0 for size in self.output_shape_xyz) or math.prod(self.output_shape_xyz) > MAX_VOXELS:
+            raise ValueError(
+                f"grid and decoder make an output of {self.output_shape_xyz} voxels (x, y, z), which must be at least "
+                f"one along each and at most {MAX_VOXELS} together"
+            )
 
     @property
     def labels(self) -> LabelSet:
@@ -292,17 +376,8 @@ def model_config(preset: str | Path) -> ModelConfig:
     Raises:
         ConfigError: unknown preset, unknown key or unusable value.
     """
-    path = _preset_path(str(preset))
+    path = named_yaml("models", str(preset), "model preset")
     return build(ModelConfig, {"name": path.stem, **_with_bases(path, ())}, path.name)
-
-
-def _preset_path(preset: str) -> Path:
-    if preset.endswith((".yaml", ".yml")):
-        return Path(preset)
-    available = presets()
-    if preset not in available:
-        raise ConfigError(f"unknown model preset {preset!r}; presets: {', '.join(available)} (or give a YAML file)")
-    return available[preset]
 
 
 def _with_bases(path: Path, seen: tuple[Path, ...]) -> dict:
@@ -310,7 +385,7 @@ def _with_bases(path: Path, seen: tuple[Path, ...]) -> dict:
     base = data.pop("extends", None)
     if base is None:
         return data
-    base_path = _preset_path(str(base))
+    base_path = named_yaml("models", str(base), "model preset")
     if base_path in (*seen, path):
         raise ConfigError(f"{path}: extends itself through {base!r}")
     return merged(_with_bases(base_path, (*seen, path)), data)

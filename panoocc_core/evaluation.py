@@ -99,12 +99,12 @@ def _check_measurable(config: ModelConfig, drive: Drive, measures: Measures) -> 
     for index in range(len(drive)):
         with naming_frame(drive, index):
             truth = drive.truth(index)
-        points = measures.points and truth.points is not None and config.family == "lidar_segmentation"
+        points = measures.points and truth.points is not None and config.truth == "points"
         if points or truth.class_id is not None or (measures.boxes and truth.boxes is not None):
             return
     if not len(drive):
         return
-    if config.family == "lidar_segmentation":
+    if config.truth == "points":
         raise ValueError(
             f"{drive.name}: has no labelled LiDAR points for {config.name}; unpack nuScenes' lidarseg labels"
         )
@@ -135,10 +135,10 @@ def scores_of_frame(
         alone = _classes(model, model.fuse([], step.current)) if measures.without_history else None
         scores = _voxel_scores(config, predicted, alone, truth, measures, ray_origins)
     found = None
-    if config.family == "lidar_segmentation" or measures.boxes:
+    if config.truth == "points" or measures.boxes:
         logits = model.decode(step.fused)
         found = scored_boxes(decode_boxes(model.detect(step.fused, logits), config.boxes), config)
-        if measures.points and truth.points is not None and config.family == "lidar_segmentation":
+        if measures.points and truth.points is not None and config.truth == "points":
             scores = replace(scores, points=_point_scores(config, logits, truth.points, found))
     if measures.boxes and truth.boxes is not None and found is not None:
         scores = replace(scores, boxes=Detection().add(found, truth.boxes))

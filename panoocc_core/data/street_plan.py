@@ -5,11 +5,12 @@ import json
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
-from typing import Any
+from typing import Annotated, Any
 
 import numpy as np
 from numpy.typing import NDArray
 
+from ..base.ranges import Text, Within, check_ranges
 from ..config import ModelConfig
 from ..sim.camera import Rig
 from ..sim.lidar import Lidar
@@ -18,6 +19,10 @@ from ..types import GridGeometry
 
 FORMAT = 1  # raised when the same plan gives other files
 _LEAD_S = 0.5  # the drive's first frame
+
+Seconds = Annotated[float, Within(0, 250, above=True)]
+RateHz = Annotated[float, Within(0, 30, above=True)]
+Scale = Annotated[float, Within(0, 4, above=True)]
 
 
 @dataclass(frozen=True, slots=True)
@@ -28,22 +33,19 @@ class StreetPlan:
         ValueError: a number is out of range; the message names it.
     """
 
-    seconds: float = 12.0
-    rate_hz: float = 2.0
-    scale: float = 0.16  # image size, 1 is that of the rig's file: 1600x900 for nuScenes
-    jpeg_quality: int = 92
-    rig: str = "nuscenes"  # a name in config/sim_rigs, or a YAML file
-    # The labelled points of a LiDAR, which the family lidar_segmentation learns from, instead of voxels, of which it
-    # has too many: 400x400x64 take 4 seconds a frame.
+    seconds: Seconds = 12.0
+    rate_hz: RateHz = 2.0
+    scale: Scale = 0.16  # image size, 1 is that of the rig's file: 1600x900 for nuScenes
+    jpeg_quality: Annotated[int, Within(1, 100)] = 92
+    rig: Text = "nuscenes"  # a name in config/sim_rigs, or a YAML file
+    # The labelled points of a LiDAR, which some networks learn from, instead of voxels, of which they
+    # have too many: 400x400x64 take 4 seconds a frame.
     lidar: bool = False
 
     def __post_init__(self) -> None:
-        if not 0 < self.rate_hz <= 30:
-            raise ValueError(f"rate_hz must be more than 0 and at most 30, not {self.rate_hz}")
-        if not 1 / self.rate_hz <= self.seconds <= 250:
-            raise ValueError(f"seconds must hold at least one frame and be at most 250, not {self.seconds}")
-        if not 1 <= self.jpeg_quality <= 100:
-            raise ValueError(f"jpeg_quality must be 1 to 100, not {self.jpeg_quality}")
+        check_ranges(self)
+        if self.seconds < 1 / self.rate_hz:
+            raise ValueError(f"seconds must hold at least one frame of {1 / self.rate_hz:g} s, not {self.seconds}")
 
     @property
     def frames(self) -> int:
@@ -63,7 +65,7 @@ class StreetPlan:
         return load_sim_rig(self.rig, self.scale)
 
     def for_network(self, config: ModelConfig) -> "StreetPlan":
-        """The plan with LiDAR points where the network's family learns from them and is measured by them.
+        """The plan with LiDAR points where the network learns from them and is measured by them.
 
         Raises:
             ConfigError: see `cameras`.
@@ -75,7 +77,7 @@ class StreetPlan:
                 f"the simulated rig {self.rig} has the cameras {', '.join(names)}; {config.name} takes "
                 f"{', '.join(config.cameras)}: give a rig whose cameras are called so"
             )
-        return replace(self, lidar=config.family == "lidar_segmentation")
+        return replace(self, lidar=config.truth == "points")
 
 
 def drive_files(folder: Path, seeds: Sequence[int], plan: StreetPlan, geometry: GridGeometry) -> tuple[Path, ...]:

@@ -3,16 +3,22 @@
 import re
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Annotated
 
 import numpy as np
 
 from ..base.image_files import MAX_IMAGE_SIDE
-from ..base.resources import listing
-from ..base.strict_yaml import ConfigError, build, load_yaml
+from ..base.ranges import Length, Within, check_ranges, shown
+from ..base.strict_yaml import ConfigError, build, load_yaml, named_yaml
 from ..geometry import Matrix
 from .camera import Rig, SimCamera, mounted, pinhole
 
 MAX_SCALE = 4
+Side = Annotated[int, Within(1, MAX_IMAGE_SIDE)]
+Metres = Annotated[float, Within(-1000, 1000)]
+Degrees = Annotated[float, Within(-360, 360)]
+Focal = Annotated[float, Within(1, 100 * MAX_IMAGE_SIDE)]  # pixels
+Pixels = Annotated[float, Within(-10 * MAX_IMAGE_SIDE, 10 * MAX_IMAGE_SIDE)]
 _NAME = re.compile(r"[a-z_][a-z0-9_]{0,99}")  # a part of a topic's name, in small letters as they are used there
 _VEHICLE_FRAMES = ("base_link", "odom")
 _MIN_WIDTH, _MIN_HEIGHT = 16, 9
@@ -28,24 +34,25 @@ class RigFileCamera:
     """
 
     name: str  # its topics and its frame are called so, in small letters
-    width: int
-    height: int
-    position_m: tuple[float, float, float]  # in the ego frame, whose z is 0 on the ground
-    yaw_deg: float  # left of ahead is positive
-    pitch_deg: float = 0.0  # down is positive
-    roll_deg: float = 0.0  # lowering the right side is positive
-    shutter_offset_s: float = 0.0  # after the stamp of the set
-    horizontal_fov_deg: float | None = None  # square pixels, axis through the middle
-    fx: float | None = None
-    fy: float | None = None
-    cx: float | None = None
-    cy: float | None = None
+    width: Side
+    height: Side
+    position_m: tuple[Metres, Metres, Metres]  # in the ego frame, whose z is 0 on the ground
+    yaw_deg: Degrees  # left of ahead is positive
+    pitch_deg: Degrees = 0.0  # down is positive
+    roll_deg: Degrees = 0.0  # lowering the right side is positive
+    shutter_offset_s: Annotated[float, Within(-1, 1)] = 0.0  # after the stamp of the set
+    horizontal_fov_deg: Annotated[float, Within(1, 178)] | None = None  # square pixels, axis through the middle
+    fx: Focal | None = None
+    fy: Focal | None = None
+    cx: Pixels | None = None
+    cy: Pixels | None = None
 
     def __post_init__(self) -> None:
+        check_ranges(self)
         name = self.name.lower()
         if not _NAME.fullmatch(name) or "__" in name:
             raise ValueError(
-                f"name {self.name!r} makes no ROS topic: use at most 100 letters, digits and single underscores, "
+                f"name {shown(self.name)} makes no ROS topic: use at most 100 letters, digits and single underscores, "
                 "no digit at the beginning"
             )
         if name in _VEHICLE_FRAMES:
@@ -54,17 +61,9 @@ class RigFileCamera:
             raise ValueError(
                 f"camera {self.name}: position_m has z = {self.position_m[2]:g}: it must be above the ground at z = 0"
             )
-        if not (0 < self.width <= MAX_IMAGE_SIDE and 0 < self.height <= MAX_IMAGE_SIDE):
-            raise ValueError(f"width and height must be 1..{MAX_IMAGE_SIDE}, not {self.width} and {self.height}")
         given = [value is not None for value in (self.fx, self.fy, self.cx, self.cy)]
         if any(given) != all(given) or all(given) == (self.horizontal_fov_deg is not None):
             raise ValueError("give either horizontal_fov_deg or all of fx, fy, cx and cy")
-        if self.horizontal_fov_deg is not None and not 0 < self.horizontal_fov_deg < 179:
-            raise ValueError(f"horizontal_fov_deg must be above 0 and below 179, not {self.horizontal_fov_deg}")
-        if not np.isfinite((self.yaw_deg, self.pitch_deg, self.roll_deg)).all():
-            raise ValueError("yaw_deg, pitch_deg and roll_deg must be finite")
-        if not abs(self.shutter_offset_s) <= 1:
-            raise ValueError(f"shutter_offset_s must be within -1..1, not {self.shutter_offset_s}")
 
     def camera(self, scale: float) -> SimCamera:
         """The camera with `scale` times as many pixels along each side.
@@ -93,12 +92,11 @@ class RigFile:
         ValueError: no camera, or two of one name (in small letters).
     """
 
-    cameras: tuple[RigFileCamera, ...]
+    cameras: Annotated[tuple[RigFileCamera, ...], Length(1, 100)]
 
     def __post_init__(self) -> None:
+        check_ranges(self)
         names = [camera.name for camera in self.cameras]
-        if not names:
-            raise ValueError("cameras: a rig needs at least one")
         first: dict[str, str] = {}  # the name of the topics -> the name in the file
         for name in names:
             topic = name.lower()
@@ -118,10 +116,7 @@ def load_sim_rig(path_or_name: str | Path, scale: float = 1.0) -> Rig:
     """
     if not 0 < scale <= MAX_SCALE:
         raise ValueError(f"scale must be in (0, {MAX_SCALE}], not {scale}")
-    rigs = listing("sim_rigs")
-    path = rigs.get(str(path_or_name)) or Path(path_or_name)
-    if not path.is_file():
-        raise ConfigError(f"no simulated rig {str(path_or_name)!r}: give a YAML file or one of {', '.join(rigs)}")
+    path = named_yaml("sim_rigs", str(path_or_name), "simulated rig")
     entries = build(RigFile, load_yaml(path), path.name).cameras
     try:
         return tuple(entry.camera(scale) for entry in entries)

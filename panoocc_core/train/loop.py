@@ -300,7 +300,7 @@ def _open_curves(
     events = event_writer(options.out, progress.step) if options.tensorboard else None
     return (
         Curves(options.out / CURVE, columns, progress.step, events),
-        Curves(options.out / VALIDATION, SCORES[config.model_config.family], progress.step, events),
+        Curves(options.out / VALIDATION, SCORES[config.model_config.truth], progress.step, events),
     )
 
 

@@ -38,16 +38,16 @@ class Targets:
 
 
 def make_targets(truth: GroundTruth, config: ModelConfig, device: torch.device | str) -> Targets:
-    """Targets of a frame for a network: dense voxels ("occ3d") or labelled points ("lidar_segmentation"), and boxes.
+    """Targets of a frame for a network: dense voxels or labelled points, and boxes.
 
     Raises:
-        ValueError: the truth lacks what the network's family learns from, lies on another grid than the network's
+        ValueError: the truth lacks what the network learns from, lies on another grid than the network's
             output, or has a class that the network does not know.
     """
     boxes = None
     if truth.boxes is not None and config.boxes.classes:
         boxes = box_targets(truth.boxes, config, device)
-    if config.family == "occ3d":
+    if config.truth == "voxels":
         classes, mask = dense_targets(truth, config)
         return Targets(_tensor(classes, device), None if mask is None else _tensor(mask, device), boxes=boxes)
     if truth.points is None:

@@ -15,7 +15,7 @@ from .processes import ALONE, Processes
 from .targets import dense_targets, renamed
 
 NOISE = LIDARSEG.names[0]  # the class of points that counts for nobody
-SCORES = {"occ3d": ("miou", "geometric_iou"), "lidar_segmentation": ("point_miou",)}  # by the network's family
+SCORES = {"voxels": ("miou", "geometric_iou"), "points": ("point_miou",)}  # by the network's kind of truth
 
 
 def validate(model: PanoOcc, drives: Sequence[Drive], every: int = 2, processes: Processes = ALONE) -> dict[str, float]:
@@ -32,7 +32,7 @@ def validate(model: PanoOcc, drives: Sequence[Drive], every: int = 2, processes:
     config = model.config
     own = [drives[index] for index in range(processes.rank, len(drives), processes.count)]
     confusion = Confusion(processes.total(confusion_on(model, own, every).counts, model.device))
-    if config.family == "occ3d":
+    if config.truth == "voxels":
         return {
             "miou": confusion.miou_of_present(config.labels),
             "geometric_iou": confusion.geometric_iou(config.labels),
@@ -63,7 +63,7 @@ def confusion_on(model: PanoOcc, drives: Sequence[Drive], every: int = 2) -> Con
 
 def _counted(confusion: Confusion, model: PanoOcc, step: Encoded, truth: GroundTruth) -> Confusion:
     config = model.config
-    if config.family == "occ3d":
+    if config.truth == "voxels":
         true, mask = dense_targets(truth, config)
         return confusion.add(classes(model, step.fused)[0].cpu().numpy(), true, mask)
     if truth.points is None:

@@ -46,9 +46,9 @@ _RULES = (
 
 
 def _rules(config: ModelConfig) -> tuple[tuple[str, str], ...]:
-    """The rules of one network: two spellings depend on its family, two positions on its depth."""
+    """The rules of one network: two spellings and two positions depend on its parts."""
     block = "temporal_encoder.temporal_block." + ("0." if config.temporal.kind == "concat" else "")
-    decoder = "voxel_decoder." if config.family == "occ3d" else "voxel_encoder."
+    decoder = f"{config.published_decoder}."
     last = 2 * (len(config.decoder.mlp) - 2)
     mlp = _TRANSFORMER + "seg_decoder.mlp_decoder.nn_layers."
     return (

@@ -204,7 +204,7 @@ def open_drives(
     if isinstance(data, FolderConfig):
         if arguments.data is None:
             raise ValueError(f"the recipe {config.name} learns from nuScenes: give its root with --data")
-        kind = "occ3d" if config.model_config.family == "occ3d" else "nuscenes"
+        kind = "occ3d" if config.model_config.truth == "voxels" else "nuscenes"
         training, validation = open_splits(
             arguments.data,
             (data.training_split, data.validation_split),

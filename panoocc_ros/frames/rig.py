@@ -1,29 +1,33 @@
 """A rig file says which topics and frames the cameras of a vehicle have (`config/rigs/<name>.yaml`)."""
 
 from dataclasses import dataclass, replace
-from pathlib import Path
+from typing import Annotated
 
-from panoocc_core.base.resources import listing
-from panoocc_core.base.strict_yaml import ConfigError, build, load_yaml
+from panoocc_core.base.ranges import Length, Text, Within, check_ranges
+from panoocc_core.base.strict_yaml import ConfigError, build, load_yaml, named_yaml
 
 from .transforms import clean_frame
 
 AUTO = "auto"
+OffsetMs = Annotated[float, Within(-10_000, 10_000)]
+SpreadMs = Annotated[float, Within(0.001, 10_000)]
+PeriodMs = Annotated[float, Within(0.1, 60_000)]
 
 
 @dataclass(frozen=True, slots=True)
 class RigCamera:
     """One camera: the name that the network knows it by, and where its images come from."""
 
-    name: str
-    topic: str  # sensor_msgs/Image or sensor_msgs/CompressedImage
-    info_topic: str
+    name: Text
+    topic: Text  # sensor_msgs/Image or sensor_msgs/CompressedImage
+    info_topic: Text
     compressed: bool | None = None  # CompressedImage? None: as the graph or the bag says
-    frame: str | None = None  # optical frame, where the images' header.frame_id is empty or wrong
+    frame: Text | None = None  # optical frame, where the images' header.frame_id is empty or wrong
     rectified: bool | None = None  # None: rectified when the topic is called so (image_rect)
-    shutter_offset_ms: float = 0.0  # how much later than the reference camera this one is exposed
+    shutter_offset_ms: OffsetMs = 0.0  # how much later than the reference camera this one is exposed
 
     def __post_init__(self) -> None:
+        check_ranges(self)
         if self.frame is not None:
             object.__setattr__(self, "frame", clean_frame(self.frame))
 
@@ -52,18 +56,17 @@ class Rig:
             of its limits.
     """
 
-    cameras: tuple[RigCamera, ...]
-    reference: str  # the camera whose stamp a set of images gets
-    base_frame: str = "base_link"
-    fixed_frame: str = AUTO  # "auto": odom, map or world above base_frame, else the nearest frame that it moves in
-    spread_ms: float = 50.0  # largest distance of an image from the reference, after shutter_offset_ms
-    period_ms: float | None = None  # usual time between two images of one camera; None: estimated
-    tf_topic: str = "/tf"
-    tf_static_topic: str = "/tf_static"
+    cameras: Annotated[tuple[RigCamera, ...], Length(1, 100)]
+    reference: Text  # the camera whose stamp a set of images gets
+    base_frame: Text = "base_link"
+    fixed_frame: Text = AUTO  # "auto": odom, map or world above base_frame, else the nearest frame that it moves in
+    spread_ms: SpreadMs = 50.0  # largest distance of an image from the reference, after shutter_offset_ms
+    period_ms: PeriodMs | None = None  # usual time between two images of one camera; None: estimated
+    tf_topic: Text = "/tf"
+    tf_static_topic: Text = "/tf_static"
 
     def __post_init__(self) -> None:
-        if not self.cameras:
-            raise ValueError("a rig needs at least one camera")
+        check_ranges(self)
         for kind in ("name", "topic", "info_topic"):
             values = [getattr(camera, kind) for camera in self.cameras]
             twice = sorted({value for value in values if values.count(value) > 1})
@@ -78,10 +81,6 @@ class Rig:
                 raise ValueError(f"{key} must not be empty")
         if self.tf_topic == self.tf_static_topic:
             raise ValueError(f"tf_topic and tf_static_topic are both {self.tf_topic!r}")
-        if not 0 < self.spread_ms <= 10_000:
-            raise ValueError(f"spread_ms must be above 0 and at most 10000, not {self.spread_ms}")
-        if self.period_ms is not None and not 0 < self.period_ms <= 60_000:
-            raise ValueError(f"period_ms must be above 0 and at most 60000, not {self.period_ms}")
 
     @property
     def names(self) -> tuple[str, ...]:
@@ -131,8 +130,5 @@ def load_rig(name_or_path: str) -> Rig:
     Raises:
         ConfigError: there is no such rig, or its file cannot be used; the text names file, key and what is allowed.
     """
-    rigs = listing("rigs")
-    path = rigs.get(name_or_path) or Path(name_or_path)
-    if not path.is_file():
-        raise ConfigError(f"no rig {name_or_path!r}: give a YAML file or one of {', '.join(rigs)}")
+    path = named_yaml("rigs", name_or_path, "rig")
     return build(Rig, load_yaml(path), str(path))

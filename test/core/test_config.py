@@ -51,11 +51,11 @@ def test_a_smaller_relative_needs_no_code(tmp_path):
         ({"grid": {"hight": 3}}, "mine.yaml.grid: unknown key 'hight'"),
         ({"grid": {"rows": "many"}}, "mine.yaml.grid.rows: 'many' is not of type int"),
         ({"grid": {"rows": True}}, "mine.yaml.grid.rows: True is not of type int"),
-        ({"grid": {"rows": 0}}, "rows, columns and layers must be positive"),
+        ({"grid": {"rows": 0}}, "mine.yaml.grid: rows must be 1 to 4096, not 0"),
         ({"backbone": {"kind": "vit"}}, "mine.yaml.backbone.kind: 'vit' is not one of 'resnet', 'internimage'"),
         ({"images": {"channel_order": "GBR"}}, "'GBR' is not one of 'RGB', 'BGR'"),
         ({"images": {"mean": [1.0, 2.0]}}, "must be a list of 3 values, not 2"),
-        ({"temporal": {"ages_s": [1.0, 2.0]}}, "ages_s must be positive, oldest first"),
+        ({"temporal": {"ages_s": [1.0, 2.0]}}, "ages_s must be in order, oldest first"),
         (
             {"decoder": {"empty_below": 0.3}, "label_key": "nuscenes_lidarseg"},
             "empty_below needs a label set whose last",
@@ -63,7 +63,7 @@ def test_a_smaller_relative_needs_no_code(tmp_path):
         ({"label_key": "mine"}, "'mine' is not one of occ3d_nuscenes"),
         ({"levels": 2}, "levels must be at least 3"),
         ({"cameras": ["A", "A"]}, "cameras must be a list of different names"),
-        ({"extends": "nonsense"}, "unknown model preset 'nonsense'; presets: nano"),
+        ({"extends": "nonsense"}, "unknown model preset 'nonsense': give a YAML file or one of nano"),
     ],
 )
 def test_what_cannot_be_used_is_named(tmp_path, changes, message):

@@ -160,7 +160,7 @@ def test_a_network_has_the_plan_with_what_it_learns_from():
     assert PLAN.for_network(model_config("pano_small_1f")) == replace(PLAN, lidar=True)
     with pytest.raises(ValueError, match="rig waymo has the cameras FRONT, .*; nano takes CAM_FRONT, .*: give a rig"):
         replace(PLAN, rig="waymo").for_network(model_config("nano"))
-    with pytest.raises(ValueError, match="no simulated rig 'tricycle'"):
+    with pytest.raises(ValueError, match="unknown simulated rig 'tricycle'"):
         replace(PLAN, rig="tricycle").for_network(model_config("nano"))
 
 
@@ -217,10 +217,10 @@ def test_points_that_contradict_each_other_are_refused(with_points, tmp_path, na
         SimulatedDrive(tmp_path / "hostile.npz")
 
 
-def test_a_network_of_the_lidar_family_learns_from_a_simulated_drive(tmp_path):
+def test_a_network_that_learns_from_points_learns_from_a_simulated_drive(tmp_path):
     network = write_network(
         tmp_path,
-        family="lidar_segmentation",
+        truth="points",
         label_key="nuscenes_lidarseg_free",
         decoder={**NETWORK["decoder"], "empty_below": 0.3, "thing_head": True},
     )

@@ -180,7 +180,7 @@ def test_drives_without_what_is_measured_are_refused_before_any_work(model, stre
         evaluate(model, [blind])
     assert not blind.frames
     assert evaluate(model, [blind], Measures(rays=False, boxes=True)).boxes is not None
-    point_config = replace(model.config, family="lidar_segmentation", name="points")
+    point_config = replace(model.config, truth="points", name="points")
     with pytest.raises(ValueError, match="altered: has no labelled LiDAR points for points; unpack"):
         _check_measurable(point_config, blind, Measures())
 

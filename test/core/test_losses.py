@@ -364,15 +364,15 @@ def test_published_losses_and_changes_of_them():
 @pytest.mark.parametrize(
     ("data", "message"),
     [
-        ({"occupancy_ce": -1.0}, "occupancy_ce must be 0 or more"),
-        ({"occupancy_ce": float("nan")}, "occupancy_ce must be 0 or more"),
+        ({"occupancy_ce": -1.0}, "occupancy_ce must be 0 to 1000000"),
+        ({"occupancy_ce": float("nan")}, "occupancy_ce must be 0 to 1000000"),
         ({}, "all weights are 0"),
         ({"occupancy": 1.0}, "unknown key 'occupancy'"),
-        ({"box_l1": 1.0, "code_weights": [1, 1]}, "must be 10 values, not 2"),
-        ({"box_l1": 1.0, "code_weights": [1] * 9 + [-1]}, "code_weights must be 0 or more"),
-        ({"box_l1": 1.0, "code_weights": [1] * 9 + [float("nan")]}, "code_weights must be 0 or more"),
-        ({"occupancy_ce": 1.0, "class_weights": {"car": "much"}}, "class_weights.car must be a number"),
-        ({"occupancy_ce": 1.0, "class_weights": [1.0]}, "class_weights.*not of type dict"),
+        ({"box_l1": 1.0, "code_weights": [1, 1]}, "code_weights must have 10 entries, not 2"),
+        ({"box_l1": 1.0, "code_weights": [1] * 9 + [-1]}, r"code_weights\[9\] must be 0 to 1000000"),
+        ({"box_l1": 1.0, "code_weights": [1] * 9 + [float("nan")]}, r"code_weights\[9\] must be 0 to 1000000, not nan"),
+        ({"occupancy_ce": 1.0, "class_weights": {"car": "much"}}, "class_weights.'car': 'much' is not of type float"),
+        ({"occupancy_ce": 1.0, "class_weights": [1.0]}, "class_weights: must be a mapping"),
         ({"occupancy_ce": 1.0, "lovasz_voxels": "all"}, "lovasz_voxels: 'all' is not one of"),
     ],
 )

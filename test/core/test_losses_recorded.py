@@ -45,7 +45,7 @@ def case_model(case: LossCase, nano: ModelConfig) -> ModelConfig:
     grid = GridConfig(rows=rows, columns=columns, layers=layers, range_m=limits)
     return replace(
         nano,
-        family=settings["family"],
+        truth="points" if pan else "voxels",
         grid=grid,
         decoder=decoder,
         boxes=replace(nano.boxes, classes=BOX_CLASSES, layers=settings["layers"], queries=settings["queries"]),

@@ -126,7 +126,7 @@ def test_limits_are_those_of_the_configuration():
         assert reset_reason(remembered(), changed_cameras(street_frame(100.5), **change), strict) == "calibration"
     for limit in ("max_focal_change", "max_centre_shift", "max_mount_shift_m", "max_mount_turn_deg", "max_speed_mps"):
         for value in (0.0, -1.0, float("nan"), float("inf")):
-            with pytest.raises(ValueError, match=f"{limit} must be positive and finite"):
+            with pytest.raises(ValueError, match=f"{limit} must be above 0 and at most 1000"):
                 replace(OCC.temporal, **{limit: value})
 
 

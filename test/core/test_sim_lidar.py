@@ -88,7 +88,7 @@ def test_things_have_instances_and_stuff_has_none(scene, points):
     )
 
 
-def test_a_network_of_the_lidar_family_finds_its_targets(points):
+def test_a_network_that_learns_from_points_finds_its_targets(points):
     config = model_config("pano_small_1f")
     targets = make_targets(GroundTruth(round(TIME_S * NS_PER_S), points=points), config, "cpu")
     labelled = targets.point_classes[targets.point_classes < config.class_count]

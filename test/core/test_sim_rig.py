@@ -91,19 +91,19 @@ def test_pitch_looks_down_and_roll_lowers_the_right_side():
     [
         ({"colour": 1}, r"mine.yaml.cameras\[0\]: unknown key 'colour'"),
         ({"width": "wide"}, r"mine.yaml.cameras\[0\].width: 'wide' is not of type int"),
-        ({"width": 0}, r"mine.yaml.cameras\[0\]: width and height must be 1..16384, not 0 and 200"),
-        ({"height": 100_000}, "width and height must be 1..16384, not 320 and 100000"),
+        ({"width": 0}, r"mine.yaml.cameras\[0\]: width must be 1 to 16384, not 0"),
+        ({"height": 100_000}, "height must be 1 to 16384, not 100000"),
         ({"position_m": [1, 2]}, "must be a list of 3 values, not 2"),
-        ({"position_m": [1, 2, float("nan")]}, "camera A: ego_from_camera"),
-        ({"yaw_deg": float("inf")}, "yaw_deg, pitch_deg and roll_deg must be finite"),
-        ({"horizontal_fov_deg": 180}, "horizontal_fov_deg must be above 0 and below 179"),
+        ({"position_m": [1, 2, float("nan")]}, r"cameras\[0\]: position_m\[2\] must be -1000 to 1000, not nan"),
+        ({"yaw_deg": float("inf")}, "yaw_deg must be -360 to 360, not inf"),
+        ({"horizontal_fov_deg": 180}, "horizontal_fov_deg must be 1 to 178"),
         ({"horizontal_fov_deg": None}, "give either horizontal_fov_deg or all of fx, fy, cx and cy"),
         (LENS, "give either horizontal_fov_deg or all of"),
         ({"horizontal_fov_deg": None, "fx": 100.0}, "give either horizontal_fov_deg or all of"),
-        ({"horizontal_fov_deg": None, **LENS, "fy": -1.0}, "camera A: intrinsics must be"),
-        ({"shutter_offset_s": 40}, "shutter_offset_s must be within"),
+        ({"horizontal_fov_deg": None, **LENS, "fy": -1.0}, "fy must be 1 to 1638400, not -1.0"),
+        ({"shutter_offset_s": 40}, "shutter_offset_s must be -1 to 1"),
         *[
-            ({"name": name}, rf"mine.yaml.cameras\[0\]: name {re.escape(repr(name))} makes no ROS topic")
+            ({"name": name}, rf"mine.yaml.cameras\[0\]: name {re.escape(repr(name)[:90])}.* makes no ROS topic")
             for name in ("", "my cam", "a/b", "/a", "1st", "a__b", "a\n", "caméra", "İ", "a" * 101)
         ],
         ({"name": "Base_Link"}, "name 'Base_Link' is that of a frame of the vehicle"),
@@ -120,7 +120,7 @@ def test_what_cannot_be_used_is_named(tmp_path, changes, message):
 
 
 def test_files_that_are_no_rig(tmp_path):
-    with pytest.raises(ConfigError, match="a rig needs at least one"):
+    with pytest.raises(ConfigError, match="cameras must have 1 to 100 entries, not 0"):
         load_sim_rig(written(tmp_path))
     with pytest.raises(ConfigError, match="name 'A' is used twice"):
         load_sim_rig(written(tmp_path, CAMERA, CAMERA))
@@ -130,5 +130,5 @@ def test_files_that_are_no_rig(tmp_path):
         load_sim_rig(written(tmp_path, CAMERA, fps=10))
     with pytest.raises(ConfigError, match="the key 'yaw_deg' is missing"):
         load_sim_rig(written(tmp_path, {key: value for key, value in CAMERA.items() if key != "yaw_deg"}))
-    with pytest.raises(ConfigError, match="no simulated rig 'kitti': give a YAML file or one of nuscenes, waymo"):
+    with pytest.raises(ConfigError, match="unknown simulated rig 'kitti': give a YAML file or one of nuscenes, waymo"):
         load_sim_rig("kitti")

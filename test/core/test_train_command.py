@@ -131,7 +131,7 @@ def test_a_stopped_training_is_resumed_to_the_same_weights(folder, capsys):
         (("--checkpoint", "/nowhere.pth"), "no such file"),
         (("--set", "batch=9"), "2 clips are too few for 9 side by side"),
         (("--set", "optimiser.groups=[{prefix: nose}]"), "no parameter begins with 'nose'"),
-        (("--set", "data.rig=tricycle"), "no simulated rig 'tricycle'"),
+        (("--set", "data.rig=tricycle"), "unknown simulated rig 'tricycle'"),
         (("--set", "data.rig=waymo"), "waymo has the cameras FRONT, FRONT_LEFT"),
     ],
 )
@@ -196,7 +196,7 @@ def test_another_rig_is_rendered_for_a_network_of_its_cameras(tmp_path, capsys):
 
 def test_an_unknown_recipe_names_those_that_exist(tmp_path, capsys):
     assert panoocc("train", "nanu", "--out", tmp_path) == 2
-    assert "unknown training recipe 'nanu'; there are nano, pano_base_4f" in capsys.readouterr().err
+    assert "unknown training recipe 'nanu': give a YAML file or one of nano, pano_base_4f" in capsys.readouterr().err
 
 
 def test_recipes_on_nuscenes_ask_for_it(folder, tmp_path, capsys):
@@ -345,7 +345,7 @@ def test_eval_leaves_out_what_is_not_wanted(folder, tmp_path):
         (("--scenes", 0), "--scenes: 0 is not 1 or more"),
         (("--first-seed", -3), "--first-seed: -3 is not 0 or more"),
         (("--threads", "9" * 5000), "--threads: '99"),
-        (("--rate", 0), "rate_hz must be more than 0"),
+        (("--rate", 0), "rate_hz must be above 0"),
         (("--json", "/nowhere/eval.json"), "/nowhere/eval.json: the folder is not there"),
         (("--checkpoint", "/nowhere.pth"), "no such file"),
         (("--data", "/nowhere"), "/nowhere"),

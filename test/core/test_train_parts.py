@@ -239,34 +239,34 @@ def test_changes_from_the_command_line():
 @pytest.mark.parametrize(
     ("change", "message"),
     [
-        ("epochs=0", "epochs must be at least 1, not 0"),
-        ("clip_stride=0", "clip_stride must be at least 1, not 0"),
+        ("epochs=0", "epochs must be 1 to 100000, not 0"),
+        ("clip_stride=0", "clip_stride must be 1 to 1000, not 0"),
         ("seed=-1", "seed must be 0 to 9223372036854775807, not -1"),
-        ("optimiser.lr=-1", r"optimiser: lr must be more than 0, not -1\.0"),
-        ("optimiser.lr=.nan", "optimiser: lr must be more than 0, not nan"),
-        ("optimiser.clip_norm=0", r"optimiser: clip_norm must be more than 0, not 0\.0"),
-        ("optimiser.clip_norm=-1", r"optimiser: clip_norm must be more than 0, not -1\.0"),
-        ("optimiser.clip_norm=.inf", "optimiser: clip_norm must be more than 0, not inf"),
-        ("optimiser.weight_decay=-0.1", r"weight_decay must be at least 0, not -0\.1"),
-        ("optimiser.groups=[{prefix: neck, lr_scale: -1}]", r"groups\[0\]: lr_scale must be at least 0, not -1\.0"),
-        ("optimiser.groups=[{prefix: neck, lr_scale: .nan}]", "lr_scale must be at least 0, not nan"),
-        ("schedule.warmup_steps=-5", "schedule: warmup_steps must be at least 0, not -5"),
+        ("optimiser.lr=-1", r"optimiser: lr must be above 0 and at most 10, not -1\.0"),
+        ("optimiser.lr=.nan", "optimiser: lr must be above 0 and at most 10, not nan"),
+        ("optimiser.clip_norm=0", r"optimiser: clip_norm must be above 0 and at most 1000000, not 0\.0"),
+        ("optimiser.clip_norm=-1", r"optimiser: clip_norm must be above 0 and at most 1000000, not -1\.0"),
+        ("optimiser.clip_norm=.inf", "optimiser: clip_norm must be above 0 and at most 1000000, not inf"),
+        ("optimiser.weight_decay=-0.1", r"weight_decay must be 0 to 10, not -0\.1"),
+        ("optimiser.groups=[{prefix: neck, lr_scale: -1}]", r"groups\[0\]: lr_scale must be 0 to 1000, not -1\.0"),
+        ("optimiser.groups=[{prefix: neck, lr_scale: .nan}]", "lr_scale must be 0 to 1000, not nan"),
+        ("schedule.warmup_steps=-5", "schedule: warmup_steps must be 0 to 10000000, not -5"),
         ("schedule.warmup_from=7", r"schedule: warmup_from must be 0 to 1, not 7\.0"),
         ("schedule.final_share=-0.5", r"schedule: final_share must be 0 to 1, not -0\.5"),
-        ("schedule.drop_epochs=[2, 0]", "schedule: drop_epochs must be at least 1, not 0"),
+        ("schedule.drop_epochs=[2, 0]", r"schedule: drop_epochs\[1\] must be 1 to 100000, not 0"),
         ("augment.mirror=1.5", r"augment: mirror must be 0 to 1, not 1\.5"),
-        ("data.first_seed=-3", "data: first_seed must be at least 0, not -3"),
-        ("data.validation_first_seed=-3", "data: validation_first_seed must be at least 0, not -3"),
+        ("data.first_seed=-3", "data: first_seed must be 0 to 9223372036854775807, not -3"),
+        ("data.validation_first_seed=-3", "data: validation_first_seed must be 0 to 9223372036854775807, not -3"),
         ("epoch=3", "unknown key 'epoch'"),
         ("epochs=two", "'two' is not of type int"),
         ("model=nanu", "unknown model preset 'nanu'"),
-        ("losses.occupancy_ce=-1", "occupancy_ce must be 0 or more"),
-        ("data.drives=0", "data: drives must be at least 1, not 0"),
+        ("losses.occupancy_ce=-1", "occupancy_ce must be 0 to 1000000"),
+        ("data.drives=0", "data: drives must be 1 to 100000, not 0"),
         ("data.validation_first_seed=10001", "seed 10001 is in both"),
         ("schedule.kind=steps", "a schedule of steps needs drop_epochs"),
         ("losses.class_weights.nocar=2", r"nano\.yaml: losses\.class_weights: 'nocar' is not one of others, barrier"),
-        ("losses.class_weights={3: 2}", r"nano\.yaml: losses\.class_weights: '3' is not one of others, barrier"),
-        ("losses.semantic_focal=1", r"losses\.semantic_focal: nano \(occ3d\) has nothing .*; set it to 0"),
+        ("losses.class_weights={3: 2}", r"nano\.yaml\.losses\.class_weights, its key: 3 is not of type str"),
+        ("losses.semantic_focal=1", r"losses\.semantic_focal: nano \(truth: voxels\) has nothing .*; set it to 0"),
     ],
 )
 def test_bad_recipes_are_refused_by_name(change, message):
@@ -278,7 +278,7 @@ def test_bad_recipes_are_refused_by_name(change, message):
     ("change", "message"),
     [
         ("calibrate=true", r"pano_small_1f\.yaml: calibrate: needs dense voxels .*pano_small_1f .*; set it to false"),
-        ("losses.occupancy_ce=1", r"losses\.occupancy_ce: pano_small_1f \(lidar_segmentation\) has nothing"),
+        ("losses.occupancy_ce=1", r"losses\.occupancy_ce: pano_small_1f \(truth: points\) has nothing"),
         ("losses.class_weights={free: 2}", r"losses\.class_weights: 'free' is not one of noise, barrier"),
     ],
 )
@@ -293,6 +293,6 @@ def test_recipes_for_points_are_refused_what_is_for_voxels(change, message):
 )
 def test_losses_need_the_part_of_the_network_that_learns_by_them(tmp_path, network, term):
     changes = {"model": str(write_network(tmp_path, **network)), "losses": {"box_class": 1.0}}
-    with pytest.raises(ConfigError, match=rf"losses\.{term}: toy \(occ3d\) has nothing that learns by it"):
+    with pytest.raises(ConfigError, match=rf"losses\.{term}: toy \(truth: voxels\) has nothing that learns by it"):
         train_config("nano", changes)
     train_config("nano", {**changes, "losses": {term: 0.0}})

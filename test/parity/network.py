@@ -36,7 +36,8 @@ def case_config(case: Case) -> ModelConfig:
         {
             "name": n["case"],
             "description": "recorded case",
-            "family": n["family"],
+            "truth": "voxels" if n["family"] == "occ3d" else "points",
+            "published_decoder": "voxel_decoder" if n["family"] == "occ3d" else "voxel_encoder",
             "cameras": images["cameras"],
             "images": {
                 "height": images["height"],

@@ -38,7 +38,7 @@ def test_bad_input_is_named(tmp_path, bag, capsys):
     code, words = ended(tmp_path, capsys, "--bag", bag, "--model", "pano_tiny")
     assert code == 2 and "unknown model preset 'pano_tiny'" in words and "nano" in words
     code, words = ended(tmp_path, capsys, "--bag", bag, "--rig", "tricycle")
-    assert code == 2 and "no rig 'tricycle'" in words
+    assert code == 2 and "unknown rig 'tricycle'" in words
     code, words = ended(tmp_path, capsys, "--bag", tmp_path / "none")
     assert code == 2 and "no such bag" in words
     cut = tmp_path / "cut.mcap"

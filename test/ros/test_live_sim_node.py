@@ -211,7 +211,7 @@ def test_ctrl_c_during_the_start_ends_node_and_renderers_without_a_traceback(tmp
         ({"faults": "melt"}, "parameter faults: unknown fault 'melt'"),
         ({"rate_hz": "100.0"}, "parameter rate_hz"),
         ({"seconds": "soon"}, "parameter seconds: must be of type float"),
-        ({"rig": "tricycle"}, "parameter rig: no simulated rig"),
+        ({"rig": "tricycle"}, "parameter rig: unknown simulated rig"),
     ],
 )
 def test_a_bad_start_ends_with_one_fatal_line(parameters, words, capfd):

@@ -215,7 +215,7 @@ def test_images_that_stand_in_for_missing_ones_are_told(capsys, tmp_path, policy
         (["--model", "pano_tiny", "--seeded-weights"], "pano_tiny"),
         (["--model", "nano", "--checkpoint", "nothing.pth"], "nothing.pth: no such file"),
         (["--model", "nano", "--seeded-weights", "--rig", "waymo"], "the rig lacks"),
-        (["--model", "nano", "--seeded-weights", "--rig", "my_rig"], "no rig 'my_rig'"),
+        (["--model", "nano", "--seeded-weights", "--rig", "my_rig"], "unknown rig 'my_rig'"),
         (["--model", "nano", "--seeded-weights", "--device", "tpu"], "tpu"),
     ],
 )

@@ -306,7 +306,7 @@ def test_the_command_leaves_the_truth_out_and_tells_of_faults(
 @pytest.mark.parametrize(
     ("words", "named"),
     [
-        (["--rig", "tricycle"], "no simulated rig 'tricycle'"),
+        (["--rig", "tricycle"], "unknown simulated rig 'tricycle'"),
         (["--grid", "pano_tiny"], "unknown model preset 'pano_tiny'"),
         (["--grid", "none.yaml"], "none.yaml: cannot be read"),
         (["--fault", "melt"], "unknown fault 'melt'"),

@@ -235,7 +235,7 @@ def test_the_rate_falls_while_sets_stay_away():
         ({"scale": 9.0}, "parameter scale"),
         ({"seed": -1}, "parameter seed"),
         ({"workers": 99}, "parameter workers"),
-        ({"rig": "tricycle"}, "parameter rig: no simulated rig 'tricycle'"),
+        ({"rig": "tricycle"}, "parameter rig: unknown simulated rig 'tricycle'"),
         ({"grid": "pano_tiny"}, "parameter grid: unknown model preset"),
         ({"faults": "drop; melt"}, "parameter faults: unknown fault 'melt'"),
         ({"faults": "drop camera=front"}, "parameter faults: fault drop: the rig has no camera 'front'"),
