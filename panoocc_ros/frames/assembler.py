@@ -31,7 +31,7 @@ from .rig import AUTO, Rig
 from .sets import AssemblerOptions, AssemblerStatus, CameraPose, Counters, ReadySet, Refused
 from .synchroniser import MessageSet, Synchroniser
 from .transforms import ConflictingTransform, TooEarly, TransformBuffer, TransformError, clean_frame
-from .upright import upright
+from .upright import quarter_turns, turned
 
 __all__ = ["CameraPose", "FrameAssembler", "AssemblerOptions", "AssemblerStatus", "ReadySet", "Refused"]
 
@@ -79,6 +79,7 @@ class FrameAssembler:
         self._notices = Notices()
         self._pictures = PictureWatch()
         self._geometry = GeometryWatch()
+        self._turns: dict[str, int] = {}  # quarter turns by which a camera's pictures are turned upright
         self._mounts = {} if calibration is None else calibration.mounts  # of the file, in place of transforms
         self._given_infos = {} if calibration is None else calibration.infos
         self._infos: dict[str, Any] = {name: info for name, info in self._given_infos.items() if name in rig.names}
@@ -163,7 +164,7 @@ class FrameAssembler:
 
         Of the thread that calls `frame`.  An empty tuple says that they are plausible.
         """
-        return self._geometry.warnings if self._geometry.look(frame, config) else None
+        return self._geometry.warnings if self._geometry.look(frame, config, self._turns) else None
 
     def status(self, now_ns: int) -> AssemblerStatus:
         """A copy of the counters."""
@@ -312,7 +313,9 @@ class FrameAssembler:
                 self._pictures.look(name, pose.stamp_ns, image)
             turn = np.eye(4)
             turn[:3, :3] = lens.camera_from_rectified
-            image, intrinsics, ego_from_camera = upright(image, lens.intrinsics, pose.ego_from_camera @ turn)
+            ego_from_camera = pose.ego_from_camera @ turn
+            turns = self._turns[name] = quarter_turns(ego_from_camera)
+            image, intrinsics, ego_from_camera = turned(image, lens.intrinsics, ego_from_camera, turns)
             return CameraImage(
                 name=name,
                 stamp_ns=pose.stamp_ns,

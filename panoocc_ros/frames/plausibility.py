@@ -4,7 +4,7 @@ Nothing is refused here: a warning names cameras, the likely cause and the remed
 """
 
 import math
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 
 import numpy as np
@@ -59,22 +59,26 @@ class GeometryWatch:
         self._judged: tuple[CameraImage, ...] = ()
         self.warnings: tuple[str, ...] | None = None  # of the newest judgement; None before the first
 
-    def look(self, frame: Frame, config: ModelConfig) -> bool:
-        """Whether the frame's geometry was not judged yet, and is so now."""
+    def look(self, frame: Frame, config: ModelConfig, turns: Mapping[str, int]) -> bool:
+        """Whether the frame's geometry was not judged yet, and is so now; `turns` as in `geometry_warnings`."""
         known = {camera.name: camera for camera in self._judged}
         if known.keys() == {camera.name for camera in frame.cameras} and not any(
             _differs(camera, known[camera.name]) for camera in frame.cameras
         ):
             return False
-        self._judged, self.warnings = frame.cameras, geometry_warnings(frame, config)
+        self._judged, self.warnings = frame.cameras, geometry_warnings(frame, config, turns)
         return True
 
 
-def geometry_warnings(frame: Frame, config: ModelConfig) -> tuple[str, ...]:
-    """What cannot be true of the cameras of a frame; every text begins with their names."""
+def geometry_warnings(frame: Frame, config: ModelConfig, turns: Mapping[str, int]) -> tuple[str, ...]:
+    """What cannot be true of the cameras of a frame; every text begins with their names.
+
+    Args:
+        turns: by how many quarter turns each camera's picture was turned upright.
+    """
     points = _grid_points_m(config)
     views = [_view(camera, points, config) for camera in frame.cameras]
-    left, warnings = list(views), list(_same_mounts(views))
+    left, warnings = list(views), [*_same_mounts(views), *_vehicle_frame(views, turns)]
     for finds, text in _RULES:  # a camera's first oddity explains those that follow
         found = [(view, detail) for view in left if (detail := finds(view)) is not None]
         if found:
@@ -221,6 +225,29 @@ def _same_mounts(views: list[_View]) -> list[str]:
         "optical frame of its own, in the images or as `frame` in the rig file"
         for group in _groups(views, lambda a, b: _is_near(a.camera, b.camera, _SAME_MOUNT_M, _SAME_MOUNT_DEG))
     ]
+
+
+def _vehicle_frame(views: list[_View], turns: Mapping[str, int]) -> list[str]:
+    """What is so of all cameras together, and thus of the frame in which their mounts are given."""
+    if len(views) < 2:
+        return []
+    names, places_m = _names(views), np.array([view.camera.ego_from_camera[:3, 3] for view in views])
+    turned = {turns.get(view.camera.name, 0) for view in views}
+    found = []
+    if len(turned) == 1 and turned != {0}:
+        how = "upside down" if turned == {2} else "sideways"
+        found.append(
+            f"{names}: all mounted {how}, and turned upright. If they are not, "
+            f"the z axis of the vehicle's frame does not point up, or these are no mounts of optical frames: {_OPTICAL}"
+        )
+    if places_m[:, 2].max() < 0:
+        found.append(
+            f"{names}: all below the origin of the vehicle's frame. The networks want it on the ground below the rear "
+            "axle, with z up: set base_frame (a LiDAR's frame is none)"
+        )
+    if np.ptp(places_m, axis=0).max() <= _SAME_MOUNT_M:
+        found.append(f"{names}: all at one place. Are the translations on /tf_static missing?")
+    return found
 
 
 def _shared_views(views: list[_View]) -> list[str]:

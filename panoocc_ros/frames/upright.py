@@ -27,12 +27,11 @@ def quarter_turns(ego_from_camera: Matrix) -> int:
     return int(turns % 4) if abs(roll_deg - 90 * turns) <= _NEAR_DEG else 0
 
 
-def upright(image: Pixels, intrinsics: Matrix, ego_from_camera: Matrix) -> tuple[Pixels, Matrix, Matrix]:
+def turned(image: Pixels, intrinsics: Matrix, ego_from_camera: Matrix, turns: int) -> tuple[Pixels, Matrix, Matrix]:
     """A picture [height, width, 3] with its intrinsics [3, 3] and pose [4, 4], all turned by the same quarter turns.
 
     A point of the world lies on the same detail of the picture before and after.
     """
-    turns = quarter_turns(ego_from_camera)
     width, height = image.shape[1], image.shape[0]
     for _ in range(turns):
         turned_from_old = np.array([[0.0, 1, 0], [-1, 0, width - 1], [0, 0, 1]])  # of pixels

@@ -2,7 +2,6 @@
 
 import re
 from dataclasses import replace
-from types import SimpleNamespace
 
 import numpy as np
 import pytest
@@ -15,7 +14,7 @@ from panoocc_core.types import CameraImage, Frame
 from panoocc_ros.frames.assembler import FrameAssembler
 from panoocc_ros.frames.plausibility import GeometryWatch, geometry_warnings
 from panoocc_ros.frames.sets import AssemblerOptions
-from panoocc_ros.frames.upright import upright
+from panoocc_ros.frames.upright import quarter_turns, turned
 from panoocc_ros.messages.types import typestore
 from test.ros.drive import Drive
 
@@ -68,7 +67,7 @@ FRONT_MOUNT = frame().cameras[0].ego_from_camera
 @pytest.mark.parametrize("model", ["nano", "pano_small_occ3d", "pano_base_4f"])
 @pytest.mark.parametrize("rig", [nuscenes_rig(), nuscenes_rig(1.0), waymo_rig()], ids=["nuscenes", "large", "waymo"])
 def test_right_rigs_are_plausible(model, rig):
-    assert geometry_warnings(frame(rig), model_config(model)) == ()
+    assert geometry_warnings(frame(rig), model_config(model), {}) == ()
 
 
 def test_mounts_that_a_vehicle_may_have_are_plausible():
@@ -79,7 +78,7 @@ def test_mounts_that_a_vehicle_may_have_are_plausible():
         lens((1.3, 1.3), (-43.0, -24.0)),
         lens(shift_xy=(0.0, -30.0)),  # a window of the sensor without its sky
     ):
-        assert geometry_warnings(frame(change=change), NANO) == ()
+        assert geometry_warnings(frame(change=change), NANO, {}) == ()
 
 
 WRONG = {
@@ -116,21 +115,36 @@ WRONG = {
 
 @pytest.mark.parametrize("change, names, words", WRONG.values(), ids=WRONG)
 def test_what_cannot_be_true_is_told_with_the_cameras_and_the_cause(change, names, words):
-    warnings = geometry_warnings(frame(change=change), NANO)
+    warnings = geometry_warnings(frame(change=change), NANO, {})
     assert warnings
     assert warnings[0].startswith(names), warnings
     assert any(re.search(words, text) for text in warnings), warnings
 
 
+def test_what_is_so_of_all_cameras_is_a_fault_of_the_vehicles_frame():
+    names, turns = SIX.split(", "), {0: (), 1: "sideways", 2: "upside down", 3: "sideways"}
+    for count, words in turns.items():
+        found = geometry_warnings(frame(), NANO, dict.fromkeys(names, count))
+        assert len(found) == (count > 0) and all(f"{SIX}: all mounted {words}" in text for text in found)
+    assert geometry_warnings(frame(), NANO, {name: k % 2 for k, name in enumerate(names)}) == ()
+    for change, words in (
+        (lambda pose: rigid(np.eye(3), np.array([0, 0, -1.84])) @ pose, "all below the origin"),
+        (lambda pose: rigid(pose[:3, :3], np.array([0, 0, 1.5])), "all at one place"),
+    ):
+        assert any(
+            text.startswith(f"{SIX}: {words}") for text in geometry_warnings(frame(change=mounted(change)), NANO, {})
+        )
+
+
 def test_the_geometry_is_judged_once_and_again_when_it_has_become_another_one():
     watch, wrong = GeometryWatch(), frame(change=mounted(lambda _: FRONT_MOUNT))
     assert watch.warnings is None
-    assert watch.look(frame(), NANO) and watch.warnings == ()
+    assert watch.look(frame(), NANO, {}) and watch.warnings == ()
     trembling = mounted(lambda pose: rigid(np.eye(3), np.array([0, 0, 0.03])) @ pose)
-    assert not watch.look(frame(change=trembling), NANO)
-    assert watch.look(wrong, NANO) and len(watch.warnings) >= 1
-    assert not watch.look(wrong, NANO) and watch.warnings
-    assert watch.look(frame(change=lens((1.1, 1.1))), NANO) and watch.warnings == ()
+    assert not watch.look(frame(change=trembling), NANO, {})
+    assert watch.look(wrong, NANO, {}) and len(watch.warnings) >= 1
+    assert not watch.look(wrong, NANO, {}) and watch.warnings
+    assert watch.look(frame(change=lens((1.1, 1.1))), NANO, {}) and watch.warnings == ()
 
 
 def test_sideways_cameras_are_plausible_once_they_are_turned():
@@ -138,21 +152,23 @@ def test_sideways_cameras_are_plausible_once_they_are_turned():
         roll = np.array([[0.0, -1, 0], [1, 0, 0], [0, 0, 1]])
         for _ in range(turns):
             width = camera.size_hw[1]
-            turned = SimpleNamespace(pixels=np.array([[0.0, 1, 0], [-1, 0, width - 1], [0, 0, 1]]))
+            pixels = np.array([[0.0, 1, 0], [-1, 0, width - 1], [0, 0, 1]])
             camera = replace(
                 camera,
                 image=blank(*camera.size_hw[::-1]),
-                intrinsics=turned.pixels @ camera.intrinsics @ roll,
+                intrinsics=pixels @ camera.intrinsics @ roll,
                 ego_from_camera=camera.ego_from_camera @ rigid(roll, np.zeros(3)),
             )
         return camera
 
     def through(camera):
-        image, k, pose = upright(camera.image.numpy(), camera.intrinsics, camera.ego_from_camera)
+        image, k, pose = turned(
+            camera.image.numpy(), camera.intrinsics, camera.ego_from_camera, quarter_turns(camera.ego_from_camera)
+        )
         return replace(camera, image=torch.from_numpy(image), intrinsics=k, ego_from_camera=pose)
 
     for turns in range(4):
-        assert geometry_warnings(frame(change=lambda camera: through(rolled(camera, turns))), NANO) == ()  # noqa: B023
+        assert geometry_warnings(frame(change=lambda camera: through(rolled(camera, turns))), NANO, {}) == ()  # noqa: B023
 
 
 def test_a_stream_knows_its_geometry_and_its_frozen_pictures():

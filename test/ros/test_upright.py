@@ -9,7 +9,7 @@ import pytest
 from panoocc_core.geometry import invert, rigid
 from panoocc_ros.frames.assembler import FrameAssembler
 from panoocc_ros.frames.sets import AssemblerOptions
-from panoocc_ros.frames.upright import quarter_turns, upright
+from panoocc_ros.frames.upright import quarter_turns, turned
 from panoocc_ros.messages.fields import transforms
 from panoocc_ros.messages.types import typestore
 from test.ros.drive import EGO_FROM_OPTICAL, Drive, turn
@@ -43,15 +43,15 @@ def test_points_lie_on_the_same_detail_and_up_is_up(roll_deg):
     for number, point in enumerate(points, 1):
         x, y = np.round(pixel(K, pose, point)).astype(int)
         image[y, x] = number
-    turned, k, turned_pose = upright(image, K, pose)
+    picture, k, turned_pose = turned(image, K, pose, quarter_turns(pose))
     for number, point in enumerate(points, 1):
         x, y = pixel(k, turned_pose, point)
-        places = np.argwhere(turned[:, :, 0] == number)
+        places = np.argwhere(picture[:, :, 0] == number)
         assert len(places) == 0 or np.abs(places[0][::-1] - (x, y)).max() <= 0.51  # another point may lie on it
     np.testing.assert_allclose(turned_pose[:3, 2], ahead, atol=1e-12)
     assert turned_pose[2, 1] < -0.8 and k[0, 0] > 0 and k[1, 1] > 0  # the picture's down is the vehicle's
-    assert turned.shape[:2] == (SIZE_HW if abs(roll_deg) < 45 or abs(roll_deg) > 135 else SIZE_HW[::-1])
-    assert turned.flags.c_contiguous
+    assert picture.shape[:2] == (SIZE_HW if abs(roll_deg) < 45 or abs(roll_deg) > 135 else SIZE_HW[::-1])
+    assert picture.flags.c_contiguous
 
 
 def test_only_cameras_near_a_quarter_turn_are_turned():
@@ -68,8 +68,8 @@ def test_a_camera_that_looks_up_or_down_has_no_upper_side():
 
 def test_a_camera_that_stands_upright_costs_nothing():
     image = np.zeros((*SIZE_HW, 3), np.uint8)
-    turned, k, pose = upright(image, K, mount(5))
-    assert turned is image and k is K
+    picture, k, pose = turned(image, K, mount(5), 0)
+    assert picture is image and k is K
 
 
 def frames(drive):
