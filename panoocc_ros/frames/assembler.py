@@ -310,7 +310,7 @@ class FrameAssembler:
             lens = self._calibration(name, ready.infos[name])
             image = _blank(lens, name) if message is None else lens.rectify(decode(message, lens.size_hw))
             if message is not None:
-                self._pictures.look(name, pose.stamp_ns, image)
+                self._pictures.look(name, pose.stamp_ns, image, pose.world_from_ego)
             turn = np.eye(4)
             turn[:3, :3] = lens.camera_from_rectified
             ego_from_camera = pose.ego_from_camera @ turn

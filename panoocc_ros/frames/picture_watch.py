@@ -7,10 +7,13 @@ from dataclasses import dataclass
 
 import numpy as np
 
+from panoocc_core.geometry import Matrix, invert
+
 from .images import Pixels
 
 MANY_SETS = 10  # so often in a row is no accident
 _MAX_DARK_MEAN, _MAX_FLAT_STD = 12.0, 3.0  # grey levels: a night has lamps, a covered lens has none
+_MOVED_M, _MOVED_DEG = 0.5, 2.0  # a vehicle that stands may see the same, at least a simulated one
 _STEP = 16  # every so many rows and columns are looked at, for the checksum every so many rows
 
 
@@ -20,6 +23,8 @@ class _Look:
     checksum: int
     flat: int  # sets in a row with a picture of one colour
     same: int  # ... with this picture
+    since: Matrix  # world_from_ego [4, 4] when this picture came first
+    has_moved: bool  # since then
     is_dark: bool
 
     @property
@@ -28,8 +33,8 @@ class _Look:
         if self.flat >= MANY_SETS:
             colour = "black" if self.is_dark else "of one colour"
             return colour, f"the picture is {colour} since {self.flat} sets: a covered lens, or a camera that failed?"
-        if self.same >= MANY_SETS:
-            return "frozen", f"the same picture for {self.same} sets: is its driver frozen?"
+        if self.same >= MANY_SETS and self.has_moved:
+            return "frozen", f"the same picture for {self.same} sets, though the vehicle moves: is its driver frozen?"
         return None
 
 
@@ -41,7 +46,7 @@ class PictureWatch:
         self._looks: dict[str, _Look] = {}
         self._sets: Counter[tuple[str, str]] = Counter()
 
-    def look(self, camera: str, stamp_ns: int, image: Pixels) -> None:
+    def look(self, camera: str, stamp_ns: int, image: Pixels, world_from_ego: Matrix) -> None:
         """Take the decoded picture [height, width, 3] of a camera; one that serves again counts once."""
         before = self._looks.get(camera)
         if before is not None and before.stamp_ns == stamp_ns:
@@ -49,11 +54,15 @@ class PictureWatch:
         few = image[::_STEP, ::_STEP]
         is_flat = float(few.std(axis=(0, 1)).max()) <= _MAX_FLAT_STD
         checksum = zlib.crc32(np.ascontiguousarray(image[::_STEP]).data)
+        is_same = before is not None and before.checksum == checksum
+        since = before.since if before is not None and is_same else world_from_ego
         look = _Look(
             stamp_ns,
             checksum,
             flat=(before.flat if before else 0) + 1 if is_flat else 0,
-            same=before.same + 1 if before and before.checksum == checksum else 1,
+            same=before.same + 1 if before is not None and is_same else 1,
+            since=since,
+            has_moved=_has_moved(since, world_from_ego),
             is_dark=float(few.mean()) <= _MAX_DARK_MEAN,
         )
         with self._lock:
@@ -71,3 +80,9 @@ class PictureWatch:
         """(What was wrong, camera) -> in how many sets it was so, once it was no accident any more."""
         with self._lock:
             return Counter(self._sets)
+
+
+def _has_moved(world_from_before: Matrix, world_from_now: Matrix) -> bool:
+    before_from_now = invert(world_from_before) @ world_from_now
+    cosine = (np.trace(before_from_now[:3, :3]) - 1) / 2
+    return bool(np.linalg.norm(before_from_now[:3, 3]) > _MOVED_M or cosine < np.cos(np.radians(_MOVED_DEG)))

@@ -192,7 +192,9 @@ def test_a_stream_knows_its_geometry_and_its_frozen_pictures():
     assert len(judged) == 12 and isinstance(judged[0], tuple) and set(judged[1:]) == {None}
     status = assembler.status(0)
     assert status.geometry == judged[0]
-    assert status.pictures == {"CAM_BACK": "the same picture for 12 sets: is its driver frozen?"}
+    assert status.pictures == {
+        "CAM_BACK": "the same picture for 12 sets, though the vehicle moves: is its driver frozen?"
+    }
     assert status.odd_pictures == {("frozen", "CAM_BACK"): 3}
 
 
