@@ -79,14 +79,16 @@ def reset_reason(memory: VoxelMemory, frame: Frame, config: TemporalConfig) -> s
 
 
 def calibration_of(cameras: tuple[CameraImage, ...]) -> dict[str, Calibration]:
-    """The calibrations of a frame's cameras, by name."""
-    return {c.name: Calibration(c.size_hw, c.intrinsics, c.ego_from_camera) for c in cameras}
+    """The calibrations of a frame's cameras, by name; a blank one has none."""
+    return {c.name: Calibration(c.size_hw, c.intrinsics, c.ego_from_camera) for c in cameras if not c.is_blank}
 
 
 def _same_cameras(known: Mapping[str, Calibration], cameras: tuple[CameraImage, ...], config: TemporalConfig) -> bool:
     """Whether none was moved or changed since the history began: what trembles within the limits is the same camera."""
-    return set(known) == {camera.name for camera in cameras} and all(
-        _same_camera(known[camera.name], camera, config) for camera in cameras
+    return set(known) <= {camera.name for camera in cameras} and all(
+        _same_camera(known[camera.name], camera, config)
+        for camera in cameras
+        if camera.name in known and not camera.is_blank
     )
 
 
@@ -128,7 +130,7 @@ def remember(memory: VoxelMemory, frame: Frame, tokens: Tensor, config: ModelCon
         memory,
         states=states,
         track=extended_track(memory.track, frame, config.ego_motion),
-        calibration=memory.calibration or calibration_of(frame.cameras),
+        calibration={**calibration_of(frame.cameras), **memory.calibration},
     )
 
 

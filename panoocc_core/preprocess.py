@@ -16,6 +16,7 @@ from .geometry import Matrix, invert
 from .types import CameraImage, Frame
 
 ANTIALIAS_BELOW = 0.5  # stronger shrinking would skip pixels
+UNSEEN = np.array([[0.0, 0, 0, 0], [0, 0, 0, 0], [0, 0, 0, -1]])  # projection of a blank camera: all lies behind it
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -50,7 +51,9 @@ def prepare(frame: Frame, config: ModelConfig, device: torch.device) -> NetworkI
     images = torch.stack([network_image(camera.image.to(device), config.images) for camera in cameras])
     ego_from_network = config.grid.ego_from_network.matrix
     projections = [
-        input_from_pixels(camera.size_hw, config.images) @ pixels_from_ego(camera, frame) @ ego_from_network
+        UNSEEN
+        if camera.is_blank
+        else input_from_pixels(camera.size_hw, config.images) @ pixels_from_ego(camera, frame) @ ego_from_network
         for camera in cameras
     ]
     return NetworkInput(images, torch.as_tensor(np.stack(projections), dtype=torch.float32, device=device))

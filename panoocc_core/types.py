@@ -29,7 +29,7 @@ class CameraImage:
     intrinsics: Matrix  # [3, 3], pixels
     ego_from_camera: Matrix  # [4, 4], where the camera (optical frame) is mounted
     world_from_ego: Matrix  # [4, 4], at stamp_ns
-    is_blank: bool = False  # stands in for an image that never came; the result does not count it as used
+    is_blank: bool = False  # stands in for an image that never came: sees nothing, whatever the other fields say
 
     def __post_init__(self) -> None:
         image, k = self.image, np.asarray(self.intrinsics, dtype=np.float64)

@@ -46,6 +46,7 @@ FLOORS = {
         ("__init__",),
         ("ros",),
         ("messages",),
+        ("streams",),
         ("frames",),
         ("health",),
         ("node",),

@@ -6,36 +6,33 @@ what is missing.  Everything that is dropped has a reason, a text and a counter.
 """
 
 import itertools
-import os
 import threading
 from collections import Counter, deque
-from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from typing import Any
 
-import numpy as np
-import torch
-
 from panoocc_core.config import ModelConfig
 from panoocc_core.geometry import NS_PER_S
-from panoocc_core.types import CameraImage, Frame
+from panoocc_core.types import Frame
 
-from ..messages.fields import stamp_ns, transforms
+from ..messages.fields import StampedTransform, stamp_ns, transforms
+from ..streams.notices import Notices
+from ..streams.synchroniser import MessageSet, Synchroniser
+from ..streams.transforms import TooLate, clean_frame, shown
 from .calibration_file import CalibrationFile
-from .camera_info import Calibration, CalibrationError, calibration, same_calibration
-from .images import ImageError, decode
-from .notices import Notices
+from .decoder import FrameDecoder
 from .picture_watch import PictureWatch
 from .plausibility import GeometryWatch
-from .rig import AUTO, Rig
-from .sets import AssemblerOptions, AssemblerStatus, CameraPose, Counters, ReadySet, Refused
-from .synchroniser import MessageSet, Synchroniser
-from .transforms import ConflictingTransform, TooEarly, TransformBuffer, TransformError, clean_frame
-from .upright import quarter_turns, turned
+from .resolver import Lacking, Resolver
+from .rig import Rig
+from .sets import AssemblerOptions, AssemblerStatus, Counters, ReadySet, Refused
 
-__all__ = ["CameraPose", "FrameAssembler", "AssemblerOptions", "AssemblerStatus", "ReadySet", "Refused"]
+__all__ = ["AssemblerOptions", "AssemblerStatus", "FrameAssembler", "ReadySet", "Refused"]
 
-FIXED_FRAMES = ("odom", "map", "world")  # REP-105: odom does not jump
+MAX_TRANSFORMS = 1000  # of one message
+MAX_GUESS_WAIT_S = 0.25  # for a fixed frame with a usual name
+CLOCK_UNKNOWN = -(2**62)
+IMAGES_WENT_BACK = "the stamps of the images went back"
 
 
 @dataclass(slots=True)
@@ -45,25 +42,27 @@ class _Waiting:
     lacks: str = "its turn"
 
 
-class _Lacking(Exception):
-    """Something that may still come."""
+@dataclass(frozen=True, slots=True)
+class _GivenUp:
+    """The last set that was lost for want of a transform."""
 
-    def __init__(self, reason: str, camera: str, text: str, hopeless: bool = False) -> None:
-        super().__init__(text)
-        self.reason, self.camera, self.text, self.hopeless = reason, camera, text, hopeless
+    wanted: TooLate
+    at_ns: int
 
 
 class FrameAssembler:
     """Collects messages and hands out complete sets.
 
-    All methods but `frame` belong to one thread; `frame` may run in another one.  `now_ns` is the caller's clock (ROS
-    time, or the time of a bag's messages); where it goes back, only waiting starts afresh.
+    All methods but `frame` belong to one thread; `frame` may run in another one.  `now_ns` is when a message came, by
+    any clock (ROS time, or the time at which a bag has it); where it goes back, only waiting starts afresh.  With
+    `AssemblerOptions.patient` no clock ends the waiting.
     """
 
     def __init__(
         self, rig: Rig, options: AssemblerOptions | None = None, calibration: CalibrationFile | None = None
     ) -> None:
         self.rig, self.options = rig, options or AssemblerOptions()
+        self._notices = Notices()
         self._synchroniser = Synchroniser(
             rig.names,
             rig.reference,
@@ -74,62 +73,49 @@ class FrameAssembler:
             deadline_ns=_ns(self.options.deadline_s),
             silent_ns=_ns(self.options.camera_timeout_s),
             reuse_age_ns=_ns(self.options.reuse_age_s),
+            depth=2 * self.options.max_waiting,
+            notices=self._notices,
         )
-        self._buffer = TransformBuffer()
-        self._notices = Notices()
-        self._pictures = PictureWatch()
-        self._geometry = GeometryWatch()
-        self._turns: dict[str, int] = {}  # quarter turns by which a camera's pictures are turned upright
-        self._mounts = {} if calibration is None else calibration.mounts  # of the file, in place of transforms
-        self._given_infos = {} if calibration is None else calibration.infos
-        self._infos: dict[str, Any] = {name: info for name, info in self._given_infos.items() if name in rig.names}
-        self._calibrations: dict[str, tuple[Any, Calibration]] = {}  # of the thread that calls `frame`
-        self._decoders = ThreadPoolExecutor(min(len(rig.names), os.cpu_count() or 1), "decoder")
+        self._resolver = Resolver(rig, calibration)
+        self._pictures, self._geometry = PictureWatch(), GeometryWatch()
+        self._decoder = FrameDecoder(rig, self._pictures)
         self._queue: deque[_Waiting] = deque()
-        self._fixed_frame = None if rig.fixed_frame == AUTO else rig.fixed_frame
         self._reset: str | None = None
-        self._settled = True  # a set came out since the last jump
-        self._clock_ns, self._lag_ns = -(2**62), 0
+        self._given_up: _GivenUp | None = None
+        self._clock_ns, self._lag_ns = CLOCK_UNKNOWN, 0
         self._counters = Counters()
         self._lock = threading.Lock()
 
     def on_image(self, camera: str, message: Any, now_ns: int) -> None:
         """Take a sensor_msgs Image or CompressedImage of `camera`."""
-        stamp, epoch = stamp_ns(message.header.stamp), self._synchroniser.epoch
+        restarts = self._synchroniser.restarts
         self._counters.images[camera] += 1
-        sets = self._synchroniser.add(camera, stamp, message, self._now(now_ns))
-        if self._synchroniser.epoch != epoch:
-            self._buffer.clear()
-            self._restart("the stamps of the images went back")
+        sets = self._synchroniser.add(camera, stamp_ns(message.header.stamp), message, self._now(now_ns))
+        if self._synchroniser.restarts != restarts:
+            self._resolver.restart()
+            self._begin_anew(IMAGES_WENT_BACK)
         self._enqueue(sets)
 
     def on_camera_info(self, camera: str, message: Any) -> None:
         """Take a sensor_msgs CameraInfo of `camera`; it serves until another calibration comes."""
-        if camera in self._given_infos:
-            return
-        known = self._infos.get(camera)
-        if known is None or not same_calibration(known, message):
-            self._infos[camera] = message
+        self._note_or_clear("calibration", camera, self._resolver.on_camera_info(camera, message))
 
     def on_transforms(self, message: Any, static: bool) -> None:
-        """Take a tf2_msgs TFMessage of /tf or /tf_static."""
-        for parent, child, stamp, matrix in transforms(message):
-            try:
-                went_back = self._buffer.set(parent, child, stamp, matrix, static)
-                if went_back and self._settled and self._carries_base(child):
-                    self._synchroniser.clear()
-                    self._buffer.clear()
-                    self._restart("the stamps of the transforms went back")
-                    self._buffer.set(parent, child, stamp, matrix, static)
-            except (ConflictingTransform, ValueError) as error:
-                self._counters.transform_drops["refused"] += 1
-                self._notices.note("refused", clean_frame(child), str(error), self._clock_ns)
+        """Take a tf2_msgs TFMessage of the rig's tf_topic or tf_static_topic."""
+        surplus = len(message.transforms) - MAX_TRANSFORMS
+        if surplus > 0:
+            self._counters.transform_drops["refused"] += surplus
+            text = f"a message of {len(message.transforms)} transforms: only the first {MAX_TRANSFORMS} are taken"
+            self._notices.note("refused", "", text, self._clock_ns)
+        for item in itertools.islice(transforms(message), MAX_TRANSFORMS):
+            self._take(item, static)
 
     def poll(self, now_ns: int) -> ReadySet | None:
         """The oldest set that has everything, or None; call it until it returns None, and from time to time."""
         now = self._now(now_ns)
         self._enqueue(self._synchroniser.expire(now))
-        return self._next_ready(now - _ns(self.options.tf_timeout_s), now - _ns(self.options.tf_timeout_s / 2))
+        timeout_s = self.options.tf_timeout_s
+        return self._next_ready(now - _ns(timeout_s), now - _ns(min(timeout_s / 2, MAX_GUESS_WAIT_S)))
 
     def finish(self) -> list[ReadySet]:
         """The sets that are ready when nothing more will come (the end of a bag); the others are dropped."""
@@ -142,8 +128,8 @@ class FrameAssembler:
     def clear(self, reason: str) -> None:
         """Forget everything that moves, as after a jump of the clock that the caller has seen."""
         self._synchroniser.clear()
-        self._buffer.clear()
-        self._restart(reason)
+        self._resolver.clear()
+        self._begin_anew(reason)
 
     def frame(self, ready: ReadySet) -> Frame:
         """Decode the images of a set.
@@ -152,9 +138,7 @@ class FrameAssembler:
             Refused: an image or a calibration cannot be used; it is counted, and the text names the camera.
         """
         try:
-            # OpenCV lets go of Python's lock while it decodes.
-            cameras = tuple(self._decoders.map(lambda name: self._camera_image(name, ready), self.rig.names))
-            return Frame(ready.stamp_ns, ready.world_from_ego, cameras)
+            return self._decoder.frame(ready)
         except Refused as refusal:
             self._drop(refusal.reason, refusal.camera, str(refusal))
             raise
@@ -164,11 +148,16 @@ class FrameAssembler:
 
         Of the thread that calls `frame`.  An empty tuple says that they are plausible.
         """
-        return self._geometry.warnings if self._geometry.look(frame, config, self._turns) else None
+        return self._geometry.warnings if self._geometry.look(frame, config, self._decoder.turns) else None
+
+    def close(self) -> None:
+        """End the threads that decode; `frame` can be called no more."""
+        self._decoder.close()
 
     def status(self, now_ns: int) -> AssemblerStatus:
         """A copy of the counters."""
-        silent = self._synchroniser.silent(self._now(now_ns))
+        now = self._now(now_ns)
+        silent = self._synchroniser.silent(now)
         with self._lock:
             drops = Counter(self._counters.set_drops)
         for camera, count in self._synchroniser.sets_dropped.items():
@@ -179,69 +168,105 @@ class FrameAssembler:
             ready=self._counters.ready,
             image_drops=Counter(self._synchroniser.images_dropped),
             set_drops=drops,
+            transform_drops=self._counters.transform_drops + self._resolver.buffer.counts,
             resets=Counter(self._counters.resets),
-            blank=Counter(self._counters.blank),
-            reused=Counter(self._counters.reused),
             waiting=len(self._queue),
-            transform_drops=Counter(self._counters.transform_drops),
             collecting=self._synchroniser.undecided,
             images_waiting=self._synchroniser.waiting,
-            waiting_for=self._queue[0].lacks if self._queue else None,
+            waiting_for=self._waiting_for(),
             last_drop=self._counters.last_drop,
             tf_missing=self._counters.tf_missing,
-            notices=self._notices.read(self._clock_ns),
+            notices=self._notices.read(now),
+            blank=Counter(self._counters.blank),
+            reused=Counter(self._counters.reused),
             silent={name: None if age is None else age / NS_PER_S for name, age in silent.items()},
-            missing_info=tuple(name for name in self.rig.names if name not in self._infos),
-            fixed_frame=self._fixed_frame,
+            missing_info=self._resolver.missing_info,
+            fixed_frame=self._resolver.fixed_frame,
             geometry=self._geometry.warnings,
             pictures=self._pictures.findings(),
             odd_pictures=self._pictures.sets(),
         )
 
-    def close(self) -> None:
-        """End the threads that decode; `frame` can be called no more."""
-        self._decoders.shutdown(wait=False, cancel_futures=True)
-
     def _now(self, now_ns: int) -> int:
+        if self._clock_ns == CLOCK_UNKNOWN:
+            self._notices.date(now_ns)
         if now_ns + self._lag_ns < self._clock_ns:
             self._lag_ns = self._clock_ns - now_ns  # the caller's clock went back; ours does not
         self._clock_ns = now_ns + self._lag_ns
         return self._clock_ns
 
+    def _take(self, item: StampedTransform, static: bool) -> None:
+        child, name = clean_frame(item.child), f"{shown(item.parent)} <- {shown(item.child)}"
+        try:
+            if item.parent_from_child is None:
+                raise ValueError(f"it {item.problem}")
+            contradiction = self._resolver.buffer.set(
+                item.parent, item.child, item.stamp_ns, item.parent_from_child, static
+            )
+        except ValueError as error:
+            text = f"the transform {name} was refused: {error}"
+            self._counters.transform_drops["refused"] += 1
+            self._resolver.buffer.refuse(child, text)
+            self._notices.note("refused", shown(child), text, self._clock_ns)
+            return
+        self._notices.clear("refused", shown(child))
+        self._note_or_clear("contradiction", shown(child), contradiction)
+        self._say_how_late(child, name, item.stamp_ns)
+
+    def _say_how_late(self, child: str, name: str, stamp: int) -> None:
+        """Tell how long ago the set was lost that this transform would have saved."""
+        given_up = self._given_up
+        if given_up is None or given_up.wanted.child != child or stamp < given_up.wanted.stamp_ns:
+            return
+        seconds = (self._clock_ns - given_up.at_ns) / NS_PER_S
+        text = f"the transform {name} came {seconds:.2f} s after the set was given up that needed it"
+        self._notices.note("late", shown(child), text, self._clock_ns)
+        self._counters.last_drop, self._given_up = text, None
+
+    def _note_or_clear(self, kind: Any, subject: str, text: str | None) -> None:
+        if text is None:
+            self._notices.clear(kind, subject)
+        else:
+            self._notices.note(kind, subject, text, self._clock_ns)
+
     def _enqueue(self, sets: list[MessageSet]) -> None:
+        if self._synchroniser.last_drop is not None:
+            self._counters.last_drop, self._synchroniser.last_drop = self._synchroniser.last_drop, None
         for messages in sets:
             self._counters.sets += 1
             self._queue.append(_Waiting(messages, self._clock_ns))
-            if len(self._queue) > self.options.max_waiting:
-                lacks = self._queue.popleft().lacks
-                self._drop("queue_full", "", f"too many sets wait; the oldest one waited for {lacks}")
+        while sets and len(self._queue) > max(self.options.max_waiting, len(sets)):
+            lacks = self._queue.popleft().lacks
+            self._drop("queue_full", "", f"more sets wait than max_waiting; the oldest one waited for {lacks}")
 
-    def _restart(self, reason: str) -> None:
+    def _begin_anew(self, reason: str) -> None:
         for _ in self._queue:
             self._drop("clock_back", "", reason)
         self._queue.clear()
-        self._settled = False
+        self._given_up = None
         self._reset = reason
         self._counters.resets[reason] += 1
-        if self.rig.fixed_frame == AUTO:
-            self._fixed_frame = None
+
+    def _waiting_for(self) -> str | None:
+        if self._queue:
+            return self._queue[0].lacks
+        awaited = self._synchroniser.awaited
+        return f"images of {', '.join(awaited)}" if awaited else None
 
     def _next_ready(self, timeout_before_ns: int, guess_before_ns: int) -> ReadySet | None:
         while self._queue:
             waiting = self._queue[0]
             try:
-                ready = self._resolve(waiting.messages, may_guess=waiting.since_ns <= guess_before_ns)
-            except _Lacking as lacking:
+                ready = self._resolver.resolve(waiting.messages, self._reset, waiting.since_ns <= guess_before_ns)
+            except Lacking as lacking:
                 waiting.lacks = lacking.text
-                if not lacking.hopeless and waiting.since_ns > timeout_before_ns:
+                if not lacking.is_hopeless and waiting.since_ns > timeout_before_ns:
                     return None
                 self._queue.popleft()
-                self._drop(lacking.reason, lacking.camera, lacking.text)
-                if lacking.reason.startswith("tf_"):
-                    self._counters.tf_missing = lacking.text
+                self._give_up(lacking)
                 continue
             self._queue.popleft()
-            self._reset, self._settled = None, True
+            self._reset = None
             self._counters.ready += 1
             self._counters.tf_missing = None
             self._counters.blank.update(ready.messages.blank)
@@ -249,109 +274,17 @@ class FrameAssembler:
             return ready
         return None
 
-    def _resolve(self, messages: MessageSet, may_guess: bool) -> ReadySet:
-        for name in self.rig.names:
-            if name not in self._infos:
-                topic = self.rig.camera(name).info_topic
-                raise _Lacking("no_camera_info", name, f"camera {name}: no CameraInfo on {topic} yet")
-        poses = {}
-        try:
-            fixed = self._fixed(may_guess)
-            world_from_ego = self._buffer.lookup(fixed, self.rig.base_frame, messages.stamp_ns)
-        except TransformError as error:
-            raise _Lacking(
-                _tf_reason(error), "", f"pose of the vehicle: {error}", isinstance(error, TooEarly)
-            ) from error
-        for name in self.rig.names:
-            stamp = messages.stamps_ns.get(name, messages.stamp_ns)
-            frame = self._optical_frame(name, messages.messages.get(name))
-            try:
-                ego_from_camera = self._mounts.get(name)
-                if ego_from_camera is None:
-                    ego_from_camera = self._buffer.lookup(self.rig.base_frame, frame, stamp)
-                poses[name] = CameraPose(stamp, ego_from_camera, self._buffer.lookup(fixed, self.rig.base_frame, stamp))
-            except TransformError as error:
-                raise _Lacking(
-                    _tf_reason(error), name, f"camera {name}: {error}", isinstance(error, TooEarly)
-                ) from error
-        return ReadySet(messages.stamp_ns, messages, world_from_ego, poses, dict(self._infos), fixed, self._reset)
-
-    def _optical_frame(self, name: str, message: Any) -> str:
-        source = self._infos[name] if message is None else message
-        frame = self.rig.camera(name).frame or clean_frame(source.header.frame_id)
-        if not frame:
-            text = f"camera {name}: the image's header.frame_id is empty: set it, or `frame` in the rig file"
-            raise _Lacking("no_frame_id", name, text, hopeless=True)
-        return frame
-
-    def _fixed(self, may_guess: bool) -> str:
-        """The frame that counts as not moving; "auto" waits for a usual name before it takes just any."""
-        if self._fixed_frame is None:
-            chain = self._buffer.ancestors(self.rig.base_frame)
-            usual = [frame for frame in FIXED_FRAMES if frame in chain]
-            moved_in = [parent for child, parent in itertools.pairwise(chain) if self._buffer.is_moving(child)]
-            if not usual and not (moved_in and may_guess):
-                raise TransformError(
-                    f"above {self.rig.base_frame!r} there is none of {', '.join(FIXED_FRAMES)}, only {chain[1:]}: "
-                    "send the vehicle's pose on /tf, or set fixed_frame"
-                )
-            self._fixed_frame = usual[0] if usual else moved_in[0]
-        return self._fixed_frame
-
-    def _carries_base(self, child: str) -> bool:
-        try:
-            return clean_frame(child) in self._buffer.ancestors(self.rig.base_frame)
-        except TransformError:
-            return False
-
-    def _camera_image(self, name: str, ready: ReadySet) -> CameraImage:
-        pose, message = ready.poses[name], ready.messages.messages.get(name)
-        try:
-            lens = self._calibration(name, ready.infos[name])
-            image = _blank(lens, name) if message is None else lens.rectify(decode(message, lens.size_hw))
-            if message is not None:
-                self._pictures.look(name, pose.stamp_ns, image, pose.world_from_ego)
-            turn = np.eye(4)
-            turn[:3, :3] = lens.camera_from_rectified
-            ego_from_camera = pose.ego_from_camera @ turn
-            turns = self._turns[name] = quarter_turns(ego_from_camera)
-            image, intrinsics, ego_from_camera = turned(image, lens.intrinsics, ego_from_camera, turns)
-            return CameraImage(
-                name=name,
-                stamp_ns=pose.stamp_ns,
-                image=torch.from_numpy(image),
-                intrinsics=intrinsics,
-                ego_from_camera=ego_from_camera,
-                world_from_ego=pose.world_from_ego,
-                is_blank=message is None,
-            )
-        except ImageError as error:
-            raise Refused("image", name, f"{error} (topic {self.rig.camera(name).topic})") from error
-        except CalibrationError as error:
-            raise Refused("camera_info", name, f"{error} (topic {self.rig.camera(name).info_topic})") from error
-        except ValueError as error:
-            raise Refused("frame", name, str(error)) from error
-
-    def _calibration(self, name: str, info: Any) -> Calibration:
-        known = self._calibrations.get(name)
-        if known is None or known[0] is not info:
-            known = self._calibrations[name] = (info, calibration(info, self.rig.camera(name).is_rectified))
-        return known[1]
+    def _give_up(self, lacking: Lacking) -> None:
+        self._drop(lacking.reason, lacking.camera, lacking.text)
+        if lacking.reason.startswith("tf_"):
+            self._counters.tf_missing = lacking.text
+        if lacking.too_late is not None:
+            self._given_up = _GivenUp(lacking.too_late, self._clock_ns)
 
     def _drop(self, reason: str, camera: str, text: str) -> None:
         with self._lock:
             self._counters.set_drops[reason, camera] += 1
             self._counters.last_drop = text
-
-
-def _blank(lens: Calibration, name: str) -> Any:
-    if lens.size_hw is None:
-        raise CalibrationError(f"height and width are zero, so that {name} cannot be blank")
-    return np.zeros((*lens.size_hw, 3), dtype=np.uint8)
-
-
-def _tf_reason(error: TransformError) -> str:
-    return "tf_too_early" if isinstance(error, TooEarly) else "tf_timeout"
 
 
 def _ns(seconds: float) -> int:

@@ -5,7 +5,7 @@ Nothing is refused here: a warning names cameras, the likely cause and the remed
 
 import math
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 from numpy.typing import NDArray
@@ -56,17 +56,19 @@ class GeometryWatch:
     """Judges a stream's geometry at its first frame, and again when it has become another one."""
 
     def __init__(self) -> None:
-        self._judged: tuple[CameraImage, ...] = ()
+        self._judged: dict[str, CameraImage] = {}
         self.warnings: tuple[str, ...] | None = None  # of the newest judgement; None before the first
 
     def look(self, frame: Frame, config: ModelConfig, turns: Mapping[str, int]) -> bool:
-        """Whether the frame's geometry was not judged yet, and is so now; `turns` as in `geometry_warnings`."""
-        known = {camera.name: camera for camera in self._judged}
-        if known.keys() == {camera.name for camera in frame.cameras} and not any(
-            _differs(camera, known[camera.name]) for camera in frame.cameras
-        ):
+        """Whether the frame's geometry was not judged yet, and is so now; `turns` as in `geometry_warnings`.
+
+        Blank cameras have none.
+        """
+        seeing = {camera.name: camera for camera in frame.cameras if not camera.is_blank}
+        if all(name in self._judged and not _differs(camera, self._judged[name]) for name, camera in seeing.items()):
             return False
-        self._judged, self.warnings = frame.cameras, geometry_warnings(frame, config, turns)
+        self._judged |= seeing
+        self.warnings = geometry_warnings(replace(frame, cameras=tuple(self._judged.values())), config, turns)
         return True
 
 

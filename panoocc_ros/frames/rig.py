@@ -6,7 +6,7 @@ from typing import Annotated
 from panoocc_core.base.ranges import Length, Text, Within, check_ranges
 from panoocc_core.base.strict_yaml import ConfigError, build, load_yaml, named_yaml
 
-from .transforms import clean_frame
+from ..streams.transforms import clean_frame
 
 AUTO = "auto"
 OffsetMs = Annotated[float, Within(-10_000, 10_000)]

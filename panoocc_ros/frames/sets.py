@@ -3,12 +3,13 @@
 from collections import Counter
 from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
-from typing import Any, Literal
+from typing import Any
 
 from panoocc_core.geometry import Matrix
 
 from ..ros.parameter_fields import check_parameters, parameter
-from .synchroniser import MISSING_POLICIES, MessageSet, MissingPolicy
+from ..streams.notices import Notice, NoticeKind
+from ..streams.synchroniser import MISSING_POLICIES, MessageSet, MissingPolicy
 
 FOREVER_S = 1e6  # longer than any recording
 PATIENT_SETS = 64
@@ -89,27 +90,6 @@ class ReadySet:
     infos: Mapping[str, Any]
     fixed_frame: str
     reset: str | None  # the stream's memory must be cleared before this set, for this reason
-
-
-NoticeKind = Literal["refused", "contradiction", "late", "clock", "apart", "calibration"]
-
-
-@dataclass(frozen=True, slots=True)
-class Notice:
-    """Something odd about the input: what it is, whom it concerns, and when it was seen.
-
-    The kinds: a transform was `refused`; senders `contradict` each other; what came too `late` for its set, and by how
-    much; a camera's `clock` is another one or stands; an image lies too far `apart` from the reference camera's; a
-    CameraInfo disagrees with the `calibration` file.  A notice goes when its cause is seen to be mended; else its age
-    tells whether it still matters.
-    """
-
-    kind: NoticeKind
-    subject: str  # a camera's name, or the frame of a transform
-    text: str  # a sentence that names camera, frame or topic
-    count: int  # how often it was seen
-    since_s: float  # seconds since it was first seen
-    age_s: float  # seconds since it was last seen
 
 
 @dataclass(frozen=True, slots=True)

@@ -2,7 +2,7 @@
 
 import array
 from collections.abc import Iterator
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
@@ -29,19 +29,28 @@ def stamp_ns(time: Any) -> int:
     return int(time.sec) * NS_PER_S + int(time.nanosec)
 
 
-def transforms(message: Any) -> Iterator[tuple[str, str, int, Matrix]]:
-    """(parent, child, stamp in ns, parent_from_child [4, 4]) of a tf2_msgs/TFMessage; the parts are not checked.
+class StampedTransform(NamedTuple):
+    """One item of a tf2_msgs/TFMessage; nothing but the quaternion was checked."""
 
-    A quaternion without direction gives a matrix of NaN, which whoever stores it refuses with the frames' names.
-    """
+    parent: str
+    child: str
+    stamp_ns: int
+    parent_from_child: Matrix | None  # [4, 4]
+    problem: str = ""  # why there is no matrix
+
+
+def transforms(message: Any) -> Iterator[StampedTransform]:
+    """The items of a tf2_msgs/TFMessage."""
     for item in message.transforms:
         translation, turn = item.transform.translation, item.transform.rotation
+        matrix, problem = None, ""
         try:
             rotation = rotation_from_quaternion(np.array([turn.x, turn.y, turn.z, turn.w]))
+            matrix = rigid(rotation, np.array([translation.x, translation.y, translation.z]))
         except ValueError:
-            rotation = np.full((3, 3), np.nan)
-        matrix = rigid(rotation, np.array([translation.x, translation.y, translation.z]))
-        yield item.header.frame_id, item.child_frame_id, stamp_ns(item.header.stamp), matrix
+            numbers = (turn.x, turn.y, turn.z, turn.w)
+            problem = "has a quaternion of length 0" if np.isfinite(numbers).all() else "has a quaternion of NaN"
+        yield StampedTransform(item.header.frame_id, item.child_frame_id, stamp_ns(item.header.stamp), matrix, problem)
 
 
 def fill_grid_pose(pose: Any, size: Any, geometry: GridGeometry) -> None:

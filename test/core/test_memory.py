@@ -181,3 +181,18 @@ def test_voxels_from_outside_are_zero():
     tokens = torch.ones(token_count(GRID), 1)
     out = warped(tokens, rigid(np.eye(3), np.array([100.0, 0, 0])), GRID)
     assert out.abs().max() == 0
+
+
+def test_a_camera_that_is_blank_for_a_while_is_the_same_camera():
+    def frame(time_s, is_blank, **change):
+        made = street_frame(time_s, **change)
+        blank = replace(made.cameras[1], is_blank=True, intrinsics=np.eye(3), ego_from_camera=np.eye(4))
+        return replace(made, cameras=(made.cameras[0], blank, *made.cameras[2:])) if is_blank else made
+
+    for first_is_blank in (True, False):
+        memory = remember(VoxelMemory(), frame(100, first_is_blank), TOKENS, OCC)
+        memory = remember(memory, frame(100.5, not first_is_blank), TOKENS, OCC)
+        assert len(memory.calibration) == 6
+        assert reset_reason(memory, frame(101, False), OCC.temporal) is None
+        assert reset_reason(memory, frame(101, True), OCC.temporal) is None
+        assert reset_reason(memory, frame(101, False, size_hw=(180, 320)), OCC.temporal) == "calibration"

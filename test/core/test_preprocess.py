@@ -127,3 +127,18 @@ def test_wrong_frames_are_refused():
             dataclasses.replace(camera, **changes)
     with pytest.raises(ValueError, match="cameras given twice in one frame: CAM_FRONT"):
         Frame(0, np.eye(4), (camera, camera))
+
+
+def test_a_blank_camera_sees_nothing_and_changes_no_other():
+    frame = street_frame(0, size_hw=(90, 160))
+    blank = dataclasses.replace(
+        frame.cameras[2], is_blank=True, intrinsics=np.eye(3), image=torch.zeros(4, 4, 3, dtype=torch.uint8)
+    )
+    cameras = (*frame.cameras[:2], blank, *frame.cameras[3:])
+    config, device = model_config("nano"), torch.device("cpu")
+    full, without = (prepare(one, config, device) for one in (frame, dataclasses.replace(frame, cameras=cameras)))
+    place = config.cameras.index(blank.name)
+    points = torch.tensor([[x, y, 1.0, 1.0] for x in range(-20, 21, 5) for y in range(-20, 21, 5)])
+    assert ((without.image_from_network[place] @ points.T)[2] < 0).all()
+    others = [k for k in range(len(config.cameras)) if k != place]
+    assert torch.equal(full.image_from_network[others], without.image_from_network[others])

@@ -1,6 +1,8 @@
 """Messages in, frames out: exact poses, nothing invented, a reason for everything that is lost."""
 
 import itertools
+import re
+import time
 from dataclasses import replace
 
 import numpy as np
@@ -8,7 +10,9 @@ import pytest
 
 from panoocc_core.geometry import NS_PER_S, rigid, rotation_angle_rad
 from panoocc_ros.frames.assembler import AssemblerOptions, FrameAssembler, Refused
+from panoocc_ros.frames.calibration_file import load_calibration
 from panoocc_ros.frames.rig import Rig, RigCamera
+from panoocc_ros.ros.parameter_fields import SettingsError
 from test.ros.messages import MS, camera_info, jpeg, picture, tf
 
 T0 = 1_533_151_603_512_404_000
@@ -293,7 +297,7 @@ def test_the_reset_waits_for_a_set_that_gets_out():
     send_images(assembler, 2, now=NS_PER_S)
     assert [ready.reset for ready in drain(assembler, NS_PER_S)] == ["the operator said so", None]
     with pytest.raises(LookupError):
-        FrameAssembler(RIG)._buffer.lookup("odom", "base_link", T0)
+        FrameAssembler(RIG)._resolver.buffer.lookup("odom", "base_link", T0)
 
 
 def test_a_dead_camera_is_named_and_blank_frames_go_on():
@@ -307,7 +311,7 @@ def test_a_dead_camera_is_named_and_blank_frames_go_on():
     assert assembler.status(T0 + 2500 * MS).silent == {"LEFT": None}
     assert list(assembler.status(T0 + 4 * NS_PER_S).silent) == list(NAMES)
     image = next(camera for camera in assembler.frame(ready[0]).cameras if camera.name == "LEFT")
-    assert image.stamp_ns == T0 and not image.image.any() and tuple(image.image.shape) == (48, 64, 3)
+    assert image.stamp_ns == T0 and image.is_blank and not image.image.any()
 
 
 def test_waiting_sets_are_bounded():
@@ -319,24 +323,195 @@ def test_waiting_sets_are_bounded():
     assert status.sets == 10 and status.images == dict.fromkeys(NAMES, 10)
 
 
-def test_conflicting_transforms_are_reported():
-    assembler = ready_assembler()
-    assembler.on_transforms(tf(("odom", "base_link", T0, np.eye(4))), static=False)
-    assembler.on_transforms(tf(("map", "base_link", T0, np.eye(4))), static=False)
-    assert "two parents" in assembler.status(0).of_kind("refused")[0].text
-
-
-def test_a_transform_of_the_old_time_that_straggles_in_is_no_second_jump():
-    assembler = ready_assembler()
-    send_tf(assembler, T0 - 60 * MS, T0 + 5 * NS_PER_S)
-    for k in (40, 0):  # the second set is the jump
-        send_images(assembler, k)
-        drain(assembler, T0)
-    send_tf(assembler, T0 + 5 * NS_PER_S, T0 + 5 * NS_PER_S)  # late, from before the jump
+def test_a_refused_transform_is_named_until_a_good_one_comes_and_its_absence_says_why():
+    assembler = FrameAssembler(RIG, AssemblerOptions(tf_timeout_s=0.5))
+    for name in NAMES:
+        assembler.on_camera_info(name, camera_info(frame_id=name.lower()))
     send_tf(assembler, T0 - 60 * MS, T0 + 60 * MS)
-    (ready,) = drain(assembler, T0)
-    assert assembler.status(T0).resets == {"the stamps of the images went back": 1}
-    np.testing.assert_allclose(ready.world_from_ego, pose_at(T0), atol=2e-4)
+    message = static()
+    turn = message.transforms[0].transform.rotation
+    turn.x = turn.y = turn.z = turn.w = 0.0
+    assembler.on_transforms(message, static=True)
+    send_images(assembler, 0, now=0)
+    assert drain(assembler, 500 * MS) == []
+    status = assembler.status(500 * MS)
+    (notice,) = status.notices
+    assert (notice.kind, notice.subject, notice.count) == ("refused", "front", 1)
+    assert 0 <= notice.age_s == notice.since_s <= 0.6
+    assert notice.text == "the transform base_link <- front was refused: it has a quaternion of length 0"
+    assert status.transform_drops == {"refused": 1}
+    assert "no transform has named the frame 'front'" in status.last_drop and notice.text in status.last_drop
+    assembler.on_transforms(static(), static=True)
+    assert assembler.status(0).notices == ()
+
+
+@pytest.mark.parametrize(("x", "why"), [(np.nan, "not finite"), (np.inf, "not finite"), (1e308, "is no place")])
+def test_translations_that_mean_nothing_are_refused(x, why):
+    assembler = ready_assembler()
+    message = tf(("odom", "base_link", T0, np.eye(4)))
+    message.transforms[0].transform.translation.x = x
+    assembler.on_transforms(message, static=False)
+    assert why in assembler.status(0).of_kind("refused")[0].text
+
+
+def test_a_message_of_many_transforms_is_cut_and_a_flood_of_names_bounded():
+    assembler = ready_assembler()
+    message = tf(("world", "thing", T0, np.eye(4)))
+    message.transforms *= 100_000
+    begin_s = time.perf_counter()
+    assembler.on_transforms(message, static=False)
+    assert time.perf_counter() - begin_s < 2.0
+    assert assembler.status(0).transform_drops["refused"] == 99_000
+    for k in range(200):
+        assembler.on_transforms(tf(("w" * 10**6, f"{k}" + "x" * 10**6, T0, np.eye(4))), static=False)
+    notices = assembler.status(0).notices
+    assert len(notices) <= 64 and max(len(notice.text) + len(notice.subject) for notice in notices) < 500
+
+
+def timeline(count, period_ms=100, tf_ms=20, tf_delay_ms=0, start=0, shift_ns=0):
+    """(arrival, topic, stamp) of a faultless stream."""
+    images = [
+        (start + k * period_ms * MS + OFFSETS_NS[n], n, T0 + k * period_ms * MS + OFFSETS_NS[n] + shift_ns)
+        for k in range(count)
+        for n in NAMES
+    ]
+    stamps = range(-60 * MS, (count * period_ms + 60) * MS, tf_ms * MS)
+    return sorted(images + [(start + s + tf_delay_ms * MS, "/tf", T0 + s + shift_ns) for s in stamps])
+
+
+def play(assembler, arrivals, pose_of=pose_at):
+    out = []
+    for now, topic, stamp in sorted(arrivals):
+        out += drain(assembler, now)
+        if topic.startswith("/tf"):
+            assembler.on_transforms(tf(("odom", "base_link", stamp, pose_of(stamp))), static=False)
+        else:
+            assembler.on_image(topic, jpeg(stamp, topic.lower(), PICTURE), now)
+        out += drain(assembler, now)
+    return out
+
+
+LATE_TRANSFORMS = {
+    "a second sender 0.2 s behind": lambda a: a + [(t + 200 * MS, k, s) for t, k, s in a if k == "/tf"],
+    "a second sender 3 s behind": lambda a: a + [(t + 3 * NS_PER_S, k, s) for t, k, s in a if k == "/tf"],
+    "one in ten again 0.3 s later": lambda a: a + [(t + 300 * MS, k, s) for t, k, s in a if k == "/tf"][::10],
+    "exact duplicates": lambda a: a + [event for event in a if event[1] == "/tf"],
+    "out of order": lambda a: [(t + (s // MS * 7919 % 90) * MS if k == "/tf" else t, k, s) for t, k, s in a],
+}
+
+
+@pytest.mark.parametrize("fault", LATE_TRANSFORMS)
+def test_late_and_repeated_transforms_reset_nothing_and_cost_nothing(fault):
+    assembler = ready_assembler(missing_camera="drop")
+    ready = play(assembler, LATE_TRANSFORMS[fault](timeline(50)))
+    status = assembler.status(50 * NS_PER_S)
+    assert len(ready) == 50 and not status.resets and not status.set_drops and not status.notices
+    for one in ready:
+        np.testing.assert_allclose(one.world_from_ego, pose_at(one.stamp_ns), atol=2e-4)
+
+
+def test_transforms_once_a_second_serve_when_the_timeout_allows_it():
+    assembler = ready_assembler(tf_timeout_s=1.5, max_waiting=16)
+    straight = lambda stamp: turned(0.0, 10.0 * (stamp - T0) / NS_PER_S)  # noqa: E731
+    ready = play(assembler, timeline(50, tf_ms=1000), straight)
+    assert len(ready) >= 49 and not assembler.status(0).resets
+    assembler = ready_assembler(tf_timeout_s=0.3)
+    play(assembler, timeline(50, tf_ms=1000), straight)
+    (late,) = assembler.status(50 * NS_PER_S).of_kind("late")
+    assert late.subject == "base_link"
+    assert re.match(r"the transform odom <- base_link came 0\.\d\d s after the set was given up", late.text)
+
+
+@pytest.mark.parametrize("seconds", [0.6, 3.0, 60.0])
+@pytest.mark.parametrize("tf_ms", [20, 500])
+def test_every_loop_of_a_bag_is_one_reset_and_loses_at_most_a_set(seconds, tf_ms):
+    assembler = ready_assembler()
+    count = round(seconds * 10)
+    step_ns = (count * 100 + 150) * MS
+    straight = lambda stamp: turned(0.0, 10.0 * (stamp - T0) / NS_PER_S)  # noqa: E731
+    ready = play(
+        assembler, [event for k in range(3) for event in timeline(count, tf_ms=tf_ms, start=k * step_ns)], straight
+    )
+    status = assembler.status(4 * step_ns)
+    assert status.resets == {"the stamps of the images went back": 2}
+    assert len([one for one in ready if one.reset]) == 2 and len(ready) >= 3 * count - 3 * (1 if tf_ms == 20 else 5)
+    for one in ready:
+        np.testing.assert_allclose(one.world_from_ego, straight(one.stamp_ns), atol=1e-6)
+
+
+@pytest.mark.parametrize("jump_s", [3600.0, -3600.0, -0.4])
+def test_a_clock_that_jumps_and_jumps_back(jump_s):
+    assembler = ready_assembler()
+    shift = round(jump_s * NS_PER_S)
+    parts = [timeline(20, start=k * 2000 * MS, shift_ns=k * 2000 * MS + (shift if k == 1 else 0)) for k in range(3)]
+    ready = play(assembler, [event for part in parts for event in part])
+    assert len(ready) >= 57 and sum(assembler.status(0).resets.values()) == 1
+
+
+def test_patient_options_lose_nothing_to_waiting_and_stay_bounded():
+    def late(delay_ms, topic):
+        return [(t + delay_ms * MS if k == topic else t, k, s) for t, k, s in timeline(30)]
+
+    for delay_ms, topic in ((1000, "/tf"), (3000, "/tf"), (400, "LEFT"), (1500, "FRONT")):
+        assembler = FrameAssembler(RIG, AssemblerOptions(missing_camera="drop").patient())
+        assembler.on_transforms(static(), static=True)
+        for name in RIG.names:
+            assembler.on_camera_info(name, camera_info(frame_id=name.lower()))
+        ready = play(assembler, late(delay_ms, topic)) + assembler.finish()
+        assert len(ready) == 30 and not assembler.status(0).set_drops, (delay_ms, topic)
+    patient = FrameAssembler(RIG, AssemblerOptions(max_waiting=4).patient())
+    ready = play(patient, [event for event in timeline(100) if event[1] != "/tf"]) + patient.finish()
+    status = patient.status(0)
+    assert ready == [] and sum(status.set_drops.values()) == 100 and status.set_drops["queue_full", ""] == 36
+
+
+def test_a_camera_that_is_dead_from_the_start_needs_neither_calibration_nor_mount():
+    assembler = FrameAssembler(RIG)
+    assembler.on_transforms(tf(*(("base_link", n.lower(), 0, MOUNTS[n]) for n in ("FRONT", "RIGHT"))), static=True)
+    for name in ("FRONT", "RIGHT"):
+        assembler.on_camera_info(name, camera_info(frame_id=name.lower()))
+    ready = play(assembler, [event for event in timeline(40) if event[1] != "LEFT"])
+    status = assembler.status(4 * NS_PER_S)
+    assert len(ready) >= 36 and status.blank == {"LEFT": len(ready)} and "LEFT" in status.silent
+    assert status.missing_info == ("LEFT",)
+    image = next(camera for camera in assembler.frame(ready[0]).cameras if camera.name == "LEFT")
+    assert image.is_blank and not image.image.any()
+    assembler.close()
+
+
+def test_a_dying_camera_is_reused_and_then_blank():
+    assembler = ready_assembler(reuse_age_s=0.5)
+    ready = play(assembler, [event for event in timeline(40) if event[1] != "LEFT" or event[2] < T0 + 1000 * MS])
+    status = assembler.status(4 * NS_PER_S)
+    assert len(ready) == 40 and not status.set_drops
+    assert status.reused == {"LEFT": 4} and status.blank == {"LEFT": 25}
+    assert ready[12].poses["LEFT"].stamp_ns == T0 + 1000 * MS + OFFSETS_NS["LEFT"]
+
+
+def test_a_calibration_file_counts_in_place_of_messages(tmp_path):
+    path = tmp_path / "calibration.yaml"
+    lens = "{width: 64, height: 48, K: [70, 0, 32, 0, 70, 24, 0, 0, 1]}"
+    mount = "{translation_m: [1, 2, 3], rotation_xyzw: [0, 0, 0, 1]}"
+    path.write_text(f"cameras: [{{name: LEFT, ego_from_camera: {mount}, intrinsics: {lens}}}]")
+    assembler = FrameAssembler(RIG, calibration=load_calibration(path, RIG.names))
+    assembler.on_transforms(tf(*(("base_link", n.lower(), 0, MOUNTS[n]) for n in ("FRONT", "RIGHT"))), static=True)
+    for name in ("FRONT", "RIGHT"):
+        assembler.on_camera_info(name, camera_info(frame_id=name.lower()))
+    (first, *_) = play(assembler, timeline(3))
+    left = next(camera for camera in assembler.frame(first).cameras if camera.name == "LEFT")
+    assert left.intrinsics[0, 0] == 70 and left.ego_from_camera[:3, 3].tolist() == [1, 2, 3]
+    assert not assembler.status(0).notices
+    assembler.on_camera_info("LEFT", camera_info(focal=50.0))
+    (notice,) = assembler.status(0).notices
+    assert notice.kind == "calibration" and "64, 48, 50, 50, 32, 24, of the calibration file 64, 48, 70" in notice.text
+
+
+def test_options_out_of_their_limits_are_named():
+    for key, value in (("deadline_s", -1.0), ("tf_timeout_s", float("nan")), ("max_waiting", 0), ("reuse_age_s", 1e99)):
+        with pytest.raises(SettingsError, match=key):
+            AssemblerOptions(**{key: value})
+    with pytest.raises(SettingsError, match="missing_camera: 'ignore' is not one of reuse_last, blank, drop"):
+        AssemblerOptions(missing_camera="ignore")
 
 
 def test_waiting_ends_although_the_callers_clock_goes_back():

@@ -50,7 +50,7 @@ def test_p_and_r_serve_for_rectified_images(tmp_path):
         ({"intrinsics": LENS | {"K": [0] * 9}}, "intrinsics: K is all zero"),
         ({"intrinsics": LENS | {"width": 10**9}}, "width and height must be"),
         ({"intrinsics": LENS | {"D": [0.1, 0.2]}}, "plumb_bob takes"),
-        ({"intrinsics": LENS | {"D": [0.1] * 4, "distortion_model": "mine"}}, "distortion model 'mine'"),
+        ({"intrinsics": LENS | {"D": [0.1] * 4, "distortion_model": "mine"}}, "distortion_model 'mine'"),
     ],
 )
 def test_mistakes_are_named(tmp_path, camera, message):

@@ -1,10 +1,29 @@
 """Oddities of the input, each told once however often it comes: bounded, newest first."""
 
 from dataclasses import dataclass
+from typing import Literal
 
 from panoocc_core.geometry import NS_PER_S
 
-from .sets import Notice, NoticeKind
+NoticeKind = Literal["refused", "contradiction", "late", "clock", "apart", "calibration"]
+
+
+@dataclass(frozen=True, slots=True)
+class Notice:
+    """Something odd about the input: what it is, whom it concerns, and when it was seen.
+
+    The kinds: a transform was `refused`; senders `contradict` each other; what came too `late` for its set, and by how
+    much; a camera's `clock` is another one or stands; an image lies too far `apart` from the reference camera's; a
+    CameraInfo disagrees with the `calibration` file.  A notice goes when its cause is seen to be mended; else its age
+    tells whether it still matters.
+    """
+
+    kind: NoticeKind
+    subject: str  # a camera's name, or the frame of a transform
+    text: str  # a sentence that names camera, frame or topic
+    count: int  # how often it was seen
+    since_s: float  # seconds since it was first seen
+    age_s: float  # seconds since it was last seen
 
 
 @dataclass(slots=True)
@@ -33,6 +52,11 @@ class Notices:
     def clear(self, kind: NoticeKind, subject: str) -> None:
         """It is seen to be mended."""
         self._seen.pop((kind, subject), None)
+
+    def date(self, now_ns: int) -> None:
+        """What was noted before the clock was known was noted just now."""
+        for seen in self._seen.values():
+            seen.first_ns = seen.last_ns = now_ns
 
     def read(self, now_ns: int) -> tuple[Notice, ...]:
         """A copy, the one seen last first."""

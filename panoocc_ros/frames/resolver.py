@@ -1,0 +1,143 @@
+"""What a set of images needs beside them: the pose of the vehicle, and of every camera its lens and its mount."""
+
+import itertools
+from typing import Any
+
+from panoocc_core.geometry import Matrix
+
+from ..streams.synchroniser import MessageSet
+from ..streams.transforms import TooEarly, TooLate, TransformBuffer, TransformError, clean_frame
+from .calibration_file import CalibrationFile
+from .camera_info import same_calibration
+from .rig import AUTO, Rig
+from .sets import CameraPose, ReadySet
+
+FIXED_FRAMES = ("odom", "map", "world")  # REP-105: odom does not jump
+DISAGREES = 0.02  # of the focal length: more than a lens trembles
+
+
+class Lacking(Exception):
+    """A set lacks something that may still come, or (hopeless) will not."""
+
+    def __init__(self, reason: str, camera: str, text: str, cause: Exception | None = None) -> None:
+        super().__init__(text)
+        self.reason, self.camera, self.text = reason, camera, text
+        self.is_hopeless = cause is None or isinstance(cause, TooEarly)
+        self.too_late = cause if isinstance(cause, TooLate) else None
+
+
+class Resolver:
+    """Transforms and calibrations as they come, and what of them belongs to a set.
+
+    What a calibration file says counts in place of messages.
+    """
+
+    def __init__(self, rig: Rig, given: CalibrationFile | None) -> None:
+        self._rig = rig
+        self.buffer = TransformBuffer()
+        self._given_mounts = {} if given is None else given.mounts
+        self._given_infos = {} if given is None else given.infos
+        self._infos: dict[str, Any] = {name: info for name, info in self._given_infos.items() if name in rig.names}
+        self.fixed_frame = None if rig.fixed_frame == AUTO else rig.fixed_frame
+
+    @property
+    def missing_info(self) -> tuple[str, ...]:
+        """The cameras without CameraInfo."""
+        return tuple(name for name in self._rig.names if name not in self._infos)
+
+    def on_camera_info(self, camera: str, message: Any) -> str | None:
+        """Take a CameraInfo; returns how it disagrees with the calibration file, if it does."""
+        given = self._given_infos.get(camera)
+        if given is not None:
+            return _disagreement(camera, given, message)
+        known = self._infos.get(camera)
+        if known is None or not same_calibration(known, message):
+            self._infos[camera] = message
+        return None
+
+    def restart(self) -> None:
+        """The clock went back: keep what holds for all times, and what has come since."""
+        self.buffer.restart()
+        self._choose_fixed_frame_again()
+
+    def clear(self) -> None:
+        """Forget everything that moves."""
+        self.buffer.clear()
+        self._choose_fixed_frame_again()
+
+    def resolve(self, messages: MessageSet, reset: str | None, may_guess: bool) -> ReadySet:
+        """A set with all that it needs; of cameras without an image nothing is needed.
+
+        Raises:
+            Lacking: something is missing; the text names camera, frame or topic.
+        """
+        for name in messages.messages:
+            if name not in self._infos:
+                topic = self._rig.camera(name).info_topic
+                text = f"camera {name}: no CameraInfo on {topic} yet"
+                raise Lacking("no_camera_info", name, text, LookupError())
+        try:
+            fixed = self._fixed(may_guess)
+            world_from_ego = self.buffer.lookup(fixed, self._rig.base_frame, messages.stamp_ns)
+        except TransformError as error:
+            raise Lacking(_reason(error), "", f"pose of the vehicle: {error}", error) from error
+        poses = {}
+        for name, stamp_ns in messages.stamps_ns.items():
+            try:
+                ego_from_camera = self._mount(name, messages.messages[name], stamp_ns)
+                at_shutter = self.buffer.lookup(fixed, self._rig.base_frame, stamp_ns)
+            except TransformError as error:
+                raise Lacking(_reason(error), name, f"camera {name}: {error}", error) from error
+            poses[name] = CameraPose(stamp_ns, ego_from_camera, at_shutter)
+        return ReadySet(messages.stamp_ns, messages, world_from_ego, poses, dict(self._infos), fixed, reset)
+
+    def _mount(self, name: str, image: Any, stamp_ns: int) -> Matrix:
+        """ego_from_camera [4, 4]."""
+        given = self._given_mounts.get(name)
+        if given is not None:
+            return given
+        frame = self._rig.camera(name).frame or clean_frame(image.header.frame_id)
+        if not frame:
+            text = f"camera {name}: the image's header.frame_id is empty: set it, or `frame` in the rig file"
+            raise Lacking("no_frame_id", name, text)
+        return self.buffer.lookup(self._rig.base_frame, frame, stamp_ns)
+
+    def _fixed(self, may_guess: bool) -> str:
+        """The frame that counts as not moving; "auto" waits for a usual name before it takes just any."""
+        if self.fixed_frame is None:
+            chain = self.buffer.ancestors(self._rig.base_frame)
+            usual = [frame for frame in FIXED_FRAMES if frame in chain]
+            moved_in = [parent for child, parent in itertools.pairwise(chain) if self.buffer.is_moving(child)]
+            if not usual and not (moved_in and may_guess):
+                raise TransformError(
+                    f"above {self._rig.base_frame!r} there is none of {', '.join(FIXED_FRAMES)}, only {chain[1:]}"
+                    f"{self.buffer.why_refused(*chain)}: send the vehicle's pose on {self._rig.tf_topic}, or set "
+                    "fixed_frame"
+                )
+            self.fixed_frame = usual[0] if usual else moved_in[0]
+        return self.fixed_frame
+
+    def _choose_fixed_frame_again(self) -> None:
+        if self._rig.fixed_frame == AUTO:
+            self.fixed_frame = None
+
+
+def _reason(error: TransformError) -> str:
+    return "tf_too_early" if isinstance(error, TooEarly) else "tf_timeout"
+
+
+def _disagreement(camera: str, given: Any, message: Any) -> str | None:
+    """How a CameraInfo differs from the file's by more than a lens trembles."""
+    ours, theirs = (_numbers(info) for info in (given, message))
+    limits = (0, 0, *[DISAGREES * ours[2]] * 4)
+    if all(abs(a - b) <= limit for a, b, limit in zip(ours, theirs, limits)):
+        return None
+    texts = [", ".join(f"{number:g}" for number in numbers) for numbers in (theirs, ours)]
+    return (
+        f"camera {camera}: width, height, fx, fy, cx, cy of its CameraInfo are {texts[0]}, of the calibration file "
+        f"{texts[1]}; the file counts"
+    )
+
+
+def _numbers(info: Any) -> list[float]:
+    return [float(number) for number in (info.width, info.height, *(info.k[i] for i in (0, 4, 2, 5)))]

@@ -1,0 +1,51 @@
+"""The stamps of one stream: what is newer, what is late, and what speaks for a clock that went back.
+
+A late message is followed by newer ones; after a restart all that follows stays behind what was the newest.
+"""
+
+from dataclasses import dataclass
+from typing import Literal
+
+from panoocc_core.geometry import NS_PER_S
+
+Place = Literal["newer", "late", "repeated", "straggler"]
+
+LEAP_NS = 3 * NS_PER_S // 2  # a stream's stamps do not leap so far right after a restart
+STRAGGLE_NS = 2 * NS_PER_S  # what is on its way at a restart is not longer on it
+MAX_STRAGGLERS = 100
+
+
+@dataclass(slots=True)
+class StreamTime:
+    """The newest stamp of a stream, and how many messages in a row have not come up to it."""
+
+    newest_ns: int | None = None
+    behind: int = 0  # messages in a row behind the newest one, with rising stamps
+    _last_ns: int = 0
+    _left_ns: int | None = None  # where the time before the last restart ended
+    _stragglers: int = 0  # that may still come
+
+    def note(self, stamp_ns: int) -> Place:
+        """Where the next message lies; one that straggles in from the time before a restart changes nothing."""
+        if self._is_straggler(stamp_ns):
+            self._stragglers -= 1
+            return "straggler"
+        if self.newest_ns is None or stamp_ns > self.newest_ns:
+            self.newest_ns, self._last_ns, self.behind = stamp_ns, stamp_ns, 0
+            return "newer"
+        if stamp_ns == (self._last_ns if self.behind else self.newest_ns):
+            return "repeated"
+        self.behind = self.behind + 1 if self.behind and stamp_ns > self._last_ns else 1
+        self._last_ns = stamp_ns
+        return "late"
+
+    def restart(self) -> None:
+        """The clock went back: what was behind is the new time; if nothing was, it begins with the next message."""
+        self._left_ns, self._stragglers = self.newest_ns, MAX_STRAGGLERS
+        self.newest_ns = self._last_ns if self.behind else None
+        self.behind = 0
+
+    def _is_straggler(self, stamp_ns: int) -> bool:
+        if not self._stragglers or self._left_ns is None or not 0 < stamp_ns - self._left_ns <= STRAGGLE_NS:
+            return False
+        return self.newest_ns is None or stamp_ns - self.newest_ns > LEAP_NS
