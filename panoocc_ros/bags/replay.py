@@ -16,17 +16,19 @@ from panoocc_core import Frame, Occupancy, OccupancyStream
 from panoocc_core.geometry import NS_PER_S, Matrix, invert
 
 from ..frames.assembler import AssemblerStatus, FrameAssembler, ReadySet
+from ..frames.calibration_file import CalibrationFile
 from ..frames.rig import Rig
 from ..messages.types import new_message
 from ..messages.voxel_grid import Encoding
 from ..node.outputs import LABELS, LABELS_TYPE, OUTPUTS, Output, Result, label_set
 from ..node.step import Lost, step
-from .bag import BagError, BagReader, RawMessage
-from .source import TF_TOPICS, message_count, ready_sets
+from .bag import BagError, BagReader, BrokenMessage, RawMessage
+from .source import TF_TYPE, message_count, ready_sets
 from .writer import BagWriter
 
 IMAGE_TYPES = ("sensor_msgs/msg/Image", "sensor_msgs/msg/CompressedImage")
 INFO_TYPE = "sensor_msgs/msg/CameraInfo"
+MAX_NAMED = 12  # topics in one text
 PREFIX = "/panoocc"  # of the topics, as below the node
 POSES_KEPT = 256  # more than the memory reaches back, at 30 frames a second
 
@@ -48,6 +50,8 @@ class ReplayReport:
 
     grids: int = 0
     failures: Counter[str] = field(default_factory=Counter)  # text -> sets that the network failed on
+    broken: Counter[str] = field(default_factory=Counter)  # topic -> messages that could not be read
+    last_broken: dict[str, str] = field(default_factory=dict)  # topic -> why the last one could not
     stage_ms: dict[str, list[float]] = field(default_factory=dict)
     frame_motions: list[tuple[float, float]] = field(
         default_factory=list
@@ -66,29 +70,56 @@ class ReplayReport:
             self.stage_ms.setdefault(stage, []).append(value)
 
 
-def check_topics(bag: BagReader, rig: Rig) -> None:
-    """That the bag has what the rig needs.
+def check_topics(bag: BagReader, rig: Rig, given: CalibrationFile | None = None) -> None:
+    """That the bag has what the rig needs, and what a calibration file does not give.
 
     Raises:
         BagError: a topic is missing or has the wrong type; the text names it and what the bag has instead.
     """
-    topics = bag.topics
-    images = [topic for topic, kind in topics.items() if kind in IMAGE_TYPES]
-    infos = [topic for topic, kind in topics.items() if kind == INFO_TYPE]
+    if not bag.message_count:
+        raise BagError(f"{bag.path}: the bag holds no messages")
+    infos = {} if given is None else given.infos
     for camera in rig.cameras:
-        for topic, kinds, there in ((camera.topic, IMAGE_TYPES, images), (camera.info_topic, (INFO_TYPE,), infos)):
-            if topic not in topics:
-                raise BagError(
-                    f"{bag.path}: no topic {topic} (camera {camera.name}); its topics of this kind are "
-                    f"{', '.join(there) or 'none'}: name them in a rig file and give it with --rig"
-                )
-            if topics[topic] not in kinds:
-                raise BagError(f"{bag.path}: {topic} holds {topics[topic]}, not {' or '.join(kinds)}")
-    if not any(topic in topics for topic in TF_TOPICS):
-        raise BagError(
-            f"{bag.path}: neither /tf nor /tf_static: without the vehicle's poses and the cameras' mounts no grid can "
-            "be made; record both topics"
-        )
+        remedy = "name them in a rig file and give it with --rig"
+        _check_topic(bag, camera.topic, IMAGE_TYPES, f"camera {camera.name}", remedy)
+        if camera.name not in infos:
+            more = "; where CameraInfo was not recorded, give the calibration with --calibration"
+            _check_topic(bag, camera.info_topic, (INFO_TYPE,), f"camera {camera.name}", remedy + more)
+    remedy = "choose them with --tf-topic and --tf-static-topic, or tf_topic and tf_static_topic in a rig file"
+    if rig.tf_topic not in bag.topics:
+        more = "" if _of_types(bag, (TF_TYPE,)) else "; without the vehicle's poses no grid can be made: record them"
+        _check_topic(bag, rig.tf_topic, (TF_TYPE,), "the vehicle's poses", remedy + more)
+    for topic in (rig.tf_topic, rig.tf_static_topic):
+        if topic in bag.topics:
+            _check_topic(bag, topic, (TF_TYPE,), "transforms", remedy)
+
+
+def lacks(bag: BagReader, rig: Rig, given: CalibrationFile | None = None) -> str:
+    """What a bag that gave no grid does not hold, and what helps; empty where it has all."""
+    if bag.count([rig.tf_static_topic]) or (given is not None and set(rig.names) <= set(given.mounts)):
+        return ""
+    others = [topic for topic in _of_types(bag, (TF_TYPE,)) if topic not in (rig.tf_topic, rig.tf_static_topic)]
+    elsewhere = f" (transforms are also on {_named(others)}: choose with --tf-static-topic)" if others else ""
+    return (
+        f"the bag has no {rig.tf_static_topic}{elsewhere}: of a split recording the first file has it; give the whole "
+        "recording (its folder), or the cameras' mounts with --calibration FILE.yaml"
+    )
+
+
+def _check_topic(bag: BagReader, topic: str, kinds: tuple[str, ...], what: str, remedy: str) -> None:
+    if topic not in bag.topics:
+        there = _named(_of_types(bag, kinds))
+        raise BagError(f"{bag.path}: no topic {topic} ({what}); its topics of this kind are {there}: {remedy}")
+    if bag.topics[topic] not in kinds:
+        raise BagError(f"{bag.path}: {topic} holds {bag.topics[topic]}, not {' or '.join(kinds)}")
+
+
+def _of_types(bag: BagReader, kinds: tuple[str, ...]) -> list[str]:
+    return [topic for topic, kind in bag.topics.items() if kind in kinds]
+
+
+def _named(topics: list[str]) -> str:
+    return ", ".join(topics[:MAX_NAMED]) + (", ..." if topics[MAX_NAMED:] else "") if topics else "none"
 
 
 class Replay:
@@ -130,7 +161,11 @@ class Replay:
             def pass_on(message: RawMessage) -> None:
                 writer.write(message.topic, message.type, message.stamp_ns, message.data)
 
-            yield from ready_sets(self._bag, self._assembler, show, pass_on)
+            def on_broken(error: BrokenMessage, topic: str) -> None:
+                self.report.broken[topic] += 1
+                self.report.last_broken[topic] = str(error)
+
+            yield from ready_sets(self._bag, self._assembler, show, pass_on, on_broken)
 
     def _work(self, ready: ReadySet, now_ns: int, writer: BagWriter, options: ReplayOptions) -> None:
         begin_s = time.perf_counter()

@@ -1,13 +1,31 @@
-"""The messages of a bag fed to the assembler in the order of their stamps, as the node feeds it those of its topics."""
+"""The messages of a bag fed to the assembler as the node feeds it those of its topics, however late they were recorded.
 
-from collections.abc import Callable, Iterator
+What a set becomes depends on stamps alone, and offline everything is there.  So what holds for all times (/tf_static,
+the first CameraInfo of every camera) is handed over at the start, and a topic that was recorded later than the cameras
+is handed over that much earlier; the order within a topic stays.  For what still has to be waited for the assembler
+wants to be `patient`.
+"""
+
+import heapq
+from collections import defaultdict
+from collections.abc import Callable, Iterable, Iterator, Mapping
+from contextlib import ExitStack, suppress
+from itertools import islice
+from statistics import median_low, quantiles
+
+from panoocc_core.geometry import NS_PER_S
 
 from ..frames.assembler import FrameAssembler, ReadySet
-from .bag import BagReader, RawMessage
+from ..frames.rig import Rig
+from .bag import BagReader, BrokenMessage, RawMessage
 
-TF_TOPICS = ("/tf", "/tf_static")
+TF_TYPE = "tf2_msgs/msg/TFMessage"
+MEASURED_S = 120.0  # of the bag, for how late topics were recorded
+MIN_LATE_S, MAX_LATE_S = 0.1, 10.0  # less is usual; more is another clock, which the assembler names
+MAX_STATIC = 1000  # messages of /tf_static that are read at the start
 
 Handler = Callable[[RawMessage], None]
+BrokenHandler = Callable[[BrokenMessage, str], None]
 
 
 def ready_sets(
@@ -15,23 +33,30 @@ def ready_sets(
     assembler: FrameAssembler,
     on_message: Handler = lambda message: None,
     on_transforms: Handler = lambda message: None,
+    on_broken: BrokenHandler = lambda error, topic: None,
 ) -> Iterator[tuple[int, ReadySet]]:
     """Every complete set of a bag with the bag's time (ns) at which it was ready.
 
     Args:
         on_message: called for each message that was read, for progress.
-        on_transforms: called for each message of /tf and /tf_static, to pass it on.
+        on_transforms: called for each message of transforms, to pass it on.
+        on_broken: called with each message that cannot be read, and its topic; it is left out.
 
     Raises:
         BagError: the bag is damaged.
     """
     handlers = _handlers(bag, assembler, on_transforms)
+    yield from _poll(assembler, bag.start_ns)  # the assembler's clock begins
+    _hand_over_what_always_holds(bag, assembler)
     now_ns = bag.start_ns
-    for message in bag.messages(handlers.keys()):
-        now_ns = message.stamp_ns
+    for message in _in_order(bag, handlers, lateness_ns(bag, assembler.rig)):
+        now_ns = max(now_ns, message.stamp_ns)
         # First what the time that has passed decides, as the node's timer does; then the message.
         yield from _poll(assembler, now_ns)
-        handlers[message.topic](message)
+        try:
+            handlers[message.topic](message)
+        except BrokenMessage as error:
+            on_broken(error, message.topic)
         yield from _poll(assembler, now_ns)
         on_message(message)
     for ready in assembler.finish():
@@ -43,6 +68,69 @@ def message_count(bag: BagReader, assembler: FrameAssembler) -> int:
     return bag.count(_handlers(bag, assembler, lambda message: None).keys())
 
 
+def lateness_ns(bag: BagReader, rig: Rig) -> dict[str, int]:
+    """How much later than the cameras' images the messages of some topics were recorded, by their stamps.
+
+    Only topics that are late by more than is usual, and no more than a recorder can explain.
+    """
+    images = {camera.topic for camera in rig.cameras}
+    infos = {camera.info_topic for camera in rig.cameras}
+    delays_ns: dict[str, int] = {}  # of each camera's newest image, from its stamp to its recording
+    behind_ns: dict[str, list[int]] = defaultdict(list)
+    end_ns = bag.start_ns + round(MEASURED_S * NS_PER_S)
+    for message in bag.messages(images | infos | {rig.tf_topic}):
+        stamp_ns = _stamp_ns(message)
+        if message.stamp_ns > end_ns:
+            break
+        if stamp_ns is not None:
+            delay_ns = message.stamp_ns - stamp_ns
+            if message.topic in images:
+                delays_ns[message.topic] = delay_ns
+            if delays_ns:  # their median is that of the cameras: one of them may have another clock
+                behind_ns[message.topic].append(delay_ns - median_low(delays_ns.values()))
+    late_ns = {topic: _usual_worst(values) for topic, values in behind_ns.items()}
+    return {t: late for t, late in late_ns.items() if MIN_LATE_S * NS_PER_S < late <= MAX_LATE_S * NS_PER_S}
+
+
+def _usual_worst(values: list[int]) -> int:
+    """The 95th percentile: a jump of the stamps makes single messages look late."""
+    return round(quantiles(values, n=20)[-1]) if len(values) > 1 else values[0]
+
+
+def _stamp_ns(message: RawMessage) -> int | None:
+    """The stamp of the header, or of the first transform, out of the CDR bytes; None where there is none."""
+    begin = 8 if message.type == TF_TYPE else 4
+    order: Mapping[int, str] = {0: "big", 1: "little"}
+    if len(message.data) < begin + 8 or message.data[1] not in order:
+        return None
+    sec, nanosec = (
+        int.from_bytes(message.data[k : k + 4], order[message.data[1]], signed=k == begin)  # type: ignore[arg-type]
+        for k in (begin, begin + 4)
+    )
+    return sec * NS_PER_S + nanosec
+
+
+def _in_order(bag: BagReader, topics: Iterable[str], late_ns: Mapping[str, int]) -> Iterator[RawMessage]:
+    """The messages in the order of their recording, late topics as if they had been recorded in time."""
+    with ExitStack() as stack:
+        streams = [bag.messages([topic for topic in topics if topic not in late_ns])]
+        # A reader each: some files can be read at one place at a time.
+        streams += [stack.enter_context(BagReader(bag.path)).messages([topic]) for topic in late_ns]
+        yield from heapq.merge(*streams, key=lambda message: message.stamp_ns - late_ns.get(message.topic, 0))
+
+
+def _hand_over_what_always_holds(bag: BagReader, assembler: FrameAssembler) -> None:
+    rig = assembler.rig
+    static = list(islice(bag.messages([rig.tf_static_topic]), MAX_STATIC))
+    for message in reversed(static):  # so that the first word on a transform is the last one that is heard
+        with suppress(BrokenMessage):  # told when its turn comes
+            assembler.on_transforms(bag.deserialise(message), static=True)
+    for camera in rig.cameras:
+        for message in islice(bag.messages([camera.info_topic]), 1):
+            with suppress(BrokenMessage):
+                assembler.on_camera_info(camera.name, bag.deserialise(message))
+
+
 def _poll(assembler: FrameAssembler, now_ns: int) -> Iterator[tuple[int, ReadySet]]:
     while (ready := assembler.poll(now_ns)) is not None:
         yield now_ns, ready
@@ -50,7 +138,7 @@ def _poll(assembler: FrameAssembler, now_ns: int) -> Iterator[tuple[int, ReadySe
 
 def _handlers(bag: BagReader, assembler: FrameAssembler, pass_on: Handler) -> dict[str, Handler]:
     """What is done with the messages of each topic."""
-    read = bag.deserialise
+    read, rig = bag.deserialise, assembler.rig
 
     def on_image(camera: str) -> Handler:
         return lambda message: assembler.on_image(camera, read(message), message.stamp_ns)
@@ -59,9 +147,9 @@ def _handlers(bag: BagReader, assembler: FrameAssembler, pass_on: Handler) -> di
         return lambda message: assembler.on_camera_info(camera, read(message))
 
     def on_transforms(message: RawMessage) -> None:
-        assembler.on_transforms(read(message), static=message.topic == "/tf_static")
+        assembler.on_transforms(read(message), static=message.topic == rig.tf_static_topic)
         pass_on(message)
 
-    handlers = {camera.topic: on_image(camera.name) for camera in assembler.rig.cameras}
-    handlers |= {camera.info_topic: on_info(camera.name) for camera in assembler.rig.cameras}
-    return handlers | dict.fromkeys(TF_TOPICS, on_transforms)
+    handlers = {camera.topic: on_image(camera.name) for camera in rig.cameras}
+    handlers |= {camera.info_topic: on_info(camera.name) for camera in rig.cameras}
+    return handlers | dict.fromkeys((rig.tf_topic, rig.tf_static_topic), on_transforms)

@@ -4,6 +4,7 @@ import argparse
 import itertools
 import json
 import sys
+from contextlib import closing
 from pathlib import Path
 from tempfile import TemporaryDirectory
 
@@ -19,6 +20,7 @@ from ..bags.replay import check_topics
 from ..bags.source import ready_sets
 from ..frames.assembler import FrameAssembler
 from ..frames.rig import Rig
+from ..frames.sets import AssemblerOptions
 from ..node.load import chosen_config, chosen_device, chosen_rig, loaded_network, rig_for
 from ..ros.parameter_fields import SettingsError
 from ..sim.bag import write_street_bag
@@ -130,8 +132,7 @@ def _frames(path: Path, rig: Rig, count: int) -> list[Frame]:
     Raises:
         BagError: the bag cannot be read or gives no frame.
     """
-    with BagReader(path) as bag:
-        assembler = FrameAssembler(rig)
+    with BagReader(path) as bag, closing(FrameAssembler(rig, AssemblerOptions().patient())) as assembler:
         check_topics(bag, assembler.rig)
         frames = [assembler.frame(ready) for _, ready in itertools.islice(ready_sets(bag, assembler), count)]
         if not frames:

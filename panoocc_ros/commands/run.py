@@ -3,6 +3,8 @@
 import argparse
 import sys
 from collections import Counter
+from contextlib import closing
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -11,10 +13,12 @@ from panoocc_core.base.strict_yaml import ConfigError
 from panoocc_core.config import TemporalConfig
 
 from ..bags.bag import BagError, BagReader, BagWriteError
-from ..bags.replay import Replay, ReplayOptions, ReplayReport, check_topics
+from ..bags.replay import Replay, ReplayOptions, ReplayReport, check_topics, lacks
 from ..bags.writer import BagWriter
 from ..frames.assembler import FrameAssembler
-from ..frames.sets import AssemblerOptions
+from ..frames.calibration_file import load_calibration
+from ..frames.sets import FOREVER_S, AssemblerOptions
+from ..frames.synchroniser import MISSING_POLICIES
 from ..health.latency import latency_table, summarise
 from ..node.load import chosen_config, chosen_rig, loaded_network, rig_for
 from ..node.outputs import FOXGLOVE, OUTPUTS, POINTS
@@ -22,13 +26,17 @@ from ..ros.parameter_fields import SettingsError
 from . import options
 from .exit_codes import BAD_INPUT, NETWORK_FAILED, NO_GRID, NOT_WRITTEN, OK, explained, fail
 
+MAX_NOTICES = 6  # oddities of the input that are told
+
 DESCRIPTION = """\
 Runs a network over a recorded bag, with no ROS on the machine, and writes the voxel grids to a new bag.
 
 The bag (a rosbag2 folder, or one .mcap or .db3 file) needs the images and the CameraInfo of every camera of the rig,
-the vehicle's poses on /tf and the cameras' mounts on /tf_static.  The result has the grids (panoocc/VoxelGrid), the
+the vehicle's poses on /tf and the cameras' mounts on /tf_static; calibration and mounts can be given by a file instead.
+Only stamps count: when a message was recorded does not matter.  The result has the grids (panoocc/VoxelGrid), the
 same as coloured points and as a grid that Foxglove shows by itself, and the transforms; it opens in Foxglove and plays
-with `ros2 bag play`.
+with `ros2 bag play` (which warns of the type foxglove_msgs/VoxelGrid where that package is not installed, and plays the
+rest; --no-foxglove leaves it out).
 """
 EPILOG = f"""\
 examples:
@@ -83,12 +91,34 @@ def _add_input_options(parser: argparse.ArgumentParser) -> None:
         metavar="MS",
         help="largest distance of an image from the reference camera's (default: the rig's)",
     )
+    for topic in ("tf", "tf-static"):
+        text = f"topic of transforms (default: the rig's, usually /{topic.replace('-', '_')})"
+        inputs.add_argument(f"--{topic}-topic", default="", metavar="TOPIC", help=text)
+    inputs.add_argument(
+        "--calibration",
+        type=Path,
+        metavar="FILE",
+        help="YAML file with mounts and intrinsics, in place of /tf_static and CameraInfo",
+    )
+    usual = AssemblerOptions()
     inputs.add_argument(
         "--missing-camera",
-        choices=("drop", "reuse_last", "blank"),
-        default="drop",
+        choices=MISSING_POLICIES,
+        default=usual.missing_camera,
         help="what becomes of a set that lacks an image (default: %(default)s)",
     )
+    _add_seconds(inputs, "--reuse-age-s", usual.reuse_age_s, "the oldest image that reuse_last takes")
+    _add_seconds(inputs, "--camera-timeout-s", usual.camera_timeout_s, "a camera without images for so long is dead")
+    _add_seconds(inputs, "--deadline-s", None, "a set waits so long for its images")
+    _add_seconds(inputs, "--tf-timeout-s", None, "... and so long for its transforms and CameraInfos")
+
+
+def _add_seconds(group: Any, name: str, default: float | None, text: str) -> None:
+    usual = (
+        "as long as it takes; a number: as the node, by the times of recording" if default is None else "%(default)s"
+    )
+    kind = options.number(0.0, FOREVER_S)
+    group.add_argument(name, type=kind, default=default, metavar="S", help=f"{text} (default: {usual})")
 
 
 def run(arguments: argparse.Namespace) -> int:
@@ -102,23 +132,33 @@ def run(arguments: argparse.Namespace) -> int:
     except (BagError, CheckpointError, ConfigError) as error:
         return fail("run", error, BAD_INPUT)
     except NoGrid as error:
-        return fail("run", error, NO_GRID)
+        return fail("run", error, error.status)
     except RuntimeError as error:  # torch: out of memory, a broken driver
         return fail("run", f"the network failed: {error}", NETWORK_FAILED)
 
 
 class NoGrid(Exception):
-    """The bag was read to its end and gave no grid; the text says why."""
+    """The bag was read to its end and gave no grid; the text says why, `status` is the exit status."""
+
+    def __init__(self, text: str, status: int) -> None:
+        super().__init__(text)
+        self.status = status
 
 
 def _run(arguments: argparse.Namespace) -> int:
     config = chosen_config(arguments.model)
     rig = chosen_rig(arguments.rig, arguments.base_frame, arguments.fixed_frame, arguments.spread_ms)
-    chosen = rig_for(config, rig)
-    given = (arguments.bag, arguments.checkpoint, arguments.rig, arguments.model)
-    inputs = [Path(one) for one in given if one is not None and Path(one).exists()]
+    topics = {"tf_topic": arguments.tf_topic, "tf_static_topic": arguments.tf_static_topic}
+    try:
+        rig = replace(rig, **{key: value for key, value in topics.items() if value})
+    except ValueError as error:
+        raise SettingsError(str(error), "tf_topic", "tf_static_topic") from error
+    calibration = load_calibration(arguments.calibration, rig.names) if arguments.calibration else None
+    chosen, waiting = rig_for(config, rig), chosen_waiting(arguments)
+    read = (arguments.bag, arguments.checkpoint, arguments.rig, arguments.model, arguments.calibration)
+    inputs = [Path(one) for one in read if one is not None and Path(one).exists()]
     with BagReader(arguments.bag) as bag:
-        check_topics(bag, chosen)
+        check_topics(bag, chosen, calibration)
         # Before the weights are loaded, so that a wrong path does not cost a minute.
         with BagWriter(arguments.out, arguments.overwrite, inputs) as writer:
             network = loaded_network(
@@ -130,22 +170,34 @@ def _run(arguments: argparse.Namespace) -> int:
                 arguments.threads,
             )
             stream = OccupancyStream(network)
-            assembler = FrameAssembler(chosen, AssemblerOptions(missing_camera=arguments.missing_camera))
-            report = Replay(bag, stream, rig, assembler).run(
-                writer,
-                ReplayOptions(
-                    outputs=chosen_outputs(arguments),
-                    encoding=arguments.encoding,
-                    with_confidence=not arguments.no_confidence,
-                    limit=arguments.limit,
-                    show_progress=not arguments.no_progress and sys.stderr.isatty(),
-                ),
-            )
+            with closing(FrameAssembler(chosen, waiting, calibration)) as assembler:
+                report = Replay(bag, stream, rig, assembler).run(
+                    writer,
+                    ReplayOptions(
+                        outputs=chosen_outputs(arguments),
+                        encoding=arguments.encoding,
+                        with_confidence=not arguments.no_confidence,
+                        limit=arguments.limit,
+                        show_progress=not arguments.no_progress and sys.stderr.isatty(),
+                    ),
+                )
             if report.grids == 0:
-                raise NoGrid(why_no_grid(report, chosen.names))
+                why = [why_no_grid(report, chosen.names), lacks(bag, chosen, calibration)]
+                raise NoGrid("; ".join(filter(None, why)), NETWORK_FAILED if report.failures else NO_GRID)
     print(summary(report, stream.model.device, config.temporal))
-    print(f"written: {arguments.out}")
+    print(f"written: {str(arguments.out).encode(errors='backslashreplace').decode()}")
     return OK
+
+
+def chosen_waiting(arguments: argparse.Namespace) -> AssemblerOptions:
+    """What to do without an image, and how long to wait: for ever where no time is given, since all is in the bag."""
+    chosen = AssemblerOptions(
+        missing_camera=arguments.missing_camera,
+        camera_timeout_s=arguments.camera_timeout_s,
+        reuse_age_s=arguments.reuse_age_s,
+    ).patient()
+    limits = {"deadline_s": arguments.deadline_s, "tf_timeout_s": arguments.tf_timeout_s}
+    return replace(chosen, **{name: value for name, value in limits.items() if value is not None})
 
 
 def chosen_outputs(arguments: argparse.Namespace) -> Any:
@@ -162,14 +214,23 @@ def why_no_grid(report: ReplayReport, rig_names: tuple[str, ...]) -> str:
     lost = ", ".join(lines_of_drops(status.set_drops))
     if report.failures:
         return f"no grid: the network failed on all sets: {next(iter(report.failures))}"
+    odd = [f"; {notice.text}" for notice in status.notices[:MAX_NOTICES] if notice.text not in (status.last_drop or "")]
+    odd += [f"; {line}" for line in lines_of_broken(report)]
     if status.last_drop is not None:
-        return f"no grid from {status.sets} sets (lost: {lost}): {status.last_drop}"
+        return f"no grid from {status.sets} sets (lost: {lost}): {status.last_drop}{''.join(odd)}"
     never = [name for name in rig_names if not status.images[name]]
-    hint = f"; no image came from {', '.join(never)}" if never else ""
-    return (
-        f"no grid: the {sum(status.images.values())} images made no complete set ({lost or 'no drops'}){hint}; are the "
-        "stamps of the cameras within spread_ms of the reference camera's?"
-    )
+    odd += [f"; no image came from {', '.join(never)}"] if never else []
+    hint = "" if odd else "; are the stamps of the cameras within spread_ms of the reference camera's?"
+    images = sum(status.images.values())
+    return f"no grid: the {images} images made no complete set ({lost or 'no drops'}){''.join(odd)}{hint}"
+
+
+def lines_of_broken(report: ReplayReport) -> list[str]:
+    """The messages that could not be read, by topic."""
+    return [
+        f"{count} messages on {topic} cannot be read, the last one: {report.last_broken[topic]}"
+        for topic, count in report.broken.most_common()
+    ]
 
 
 def lines_of_drops(drops: Counter[tuple[str, str]]) -> list[str]:
@@ -193,6 +254,10 @@ def summary(report: ReplayReport, device: Any, temporal: TemporalConfig) -> str:
     lines += [f"  geometry: {text}" for text in status.geometry or ()]
     lines += [f"  odd pictures: {line}" for line in lines_of_drops(status.odd_pictures)]
     lines += [f"  images dropped: {line}" for line in lines_of_drops(status.image_drops)]
+    lines += [f"  left out: {line}" for line in lines_of_broken(report)]
+    lines += [f"  noticed, {notice.count} times: {notice.text}" for notice in status.notices[:MAX_NOTICES]]
+    lines += [f"  WARNING, geometry: {text}" for text in status.geometry or ()]
+    lines += [f"  odd pictures: {line}" for line in lines_of_drops(status.odd_pictures)]
     lines += [f"  memory reset: {count} {reason}" for reason, count in report.resets.items()]
     lines += _motion_line("since the last frame", report.frame_motions)
     lines += _motion_line("since the newest fused state", report.fused_motions)
