@@ -52,6 +52,8 @@ class PlayReport:
     steps: int = 0
     unanswered: int = 0  # steps after which the node gave no grid
     max_late_s: float = 0.0  # against the clock on the wall
+    topics: int = 0  # with messages
+    unheard: tuple[str, ...] = ()  # of these, those that nobody had subscribed to whenever something was sent
 
 
 class Player:
@@ -66,6 +68,7 @@ class Player:
             topic: node.create_publisher(message_class(kind), topic, qos(latched=_is_latched(topic, kind)))
             for topic, kind in types.items()
         }
+        self._heard: dict[str, bool] = {}  # topic that was sent -> whether anybody has subscribed to it
         self._clock = node.create_publisher(Clock, "/clock", qos(depth=1)) if clock_hz else None
         self._clock_period_ns = int(1e9 / clock_hz) if clock_hz else 0
         self._clock_ns: int | None = None
@@ -95,7 +98,14 @@ class Player:
     def send(self, message: RawMessage) -> None:
         """Publish the bytes of one message, after the clock if there is one and it is due."""
         self.set_clock(message.stamp_ns)
-        self._publishers[message.topic].publish(message.data)
+        publisher = self._publishers[message.topic]
+        self._heard[message.topic] = self._heard.get(message.topic) or publisher.get_subscription_count() > 0
+        publisher.publish(message.data)
+
+    @property
+    def heard(self) -> dict[str, bool]:
+        """Every topic that was sent, and whether anybody had subscribed to it."""
+        return dict(self._heard)
 
     def set_clock(self, stamp_ns: int) -> None:
         """Set the simulated clock; it does not go back before `rewind`."""
@@ -162,6 +172,8 @@ def play(arguments: argparse.Namespace, node: Node) -> PlayReport:
             text = f"node {arguments.wait_for_node} is still busy {arguments.step_timeout:g} s after the last message"
             raise PlayError(text, EXIT_NO_ANSWER)
         player.wait_for_arrival(LAST_S)
+        report.topics = len(player.heard)
+        report.unheard = tuple(topic for topic, heard in player.heard.items() if not heard)
     return report
 
 
@@ -316,7 +328,9 @@ def main(argv: Sequence[str] | None = None) -> int:
     if report.steps:
         how = f"{report.steps} sets, {report.unanswered} without a grid"
     print(f"play: {report.messages} messages, {how}")
-    return 0
+    if report.unheard:
+        print(f"play: nobody has subscribed to {', '.join(report.unheard)}", file=sys.stderr)
+    return EXIT_NO_SUBSCRIBER if report.topics and len(report.unheard) == report.topics else 0
 
 
 if __name__ == "__main__":

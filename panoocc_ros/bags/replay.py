@@ -85,25 +85,32 @@ def check_topics(bag: BagReader, rig: Rig, given: CalibrationFile | None = None)
         if camera.name not in infos:
             more = "; where CameraInfo was not recorded, give the calibration with --calibration"
             _check_topic(bag, camera.info_topic, (INFO_TYPE,), f"camera {camera.name}", remedy + more)
-    remedy = "choose them with --tf-topic and --tf-static-topic, or tf_topic and tf_static_topic in a rig file"
-    if rig.tf_topic not in bag.topics:
-        more = "" if _of_types(bag, (TF_TYPE,)) else "; without the vehicle's poses no grid can be made: record them"
-        _check_topic(bag, rig.tf_topic, (TF_TYPE,), "the vehicle's poses", remedy + more)
+    if not any(topic in bag.topics for topic in (rig.tf_topic, rig.tf_static_topic)):
+        raise BagError(f"{bag.path}: {_no_transforms(bag, rig, f'neither {rig.tf_topic} nor {rig.tf_static_topic}')}")
     for topic in (rig.tf_topic, rig.tf_static_topic):
         if topic in bag.topics:
-            _check_topic(bag, topic, (TF_TYPE,), "transforms", remedy)
+            _check_topic(bag, topic, (TF_TYPE,), "transforms", "")
 
 
 def lacks(bag: BagReader, rig: Rig, given: CalibrationFile | None = None) -> str:
     """What a bag that gave no grid does not hold, and what helps; empty where it has all."""
-    if bag.count([rig.tf_static_topic]) or (given is not None and set(rig.names) <= set(given.mounts)):
-        return ""
+    missing = [] if bag.count([rig.tf_topic]) else [_no_transforms(bag, rig, f"no {rig.tf_topic}")]
+    if not bag.count([rig.tf_static_topic]) and (given is None or not set(rig.names) <= set(given.mounts)):
+        missing.append(
+            f"{_no_transforms(bag, rig, f'no {rig.tf_static_topic}')} (of a split recording the first file has it: "
+            "give the whole folder), or give the cameras' mounts with --calibration FILE.yaml"
+        )
+    return "; ".join(missing)
+
+
+def _no_transforms(bag: BagReader, rig: Rig, what: str) -> str:
     others = [topic for topic in _of_types(bag, (TF_TYPE,)) if topic not in (rig.tf_topic, rig.tf_static_topic)]
-    elsewhere = f" (transforms are also on {_named(others)}: choose with --tf-static-topic)" if others else ""
-    return (
-        f"the bag has no {rig.tf_static_topic}{elsewhere}: of a split recording the first file has it; give the whole "
-        "recording (its folder), or the cameras' mounts with --calibration FILE.yaml"
-    )
+    if others:
+        return (
+            f"the bag has {what}, but transforms on {_named(others)}: choose with --tf-topic and --tf-static-topic, or "
+            "tf_topic and tf_static_topic in a rig file"
+        )
+    return f"the bag has {what}: the vehicle's poses and the cameras' mounts have to be recorded with the images"
 
 
 def _check_topic(bag: BagReader, topic: str, kinds: tuple[str, ...], what: str, remedy: str) -> None:

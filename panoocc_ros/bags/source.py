@@ -2,7 +2,7 @@
 
 What a set becomes depends on stamps alone, and offline everything is there.  So what holds for all times (/tf_static,
 the first CameraInfo of every camera) is handed over at the start, and a topic that was recorded later than the cameras
-is handed over that much earlier; the order within a topic stays.  For what still has to be waited for the assembler
+is handed over that much earlier, in the order of its stamps.  For what still has to be waited for the assembler
 wants to be `patient`.
 """
 
@@ -115,8 +115,25 @@ def _in_order(bag: BagReader, topics: Iterable[str], late_ns: Mapping[str, int])
     with ExitStack() as stack:
         streams = [bag.messages([topic for topic in topics if topic not in late_ns])]
         # A reader each: some files can be read at one place at a time.
-        streams += [stack.enter_context(BagReader(bag.path)).messages([topic]) for topic in late_ns]
+        for topic, late in late_ns.items():
+            streams.append(_straightened(stack.enter_context(BagReader(bag.path)).messages([topic]), late))
         yield from heapq.merge(*streams, key=lambda message: message.stamp_ns - late_ns.get(message.topic, 0))
+
+
+def _straightened(messages: Iterable[RawMessage], late_ns: int) -> Iterator[RawMessage]:
+    """The messages of one topic in the order of their stamps, where each was recorded up to `late_ns` late."""
+    waiting: list[tuple[int, int, RawMessage]] = []
+    for number, message in enumerate(messages):
+        stamp_ns = _stamp_ns(message)
+        if stamp_ns is None:  # it stays beside its neighbour
+            stamp_ns = waiting[-1][0] if waiting else 0
+        if waiting and stamp_ns < waiting[0][0] - late_ns:  # no lateness: the stamps begin anew
+            yield from (one for *_, one in sorted(waiting))
+            waiting.clear()
+        heapq.heappush(waiting, (stamp_ns, number, message))
+        while waiting[0][2].stamp_ns <= message.stamp_ns - late_ns:
+            yield heapq.heappop(waiting)[2]
+    yield from (one for *_, one in sorted(waiting))
 
 
 def _hand_over_what_always_holds(bag: BagReader, assembler: FrameAssembler) -> None:

@@ -71,6 +71,12 @@ def test_what_is_played_is_what_is_recorded_byte_for_byte(tmp_path, bag, recorde
             assert kept == sent, topic
 
 
+def test_a_player_that_plays_to_nobody_says_so(bag, capsys):
+    camera = DRIVE.rig.cameras[0].topic
+    assert played(bag, "--topics", camera, "/tf", "--rate", "20") == 3
+    assert f"nobody has subscribed to /tf, {camera}" in capsys.readouterr().err
+
+
 def test_the_rhythm_of_the_stamps_is_kept(bag):
     peer = Peer()
     try:
@@ -150,6 +156,29 @@ def test_a_recorder_that_is_interrupted_leaves_a_whole_bag(tmp_path, recorder, o
     stamps = [one.stamp_ns for one in kept]
     assert begin_ns < stamps[0] and stamps == sorted(stamps) and stamps[-1] < time.time_ns()
     assert ("no /clock came" in log.read_text()) == bool(options)
+
+
+def test_a_recorder_that_is_killed_leaves_what_it_had_and_the_next_one_says_where(tmp_path, recorder):
+    out = tmp_path / "drive.mcap"
+    process, log = recorder("/tf", "--out", out)
+    peer = Peer()
+    try:
+        poses = DRIVE.poses(0)
+        peer.advertise(poses)
+        peer.send(poses)
+        assert peer.publishers["/tf"].wait_for_all_acked(Duration(seconds=60))
+        part = tmp_path / "drive.mcap.part" / "drive" / "drive.mcap"
+        end_s = time.monotonic() + 60
+        while part.stat().st_size < 500 and time.monotonic() < end_s:
+            time.sleep(0.2)
+        process.kill()
+        process.wait()
+        again, log = recorder("/tf", "--out", out, "--timeout", "1")
+        assert again.wait(60) == 0, log.read_text()
+    finally:
+        peer.close()
+    assert f"what it had is in {tmp_path / 'drive.partial.mcap'}" in log.read_text()
+    assert (tmp_path / "drive.partial.mcap").stat().st_size >= 500 and out.exists()
 
 
 def test_the_recorder_says_what_is_wrong(tmp_path, capsys):

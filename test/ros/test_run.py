@@ -10,11 +10,14 @@ import pytest
 import torch
 
 from panoocc_core import OccupancyStream, load_model
+from panoocc_core.geometry import quaternion_from_rotation
 from panoocc_core.labels import OCC3D
 from panoocc_ros.bags.bag import BagReader
+from panoocc_ros.bags.writer import BagWriter
 from panoocc_ros.commands.cli import main
 from panoocc_ros.messages.fields import stamp_ns
-from test.ros.bags import PERIOD_NS, RIG, T0, TF, drive, write_drive
+from panoocc_ros.messages.types import typestore
+from test.ros.bags import PERIOD_NS, RIG, T0, TF, drive, mount, write_drive
 from test.ros.messages import MS
 
 # One thread: with more, libraries may share out a sum differently from run to run, and the last bit with it.
@@ -141,7 +144,67 @@ def test_a_missing_topic_is_named_with_those_that_are_there(capsys, tmp_path, sk
 def test_a_bag_without_transforms(capsys, tmp_path):
     path = write_drive(tmp_path / "drive.mcap", sets=1, tf_kinds=())
     status, error = refused(capsys, tmp_path, path, *NANO)
-    assert status == 2 and "neither /tf nor /tf_static" in error
+    assert status == 2 and "the bag has neither /tf nor /tf_static" in error
+
+
+def elsewhere(path, **options):
+    """A drive whose transforms are on the topics of a namespace."""
+    with BagWriter(path) as writer:
+        for stamp, topic, kind, message in drive(sets=1, **options):
+            writer.write(f"/robot1{topic}" if kind == TF else topic, kind, stamp, message)
+    return path
+
+
+def test_transforms_on_other_topics_are_named_and_can_be_chosen(capsys, tmp_path):
+    path = elsewhere(tmp_path / "drive.mcap")
+    status, error = refused(capsys, tmp_path, path, *NANO)
+    assert status == 2 and "transforms on /robot1/tf_static, /robot1/tf: choose with --tf-topic" in error
+    topics = ["--tf-topic", "/robot1/tf", "--tf-static-topic", "/robot1/tf_static"]
+    assert main(["run", str(path), *NANO, *topics, "--out", str(tmp_path / "out.mcap")]) == 0
+    with BagReader(tmp_path / "out.mcap") as bag:
+        assert bag.count(["/robot1/tf_static"]) == 1 and bag.count([GRID]) == 1
+    status, error = refused(capsys, tmp_path, path, *NANO, "--tf-topic", "/a", "--tf-static-topic", "/a")
+    assert status == 2 and error.startswith("panoocc run: --tf-topic and --tf-static-topic: ")
+
+
+def calibration_file(path, mounts=True, intrinsics=True):
+    """What `drive` says about every camera, as a file."""
+    lines = ["cameras:"]
+    for k, name in enumerate(RIG.names):
+        lines.append(f"- name: {name}")
+        if mounts:
+            turn, place = mount(k)[:3, :3], mount(k)[:3, 3]
+            lines.append("  ego_from_camera:")
+            lines.append(f"    translation_m: {place.tolist()}")
+            lines.append(f"    rotation_xyzw: {quaternion_from_rotation(turn).tolist()}")
+        if intrinsics:
+            lines.append("  intrinsics: {width: 64, height: 48, K: [40.0, 0.0, 32.0, 0.0, 40.0, 24.0, 0.0, 0.0, 1.0]}")
+    path.write_text("\n".join(lines) + "\n")
+    return path
+
+
+def test_a_file_stands_in_for_mounts_and_intrinsics(capsys, tmp_path, whole_run):
+    topics = ("/tf_static", *(camera.info_topic for camera in RIG.cameras))
+    path = write_drive(tmp_path / "second_file.mcap", sets=3, skip=topics)
+    status, error = refused(capsys, tmp_path, path, *NANO)
+    assert status == 2 and "no topic /cam_front/camera_info" in error and "--calibration" in error
+    path = write_drive(tmp_path / "no_static.mcap", sets=3, skip=topics[:1])
+    status, error = refused(capsys, tmp_path, path, *NANO)
+    assert status == 3 and "the bag has no /tf_static" in error and "--calibration FILE.yaml" in error
+    given, out = calibration_file(tmp_path / "mounts.yaml"), tmp_path / "out.mcap"
+    arguments = ["run", str(tmp_path / "second_file.mcap"), *NANO, "--calibration", str(given), "--out", str(out)]
+    assert main(arguments) == 0
+    ours, theirs = (read(path, GRID) for path in (out, whole_run / "grids.mcap"))
+    for (_, grid), (_, other) in zip(ours, theirs, strict=True):
+        share = np.intersect1d(grid.indices, other.indices).size / len(other.indices)
+        assert share > 0.99  # the quaternions are rounded differently
+
+
+def test_the_input_of_a_run_may_have_no_messages(capsys, tmp_path):
+    with BagWriter(tmp_path / "none.mcap"):
+        pass
+    status, error = refused(capsys, tmp_path, tmp_path / "none.mcap", *NANO)
+    assert status == 2 and "the bag holds no messages" in error
 
 
 def spoiled_jpegs(topic, message):
@@ -177,8 +240,21 @@ def other_instants(topic, message):
 )
 def test_a_bag_that_gives_no_grid_says_why(capsys, tmp_path, options, message):
     path = write_drive(tmp_path / "drive.mcap", **options)
-    status, error = refused(capsys, tmp_path, path, *NANO)
+    status, error = refused(capsys, tmp_path, path, *NANO, "--missing-camera", "drop")
     assert status == 3 and message in error
+
+
+def test_messages_that_cannot_be_read_are_told_with_their_topics(capsys, tmp_path):
+    events, cut = drive(sets=3), {"/tf": 4, RIG.cameras[0].topic: 1}
+    with BagWriter(tmp_path / "drive.mcap") as writer:
+        for stamp, topic, kind, message in events:
+            data = bytes(typestore().serialize_cdr(message, kind))
+            cut[topic] = cut.get(topic, 0) - 1
+            writer.write(topic, kind, stamp, data[:30] if cut[topic] == 0 else data)
+    assert main(["run", str(tmp_path / "drive.mcap"), *NANO, "--out", str(tmp_path / "out.mcap")]) == 0
+    text = capsys.readouterr().out
+    for topic in ("/tf", RIG.cameras[0].topic):
+        assert f"  left out: 1 messages on {topic} cannot be read, the last one: " in text
 
 
 def test_one_spoiled_set_costs_one_grid(capsys, tmp_path):
@@ -295,7 +371,6 @@ def test_help_explains_what_the_bag_needs(capsys):
 def test_a_network_that_fails_is_counted_and_the_memory_cleared(good, tmp_path, monkeypatch):
     from panoocc_core import NonFiniteError
     from panoocc_ros.bags.replay import Replay, ReplayOptions
-    from panoocc_ros.bags.writer import BagWriter
     from panoocc_ros.frames.assembler import FrameAssembler
     from panoocc_ros.node.outputs import OCCUPANCY
 
@@ -319,7 +394,7 @@ def test_a_network_that_cannot_take_the_frames_of_a_bag_says_why(good, tmp_path,
     model = tmp_path / "sensors.yaml"
     model.write_text("extends: nano\nego_motion: {rates: sensors}\n")
     status, error = refused(capsys, tmp_path, good, "--model", model, *NANO[2:])
-    assert status == 3 and "the network failed on all sets: ego_motion.rates is 'sensors'" in error
+    assert status == 5 and "the network failed on all sets: ego_motion.rates is 'sensors'" in error
 
 
 @pytest.mark.skipif(not REAL_BAG.is_dir(), reason="needs the folder ../shared/data/nuscenes_scene0103")
