@@ -11,7 +11,7 @@ from collections import defaultdict
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from contextlib import ExitStack, suppress
 from itertools import islice
-from statistics import median_low, quantiles
+from statistics import median_low
 
 from panoocc_core.geometry import NS_PER_S
 
@@ -22,6 +22,7 @@ from .bag import BagReader, BrokenMessage, RawMessage
 TF_TYPE = "tf2_msgs/msg/TFMessage"
 MEASURED_S = 120.0  # of the bag, for how late topics were recorded
 MIN_LATE_S, MAX_LATE_S = 0.1, 10.0  # less is usual; more is another clock, which the assembler names
+JUMP_NS = NS_PER_S  # of the cameras' clock: a loop, a restart
 MAX_STATIC = 1000  # messages of /tf_static that are read at the start
 
 Handler = Callable[[RawMessage], None]
@@ -76,25 +77,36 @@ def lateness_ns(bag: BagReader, rig: Rig) -> dict[str, int]:
     images = {camera.topic for camera in rig.cameras}
     infos = {camera.info_topic for camera in rig.cameras}
     delays_ns: dict[str, int] = {}  # of each camera's newest image, from its stamp to its recording
-    behind_ns: dict[str, list[int]] = defaultdict(list)
+    behind_ns: dict[str, list[tuple[int, int]]] = defaultdict(list)  # topic -> (recorded, later than the cameras)
+    cameras_ns: int | None = None  # the delay of most cameras: one of them may have another clock
     end_ns = bag.start_ns + round(MEASURED_S * NS_PER_S)
     for message in bag.messages(images | infos | {rig.tf_topic}):
         stamp_ns = _stamp_ns(message)
         if message.stamp_ns > end_ns:
             break
-        if stamp_ns is not None:
-            delay_ns = message.stamp_ns - stamp_ns
-            if message.topic in images:
-                delays_ns[message.topic] = delay_ns
-            if delays_ns:  # their median is that of the cameras: one of them may have another clock
-                behind_ns[message.topic].append(delay_ns - median_low(delays_ns.values()))
-    late_ns = {topic: _usual_worst(values) for topic, values in behind_ns.items()}
+        if stamp_ns is None:
+            continue
+        delay_ns = message.stamp_ns - stamp_ns
+        if message.topic in images:
+            delays_ns[message.topic] = delay_ns
+            before_ns, cameras_ns = cameras_ns, median_low(delays_ns.values())
+            if before_ns is not None and abs(cameras_ns - before_ns) > JUMP_NS:
+                _forget_since(behind_ns, message.stamp_ns - JUMP_NS)  # who jumped first was not late
+        if cameras_ns is not None:
+            behind_ns[message.topic].append((message.stamp_ns, delay_ns - cameras_ns))
+    late_ns = {topic: _usual_worst([late for _, late in values]) for topic, values in behind_ns.items() if values}
     return {t: late for t, late in late_ns.items() if MIN_LATE_S * NS_PER_S < late <= MAX_LATE_S * NS_PER_S}
 
 
+def _forget_since(behind_ns: Mapping[str, list[tuple[int, int]]], since_ns: int) -> None:
+    for values in behind_ns.values():
+        while values and values[-1][0] >= since_ns:
+            values.pop()
+
+
 def _usual_worst(values: list[int]) -> int:
-    """The 95th percentile: a jump of the stamps makes single messages look late."""
-    return round(quantiles(values, n=20)[-1]) if len(values) > 1 else values[0]
+    """The 95th percentile, and never one of the two largest: single messages say nothing about a topic."""
+    return sorted(values)[-min(len(values), max(3, len(values) // 20))]
 
 
 def _stamp_ns(message: RawMessage) -> int | None:

@@ -113,6 +113,22 @@ def test_a_looped_recording_resets_where_it_begins_anew(tmp_path, events):
     assert len(sets) >= 2 * SETS - 8  # around the seam transforms of both loops meet
 
 
+@pytest.mark.parametrize("back_ms", [1500, 3000, 9000])
+def test_a_clock_that_is_set_back_is_no_lateness(tmp_path, events, back_ms):
+    """All stamps after some moment are smaller; who jumps first must not be taken for late."""
+    moved = []
+    for number, (t, topic, kind, data) in enumerate(events):
+        if topic != "/tf_static" and number > len(events) // 2:
+            message = typestore().deserialize_cdr(data, kind)
+            for stamp in [one.header.stamp for one in getattr(message, "transforms", [message])]:
+                stamp.sec, stamp.nanosec = divmod(stamp.sec * 10**9 + stamp.nanosec - back_ms * MS, 10**9)
+            data = cdr(message, kind)
+        moved.append((t, topic, kind, data))
+    path = write(tmp_path / "back.mcap", moved)
+    with BagReader(path) as bag:
+        assert lateness_ns(bag, RIG) == {}
+
+
 @pytest.mark.parametrize("shift_ns", [-37 * 10**9, 37 * 10**9, -(10**18)])
 def test_another_clock_is_not_taken_for_lateness(tmp_path, events, shift_ns):
     moved = []

@@ -98,6 +98,7 @@ def test_the_summary_of_a_run_names_the_faults_reason(tmp_path, events, capsys):
         for event in spoilt(events, f"dead camera=cam_back {SPAN}", "garble camera=cam_front from=0.75 to=0.85")[0]:
             writer.write(*event)
     words = ["run", str(tmp_path / "faulty.mcap"), "--model", "nano", "--seeded-weights", "--device", "cpu"]
+    words += ["--missing-camera", "drop"]
     assert main([*words, "--out", str(tmp_path / "grids.mcap"), "--no-progress", "--no-points", "--no-foxglove"]) == 0
     told = capsys.readouterr().out
     assert "8 grids out, 4 sets lost" in told
