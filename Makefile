@@ -73,7 +73,7 @@ build: .ros/.built ## colcon workspace in .ros with our messages and nodes
 	touch $@
 
 demo: .ros/.built ## street or bag -> node -> recording, picture and latency table in OUT
-	$(IN_ROS) -m panoocc_ros.demo.run $(if $(BAG),--bag $(BAG)) --model $(MODEL) --out $(OUT)
+	$(IN_ROS) -m panoocc_ros demo $(if $(BAG),--bag $(BAG)) --model $(MODEL) --out $(OUT)
 
 test: .ros/.built ## all tests: core, offline, and live nodes over DDS
 	PANOOCC_REQUIRE_ROS=1 $(IN_ROS) -m pytest $(TESTS)

@@ -1,12 +1,13 @@
 """The whole way over real DDS: a bag is played into the installed node; what that publishes is recorded, scored, drawn.
 
-`python -m panoocc_ros.demo.run` leaves in `out`: panoocc_demo.gif, panoocc_demo.png, occupancy.mcap, report.json and
+`python -m panoocc_ros demo` leaves in `out`: panoocc_demo.gif, panoocc_demo.png, occupancy.mcap, report.json and
 the processes' logs.  Node, evaluator, player and recorder are processes of their own, as on a vehicle; nothing is
 waited for without a limit.  The street is one of the simulator, which knows the truth; a bag without truth is not
 scored.
 """
 
 import argparse
+import json
 import os
 import random
 import sys
@@ -19,24 +20,25 @@ from typing import Any
 
 from tqdm import tqdm
 
-from panoocc_core import CheckpointError, ModelConfig, model_config
+from panoocc_core import CheckpointError, ModelConfig
 from panoocc_core.base.resources import folder, shipped_weights
 from panoocc_core.base.strict_yaml import ConfigError
 from panoocc_core.labels import OCC3D, LabelSet
 from panoocc_core.pictures.animation import Style
 from panoocc_core.sim import nuscenes_rig
-from panoocc_core.sim.drive_renderer import truth_grid
 from panoocc_core.sim.pool import WORKER_KILLED
+from panoocc_core.stream import output_geometry
 
 from ..bags.bag import BagError, BagReader, BagWriteError
 from ..bags.recording import Recording
 from ..bags.replay import check_topics
 from ..evaluation.bag import evaluate_bag, truth_labels
 from ..evaluation.evaluator import EvaluationError, check_labels
-from ..frames.rig import Rig, load_rig
+from ..frames.rig import Rig
 from ..health.latency import latency_table
 from ..messages import truth as truth_messages
-from ..node.load import chosen_device
+from ..node.load import chosen_config, chosen_device, chosen_rig, rig_for
+from ..ros.parameter_fields import SettingsError
 from ..ros.signals import Terminated, unwound_by_signals
 from ..sim.bag import write_street_bag
 from .animation import animate
@@ -66,7 +68,6 @@ RESULTS = ("panoocc_demo.gif", "panoocc_demo.png", "occupancy.mcap", "report.jso
 START_S = 300.0  # for weights to be made or loaded
 STEP_S = 600.0  # for one set
 RECORDER_STOP_S = 60.0  # to write what it has
-EMPTY = "''"  # a parameter without a value, in the words of YAML
 BF16_FLAGS = ("avx512_bf16", "amx_bf16")
 EXIT_FAILED, EXIT_BAD_INPUT, EXIT_INTERRUPTED = 1, 2, 130
 
@@ -84,17 +85,17 @@ def demo(arguments: argparse.Namespace) -> Path:
     """
     out = arguments.out
     out.mkdir(parents=True, exist_ok=True)
-    config, rig = model_config(arguments.model), load_rig(arguments.rig)
+    config, rig = chosen_config(arguments.model), chosen_rig(arguments.rig)
     pace = _pace(arguments, config)
     bag = arguments.bag or _simulated_street(out / "street.mcap", config, pace)
     with BagReader(bag) as reader:
-        check_topics(reader, rig.select(config.cameras))
+        check_topics(reader, rig_for(config, rig))
     truth = _usable_truth(bag, config)
     for name in RESULTS:  # of an earlier run: they must not be taken for those of one that fails
         (out / name).unlink(missing_ok=True)
     print(f"{config.name} on {bag}: {PACES[pace]}", flush=True)
     begin_s = time.monotonic()
-    recording = _run_processes(arguments, config, bag, rig.select(config.cameras), pace, truth is not None)
+    recording = _run_processes(arguments, config, bag, rig_for(config, rig), pace, truth is not None)
     wall_s = time.monotonic() - begin_s
     scene = f"simulated street, seed {SEED}" if arguments.bag is None else bag.name
     run = DemoRun(bag, arguments.bag is None, PACES[pace], wall_s, (scene,))
@@ -117,7 +118,7 @@ def _simulated_street(path: Path, config: ModelConfig, pace: str) -> Path:
             seconds,
             rate_hz,
             nuscenes_rig(min(MAX_SCALE, config.images.width / RIG_WIDTH_PX)),
-            grid=truth_grid(config.name) if config.labels.names == OCC3D.names else None,
+            grid=output_geometry(config) if config.labels.names == OCC3D.names else None,
             overwrite=True,
             progress=show,
         )
@@ -166,28 +167,28 @@ def _run_processes(
 
 def _node_command(arguments: argparse.Namespace, config: ModelConfig, pace: str) -> list[str]:
     precision = _precision(arguments, pace)
-    command = [*_executable("occupancy_node"), "--ros-args", "-p", f"model:={arguments.model}"]
-    command += _weights(arguments, config)
-    for name, value in {
+    parameters = {
+        "model": arguments.model,
+        **_weights(arguments, config),
         "rig": arguments.rig,
         "device": arguments.device,
         "precision": precision,
         "threads": _threads(arguments, pace, precision),
         "image_reliability": "reliable",
-        "use_sim_time": _sim_time(pace),
-    }.items():
-        command += ["-p", f"{name}:={value}"]
-    return command
+        "use_sim_time": pace == "real",
+    }
+    return [*_executable("occupancy_node"), *_ros_arguments(parameters)]
+
+
+def _ros_arguments(parameters: Mapping[str, Any]) -> list[str]:
+    """Parameters on the command line of a node; in JSON, which ROS reads as YAML: a file's name stays a text."""
+    words = [("-p", f"{name}:={json.dumps(value, ensure_ascii=False)}") for name, value in parameters.items()]
+    return ["--ros-args", *(word for pair in words for word in pair)]
 
 
 def _evaluator_command(truth_topics: Sequence[str], pace: str) -> list[str]:
-    visible = truth_messages.VISIBLE if truth_messages.VISIBLE in truth_topics else EMPTY
-    parameters = ["-p", f"visible:={visible}", "-p", f"use_sim_time:={_sim_time(pace)}"]
-    return [*_executable("evaluate_node"), "--ros-args", *parameters]
-
-
-def _sim_time(pace: str) -> str:
-    return "true" if pace == "real" else "false"
+    visible = truth_messages.VISIBLE if truth_messages.VISIBLE in truth_topics else ""
+    return [*_executable("evaluate_node"), *_ros_arguments({"visible": visible, "use_sim_time": pace == "real"})]
 
 
 def _player_command(bag: Path, rig: Rig, truth_topics: Sequence[str], pace: str) -> list[str]:
@@ -224,12 +225,12 @@ def _threads(arguments: argparse.Namespace, pace: str, precision: str) -> int:
     return 1 if crowded and precision == "bf16" else 0
 
 
-def _weights(arguments: argparse.Namespace, config: ModelConfig) -> list[str]:
+def _weights(arguments: argparse.Namespace, config: ModelConfig) -> dict[str, Any]:
     """Parameters of the node for the weights that were asked for, else those that ship with the preset, if any."""
     if arguments.checkpoint is not None:
-        return ["-p", f"checkpoint:={arguments.checkpoint}"]
+        return {"checkpoint": str(arguments.checkpoint)}
     seeded = arguments.seeded_weights or shipped_weights(config.name) is None
-    return ["-p", "seeded_weights:=true"] if seeded else []
+    return {"seeded_weights": True} if seeded else {}
 
 
 def _truth_topics(bag: Path) -> list[str]:
@@ -336,11 +337,12 @@ def _percent(share: float | None) -> str:
 
 def parser() -> argparse.ArgumentParser:
     """The command line."""
-    parser = argparse.ArgumentParser(prog="panoocc_ros.demo.run", description=(__doc__ or "").splitlines()[0])
+    parser = argparse.ArgumentParser(prog="demo", description=(__doc__ or "").splitlines()[0])
     parser.add_argument("--bag", type=Path, help="rosbag2 folder, or .mcap or .db3 file (default: a simulated street)")
     parser.add_argument("--model", default="nano", help="preset, or YAML file (default nano)")
-    parser.add_argument("--checkpoint", type=Path, help="weights (default: those of the preset, else seeded ones)")
-    parser.add_argument(
+    weights = parser.add_mutually_exclusive_group()
+    weights.add_argument("--checkpoint", type=Path, help="weights (default: those of the preset, else seeded ones)")
+    weights.add_argument(
         "--seeded-weights", action="store_true", help="weights from a random generator: the voxels mean nothing"
     )
     parser.add_argument("--rig", default="nuscenes", help="rig in config/rigs, or YAML file (default nuscenes)")
@@ -382,6 +384,9 @@ def main(argv: Sequence[str] | None = None) -> int:
         text = f"cannot write {error.filename}: {error.strerror}" if error.filename else str(error)
         print(f"demo: {text}", file=sys.stderr)
         return EXIT_FAILED
+    except SettingsError as error:
+        print(f"demo: {error.of_options()}", file=sys.stderr)
+        return EXIT_BAD_INPUT
     except (BagError, CheckpointError, ConfigError, ValueError) as error:
         print(f"demo: {error}", file=sys.stderr)
         return EXIT_BAD_INPUT

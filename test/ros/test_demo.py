@@ -4,8 +4,11 @@ import errno
 from concurrent.futures import BrokenExecutor
 
 import pytest
+import yaml
 
+from panoocc_core import model_config
 from panoocc_core.labels import OCC3D
+from panoocc_core.stream import output_geometry
 from panoocc_ros.bags.bag import BagWriteError
 from panoocc_ros.bags.writer import BagWriter
 from panoocc_ros.demo import run as demo
@@ -55,6 +58,25 @@ def test_a_package_that_is_not_built_is_told(tmp_path, bag, capsys, monkeypatch)
     assert code == 1 and "build the package" in words
 
 
+def test_a_network_of_ones_own_gets_its_street(tmp_path, monkeypatch):
+    """Its grid is that of the file, not of a preset of the file's name."""
+    model = tmp_path / "my.yaml"
+    model.write_text("extends: nano\ngrid: {rows: 16, columns: 16, layers: 4}\n")
+    written = []
+    monkeypatch.setattr(demo, "write_street_bag", lambda *_, grid, **__: written.append(grid))
+    config = model_config(model)
+    demo._simulated_street(tmp_path / "street.mcap", config, "step")
+    assert [grid.voxel_size_m for grid in written] == [output_geometry(config).voxel_size_m] == [(1.6, 1.6, 0.8)]
+
+
+@pytest.mark.parametrize("path", ["1.0", "yes", "it's mine: weights.pth", "~", "größe.pth"])
+def test_names_of_files_reach_the_node_as_texts(path):
+    words = demo._ros_arguments({"checkpoint": path, "threads": 2, "seeded_weights": True})
+    assert words[0] == "--ros-args" and words[1::2] == ["-p"] * 3
+    read = {name: yaml.safe_load(text) for name, _, text in (word.partition(":=") for word in words[2::2])}
+    assert read == {"checkpoint": path, "threads": 2, "seeded_weights": True}
+
+
 def failing(error):
     def fail(*_, **__):
         raise error
@@ -91,7 +113,7 @@ def test_slow_networks_on_a_cpu_are_fed_one_set_at_a_time(monkeypatch):
 
     def pace(model, device="cpu", asked="auto"):
         options = demo.parser().parse_args(["--model", model, "--device", device, "--pace", asked])
-        return demo._pace(options, demo.model_config(model))
+        return demo._pace(options, model_config(model))
 
     assert pace("nano") == "real" and pace("pano_small_occ3d") == "step"
     assert pace("pano_small_occ3d", device="cuda") == "real"
@@ -100,17 +122,17 @@ def test_slow_networks_on_a_cpu_are_fed_one_set_at_a_time(monkeypatch):
 
 def test_weights_are_the_ones_asked_for_else_those_of_the_preset(monkeypatch, tmp_path):
     def weights(*words):
-        return demo._weights(demo.parser().parse_args(list(words)), demo.model_config("nano"))
+        return demo._weights(demo.parser().parse_args(list(words)), model_config("nano"))
 
     monkeypatch.setattr(demo, "shipped_weights", lambda model: None)
-    assert weights() == weights("--seeded-weights") == ["-p", "seeded_weights:=true"]
+    assert weights() == weights("--seeded-weights") == {"seeded_weights": True}
     monkeypatch.setattr(demo, "shipped_weights", lambda model: tmp_path / f"{model}.safetensors")
-    assert weights() == [] and weights("--seeded-weights") == ["-p", "seeded_weights:=true"]
-    assert weights("--checkpoint", "mine.pth") == ["-p", "checkpoint:=mine.pth"]
+    assert weights() == {} and weights("--seeded-weights") == {"seeded_weights": True}
+    assert weights("--checkpoint", "mine.pth") == {"checkpoint": "mine.pth"}
 
 
 def test_truth_is_used_where_the_bag_has_it_in_the_models_classes(tmp_path, bag, capsys):
-    nano, lidarseg = demo.model_config("nano"), demo.model_config("pano_small_4f")
+    nano, lidarseg = model_config("nano"), model_config("pano_small_4f")
     assert demo._usable_truth(bag, nano) is None and not capsys.readouterr().out
     true = write_truth(tmp_path / "true.mcap", DRIVE, 1)
     assert demo._usable_truth(true, nano) == OCC3D
