@@ -1,15 +1,42 @@
-"""Plays a bag into the node: `ros2 launch panoocc replay.launch.py bag:=/path/to/bag model:=nano seeded_weights:=true`.
+"""Plays a bag into the node: `ros2 launch panoocc replay.launch.py bag:=/path/to/bag model:=nano`.
 
-Takes the arguments of panoocc.launch.py as well.
+Takes the arguments of panoocc.launch.py as well.  When the bag is over, everything ends.
 """
 
-from launch.actions import DeclareLaunchArgument, IncludeLaunchDescription
+from dataclasses import fields
+
+from launch.actions import DeclareLaunchArgument, IncludeLaunchDescription, OpaqueFunction
 from launch.launch_description_sources import PythonLaunchDescriptionSource
-from launch.substitutions import LaunchConfiguration, PathJoinSubstitution
+from launch.substitutions import PathJoinSubstitution
 from launch_ros.actions import Node
 from launch_ros.substitutions import FindPackageShare
 
-from launch import LaunchDescription
+from launch import LaunchContext, LaunchDescription
+from panoocc_ros.node.settings import NodeSettings
+from panoocc_ros.ros.launching import LaunchError, check_arguments, required
+
+ARGUMENTS = ("bag", "rate", "loop", "rviz")
+OF_THE_NODE = (*(field.name for field in fields(NodeSettings)), "namespace", "params")
+
+
+def check(context: LaunchContext) -> None:
+    """Before anything is started."""
+    check_arguments(context, __file__, (*ARGUMENTS, *OF_THE_NODE))
+    for argument, kind in (("rate", float), ("loop", int)):
+        text = context.launch_configurations[argument]
+        try:
+            kind(text)
+        except ValueError as error:
+            raise LaunchError(f"{argument}:={text}: not a number") from error
+
+
+def player(context: LaunchContext) -> list[Node]:
+    """The player, which begins when the node listens."""
+    given = context.launch_configurations
+    node = "/".join((*given["namespace"].strip("/").split(), "panoocc"))
+    options = {"--wait-for-node": node, "--wait-timeout": "300", "--rate": given["rate"], "--loop": given["loop"]}
+    words = [given["bag"], "--clock", *(word for option in options.items() for word in option)]
+    return [required(package="panoocc", executable="play_bag", name="player", output="screen", arguments=words)]
 
 
 def generate_launch_description() -> LaunchDescription:
@@ -17,30 +44,14 @@ def generate_launch_description() -> LaunchDescription:
     node = PathJoinSubstitution([FindPackageShare("panoocc"), "launch", "panoocc.launch.py"])
     return LaunchDescription(
         [
-            DeclareLaunchArgument("bag", description="rosbag2 folder or .mcap file"),
-            DeclareLaunchArgument("rate", default_value="1.0"),
-            DeclareLaunchArgument("loop", default_value="1", description="how often; 0 for ever"),
-            DeclareLaunchArgument("rviz", default_value="true"),
+            DeclareLaunchArgument("bag", description="rosbag2 folder, or .mcap or .db3 file"),
+            DeclareLaunchArgument("rate", default_value="1.0", description="speed; 2.0 plays twice as fast"),
+            DeclareLaunchArgument("loop", default_value="1", description="how often the bag is played; 0 for ever"),
+            DeclareLaunchArgument("rviz", default_value="false", description="start RViz too"),
+            OpaqueFunction(function=check),
             IncludeLaunchDescription(
                 PythonLaunchDescriptionSource(node), launch_arguments={"use_sim_time": "true"}.items()
             ),
-            Node(
-                package="panoocc",
-                executable="play_bag",
-                name="player",
-                output="screen",
-                arguments=[
-                    LaunchConfiguration("bag"),
-                    "--clock",
-                    "--wait-for-node",
-                    "panoocc",
-                    "--wait-timeout",
-                    "300",
-                    "--rate",
-                    LaunchConfiguration("rate"),
-                    "--loop",
-                    LaunchConfiguration("loop"),
-                ],
-            ),
+            OpaqueFunction(function=player),
         ]
     )

@@ -2,16 +2,14 @@
 
 import os
 from collections.abc import Callable, Iterator, Sequence
-from concurrent.futures import ProcessPoolExecutor
 from dataclasses import dataclass
 from functools import partial
-from multiprocessing import get_context
 from pathlib import Path
 
 from ..geometry import Matrix
 from ..sim.capture import capture
 from ..sim.lidar import Lidar
-from ..sim.pool import begin_worker
+from ..sim.pool import WorkerPool
 from ..sim.renderer import Renderer
 from ..sim.scene import Scene
 from ..types import GridGeometry
@@ -72,9 +70,9 @@ def _render_all(
     if min(workers, len(missing)) <= 1:
         yield from map(work, missing)
         return
-    # Forking a process that runs threads, as torch does, may hang; a spawned one starts clean.
-    with ProcessPoolExecutor(min(workers, len(missing)), get_context("spawn"), begin_worker) as pool:
-        yield from pool.map(work, missing)
+    with WorkerPool(min(workers, len(missing))) as pool:
+        for future in [pool.submit(work, one) for one in missing]:
+            yield future.result()
 
 
 def _render_one(

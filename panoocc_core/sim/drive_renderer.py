@@ -2,13 +2,10 @@
 
 import math
 import os
-import signal
-from collections.abc import Callable, Generator
-from concurrent.futures import Future, ProcessPoolExecutor
+from collections.abc import Generator
+from concurrent.futures import Future
 from dataclasses import dataclass
-from multiprocessing import get_context, resource_tracker
 from time import perf_counter
-from typing import Any
 
 import numpy as np
 
@@ -19,7 +16,7 @@ from ..stream import output_geometry
 from ..types import GridGeometry
 from .camera import Rig, SimCamera
 from .capture import capture
-from .pool import begin_worker
+from .pool import WorkerPool
 from .renderer import Renderer
 from .scene import Scene
 
@@ -159,7 +156,6 @@ _worker_renderer: DriveRenderer | None = None  # of a worker process
 
 def _start_worker(setup: RenderSetup) -> None:
     global _worker_renderer
-    begin_worker()
     _worker_renderer = DriveRenderer(setup)
 
 
@@ -178,29 +174,19 @@ class RenderPool:
 
     def __init__(self, setup: RenderSetup, workers: int):
         self.workers = workers
-        # Forking a process that runs threads, as torch and ROS do, may hang; a spawned one starts clean.
-        self._pool = ProcessPoolExecutor(workers, get_context("spawn"), _start_worker, (setup,))
+        self._pool = WorkerPool(workers, _start_worker, setup)
 
     def rendered(self, drive: Drive, number: int) -> "Future[RenderedSet]":
         """Begin to render a set."""
-        return self._submit(_rendered, drive, number)
+        return self._pool.submit(_rendered, drive, number)
 
     def poses(self, drive: Drive) -> "Future[np.ndarray]":
         """Begin to compute the poses of a drive."""
-        return self._submit(_poses, drive)
-
-    def _submit(self, work: Callable[..., Any], *arguments: Any) -> "Future[Any]":
-        # Ctrl-C is for the parent, which ends its workers: they inherit that they do not hear it, from their start on.
-        resource_tracker.ensure_running()  # its start would undo the blocking
-        before = signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGINT})
-        try:
-            return self._pool.submit(work, *arguments)
-        finally:
-            signal.pthread_sigmask(signal.SIG_SETMASK, before)
+        return self._pool.submit(_poses, drive)
 
     def close(self) -> None:
-        """End the workers; what they are in the middle of is finished first."""
-        self._pool.shutdown(wait=True, cancel_futures=True)
+        """End the workers; what they are in the middle of is given up."""
+        self._pool.close()
 
 
 def all_rendered(drive: Drive, setup: RenderSetup, workers: int | None) -> Generator[RenderedSet, None, None]:

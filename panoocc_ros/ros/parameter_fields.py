@@ -30,6 +30,22 @@ def parameter(
     )
 
 
+def value_of(field: dataclasses.Field, text: str) -> Any:
+    """The value of a field of settings from a text such as a command line has.
+
+    Raises:
+        SettingsError: the text is no such value, or the value is outside its limits or choices.
+    """
+    kind: Any = type(field.default)
+    try:
+        value = {"true": True, "false": False}[text.lower()] if kind is bool else kind(text)
+    except (KeyError, ValueError):
+        wanted = {bool: "true or false", int: "a whole number", float: "a number"}[kind]
+        raise SettingsError(f"{text!r} is not {wanted}", field.name) from None
+    _check(field.name, value, field.metadata["choices"], field.metadata["limits"])
+    return value
+
+
 def check_parameters(settings: Any) -> None:
     """Raises SettingsError unless every field made by `parameter` is within its limits and choices."""
     for field in dataclasses.fields(settings):
@@ -38,7 +54,7 @@ def check_parameters(settings: Any) -> None:
 
 def _check(name: str, value: Any, choices: tuple[str, ...], limits: tuple[float, float] | None) -> None:
     if choices and value not in choices:
-        raise SettingsError(f"parameter {name}: {value!r} is not one of {', '.join(choices)}")
+        raise SettingsError(f"{value!r} is not one of {', '.join(choices)}", name)
     # Written so that NaN fails too.
     if limits and not limits[0] <= value <= limits[1]:
-        raise SettingsError(f"parameter {name}: {value} is outside {limits[0]:g}..{limits[1]:g}")
+        raise SettingsError(f"{value} is outside {limits[0]:g}..{limits[1]:g}", name)

@@ -63,10 +63,12 @@ def ended_by_interrupt() -> Iterator[None]:
 
 
 def run_main(module: str) -> int:
-    """The exit code of `main()` of a module, whose imports Ctrl-C ends without a traceback."""
+    """The exit code of `main()` of a module; Ctrl-C causes no traceback, neither in its imports nor after its end."""
     with ended_by_interrupt():
         main = importlib.import_module(module).main
-    return int(main())
+    code = int(main())
+    signal.signal(signal.SIGINT, signal.SIG_IGN)
+    return code
 
 
 @contextmanager

@@ -3,15 +3,17 @@
 import os
 import time
 from collections.abc import Sequence
+from concurrent.futures import BrokenExecutor
 from typing import Any
 
 import rclpy
-from rclpy.executors import ExternalShutdownException
 from rclpy.node import Node
 from rclpy.publisher import Publisher
+from rclpy.signals import SignalHandlerOptions
 from rosgraph_msgs.msg import Clock
 
 from panoocc_core.sim.drive_renderer import MAX_WORKERS, Drive, RenderPool, frame_id
+from panoocc_core.sim.pool import WORKER_KILLED
 
 from ..health.publisher import Diagnostics
 from ..messages.fields import set_stamp
@@ -20,13 +22,16 @@ from ..messages.types import typestore
 from ..ros.graph import message_class, qos
 from ..ros.parameter_fields import SettingsError
 from ..ros.parameters import declared
+from ..ros.signals import stopped_by_signals
 from .faults import IMAGE_TYPE, INFO_TYPE, TF_TOPIC, Event
 from .live import LiveDrive, live_healths
 from .messages import START_NS, TF_TYPE
-from .settings import SimSettings, drive_of, faults_of, setup_of
+from .settings import SimSettings
+from .setup import drive_of, faults_of, setup_of
 
 EXIT_BAD_START, EXIT_FAILED = 2, 1
 SENSOR_DEPTH, TRUTH_DEPTH, TF_DEPTH = 10, 2, 100
+LAST_MESSAGES_S = 0.2  # they leave before the publishers are destroyed
 
 
 class SimulatorNode(Node):
@@ -120,28 +125,29 @@ def _read_settings(node: Node) -> SimSettings:
 
 def main(arguments: Sequence[str] | None = None) -> int:
     """Run the node until the drive is over or it is interrupted; returns the exit code."""
-    rclpy.init(args=arguments)
-    node: SimulatorNode | None = None
-    try:
-        node = SimulatorNode()
-        while rclpy.ok() and not node.is_over:
-            rclpy.spin_once(node, timeout_sec=node.step())
-        if rclpy.ok():
-            node.get_logger().info("the drive is over")
-            time.sleep(0.2)  # the last messages leave before the publishers are destroyed
-    except SettingsError as error:
-        rclpy.logging.get_logger("simulator").fatal(str(error))
-        return EXIT_BAD_START
-    except (KeyboardInterrupt, ExternalShutdownException):
-        pass
-    except Exception as error:
-        if rclpy.ok():  # else SIGTERM came in the middle of the start
+    with stopped_by_signals() as stop:  # once or many times: a second Ctrl-C does not disturb the end
+        rclpy.init(args=arguments, signal_handler_options=SignalHandlerOptions.NO)
+        node: SimulatorNode | None = None
+        try:
+            node = SimulatorNode()
+            while not stop.is_set() and not node.is_over:
+                rclpy.spin_once(node, timeout_sec=node.step())
+            if node.is_over:
+                node.get_logger().info("the drive is over")
+                time.sleep(LAST_MESSAGES_S)
+        except SettingsError as error:
+            rclpy.logging.get_logger("simulator").fatal(str(error))
+            return EXIT_BAD_START
+        except BrokenExecutor:
+            rclpy.logging.get_logger("simulator").fatal(f"{WORKER_KILLED}; fewer `workers` need less")
+            return EXIT_FAILED
+        except Exception as error:
             rclpy.logging.get_logger("simulator").fatal(f"the renderer failed: {error!r}")
             return EXIT_FAILED
-    finally:
-        if node is not None:
-            node.stop()
-        rclpy.try_shutdown()
+        finally:
+            if node is not None:
+                node.stop()
+            rclpy.try_shutdown()
     return 0
 
 

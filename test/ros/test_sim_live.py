@@ -15,7 +15,8 @@ from panoocc_ros.messages.fields import stamp_ns, transforms
 from panoocc_ros.ros.parameter_fields import SettingsError
 from panoocc_ros.sim.faults import Faults, parse_faults
 from panoocc_ros.sim.live import AHEAD_S, START_SETS, LiveDrive, live_healths
-from panoocc_ros.sim.settings import STREET_S, SimSettings, drive_of, faults_of, setup_of
+from panoocc_ros.sim.settings import SimSettings
+from panoocc_ros.sim.setup import STREET_S, drive_of, faults_of, setup_of
 
 SETUP = RenderSetup(nuscenes_rig(0.05))
 DRIVE = Drive(seed=3, seconds=5.0, rate_hz=4.0)

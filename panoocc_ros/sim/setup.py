@@ -1,0 +1,56 @@
+"""From the simulator's settings to what it renders: drives, cameras and grid, faults."""
+
+from panoocc_core.base.devices import usable_device
+from panoocc_core.sim import load_sim_rig
+from panoocc_core.sim.drive_renderer import Drive, RenderSetup, truth_grid
+
+from ..ros.parameter_fields import SettingsError
+from .faults import Faults, parse_faults
+from .settings import SimSettings
+
+STREET_S = 60.0  # of an endless drive
+
+
+def drive_of(settings: SimSettings, number: int) -> Drive:
+    """The street number `number` of a drive: the same again when it loops, another one when it is endless.
+
+    Raises:
+        SettingsError: rate and length do not go together.
+    """
+    seed = settings.seed if settings.seconds else (settings.seed + number) % 2**31
+    try:
+        return Drive(seed, settings.seconds or STREET_S, settings.rate_hz, settings.supersample)
+    except ValueError as error:
+        raise SettingsError(str(error), "seconds", "rate_hz") from error
+
+
+def setup_of(settings: SimSettings) -> RenderSetup:
+    """Rig and grid.
+
+    Raises:
+        SettingsError: one of them cannot be used; the message begins with the parameter.
+    """
+    try:
+        rig = load_sim_rig(settings.rig, settings.scale)
+    except ValueError as error:
+        raise SettingsError(str(error), "rig") from error
+    try:
+        grid = truth_grid(settings.grid) if settings.with_truth else None
+    except ValueError as error:
+        raise SettingsError(str(error), "grid") from error
+    try:
+        return RenderSetup(rig, grid, str(usable_device(settings.device)))
+    except ValueError as error:
+        raise SettingsError(str(error), "device") from error
+
+
+def faults_of(settings: SimSettings, setup: RenderSetup) -> Faults:
+    """What goes wrong.
+
+    Raises:
+        SettingsError: the words are no faults, or name a camera that the rig lacks.
+    """
+    try:
+        return Faults(parse_faults(settings.faults), setup.names, settings.seed)
+    except ValueError as error:
+        raise SettingsError(str(error), "faults") from error
