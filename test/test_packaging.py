@@ -13,6 +13,7 @@ import pytest
 from panoocc_core.base.resources import folder
 
 CHECKOUT = folder("config").parent
+DEPENDENCIES = ("torch", "setuptools", "numpy", "cv2", "yaml", "safetensors", "scipy", "PIL", "rosbags", "tqdm")
 INSTALLED = CHECKOUT / ".ros" / "install"
 WHERE_FROM = """
 import panoocc_core, panoocc_ros
@@ -63,8 +64,9 @@ def pip_prefix(tmp_path_factory) -> Path:
 
 def _with_dependencies() -> dict[str, str]:
     """An environment whose Python finds our dependencies, but neither the checkout nor a workspace."""
-    dependencies = Path(importlib.util.find_spec("setuptools").origin).parents[1]
-    return {**os.environ, "PYTHONPATH": str(dependencies)}
+    # Beside an installed ROS some lie in this environment, others where the system's packages are.
+    found = [Path(importlib.util.find_spec(name).origin).parents[1] for name in DEPENDENCIES]
+    return {**os.environ, "PYTHONPATH": os.pathsep.join(str(path) for path in dict.fromkeys(found))}
 
 
 def test_pip_installs_packages_and_the_files_beside_them(pip_prefix, tmp_path):
@@ -98,7 +100,25 @@ class TestWorkspace:
             command, env=self.environment(), cwd=cwd, capture_output=True, text=True, timeout=120, check=False
         )
 
-    @pytest.mark.parametrize("name", ["play_bag", "record_bag"])
+    def test_the_command_is_on_the_path_of_a_sourced_workspace(self, tmp_path):
+        words = f"source {INSTALLED}/local_setup.bash && command -v panoocc && panoocc --help"
+        environment = {
+            **self.environment(),
+            "PATH": os.pathsep.join([str(Path(sys.executable).parent), "/usr/bin", "/bin"]),
+        }
+        done = subprocess.run(
+            ["bash", "-c", words],
+            env=environment,
+            cwd=tmp_path,
+            capture_output=True,
+            text=True,
+            timeout=120,
+            check=False,
+        )
+        assert done.returncode == 0 and done.stdout.startswith(f"{INSTALLED}/"), done.stdout + done.stderr
+        assert "usage: panoocc" in done.stdout
+
+    @pytest.mark.parametrize("name", ["panoocc", "play_bag", "record_bag"])
     def test_executables_explain_themselves(self, name, tmp_path):
         done = self.run(name, "--help", cwd=tmp_path)
         assert done.returncode == 0 and "usage" in done.stdout, done.stdout + done.stderr
