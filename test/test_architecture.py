@@ -22,6 +22,7 @@ USES_ROS = {
     "node/node.py",
     "node/publishers.py",
     "ros/graph.py",
+    "ros/launching.py",
     "ros/parameters.py",
     "sim/node.py",
 }

@@ -135,7 +135,7 @@ def test_a_command_that_is_told_to_end_leaves_no_files_and_no_processes(tmp_path
     )
     try:
         end_s = time.monotonic() + 60
-        while not any(out.glob(".a-*.part/*")):
+        while not any(out.glob("a.mcap.part/*")):
             assert command.poll() is None and time.monotonic() < end_s
             time.sleep(0.02)
         command.terminate()

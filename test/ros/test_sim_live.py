@@ -1,13 +1,11 @@
 """The simulator in real time, against a clock and a renderer of the test's own: order, rate, honesty, new streets."""
 
-import ast
 import dataclasses
 from concurrent.futures import Future
 
 import numpy as np
 import pytest
 
-from panoocc_core.base.resources import folder
 from panoocc_core.sim import nuscenes_rig
 from panoocc_core.sim.drive_renderer import Drive, RenderedSet, RenderSetup
 from panoocc_ros.health.verdicts import OK, WARN
@@ -262,15 +260,3 @@ def test_an_endless_drive_goes_from_street_to_street_and_a_loop_drives_the_same_
 def test_every_parameter_is_described():
     for field in dataclasses.fields(SimSettings):
         assert field.metadata["description"].endswith("."), field.name
-
-
-def test_the_launch_file_passes_on_parameters_that_there_are():
-    source = (folder("config").parent / "launch" / "sim.launch.py").read_text()
-    (table,) = (
-        node.value
-        for node in ast.parse(source).body
-        if isinstance(node, ast.Assign) and node.targets[0].id == "SIM_ARGUMENTS"
-    )
-    defaults = {field.name: field.default for field in dataclasses.fields(SimSettings)}
-    passed = {key.value: value.id for key, value in zip(table.keys, table.values)}
-    assert passed == {name: type(defaults[name]).__name__ for name in passed}
