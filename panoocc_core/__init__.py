@@ -8,7 +8,8 @@ os.environ.setdefault("MKL_CBWR", "AUTO,STRICT")
 from .config import ConfigError, ModelConfig, model_config
 from .stream import NonFiniteError, OccupancyStream, advance
 from .types import CameraImage, Frame, Occupancy, VehicleMotion
-from .weights.checkpoint import CheckpointError, load_model
+from .weights.checkpoint import load_model
+from .weights.tensor_files import CheckpointError
 
 __all__ = [
     "CameraImage",

@@ -23,8 +23,9 @@ from ..memory import VoxelMemory
 from ..models.panoocc import PanoOcc
 from ..stream import Encoded, Stopwatch, encode
 from ..types import Frame
-from ..weights.checkpoint import CheckpointError, save_published
+from ..weights.checkpoint import save_published
 from ..weights.initial import initialise
+from ..weights.tensor_files import CheckpointError
 from .augment import InputChange, changed_input, distorted_frame, generator_of, input_change
 from .class_bias import calibrate
 from .clips import Clip, length_of_round, rounds_of_epoch

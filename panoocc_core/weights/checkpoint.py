@@ -1,17 +1,15 @@
 """Networks from files: strict loading of published checkpoints, conversion to safetensors, seeded stand-ins.
 
-A checkpoint is read with `weights_only=True` or as safetensors: nothing in a file is ever run.  Every entry must be
-there, none may be left over, and all shapes must fit; otherwise all that is wrong is listed.
+Every entry must be there, none may be left over, and all shapes must fit; otherwise all that is wrong is listed.
 """
 
-import pickle
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
 import torch
 from safetensors import SafetensorError
-from safetensors.torch import load_file, save_file
+from safetensors.torch import save_file
 from torch import Tensor
 
 from ..base.devices import usable_device
@@ -20,17 +18,12 @@ from ..base.whole_files import whole_file
 from ..config import ModelConfig, model_config, presets
 from ..models.panoocc import PanoOcc
 from .inference import ready_for_inference
-from .published_names import modern, published_names
+from .published_names import published_names
 from .seeded import Shapes, seeded_state
+from .tensor_files import CheckpointError, read_tensors
 
 PRECISIONS = {"fp32": torch.float32, "fp16": torch.float16, "bf16": torch.bfloat16}
-MAX_BYTES = 8 << 30  # the largest published file has 1.3 GB
-ZIP_HEAD, PICKLE_HEADS = b"PK", (b"\x80\x02", b"\x80\x03", b"\x80\x04", b"\x80\x05")
 LISTED = 8  # entries named per kind of mismatch
-
-
-class CheckpointError(ValueError):
-    """A checkpoint that cannot be used; the message names the file, what is wrong and what to do."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -58,71 +51,6 @@ class Mismatch:
 def _some(names: tuple[str, ...]) -> str:
     rest = f", and {len(names) - LISTED} more" if len(names) > LISTED else ""
     return ", ".join(names[:LISTED]) + rest
-
-
-def read_tensors(path: Path) -> dict[str, Tensor]:
-    """All tensors of a .pth/.pt checkpoint (its `state_dict`, if it has one) or a .safetensors file, by modern name.
-
-    Raises:
-        CheckpointError: no such file, too large, corrupt, not a checkpoint, or it would have to run code to load.
-    """
-    if not path.is_file():
-        raise CheckpointError(f"{path}: no such file; give the path of a .pth or .safetensors checkpoint")
-    if path.stat().st_size > MAX_BYTES:
-        raise CheckpointError(f"{path}: {path.stat().st_size >> 20} MiB is more than any published checkpoint has")
-    try:
-        content = load_file(path) if path.suffix == ".safetensors" else _load_torch(path)
-    except (
-        SafetensorError,
-        RuntimeError,
-        OSError,
-        EOFError,
-        ValueError,
-        KeyError,
-        AttributeError,
-        IndexError,
-    ) as error:
-        reason = str(error).split("\n")[0] or type(error).__name__
-        raise CheckpointError(f"{path}: not a readable checkpoint ({reason}); download it again") from error
-    tensors = _named_tensors(content, path)
-    if not tensors:
-        raise CheckpointError(
-            f"{path}: holds no tensors; expected a state_dict with entries like img_backbone.conv1.weight"
-        )
-    return tensors
-
-
-def _load_torch(path: Path) -> object:
-    with path.open("rb") as file:
-        head = file.read(2)
-    if head not in (ZIP_HEAD, *PICKLE_HEADS):
-        raise CheckpointError(f"{path}: not a checkpoint (it begins with {head!r}); download it again")
-    try:
-        return torch.load(path, map_location="cpu", weights_only=True)
-    except pickle.UnpicklingError as error:
-        raise CheckpointError(
-            f"{path}: refused, because it holds more than tensors and plain values: loading it would build foreign "
-            "objects or run code. If you trust its source, save its state_dict alone in the program that made it."
-        ) from error
-
-
-def _named_tensors(content: object, path: Path) -> dict[str, Tensor]:
-    """The tensors of a checkpoint by modern name.
-
-    Raises:
-        CheckpointError: a tensor that is no plain array in memory, or a name that is there twice.
-    """
-    entries = content.get("state_dict", content) if isinstance(content, Mapping) else {}
-    tensors: dict[str, Tensor] = {}
-    for key, value in entries.items() if isinstance(entries, Mapping) else ():
-        if not isinstance(key, str) or not isinstance(value, Tensor):
-            continue
-        if value.layout != torch.strided or value.is_meta or value.is_quantized:
-            raise CheckpointError(f"{path}: {key} is a sparse, quantised or empty tensor; save the checkpoint densely")
-        if modern(key) in tensors:
-            raise CheckpointError(f"{path}: {modern(key)} is there twice, once as {key}")
-        tensors[modern(key)] = value
-    return tensors
 
 
 def expected_shapes(model: PanoOcc) -> Shapes:

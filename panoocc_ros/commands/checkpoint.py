@@ -3,8 +3,9 @@
 import argparse
 from pathlib import Path
 
+from panoocc_core import CheckpointError
 from panoocc_core.config import ConfigError
-from panoocc_core.weights.checkpoint import CheckpointError, convert
+from panoocc_core.weights.checkpoint import convert
 
 from .exit_codes import BAD_INPUT, NOT_WRITTEN, OK, explained, fail
 

@@ -28,7 +28,8 @@ from panoocc_core.train.processes import Processes, joined, own_device
 from panoocc_core.train.snapshot import FILE
 from panoocc_core.train.train_config import FolderConfig, StreetsConfig, TrainConfig, train_config
 from panoocc_core.types import GridGeometry
-from panoocc_core.weights.checkpoint import CheckpointError, load_published, read_tensors
+from panoocc_core.weights.checkpoint import load_published
+from panoocc_core.weights.tensor_files import CheckpointError, read_tensors
 
 from . import options
 from .exit_codes import BAD_INPUT, FAILED, NOT_WRITTEN, OK, explained, fail

@@ -1,8 +1,11 @@
 """Published checkpoints: strict loading, the duplicated heads, conversion, refusals."""
 
 import pickle
+import random
+import zipfile
 from pathlib import Path
 
+import numpy as np
 import pytest
 import torch
 from safetensors.torch import load_file, save_file
@@ -14,6 +17,7 @@ from panoocc_core.models.panoocc import PanoOcc
 from panoocc_core.weights.checkpoint import convert, expected_shapes, fitting_presets, load_published, seeded_tensors
 from panoocc_core.weights.published_names import published_names
 from panoocc_core.weights.seeded import seeded_state
+from panoocc_core.weights.tensor_files import read_tensors
 
 from ..parity.check import read_keys
 from .conftest import street_frame
@@ -83,8 +87,6 @@ def test_old_names_of_the_deformable_offsets_are_understood(tmp_path):
         n.replace(".conv2.conv_offset.", ".conv2_offset."): torch.from_numpy(v) for n, v in seeded_state(shapes).items()
     }
     assert any("conv2_offset" in name for name in state)
-    from panoocc_core.weights.checkpoint import read_tensors
-
     assert set(read_tensors(save_pth(tmp_path / "old.pth", state))) == set(shapes)
 
 
@@ -135,16 +137,33 @@ def hostile_pickle(path):
     path.write_bytes(pickle.dumps(Hostile()))
 
 
+CODE = r"refused, because it holds code, not only tensors \(it names \w+.print\): do not use it"
+
+
 def truncated(path):
     torch.save({"state_dict": {"a": torch.zeros(5000)}}, path)
     path.write_bytes(path.read_bytes()[:3000])
 
 
+def inflating(path):
+    """A ZIP whose pickle is a thousand times as long as the file."""
+    with zipfile.ZipFile(path, "w", zipfile.ZIP_DEFLATED) as archive:
+        archive.writestr("a/data.pkl", bytes(64 << 20))
+
+
 @pytest.mark.parametrize(
     ("write", "name", "message"),
     [
-        (hostile_zip, "a.pth", "refused, because it holds more than tensors"),
-        (hostile_pickle, "a.pth", "refused, because it holds more than tensors"),
+        (
+            hostile_zip,
+            "a.pth",
+            CODE,
+        ),
+        (
+            hostile_pickle,
+            "a.pth",
+            CODE,
+        ),
         (lambda p: p.write_text("<html>not found</html>"), "a.pth", "not a checkpoint .it begins with b'<h'"),
         (lambda p: torch.save({1: torch.zeros(2), (2, 3): torch.zeros(2)}, p), "a.pth", "holds no tensors"),
         (lambda p: torch.save({"a": torch.eye(3).to_sparse()}, p), "a.pth", "a is a sparse"),
@@ -157,6 +176,13 @@ def truncated(path):
         (lambda p: torch.save({"state_dict": {"epoch": 3}}, p), "a.pth", "holds no tensors"),
         (lambda p: save_file({"a": torch.zeros(2)}, p), "a.safetensors", "1 unexpected: a"),
         (lambda p: None, "absent.pth", "no such file"),
+        (lambda p: p.mkdir(), "a", "a is a folder, and no checkpoint is in it"),
+        (lambda p: (p.mkdir(), (p / "b.pth").touch()), "a", r"a is a folder: give the file in it \(b.pth\)"),
+        (lambda p: torch.save({"a": torch.zeros(2)}, p, pickle_protocol=4), "a.pth", "is pickled with protocol 4"),
+        (lambda p: torch.save({"a": Hostile()}, p, pickle_protocol=4), "a.pth", CODE),
+        (lambda p: torch.save({"a": Hostile()}, p, _use_new_zipfile_serialization=False), "a.pth", CODE),
+        (lambda p: p.write_bytes((2**40).to_bytes(8, "little") + b"{}"), "a.safetensors", "header too large"),
+        (inflating, "a.pth", "claims 64 MiB, which it does not hold"),
     ],
 )
 def test_bad_files_are_refused_clearly_and_nothing_runs(tmp_path, capfd, write, name, message):
@@ -178,3 +204,38 @@ def test_weights_must_be_chosen():
 def test_devices_that_cannot_be_used_are_named(device, text):
     with pytest.raises(ValueError, match=text):
         usable_device(device)
+
+
+@pytest.mark.parametrize("zipped", [True, False])
+def test_numpy_values_beside_the_tensors_are_passed_over(tmp_path, zipped):
+    values = [np.float64(0.4), np.int64(3), np.bool_(True), np.str_("a"), np.arange(5.0), np.dtype("f4")]
+    content = {"meta": {"best": values}, "state_dict": {"a": torch.ones(2), "b": np.ones(2)}}
+    torch.save(content, tmp_path / "a.pth", _use_new_zipfile_serialization=zipped)
+    assert list(read_tensors(tmp_path / "a.pth")) == ["a"]
+
+
+@pytest.mark.parametrize("kind", ["zip", "legacy", "safetensors"])
+def test_damaged_files_are_read_or_refused_in_one_line(tmp_path, kind):
+    path = tmp_path / ("a.safetensors" if kind == "safetensors" else "a.pth")
+    tensors = {f"img_backbone.layer{i}.weight": torch.randn(3, 5) for i in range(4)}
+    if kind == "safetensors":
+        save_file(tensors, path)
+    else:
+        torch.save(
+            {"meta": {"best": np.float64(1)}, "state_dict": tensors}, path, _use_new_zipfile_serialization=kind == "zip"
+        )
+    whole, draw, refused = path.read_bytes(), random.Random(kind), 0
+    for i in range(400):
+        place = draw.randrange(len(whole) if i % 2 else min(len(whole), 1500))
+        rest = (
+            b""
+            if i % 3 == 0
+            else bytes([draw.randrange(256)]) * draw.randint(0, 3) + whole[place + draw.randint(0, 4) :]
+        )
+        path.write_bytes(whole[:place] + rest)
+        try:
+            read_tensors(path)
+        except CheckpointError as error:
+            refused += 1
+            assert "\n" not in str(error) and len(str(error)) < 600
+    assert refused > 200

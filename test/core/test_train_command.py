@@ -13,7 +13,7 @@ from panoocc_core import load_model
 from panoocc_core.data.simulated_drive import SimulatedDrive
 from panoocc_core.sim.rig import waymo_rig
 from panoocc_core.train import curves
-from panoocc_core.weights.checkpoint import read_tensors
+from panoocc_core.weights.tensor_files import read_tensors
 from panoocc_ros.commands import eval as eval_command
 from panoocc_ros.commands import train as command
 from panoocc_ros.commands.cli import main

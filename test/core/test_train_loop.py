@@ -24,7 +24,7 @@ from panoocc_core.train.loss_config import LossConfig
 from panoocc_core.train.optimiser import build_optimiser
 from panoocc_core.train.snapshot import SnapshotError
 from panoocc_core.train.train_config import GroupConfig, OptimiserConfig, ScheduleConfig
-from panoocc_core.weights.checkpoint import CheckpointError, read_tensors
+from panoocc_core.weights.tensor_files import CheckpointError, read_tensors
 
 from .toy_training import (
     ALL_NORMS,

@@ -18,7 +18,8 @@ from panoocc_core.train.processes import ALONE, Processes, joined, own_device
 from panoocc_core.train.snapshot import FILE, SnapshotError
 from panoocc_core.train.train_config import OptimiserConfig, TrainConfig
 from panoocc_core.train.validation import validate
-from panoocc_core.weights.checkpoint import load_published, read_tensors
+from panoocc_core.weights.checkpoint import load_published
+from panoocc_core.weights.tensor_files import read_tensors
 from panoocc_ros.commands.cli import main
 
 from .toy_training import (
