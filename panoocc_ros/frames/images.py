@@ -237,6 +237,9 @@ def _with_cv_bridge(message: Any) -> Pixels:
             "(cv_bridge knows more: install it)"
         ) from error
     try:
-        return np.ascontiguousarray(CvBridge().imgmsg_to_cv2(message, desired_encoding="rgb8"))
+        rgb = np.ascontiguousarray(CvBridge().imgmsg_to_cv2(message, desired_encoding="rgb8"))
     except Exception as error:  # cv_bridge raises many kinds
         raise ImageError(f"encoding {name!r}: cv_bridge cannot convert it: {one_line(error)}") from error
+    if rgb.shape != (message.height, message.width, 3) or rgb.dtype != np.uint8:
+        raise ImageError(f"encoding {name!r}: cv_bridge makes {rgb.dtype} {rgb.shape} of it, no RGB image of its size")
+    return rgb

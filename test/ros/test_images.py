@@ -112,6 +112,19 @@ def test_encodings_with_and_without_row_padding(encoding, padding):
     assert np.abs(image.astype(int) - expected).mean() <= tolerance
 
 
+def test_the_table_agrees_with_cv_bridge():
+    bridge, compared = pytest.importorskip("cv_bridge").CvBridge(), 0
+    for encoding, (data, per_pixel, *_) in CASES.items():
+        message = raw_image(encoding, data, HEIGHT, WIDTH, WIDTH * per_pixel)
+        try:
+            theirs = bridge.imgmsg_to_cv2(message, desired_encoding="rgb8")
+        except Exception:  # which it lacks, or refuses to convert
+            continue
+        compared += 1
+        assert np.abs(theirs.astype(int) - decode(message)).max() <= 1, encoding
+    assert compared >= 10
+
+
 def test_red_is_red_in_every_colour_encoding():
     # Guards against swapped channels, which a mean difference on a dull picture may miss.
     for encoding, (data, per_pixel, expected, _) in CASES.items():
