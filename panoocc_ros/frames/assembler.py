@@ -16,9 +16,10 @@ from panoocc_core.geometry import NS_PER_S
 from panoocc_core.types import Frame
 
 from ..messages.fields import StampedTransform, stamp_ns, transforms
+from ..streams.edge import TooLate, shown
 from ..streams.notices import Notices
 from ..streams.synchroniser import MessageSet, Synchroniser
-from ..streams.transforms import TooLate, clean_frame, shown
+from ..streams.transforms import clean_frame
 from .calibration_file import CalibrationFile
 from .decoder import FrameDecoder
 from .picture_watch import PictureWatch
@@ -102,6 +103,7 @@ class FrameAssembler:
 
     def on_transforms(self, message: Any, static: bool) -> None:
         """Take a tf2_msgs TFMessage of the rig's tf_topic or tf_static_topic."""
+        self._resolver.has_static |= static
         surplus = len(message.transforms) - MAX_TRANSFORMS
         if surplus > 0:
             self._counters.transform_drops["refused"] += surplus

@@ -5,8 +5,9 @@ from typing import Any
 
 from panoocc_core.geometry import Matrix
 
+from ..streams.edge import TooEarly, TooLate, TransformError
 from ..streams.synchroniser import MessageSet
-from ..streams.transforms import TooEarly, TooLate, TransformBuffer, TransformError, clean_frame
+from ..streams.transforms import TransformBuffer, UnknownFrame, clean_frame
 from .calibration_file import CalibrationFile
 from .camera_info import same_calibration
 from .rig import AUTO, Rig
@@ -35,6 +36,7 @@ class Resolver:
     def __init__(self, rig: Rig, given: CalibrationFile | None) -> None:
         self._rig = rig
         self.buffer = TransformBuffer()
+        self.has_static = False  # something has come on the rig's tf_static_topic
         self._given_mounts = {} if given is None else given.mounts
         self._given_infos = {} if given is None else given.infos
         self._infos: dict[str, Any] = {name: info for name, info in self._given_infos.items() if name in rig.names}
@@ -87,7 +89,12 @@ class Resolver:
                 ego_from_camera = self._mount(name, messages.messages[name], stamp_ns)
                 at_shutter = self.buffer.lookup(fixed, self._rig.base_frame, stamp_ns)
             except TransformError as error:
-                raise Lacking(_reason(error), name, f"camera {name}: {error}", error) from error
+                text = f"camera {name}: {error}"
+                if isinstance(error, UnknownFrame) and not self.has_static:
+                    text += (
+                        f"; nothing has come on {self._rig.tf_static_topic}: mounts can be given by a calibration file"
+                    )
+                raise Lacking(_reason(error), name, text, error) from error
             poses[name] = CameraPose(stamp_ns, ego_from_camera, at_shutter)
         return ReadySet(messages.stamp_ns, messages, world_from_ego, poses, dict(self._infos), fixed, reset)
 

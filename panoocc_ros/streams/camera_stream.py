@@ -33,7 +33,6 @@ class CameraStream:
     taken: Item | None = None  # the last one that went into a set
     arrived_ns: int | None = None
     time: StreamTime = field(default_factory=StreamTime)
-    far_in_a_row: int = 0  # sets for which the nearest image was another instant's
     _run: list[Item] = field(default_factory=list)  # images behind the newest one
     _intervals: deque[int] = field(default_factory=lambda: deque(maxlen=INTERVALS_KEPT))
 

@@ -14,13 +14,14 @@ such images again and again, their clock went back, and everything begins anew w
 """
 
 from bisect import bisect_right
-from collections import Counter, deque
+from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, Literal
 
 from panoocc_core.geometry import NS_PER_S
 
+from .absences import Absences
 from .camera_clocks import CameraClocks
 from .camera_stream import CameraStream, Item
 from .notices import Notices
@@ -31,8 +32,6 @@ MISSING_POLICIES = ("reuse_last", "blank", "drop")
 NEAR, FAR = 0.5, 0.6  # of a period: surely the nearest; the furthest that is taken
 FAR_OF_GAP = 0.35  # of the gaps around an image, while the period is unknown: an image lost doubles the gap
 BEHIND, BEHIND_ALONE, BEHIND_ONE = 2, 3, 5  # images in a row: of most cameras, of the only one, of one of many
-FAR_IN_A_ROW = 3  # sets: fewer are images that were lost
-GIVEN_UP_KEPT = 32
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -84,8 +83,7 @@ class Synchroniser:
         self._first_ns: int | None = None  # time of the first image since the last restart
         self._decided_ns: int | None = None  # time of the last set
         self._acting = reference  # the camera that opens sets
-        # Per camera the sets that did without it: their times, and when that was decided.
-        self._given_up: dict[str, deque[tuple[int, int]]] = {name: deque(maxlen=GIVEN_UP_KEPT) for name in cameras}
+        self._absences = Absences(cameras)
 
     def add(self, camera: str, stamp_ns: int, message: Any, now_ns: int) -> list[MessageSet]:
         """Take one image and return the sets that it completes, oldest first (nearly always none or one).
@@ -247,7 +245,12 @@ class Synchroniser:
         items = {self._acting: reference} | {name: item for name, item in chosen.items() if item is not None}
         absent = [name for name in chosen if name not in items]
         nearest_ns = {name: self._nearest_ns(name, reference.time_ns) for name in absent}
-        self._note_absent(reference, nearest_ns)
+        for name, distance_ns in self._absences.note(reference.time_ns, nearest_ns, self._now_ns):
+            text = (
+                f"camera {name}: its image nearest to the reference camera's is {distance_ns / 1e6:.0f} ms away; a set "
+                f"takes it within {self.spread_ns / 1e6:g} ms (spread_ms) and {FAR:g} of a period"
+            )
+            self._notices.note("apart", name, text, self._now_ns)
         reused: dict[str, Item] = {}
         if self.missing == "drop" and absent:
             self.sets_dropped.update(absent)
@@ -317,8 +320,7 @@ class Synchroniser:
 
     def _begin_anew(self, first_ns: int | None) -> None:
         self._first_ns, self._decided_ns, self._acting = first_ns, None, self.reference
-        for given_up in self._given_up.values():
-            given_up.clear()
+        self._absences.clear()
 
     def _lose(self, camera: str, count: int) -> None:
         if count:
@@ -339,31 +341,13 @@ class Synchroniser:
         """How far the nearest image that waits lies from a time."""
         return min((abs(item.time_ns - time_ns) for item in self._streams[camera].items), default=None)
 
-    def _note_absent(self, reference: Item, nearest_ns: Mapping[str, int | None]) -> None:
-        """Remember which cameras a set did without, and tell of those whose images are there but too far away."""
-        for name, stream in self._streams.items():
-            distance_ns = nearest_ns.get(name)
-            stream.far_in_a_row = 0 if distance_ns is None else stream.far_in_a_row + 1
-            if name in nearest_ns:
-                self._given_up[name].append((reference.time_ns, self._now_ns))
-            if distance_ns is not None and stream.far_in_a_row >= FAR_IN_A_ROW:
-                text = (
-                    f"camera {name}: its image nearest to the reference camera's is {distance_ns / 1e6:.0f} ms away; "
-                    f"a set takes it within {self.spread_ns / 1e6:g} ms (spread_ms) and {FAR:g} of a period"
-                )
-                self._notices.note("apart", name, text, self._now_ns)
-
     def _say_how_late(self, camera: str, item: Item) -> None:
-        """Tell how long ago the set of an image did without it."""
-        reach_ns = min(self.spread_ns, FAR * (item.period_ns or self.spread_ns))
-        for time_ns, decided_ns in self._given_up[camera]:
-            if abs(item.time_ns - time_ns) <= reach_ns:
-                seconds = (self._now_ns - decided_ns) / NS_PER_S
-                text = f"camera {camera}: its image came {seconds:.2f} s after the set was given up"
-                self._notices.note("late", camera, text, self._now_ns)
-                if self.missing == "drop":
-                    self.last_drop = text
-                return
+        reach_ns = int(min(self.spread_ns, FAR * (item.period_ns or self.spread_ns)))
+        text = self._absences.how_late(camera, item.time_ns, reach_ns, self._now_ns)
+        if text is not None:
+            self._notices.note("late", camera, text, self._now_ns)
+            if self.missing == "drop":
+                self.last_drop = text
 
 
 def _gaps(reference: Item, following_ns: int | None, after: Item | None) -> list[int]:

@@ -9,31 +9,21 @@ that give a frame different parents the last one wins, as in tf2; but one stray 
 away nor closes a loop: for that a transform must be sent again and again.
 """
 
-from bisect import bisect_left
-from collections import Counter, deque
+from collections import Counter
 from collections.abc import Iterator
 from dataclasses import dataclass, field
 from itertools import islice
 
 import numpy as np
 
-from panoocc_core.geometry import NS_PER_S, Matrix, check_rigid, interpolate, invert
+from panoocc_core.geometry import NS_PER_S, Matrix, check_rigid, invert
 
-from .stream_time import StreamTime
+from .edge import CONTRADICTION, Edge, TransformError, doubted, shown
 
 MAX_DEPTH = 64
-MAX_NAME, MAX_SHOWN = 256, 60  # characters of a frame's name, and of those in a text
+MAX_NAME = 256  # characters of a frame's name
 MAX_SENDERS = 4  # of one frame that are told apart
 SUSTAINED = 3  # so often is sent what is no mistake
-LIVE_NS = 3 * NS_PER_S  # a moving edge without a sample for so long is stale
-MAX_RUN = 2000  # samples of a clock that may have gone back
-# What speaks for two senders adds, what speaks against it takes away; beyond the limit there are two.
-DOUBT, RELIEF, CONTRADICTION, MAX_DOUBT = 4, 1, 20, 64
-MOVED = 0.01  # metres, or entries of a rotation: a fixed edge that was sent anew is another one
-
-
-class TransformError(LookupError):
-    """A transform that cannot be had; the text names frames and times."""
 
 
 class UnknownFrame(TransformError):
@@ -44,119 +34,16 @@ class NotConnected(TransformError):
     """Both frames are known, but no chain of transforms joins them."""
 
 
-class TooEarly(TransformError):
-    """The time lies before the oldest sample of an edge: waiting does not help."""
-
-
-class TooLate(TransformError):
-    """The time lies after the newest sample of an edge: the sample may still arrive."""
-
-    def __init__(self, text: str, child: str, stamp_ns: int) -> None:
-        super().__init__(text)
-        self.child, self.stamp_ns = child, stamp_ns
-
-
 class ConflictingTransform(ValueError):
     """A frame would be its own ancestor, or a fixed one was moved by a stray message; the text names the frames."""
-
-
-@dataclass(slots=True)
-class _Edge:
-    """What one child is told about one parent, fixed or moving."""
-
-    parent: str
-    child: str
-    static: bool
-    count: int = 0  # messages
-    stamps_ns: list[int] = field(default_factory=list)  # ascending
-    parent_from_child: list[Matrix] = field(default_factory=list)  # [4, 4] each
-    time: StreamTime = field(default_factory=StreamTime)
-    run: deque[tuple[int, Matrix]] = field(default_factory=lambda: deque(maxlen=MAX_RUN))  # behind the newest
-    doubt: int = 0  # that all samples are of one sender
-
-    def file(self, stamp_ns: int, matrix: Matrix, keep_ns: int, max_samples: int) -> str:
-        """Add a sample; returns its place in time, "" for the ordinary one."""
-        self.count += 1
-        if self.static:
-            if self.stamps_ns:
-                self._doubt(bool(np.abs(matrix - self.parent_from_child[-1]).max() > MOVED))
-            self.stamps_ns, self.parent_from_child = [stamp_ns], [matrix]
-            return ""
-        place = self.time.note(stamp_ns)
-        if place == "straggler":
-            return "clock_back"
-        if place == "newer" or (place == "late" and self.time.behind == 1):
-            self.run.clear()
-        if place == "late":
-            self.run.append((stamp_ns, matrix))
-        if self.time.newest_ns is not None and stamp_ns < self.time.newest_ns - keep_ns:
-            return "too_old"
-        k = bisect_left(self.stamps_ns, stamp_ns)
-        if k < len(self.stamps_ns) and self.stamps_ns[k] == stamp_ns:
-            return "repeated"
-        self.stamps_ns.insert(k, stamp_ns)
-        self.parent_from_child.insert(k, matrix)
-        self._doubt_around(k)
-        self._forget_before(self.stamps_ns[-1] - keep_ns, max_samples)
-        return "late" if place == "late" else ""
-
-    def restart(self) -> None:
-        """The clock went back: keep what has come since."""
-        self.time.restart()
-        self.stamps_ns = [stamp_ns for stamp_ns, _ in self.run]
-        self.parent_from_child = [matrix for _, matrix in self.run]
-        self.run.clear()
-
-    def at(self, stamp_ns: int) -> Matrix:
-        if self.static:
-            return self.parent_from_child[-1]
-        after = bisect_left(self.stamps_ns, stamp_ns)
-        if after < len(self.stamps_ns) and self.stamps_ns[after] == stamp_ns:
-            return self.parent_from_child[after]
-        if after == len(self.stamps_ns):
-            text = self._gap(stamp_ns, self.stamps_ns[-1], "after the newest")
-            raise TooLate(text, self.child, stamp_ns)
-        if after == 0:
-            raise TooEarly(self._gap(stamp_ns, self.stamps_ns[0], "before the oldest"))
-        start_ns, end_ns = self.stamps_ns[after - 1 : after + 1]
-        ratio = (stamp_ns - start_ns) / (end_ns - start_ns)
-        return interpolate(self.parent_from_child[after - 1], self.parent_from_child[after], ratio)
-
-    def is_stale(self, stamp_ns: int) -> bool:
-        return not self.static and (not self.stamps_ns or stamp_ns - self.stamps_ns[-1] > LIVE_NS)
-
-    def __str__(self) -> str:
-        return f"{shown(self.parent)} <- {shown(self.child)}"
-
-    def _forget_before(self, stamp_ns: int, most: int) -> None:
-        count = max(bisect_left(self.stamps_ns, stamp_ns), len(self.stamps_ns) - most)
-        del self.stamps_ns[:count], self.parent_from_child[:count]
-
-    def _doubt_around(self, k: int) -> None:
-        """Does the sample before the newest, or one that was late, lie far off the line between its neighbours?"""
-        middle = k - 1 if k == len(self.stamps_ns) - 1 else k
-        if middle < 1:
-            return
-        start_ns, at_ns, end_ns = self.stamps_ns[middle - 1 : middle + 2]
-        start, at, end = (matrix[:3, 3] for matrix in self.parent_from_child[middle - 1 : middle + 2])
-        between = start + (at_ns - start_ns) / (end_ns - start_ns) * (end - start)
-        limit_m = 1.0 + 10.0 * ((end_ns - start_ns) / NS_PER_S) ** 2  # no vehicle accelerates so hard
-        self._doubt(bool(np.abs(at - between).max() > limit_m))
-
-    def _doubt(self, is_odd: bool) -> None:
-        self.doubt = _doubt(self.doubt, is_odd)
-
-    def _gap(self, stamp_ns: int, sample_ns: int, where: str) -> str:
-        seconds = abs(stamp_ns - sample_ns) / NS_PER_S
-        return f"transform {self}: {stamp_ns} ns is {seconds:.3f} s {where} sample ({sample_ns} ns)"
 
 
 @dataclass(slots=True)
 class _Frame:
     """What is said about the parent of one frame."""
 
-    edges: dict[tuple[str, bool], _Edge] = field(default_factory=dict)  # by parent and whether it is fixed
-    chosen: _Edge | None = None
+    edges: dict[tuple[str, bool], Edge] = field(default_factory=dict)  # by parent and whether it is fixed
+    chosen: Edge | None = None
     doubt: int = 0  # that there is one parent
 
 
@@ -195,7 +82,7 @@ class TransformBuffer:
         if rival is not edge:
             self._choose(frame, edge, stamp_ns)
         self._refused.pop(child, None)
-        frame.doubt = _doubt(frame.doubt, rival is not None and rival is not edge)
+        frame.doubt = doubted(frame.doubt, rival is not None and rival is not edge)
         return self._contradiction(frame, edge)
 
     def refuse(self, child: str, text: str) -> None:
@@ -265,7 +152,7 @@ class TransformBuffer:
             frame = self._frames.setdefault(edge.child, _Frame())
             frame.edges[edge.parent, True] = frame.chosen = edge
 
-    def _edge(self, parent: str, child: str, static: bool) -> _Edge:
+    def _edge(self, parent: str, child: str, static: bool) -> Edge:
         frame = self._frames.get(child)
         if frame is None:
             if len(self._frames) >= self.max_frames:
@@ -276,11 +163,11 @@ class TransformBuffer:
             if len(frame.edges) >= MAX_SENDERS:
                 spare = next(key for key, other in frame.edges.items() if other is not frame.chosen)
                 self._parents[frame.edges.pop(spare).parent] -= 1
-            edge = frame.edges[parent, static] = _Edge(parent, child, static)
+            edge = frame.edges[parent, static] = Edge(parent, child, static)
             self._parents[parent] += 1
         return edge
 
-    def _choose(self, frame: _Frame, edge: _Edge, stamp_ns: int) -> None:
+    def _choose(self, frame: _Frame, edge: Edge, stamp_ns: int) -> None:
         """Let `edge` be the one above its child, unless it looks like a mistake."""
         rival = frame.chosen
         stray = not edge.static and edge.count < SUSTAINED
@@ -295,9 +182,9 @@ class TransformBuffer:
             self._frames[weak[0].child].chosen = None
         frame.chosen = edge
 
-    def _loop(self, edge: _Edge) -> list[_Edge]:
+    def _loop(self, edge: Edge) -> list[Edge]:
         """The edges from the parent of `edge` up to its child; empty where they do not lead there."""
-        found: list[_Edge] = []
+        found: list[Edge] = []
         above = self._chosen(edge.parent)
         while above is not None and len(found) < MAX_DEPTH:
             found.append(above)
@@ -306,11 +193,11 @@ class TransformBuffer:
             above = self._chosen(above.parent)
         return found if above is not None else []
 
-    def _chosen(self, child: str) -> _Edge | None:
+    def _chosen(self, child: str) -> Edge | None:
         frame = self._frames.get(child)
         return None if frame is None else frame.chosen
 
-    def _above(self, child: str, stamp_ns: int | None = None) -> _Edge | None:
+    def _above(self, child: str, stamp_ns: int | None = None) -> Edge | None:
         """The edge above a frame, if it has samples; one that grew stale gives way to another sender's."""
         frame = self._frames.get(child)
         if frame is None:
@@ -321,7 +208,7 @@ class TransformBuffer:
             edge = frame.chosen = self._fallback(frame) or edge
         return edge if edge is not None and edge.stamps_ns else None
 
-    def _fallback(self, frame: _Frame) -> _Edge | None:
+    def _fallback(self, frame: _Frame) -> Edge | None:
         """Another edge that can take the place of one that was refused, set aside, or has grown stale."""
         edge = frame.chosen
         newest_ns = edge.stamps_ns[-1] if edge is not None and edge.stamps_ns else None
@@ -333,7 +220,7 @@ class TransformBuffer:
                 return other
         return None
 
-    def _chain(self, frame: str, stamp_ns: int | None = None) -> Iterator[_Edge]:
+    def _chain(self, frame: str, stamp_ns: int | None = None) -> Iterator[Edge]:
         """The edges from a frame up to the root."""
         edge = self._above(frame, stamp_ns)
         if edge is None and not self._parents[frame]:
@@ -349,7 +236,7 @@ class TransformBuffer:
                 raise NotConnected(f"more than {MAX_DEPTH} transforms lie above {shown(frame)!r}")
             edge = self._above(edge.parent, stamp_ns)
 
-    def _contradiction(self, frame: _Frame, edge: _Edge) -> str | None:
+    def _contradiction(self, frame: _Frame, edge: Edge) -> str | None:
         if frame.doubt >= CONTRADICTION:
             senders = ", ".join(f"{one} ({'fixed' if one.static else 'moving'})" for one in frame.edges.values())
             return f"frame {shown(edge.child)!r} has several parents in turn: {senders}: stop all senders but one"
@@ -368,15 +255,6 @@ def clean_frame(name: str) -> str:
     return name.removeprefix("/")
 
 
-def shown(name: str) -> str:
-    """A name for a text, cut where it is endless."""
-    return name if len(name) <= MAX_SHOWN else f"{name[: MAX_SHOWN - 3]}..."
-
-
-def _doubt(doubt: int, is_odd: bool) -> int:
-    return min(doubt + DOUBT, MAX_DOUBT) if is_odd else max(doubt - RELIEF, 0)
-
-
 def _check_names(parent: str, child: str) -> None:
     if not parent or not child or parent == child:
         raise ValueError(f"transform from {shown(child)!r} to {shown(parent)!r}: frames need two different names")
@@ -385,7 +263,7 @@ def _check_names(parent: str, child: str) -> None:
             raise ValueError(f"the name of the frame {shown(name)!r} has {len(name)} characters, more than {MAX_NAME}")
 
 
-def _climb(edges: list[_Edge], top: str, stamp_ns: int) -> Matrix:
+def _climb(edges: list[Edge], top: str, stamp_ns: int) -> Matrix:
     """top_from_frame [4, 4] along the edges above a frame."""
     top_from_frame = np.eye(4)
     reached = edges[0].child if edges else top

@@ -128,6 +128,7 @@ def test_missing_mounts_and_missing_calibrations_name_the_camera_and_the_topic()
         assembler.on_camera_info(name, camera_info(frame_id=name.lower()))
     assert drain(assembler, 0) == []
     assert "camera FRONT: no transform has named the frame 'front'" in assembler.status(0).waiting_for
+    assert "; nothing has come on /tf_static: mounts can be given" in assembler.status(0).waiting_for
     assert assembler.finish() == []
     assert assembler.status(0).set_drops == {("tf_timeout", "FRONT"): 1}
 

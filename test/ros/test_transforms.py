@@ -8,15 +8,8 @@ import numpy as np
 import pytest
 
 from panoocc_core.geometry import NS_PER_S, invert, rigid
-from panoocc_ros.streams.transforms import (
-    ConflictingTransform,
-    NotConnected,
-    TooEarly,
-    TooLate,
-    TransformBuffer,
-    TransformError,
-    UnknownFrame,
-)
+from panoocc_ros.streams.edge import TooEarly, TooLate, TransformError
+from panoocc_ros.streams.transforms import ConflictingTransform, NotConnected, TransformBuffer, UnknownFrame
 
 MS = 1_000_000
 T0 = 1_533_151_603_512_404_000  # a real epoch stamp: float seconds cannot hold its nanoseconds
