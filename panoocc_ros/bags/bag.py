@@ -194,6 +194,8 @@ def _check_kind(path: Path) -> None:
 
 
 def _check_file(path: Path) -> None:
+    if not path.is_file():  # opening a pipe would wait for ever
+        raise BagError(f"{path}: neither a file nor a folder")
     with path.open("rb") as file:
         head = file.read(256)
     if not head:

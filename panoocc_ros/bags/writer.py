@@ -30,6 +30,7 @@ MARK = {"written_by": "panoocc"}  # in the custom data of our bags' metadata: on
 RESERVE_BYTES = 4 << 20  # kept free while writing, so that a bag can be finished on a full disk
 MAX_METADATA_BYTES = 16 << 20  # of other people's files
 FOOTER_BYTES = 37
+OTHER_NAME = "choose another name"
 EMPTY_BYTES = 64  # of an MCAP file with no more than its header
 RESERVE, REPLACED = "reserve", "replaced"  # names in the working folder
 
@@ -46,19 +47,24 @@ def check_output(path: Path, overwrite: bool, inputs: Collection[Path] = ()) -> 
         BagWriteError: the path is taken, by something else than a bag of ours or without `overwrite`.
         BagError: an input lies at or inside `path`.
     """
-    if not os.path.lexists(path) or (path.is_symlink() and not path.exists()):
+    if not path.exists():  # also a link that leads nowhere yet
         return
-    taken = {_identity(file) for file in _files(path)}
+    place = path.resolve()
     for given in inputs:
-        if any(_identity(file) in taken for file in _files(given)) or given.resolve().is_relative_to(path.resolve()):
-            what = "is" if path.resolve() == given.resolve() else "holds, or leads to,"
-            raise BagError(f"--out {path} {what} the input {given}: choose another name")
+        if given.resolve().is_relative_to(place):
+            raise BagError(
+                f"--out {path} {'is' if given.resolve() == place else 'holds'} the input {given}: {OTHER_NAME}"
+            )
     if not overwrite:
         raise BagWriteError(
-            f"{path} exists already: choose another name, or replace it with --overwrite (in Python: overwrite=True)"
+            f"{path} exists already: {OTHER_NAME}, or replace it with --overwrite (in Python: overwrite=True)"
         )
     if other := _what_is_not_ours(path):
-        raise BagWriteError(f"{path} is not overwritten: {other}; choose another name, or remove it yourself")
+        raise BagWriteError(f"{path} is not overwritten: {other}; {OTHER_NAME}, or remove it yourself")
+    taken = {_identity(file) for file in _files(path)}
+    for given in inputs:
+        if any(_identity(file) in taken for file in _files(given)):
+            raise BagError(f"--out {path} has hard links to the input {given}: {OTHER_NAME}")
 
 
 class BagWriter:
@@ -226,7 +232,8 @@ class BagWriter:
         try:
             yield
         except (OSError, UnicodeEncodeError) as error:
-            reason = getattr(error, "strerror", None) or error
+            is_name = isinstance(error, UnicodeEncodeError)
+            reason = "its name is not UTF-8" if is_name else getattr(error, "strerror", None) or error
             kept = self._rescue() if getattr(self, "_bag", None) is not None else None
             what = f"what was written until then is kept in {kept}" if kept else "nothing was kept"
             raise BagWriteError(f"{self.path}: cannot be written: {reason}; {what}") from error
@@ -367,7 +374,8 @@ def _free_name(path: Path) -> Path:
 
 
 def _files(path: Path) -> list[Path]:
-    return [file for file in path.rglob("*") if file.is_file()] if path.is_dir() else [path] if path.exists() else []
+    """A file, or the files of a bag's folder."""
+    return [file for file in path.iterdir() if file.is_file()] if path.is_dir() else [path] if path.exists() else []
 
 
 def _identity(path: Path) -> tuple[int, int]:

@@ -4,6 +4,7 @@ import contextlib
 import errno
 import io
 import os
+import random
 import sqlite3
 import subprocess
 import sys
@@ -16,7 +17,7 @@ from rosbags.rosbag2 import StoragePlugin, Writer
 
 from panoocc_core.labels import OCC3D
 from panoocc_ros.bags.bag import BagError, BagReader, BagWriteError, BrokenMessage
-from panoocc_ros.bags.writer import BagWriter
+from panoocc_ros.bags.writer import BagWriter, check_output
 from panoocc_ros.messages.types import new_message, typestore
 from panoocc_ros.messages.voxel_grid import fill_label_set
 from test.ros.bags import RIG, T0, TF, drive, write_drive
@@ -132,6 +133,38 @@ def test_other_things_are_no_bags(tmp_path):
     (tmp_path / "loop").symlink_to(tmp_path / "loop")
     with pytest.raises(BagError, match="loop: (no such bag|cannot be read)"):
         BagReader(tmp_path / "loop")
+
+
+def test_odd_names_and_kinds_of_files(tmp_path):
+    os.mkfifo(tmp_path / "pipe.mcap")
+    with pytest.raises(BagError, match="pipe.mcap: neither a file nor a folder"):
+        BagReader(tmp_path / "pipe.mcap")
+    for taken in (Path("/dev/null"), tmp_path / "pipe.mcap", Path("/")):  # at once, however much lies below
+        with pytest.raises(BagWriteError, match="is not overwritten"):
+            BagWriter(taken, overwrite=True)
+    name = os.fsdecode(os.fsencode(tmp_path) + b"/caf\xe9.mcap")
+    with pytest.raises(BagWriteError, match="its name is not UTF-8"):
+        BagWriter(name)
+    os.rename(write_drive(tmp_path / "drive.mcap"), name)
+    assert count(name) == len(drive())
+    (tmp_path / "link").symlink_to(name)
+    with pytest.raises(BagError, match="link: no bag: give a rosbag2 folder, or an .mcap or .db3 file"):
+        BagReader(tmp_path / "link")
+
+
+def test_damage_of_any_kind_is_a_bag_error(tmp_path):
+    whole, chance = write_drive(tmp_path / "one.mcap").read_bytes(), random.Random(0)
+    for _ in range(60):
+        data = bytearray(whole)
+        for _ in range(chance.choice((1, 3, 20))):
+            data[chance.randrange(len(data))] = chance.randrange(256)
+        (tmp_path / "damaged.mcap").write_bytes(data)
+        with contextlib.suppress(BagError), BagReader(tmp_path / "damaged.mcap") as bag:
+            for message in bag.messages():
+                with contextlib.suppress(BrokenMessage):
+                    bag.deserialise(message)
+        with contextlib.suppress(BagError):
+            check_output(tmp_path / "damaged.mcap", overwrite=True)
 
 
 def test_a_folder_without_its_metadata_or_with_wrong_ones(tmp_path):
@@ -281,7 +314,7 @@ def test_an_input_is_never_overwritten(tmp_path, how):
         (tmp_path / "elsewhere").symlink_to(tmp_path)
         given = tmp_path / "elsewhere" / "drive" / "metadata.yaml"
     before = contents(tmp_path)
-    with pytest.raises(BagError, match="the input .*choose another name"):
+    with pytest.raises(BagError, match=r"--out \S+ (is|holds|has hard links to) the input .*choose another name"):
         BagWriter(out, overwrite=True, inputs=[given])
     assert contents(tmp_path) == before
 
