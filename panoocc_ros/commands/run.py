@@ -18,11 +18,11 @@ from ..bags.writer import BagWriter
 from ..frames.assembler import FrameAssembler
 from ..frames.calibration_file import load_calibration
 from ..frames.sets import FOREVER_S, AssemblerOptions
-from ..frames.synchroniser import MISSING_POLICIES
 from ..health.latency import latency_table, summarise
 from ..node.load import chosen_config, chosen_rig, loaded_network, rig_for
 from ..node.outputs import FOXGLOVE, OUTPUTS, POINTS
 from ..ros.parameter_fields import SettingsError
+from ..streams.synchroniser import MISSING_POLICIES
 from . import options
 from .exit_codes import BAD_INPUT, NETWORK_FAILED, NO_GRID, NOT_WRITTEN, OK, explained, fail
 
