@@ -12,7 +12,7 @@ from typing import Any
 import cv2
 import torch
 
-from .models.panoocc import PanoOcc
+from .network import Network
 from .ops.deform_attn import deform_attn, reference
 from .sim.camera import Rig
 from .sim.renderer import Renderer
@@ -99,7 +99,7 @@ def _one_thread() -> Iterator[None]:
         cv2.setNumThreads(threads[1])
 
 
-def bench(model: PanoOcc, frames: Sequence[Frame], warmup: int, on_frame: Callable[[], object]) -> BenchReport:
+def bench(network: Network, frames: Sequence[Frame], warmup: int, on_frame: Callable[[], object]) -> BenchReport:
     """Run frames through a stream; the first `warmup` are not counted.
 
     Raises:
@@ -108,7 +108,7 @@ def bench(model: PanoOcc, frames: Sequence[Frame], warmup: int, on_frame: Callab
     counted = len(frames) - warmup
     if counted < 1:
         raise ValueError(f"{len(frames)} frames and {warmup} for warm-up leave none to measure; give a longer bag")
-    stream, results = OccupancyStream(model), []
+    stream, results = OccupancyStream(network, exact_times=True), []
     for frame in frames:
         results.append(stream.step(frame))
         on_frame()
@@ -116,19 +116,19 @@ def bench(model: PanoOcc, frames: Sequence[Frame], warmup: int, on_frame: Callab
     wall = {stage: median(r.timings_ms[stage] for r in results[warmup:]) for stage in stages}
     cpu = {stage: median(r.cpu_ms[stage] for r in results[warmup:]) for stage in stages}
     wall["total"], cpu["total"] = sum(wall.values()), sum(cpu.values())
-    speed = gemm_gflops(model.device, model.dtype)
+    speed = gemm_gflops(network.device, network.dtype)
     return BenchReport(
-        model=model.config.name,
-        device=str(model.device),
-        precision=str(model.dtype).removeprefix("torch."),
-        hardware=hardware(model.device),
+        model=network.config.name,
+        device=str(network.device),
+        precision=str(network.dtype).removeprefix("torch."),
+        hardware=hardware(network.device),
         frames=counted,
         wall_ms=wall,
         cpu_ms=cpu,
         gemm_gflops=speed,
         gemm_equivalents=wall["total"] / 1e3 * speed,
-        sampling_ratio=sampling_ratio(model.device),
-        peak_memory_mb=peak_memory_mb(model.device),
+        sampling_ratio=sampling_ratio(network.device),
+        peak_memory_mb=peak_memory_mb(network.device),
     )
 
 
