@@ -204,8 +204,8 @@ def test_a_camera_that_is_blank_for_a_while_is_the_same_camera():
         return replace(made, cameras=(made.cameras[0], blank, *made.cameras[2:])) if is_blank else made
 
     for first_is_blank in (True, False):
-        memory = remember(VoxelMemory(), frame(100, first_is_blank), TOKENS, OCC)
-        memory = remember(memory, frame(100.5, not first_is_blank), TOKENS, OCC)
+        memory = after(VoxelMemory(), frame(100, first_is_blank))
+        memory = after(memory, frame(100.5, not first_is_blank))
         assert len(memory.calibration) == 6
         assert reset_reason(memory, frame(101, False), OCC.temporal) is None
         assert reset_reason(memory, frame(101, True), OCC.temporal) is None
