@@ -104,8 +104,9 @@ class Player:
 
     @property
     def heard(self) -> dict[str, bool]:
-        """Every topic that was sent, and whether anybody had subscribed to it."""
-        return dict(self._heard)
+        """Every topic that was sent, and whether anybody had subscribed to it, or has by now (what is latched waits)."""
+        now = {topic: self._publishers[topic].get_subscription_count() > 0 for topic in self._heard}
+        return {topic: heard or now[topic] for topic, heard in self._heard.items()}
 
     def set_clock(self, stamp_ns: int) -> None:
         """Set the simulated clock; it does not go back before `rewind`."""
