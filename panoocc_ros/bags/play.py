@@ -104,7 +104,7 @@ class Player:
 
     @property
     def heard(self) -> dict[str, bool]:
-        """Every topic that was sent, and whether anybody had subscribed to it, or has by now (what is latched waits)."""
+        """Every topic that was sent, and whether anybody had subscribed to it, or has by now (the latched ones)."""
         now = {topic: self._publishers[topic].get_subscription_count() > 0 for topic in self._heard}
         return {topic: heard or now[topic] for topic, heard in self._heard.items()}
 
