@@ -18,6 +18,7 @@ from panoocc_core.types import CameraImage, Frame
 _SAMPLES = (40, 40, 5)  # points of the grid along x, y, z
 _MIN_SEEN = 0.002  # share of the grid
 _MAX_UP_DEG, _MAX_DOWN_DEG = 50.0, 75.0  # of an optical axis; surround cameras for parking look down
+_MAX_ROLL_DEG = 32.0  # of a picture that was turned upright, which may lack up to 30
 _MAX_MOUNT_M = 20.0  # from the vehicle's origin
 _MAX_OFF_MIDDLE_XY = (0.2, 0.45)  # principal point, in widths and heights of the image; windows of a sensor cut its sky
 _MIN_OVERLAP, _SAME_AXIS_DEG = 0.9, 5.0  # two views that are one
@@ -173,6 +174,12 @@ def _astray(view: _View) -> str | None:
     return _side(looks_deg) if apart_deg > _MAX_ASTRAY_DEG else None
 
 
+def _rolled(view: _View) -> str | None:
+    right, down, _ = view.camera.ego_from_camera[2, :3]
+    roll_deg = math.degrees(math.atan2(right, -down))
+    return f"by {abs(roll_deg):.0f} degrees" if abs(roll_deg) > _MAX_ROLL_DEG else None
+
+
 def _side(yaw_deg: float) -> str:
     side = "left" if yaw_deg > 0 else "right"
     return (
@@ -191,6 +198,11 @@ _RULES: tuple[tuple[Callable[[_View], str | None], str], ...] = (
         _astray,
         "looking elsewhere than the name says. Are the cameras of the rig file mixed up, or is a mount inverted "
         f"(camera_from_vehicle)? {_OPTICAL}",
+    ),
+    (
+        _rolled,
+        "rolled about the optical axis, and not near a quarter turn (by which pictures are turned upright). Is the "
+        f"mount's rotation right? {_OPTICAL}",
     ),
     (
         _off_middle,

@@ -93,3 +93,11 @@ def test_positions_of_voxel_centres_are_whole_numbers():
     positions = voxels.voxel_positions(torch.from_numpy(voxels.centres_m(grid)), grid)
     assert positions.max(0).values.tolist() == pytest.approx([31, 31, 7])
     torch.testing.assert_close(positions, positions.round())
+
+
+def test_a_transform_to_nowhere_is_refused():
+    """Products of such entries are infinite or NaN."""
+    for far in (1e9, 1e308):
+        with pytest.raises(ValueError, match="mount has entries up to 1e.*is no place"):
+            g.check_rigid(g.rigid(np.eye(3), np.array([0.0, far, 0.0])), "mount")
+    g.check_rigid(g.rigid(np.eye(3), np.array([4.5e5, 5.4e6, 100.0])), "mount")  # UTM

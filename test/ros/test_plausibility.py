@@ -16,6 +16,7 @@ from panoocc_ros.frames.plausibility import GeometryWatch, geometry_warnings
 from panoocc_ros.frames.sets import AssemblerOptions
 from panoocc_ros.frames.upright import quarter_turns, turned
 from panoocc_ros.messages.types import typestore
+from test.core.conftest import heading
 from test.ros.drive import Drive
 
 NANO = model_config("nano")
@@ -60,6 +61,10 @@ def pitched(down_deg):
     return rigid(np.array([[1.0, 0, 0], [0, c, s], [0, -s, c]]), np.zeros(3))
 
 
+def rolled_by(degrees):
+    return rigid(heading(degrees), np.zeros(3))
+
+
 SWAPPED = {"CAM_FRONT": "CAM_BACK", "CAM_BACK": "CAM_FRONT"}
 FRONT_MOUNT = frame().cameras[0].ego_from_camera
 
@@ -87,6 +92,7 @@ WRONG = {
     "body, z down": (mounted(lambda pose: pose @ pitched(90)), SIX, "90 degrees below.*ground.*x ahead, z down"),
     "one frame for all": (mounted(lambda _: FRONT_MOUNT), SIX, "same mount.*frame_id"),
     "one frame for two": (only("CAM_BACK", mounted(lambda _: FRONT_MOUNT)), "CAM_FRONT, CAM_BACK", "same mount"),
+    "rolled": (only("CAM_BACK", mounted(lambda pose: pose @ rolled_by(45))), "CAM_BACK", "by 45 degrees.*rolled"),
     "portrait": (portrait, SIX, "horizon at row 144, rows 217 to 287 are used.*crop.*landscape"),
     "millimetres": (mounted(lambda pose: rigid(pose[:3, :3], 1e3 * pose[:3, 3])), SIX, "2276 m away.*metres"),
     "half the size": (lens((0.5, 0.5)), SIX, "principal point .*at 72, 40 in 288x162|at 72, 40.*principal point"),
