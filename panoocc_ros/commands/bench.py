@@ -57,7 +57,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     options.add(parser, "--rig")
     parser.add_argument(
         "--frames",
-        type=options.whole_number(1),
+        type=options.whole_number(1, 500),
         default=3,
         metavar="N",
         help="frames that every network sees; with two or more the first is not counted (default: %(default)s)",

@@ -58,10 +58,12 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     options.add(network, "--checkpoint", "--device", "--precision", "--threads")
     streets = parser.add_argument_group("simulated streets")
     street = partial(streets.add_argument, action=_OfStreets)
-    street("--scenes", type=options.whole_number(1), default=20, metavar="N", help="drives (default: %(default)s)")
+    street(
+        "--scenes", type=options.whole_number(1, 10_000), default=20, metavar="N", help="drives (default: %(default)s)"
+    )
     street(
         "--first-seed",
-        type=options.whole_number(0),
+        type=options.whole_number(0, options.MAX_SEED),
         default=100,
         metavar="SEED",
         help="street of the first drive; the others follow (default: %(default)s)",

@@ -6,7 +6,8 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
-MAX_THREADS = 1024
+MAX_THREADS, MAX_WORKERS = 1024, 64
+MAX_SEED = 2**63 - 1
 
 
 def whole_number(low: int, high: int | None = None) -> Callable[[str], int]:
@@ -40,7 +41,7 @@ def number(low: float, high: float = math.inf) -> Callable[[str], float]:
 
 
 def _outside(low: float, high: float | None) -> str:
-    return f"not {low:g} or more" if high is None else f"outside {low:g}..{high:g}"
+    return f"not {low:g} or more" if high is None else f"outside {low}..{high}"
 
 
 _OPTIONS: dict[str, dict[str, Any]] = {
@@ -91,7 +92,7 @@ _OPTIONS: dict[str, dict[str, Any]] = {
     "--no-progress": {"action": "store_true", "help": "no progress bar"},
     # rendering
     "--workers": {
-        "type": whole_number(1),
+        "type": whole_number(1, MAX_WORKERS),
         "metavar": "N",
         "help": "processes that render images (default: one for each processor)",
     },

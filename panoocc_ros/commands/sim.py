@@ -38,7 +38,9 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     """The options of `panoocc sim`."""
     options.add(parser, "--out", "--overwrite")
     drive = parser.add_argument_group("drive")
-    drive.add_argument("--seed", type=options.whole_number(0), default=0, help="which street (default: %(default)s)")
+    drive.add_argument(
+        "--seed", type=options.whole_number(0, options.MAX_SEED), default=0, help="which street (default: %(default)s)"
+    )
     drive.add_argument("--seconds", type=float, default=8.0, help="length of the drive (default: %(default)s)")
     drive.add_argument(
         "--rate", type=float, default=2.0, metavar="HZ", help="sets of images per second (default: %(default)s)"

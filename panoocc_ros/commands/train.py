@@ -9,11 +9,10 @@ from pathlib import Path
 from typing import Any
 
 import torch
-import yaml
 from tqdm import tqdm
 
 from panoocc_core.base.devices import usable_device
-from panoocc_core.base.strict_yaml import ConfigError, merged
+from panoocc_core.base.strict_yaml import ConfigError, merged, parse_yaml
 from panoocc_core.data import open_splits
 from panoocc_core.data.simulated import SimulatedStreets, simulated_streets
 from panoocc_core.data.street_plan import StreetPlan, drive_files
@@ -111,10 +110,7 @@ def changes_from(pairs: Sequence[str]) -> dict[str, Any]:
         path, equals, text = pair.partition("=")
         if not equals or not path:
             raise ConfigError(f"--set {pair}: write KEY=VALUE, e.g. optimiser.lr=1e-4")
-        try:
-            value = yaml.safe_load(text)
-        except yaml.YAMLError as error:
-            raise ConfigError(f"--set {pair}: the value cannot be read: {error}") from error
+        value = parse_yaml(text, f"--set {pair}")
         if isinstance(value, str):  # YAML takes 1e-4, without a dot, for a text
             with contextlib.suppress(ValueError):
                 value = float(value)
