@@ -1,8 +1,11 @@
-"""PanoOcc: dense 3-D occupancy from surround cameras (Wang et al., CVPR 2024, arXiv 2306.10013)."""
+"""PanoOcc: dense 3-D occupancy from surround cameras (Wang et al., CVPR 2024, arXiv 2306.10013).
+
+Importing this sets the environment variable MKL_CBWR to AUTO,STRICT unless it is set: Intel MKL reads it at its first
+call and then gives equal bits from run to run, wherever the memory lies, to the whole process.  It costs no time.
+"""
 
 import os
 
-# Equal bits from run to run, wherever the memory lies: Intel MKL reads this at its first call. It costs no time.
 os.environ.setdefault("MKL_CBWR", "AUTO,STRICT")
 
 from .config import ConfigError, ModelConfig, model_config
