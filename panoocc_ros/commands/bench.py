@@ -20,7 +20,7 @@ from ..bags.replay import check_topics
 from ..bags.source import ready_sets
 from ..frames.assembler import FrameAssembler
 from ..frames.rig import Rig
-from ..frames.sets import AssemblerOptions
+from ..frames.waiting import AssemblerOptions
 from ..node.load import chosen_config, chosen_device, chosen_rig, loaded_network, rig_for
 from ..ros.parameter_fields import SettingsError
 from ..sim.bag import write_street_bag

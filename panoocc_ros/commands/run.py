@@ -17,12 +17,12 @@ from ..bags.replay import Replay, ReplayOptions, ReplayReport, check_topics, lac
 from ..bags.writer import BagWriter
 from ..frames.assembler import FrameAssembler
 from ..frames.calibration_file import load_calibration
-from ..frames.sets import FOREVER_S, AssemblerOptions
+from ..frames.waiting import FOREVER_S, AssemblerOptions
 from ..health.latency import latency_table, summarise
 from ..node.load import chosen_config, chosen_rig, loaded_network, rig_for
 from ..node.outputs import FOXGLOVE, OUTPUTS, POINTS
 from ..ros.parameter_fields import SettingsError
-from ..streams.synchroniser import MISSING_POLICIES
+from ..streams.missing import MISSING_POLICIES
 from . import options
 from .exit_codes import BAD_INPUT, NETWORK_FAILED, NO_GRID, NOT_WRITTEN, OK, explained, fail
 
@@ -184,7 +184,7 @@ def _run(arguments: argparse.Namespace) -> int:
             if report.grids == 0:
                 why = [why_no_grid(report, chosen.names), lacks(bag, chosen, calibration)]
                 raise NoGrid("; ".join(filter(None, why)), NETWORK_FAILED if report.failures else NO_GRID)
-    print(summary(report, stream.network.device, config.temporal))
+    print(summary(report, stream.model.device, config.temporal))
     print(f"written: {str(arguments.out).encode(errors='backslashreplace').decode()}")
     return OK
 

@@ -23,16 +23,19 @@ from std_srvs.srv import Trigger
 from panoocc_core.metrics.panoptic import MIN_VOXELS
 
 from ..health.publisher import Diagnostics
+from ..health.recent import Recent
+from ..health.verdicts import callbacks_health
 from ..messages import truth as truth_messages
+from ..ros.callbacks import Guard
 from ..ros.graph import qos, take_what_has_come
-from ..ros.parameter_fields import SettingsError, parameter
-from ..ros.parameters import declared
+from ..ros.parameter_fields import SettingsError, check_parameters, parameter
+from ..ros.parameters import declared, refusals_named
 from ..ros.signals import stopped_by_signals
+from ..ros.throttle import ProblemLog
 from .evaluator import CAPACITY, PREDICTION, TRUTH, VISIBLE, Evaluator, FrameScores, evaluation_healths
 
 SCORES = ("iou", "miou", "pq")  # fields of evaluation.Scores and names of topics
 GRID_DEPTH, SCORE_DEPTH = 20, 10
-LOG_PERIOD_S = 5.0  # a problem that comes with every grid is logged this often
 STOP_TICK_S = 0.1  # how soon a signal ends the node
 LAST_REPORT_S = 2.0
 EXIT_BAD_START = 2
@@ -40,7 +43,11 @@ EXIT_BAD_START = 2
 
 @dataclass(frozen=True, slots=True)
 class EvaluatorSettings:
-    """Parameters of the evaluator."""
+    """Parameters of the evaluator.
+
+    Raises:
+        SettingsError: a value is outside its limits, or a topic has no name.
+    """
 
     prediction: str = parameter("/panoocc/occupancy", "Topic of the grids to evaluate.")
     prediction_labels: str = parameter("/panoocc/labels", "Topic of their label set.")
@@ -57,6 +64,12 @@ class EvaluatorSettings:
     )
     diagnostics_period_s: float = parameter(1.0, "Time between two messages on /diagnostics.", (0.1, 60.0))
 
+    def __post_init__(self) -> None:
+        check_parameters(self)
+        for name in ("prediction", "prediction_labels", "truth", "truth_labels"):
+            if not getattr(self, name):
+                raise SettingsError(f"parameter {name}: must name a topic")
+
 
 class EvaluatorNode(Node):
     """See the module; `options` are those of rclpy's Node.
@@ -68,6 +81,8 @@ class EvaluatorNode(Node):
     def __init__(self, **options: Any) -> None:
         super().__init__("evaluator", **options)
         settings = declared(self, EvaluatorSettings)
+        self._log = ProblemLog(self.get_logger())
+        self._guard, self._failures = Guard(self._log), Recent[str]()
         self._topics = {PREDICTION: settings.prediction, TRUTH: settings.truth}
         if settings.visible:
             self._topics[VISIBLE] = settings.visible
@@ -79,21 +94,22 @@ class EvaluatorNode(Node):
         self.received = 0  # grids, true grids and views
         self._label_topics = {PREDICTION: settings.prediction_labels, TRUTH: settings.truth_labels}
         for kind, topic in self._label_topics.items():
-            self.create_subscription(
-                LabelSet, topic, functools.partial(self._on_labels, kind), qos(latched=True, depth=1)
-            )
+            on_labels = self._guard(functools.partial(self._on_labels, kind), topic)
+            self.create_subscription(LabelSet, topic, on_labels, qos(latched=True, depth=1))
         for kind, topic in self._topics.items():
-            self.create_subscription(VoxelGrid, topic, functools.partial(self._on_grid, kind), qos(depth=GRID_DEPTH))
-        self.create_service(Trigger, "~/reset", self._on_reset)
+            on_grid = self._guard(functools.partial(self._on_grid, kind), topic)
+            self.create_subscription(VoxelGrid, topic, on_grid, qos(depth=GRID_DEPTH))
+        self.create_service(Trigger, "~/reset", self._guard.service(self._on_reset, "reset"))
         self._diagnostics = Diagnostics(self)
         # A steady clock: reporting goes on when simulated time stands still.
-        self.create_timer(settings.diagnostics_period_s, self.report, clock=Clock(clock_type=ClockType.STEADY_TIME))
+        steady = Clock(clock_type=ClockType.STEADY_TIME)
+        self.create_timer(settings.diagnostics_period_s, self._guard(self.report, "report"), clock=steady)
         self.get_logger().info(f"comparing {' and '.join(self._topics.values())}")
 
     def _on_labels(self, kind: str, message: LabelSet) -> None:
         found = self._evaluator.add_labels(kind, message)
         if kind in self._evaluator.label_problems:
-            self.get_logger().error(self._evaluator.label_problems[kind], throttle_duration_sec=LOG_PERIOD_S)
+            self._log.error(f"labels {kind}", self._evaluator.label_problems[kind])
         self._publish(found)
 
     def _on_grid(self, kind: str, message: VoxelGrid) -> None:
@@ -103,7 +119,7 @@ class EvaluatorNode(Node):
 
     def _publish(self, found: Sequence[FrameScores]) -> None:
         if self._evaluator.problem:
-            self.get_logger().error(self._evaluator.problem, throttle_duration_sec=LOG_PERIOD_S)
+            self._log.error("problem", self._evaluator.problem)
         for scores in found:
             for name in SCORES:
                 self._send(name, getattr(scores.running, name))
@@ -120,7 +136,9 @@ class EvaluatorNode(Node):
 
     def report(self) -> None:
         """Send the diagnostics."""
-        self._diagnostics.publish(evaluation_healths(self._evaluator, self._topics, self._label_topics))
+        healths = evaluation_healths(self._evaluator, self._topics, self._label_topics)
+        lately = self._failures.rises({"callbacks": self._guard.errors}).total()
+        self._diagnostics.publish([*healths, callbacks_health(self._guard.errors, lately, self._guard.last_error)])
 
     def report_last(self) -> None:
         """Send the diagnostics, and wait until they have arrived where somebody listens."""
@@ -130,10 +148,11 @@ class EvaluatorNode(Node):
 
 def main(arguments: Sequence[str] | None = None) -> int:
     """Run the node until it is interrupted and has said its last scores; returns the exit code."""
-    rclpy.init(args=arguments, signal_handler_options=SignalHandlerOptions.NO)
     try:
         with stopped_by_signals() as stop:
-            node = EvaluatorNode()
+            with refusals_named():
+                rclpy.init(args=arguments, signal_handler_options=SignalHandlerOptions.NO)
+                node = EvaluatorNode()
             executor = SingleThreadedExecutor()
             executor.add_node(node)
             while not stop.is_set():

@@ -26,7 +26,8 @@ from .picture_watch import PictureWatch
 from .plausibility import GeometryWatch
 from .resolver import Lacking, Resolver
 from .rig import Rig
-from .sets import AssemblerOptions, AssemblerStatus, Counters, ReadySet, Refused
+from .sets import AssemblerStatus, Counters, ReadySet, Refused
+from .waiting import AssemblerOptions
 
 __all__ = ["AssemblerOptions", "AssemblerStatus", "FrameAssembler", "ReadySet", "Refused"]
 

@@ -1,18 +1,14 @@
-"""What goes into an assembler besides messages, and what comes out of it."""
+"""What comes out of an assembler."""
 
 from collections import Counter
 from collections.abc import Mapping
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field
 from typing import Any
 
 from panoocc_core.geometry import Matrix
 
-from ..ros.parameter_fields import check_parameters, parameter
 from ..streams.notices import Notice, NoticeKind
-from ..streams.synchroniser import MISSING_POLICIES, MessageSet, MissingPolicy
-
-FOREVER_S = 1e6  # longer than any recording
-PATIENT_SETS = 64
+from ..streams.synchroniser import MessageSet
 
 
 class Refused(ValueError):
@@ -21,53 +17,6 @@ class Refused(ValueError):
     def __init__(self, reason: str, camera: str, text: str) -> None:
         super().__init__(f"camera {camera}: {text}")
         self.reason, self.camera, self.text = reason, camera, text
-
-
-@dataclass(frozen=True, slots=True)
-class AssemblerOptions:
-    """How long to wait, and what to do without an image: parameters of the node and options of `panoocc run`.
-
-    Raises:
-        SettingsError: a value is outside its limits or choices; the message names it.
-    """
-
-    missing_camera: MissingPolicy = parameter(
-        "reuse_last",
-        "What to do with a set that lacks an image: drop it, reuse_last (the camera's last image with its own stamp "
-        "and pose, up to reuse_age_s; then as blank), or blank (that camera sees nothing).",
-        choices=MISSING_POLICIES,
-    )
-    deadline_s: float = parameter(0.25, "How long a set waits for its images.", limits=(0.0, FOREVER_S))
-    tf_timeout_s: float = parameter(
-        0.5,
-        "How long a set waits for its transforms and CameraInfos before it is dropped, with the reason.",
-        limits=(0.0, FOREVER_S),
-    )
-    camera_timeout_s: float = parameter(
-        2.0,
-        "A camera without an image for this long is dead: reported as an ERROR, and no set waits for it. So long the "
-        "first sets wait for every camera.",
-        limits=(0.1, FOREVER_S),
-    )
-    reuse_age_s: float = parameter(1.0, "The oldest image that reuse_last takes.", limits=(0.0, FOREVER_S))
-    max_waiting: int = parameter(
-        8, "How many sets may wait for transforms; the oldest one is dropped when more come.", limits=(1, 10_000)
-    )
-
-    def __post_init__(self) -> None:
-        check_parameters(self)
-
-    def patient(self) -> "AssemblerOptions":
-        """The same, but no clock ends the waiting: stamps decide, and `FrameAssembler.finish`; for recordings.
-
-        What waits stays bounded by `max_waiting`.
-        """
-        return replace(
-            self,
-            deadline_s=FOREVER_S,
-            tf_timeout_s=FOREVER_S,
-            max_waiting=max(self.max_waiting, PATIENT_SETS),
-        )
 
 
 @dataclass(frozen=True, slots=True, eq=False)

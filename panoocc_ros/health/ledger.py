@@ -1,87 +1,107 @@
-"""The node's own books, beside the assembler's: grids out, sets lost behind the assembler, failures, resets.
+"""What became of the complete sets: grids out, sets lost behind the assembler, failures, resets of the memory.
 
 Written by the worker and the executor's thread, read by the latter.
 """
 
+import statistics
 import threading
-import time
-from collections import Counter
+from collections import Counter, deque
 from collections.abc import Callable
 from dataclasses import dataclass, field
 
 from panoocc_core import Occupancy
 
+INTERVALS = 20  # between complete sets, of which the period is taken
+
 
 @dataclass(frozen=True, slots=True)
 class Accounts:
-    """A copy of the books at one moment."""
+    """All counters at one moment; ages are None where there was nothing yet."""
 
     grids: int = 0
     drops: Counter[str] = field(default_factory=Counter)  # reason -> complete sets that gave no grid
     failures: int = 0
+    first_set_age_s: float | None = None  # of the first complete set
+    set_period_s: float | None = None  # usual time between complete sets
     last_grid_age_s: float | None = None
     problem: str | None = None  # why the newest set gave no grid; None once a grid came
-    failure: str | None = None  # the same, where it was an exception and not bad input
+    problem_age_s: float | None = None
+    is_failure: bool = False  # the problem was an exception, and not bad input
     history_fused: int = 0
     states_kept: int = 0
     resets: Counter[str] = field(default_factory=Counter)
 
 
 class Ledger:
-    """Counts what became of every set."""
+    """Counts what became of every complete set; `now_s` is the time by which ages are told."""
 
-    def __init__(self, now_s: Callable[[], float] = time.monotonic) -> None:
+    def __init__(self, now_s: Callable[[], float]) -> None:
         self._now_s = now_s
         self._lock = threading.Lock()
         self._grids = self._failures = self._history_fused = self._states_kept = 0
         self._drops: Counter[str] = Counter()
         self._resets: Counter[str] = Counter()
+        self._first_set_s: float | None = None
+        self._sets_s: deque[float] = deque(maxlen=INTERVALS + 1)
         self._last_grid_s: float | None = None
-        self._problem: str | None = None
-        self._failure: str | None = None
+        self._problem: tuple[float, str, bool] | None = None  # when, what, whether it was a failure
+
+    def complete(self) -> None:
+        """A set is complete, and goes to the worker."""
+        with self._lock:
+            self._sets_s.append(self._now_s())
+            if self._first_set_s is None:
+                self._first_set_s = self._sets_s[0]
 
     def grid(self, occupancy: Occupancy) -> int:
         """A grid is about to go out; returns its sequence number, counted from 0."""
         with self._lock:
             sequence = self._grids
             self._grids += 1
-            self._last_grid_s = self._now_s()
-            self._problem = self._failure = None
+            self._last_grid_s, self._problem = self._now_s(), None
             self._history_fused = len(occupancy.history.ages_s)
             self._states_kept = occupancy.history.states_kept
             if occupancy.history.reset is not None:
                 self._resets[occupancy.history.reset] += 1
             return sequence
 
-    def drop(self, reason: str, text: str) -> None:
-        """A complete set was lost."""
+    def replace(self) -> None:
+        """A complete set made place for a newer one before the worker was free."""
         with self._lock:
-            self._drops[reason] += 1
-            self._problem = text
+            self._drops["busy"] += 1
 
     def refuse(self, text: str) -> None:
         """The assembler refused a set because of one image, and has counted it."""
         with self._lock:
-            self._problem = text
+            self._problem = (self._now_s(), text, False)
 
     def fail(self, text: str) -> None:
         """The network failed on a set, or its grid could not be sent."""
         with self._lock:
             self._drops["failed"] += 1
             self._failures += 1
-            self._problem = self._failure = text
+            self._problem = (self._now_s(), text, True)
 
     def read(self) -> Accounts:
         """A consistent copy."""
         with self._lock:
+            now_s, sets_s = self._now_s(), list(self._sets_s)
+            problem_s, problem, is_failure = self._problem or (None, None, False)
             return Accounts(
                 grids=self._grids,
                 drops=Counter(self._drops),
                 failures=self._failures,
-                last_grid_age_s=None if self._last_grid_s is None else self._now_s() - self._last_grid_s,
-                problem=self._problem,
-                failure=self._failure,
+                first_set_age_s=_age(now_s, self._first_set_s),
+                set_period_s=statistics.median(b - a for a, b in zip(sets_s, sets_s[1:])) if sets_s[1:] else None,
+                last_grid_age_s=_age(now_s, self._last_grid_s),
+                problem=problem,
+                problem_age_s=_age(now_s, problem_s),
+                is_failure=is_failure,
                 history_fused=self._history_fused,
                 states_kept=self._states_kept,
                 resets=Counter(self._resets),
             )
+
+
+def _age(now_s: float, since_s: float | None) -> float | None:
+    return None if since_s is None else now_s - since_s

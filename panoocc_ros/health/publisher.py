@@ -1,16 +1,15 @@
-"""Sends the node's `Health` on /diagnostics and hears of incompatible QoS."""
+"""Sends a node's `Health` on /diagnostics."""
 
-from collections.abc import Callable, Iterable
+from collections.abc import Iterable
 
 from diagnostic_msgs.msg import DiagnosticArray, DiagnosticStatus, KeyValue
 from rclpy.duration import Duration
-from rclpy.event_handler import SubscriptionEventCallbacks
 from rclpy.node import Node
-from rclpy.qos import qos_policy_name_from_kind
 
 from panoocc_core.geometry import NS_PER_S
 
 from ..ros.graph import qos
+from ..ros.throttle import bounded
 from .verdicts import Health
 
 LEVELS = (DiagnosticStatus.OK, DiagnosticStatus.WARN, DiagnosticStatus.ERROR)
@@ -37,17 +36,7 @@ class Diagnostics:
         return DiagnosticStatus(
             level=LEVELS[health.level],
             name=f"{self._node.get_name()}: {health.subject}",
-            message=health.message,
+            message=bounded(health.message),
             hardware_id=self._node.get_name(),
-            values=[KeyValue(key=key, value=value) for key, value in health.values.items()],
+            values=[KeyValue(key=bounded(key), value=bounded(value)) for key, value in health.values.items()],
         )
-
-
-def on_mismatch(report: Callable[[str], None]) -> SubscriptionEventCallbacks:
-    """Callbacks that report in words why a publisher of the topic is not heard: the QoS policy, or the message type."""
-    return SubscriptionEventCallbacks(
-        incompatible_qos=lambda event: report(
-            f"a publisher's {qos_policy_name_from_kind(event.last_policy_kind)} (QoS) does not fit the node's"
-        ),
-        incompatible_type=lambda _: report("a publisher sends another message type"),
-    )

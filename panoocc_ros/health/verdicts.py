@@ -1,20 +1,38 @@
-"""What the node says about itself: one status per subject, in words that name the cause.  Pure; no ROS here."""
+"""What the node says about itself: one status per subject, in words that name the cause.  Pure; no ROS here.
+
+A warning lasts while its cause does, and `HOLD_S` longer.  Totals are values of a status and never its level.
+"""
 
 from collections import Counter
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 
+from ..frames.rig import RigCamera
+from ..frames.sets import AssemblerStatus
+from ..streams.notices import Notice, NoticeKind
+from .arrivals import Arrivals
 from .latency import Summary
+from .ledger import Accounts
+from .recent import HOLD_S, Recent
+from .running_time import RunningTime
 
 OK, WARN, ERROR = 0, 1, 2  # the levels of diagnostic_msgs/DiagnosticStatus
 
 OUTPUT = "output"  # the status that says whether grids come out, and why not
 TIMING = "timing"  # the status with the latencies of every stage
-NO_NEW_GRID = "no new grid"  # its message begins so where the inputs fell silent
+NO_NEW_GRID = "no new grid"  # the message of `output` begins so where grids came and come no more
 SUBSCRIBERS = "subscribers"  # its key for the number of subscriptions to the grids
 IDLE, WORKING, WAITING = "idle", "working", "waiting"  # values of its key `state`
 
 READY_TO_OUTPUT = "ready_to_output"  # stage: from a set complete with its transforms to its grid published
+
+GRID_LATE_S, GRID_LATE_PERIODS = 2.0, 3.0  # a grid is late after the longer one of the two
+STEP_LATE_S = 60.0  # a step of the network that takes longer is worth a warning
+CLOCK_STANDS_S = 5.0
+CAMERA_NOTICES: tuple[NoticeKind, ...] = ("clock", "apart", "late", "calibration")
+TRANSFORM_NOTICES: tuple[NoticeKind, ...] = ("refused", "contradiction", "late")
+MAX_NOTICES = 3  # in one message
+MISSING_CAMERA = "missing_camera"  # reason of sets that lacked an image of a camera
 
 
 @dataclass(frozen=True, slots=True)
@@ -27,93 +45,180 @@ class Health:
     values: Mapping[str, str] = field(default_factory=dict)
 
 
-@dataclass(frozen=True, slots=True)
-class CameraReport:
-    """What is known of one camera; ages are against the node's clock, None where nothing came yet."""
+class Lately:
+    """What has happened within the last `HOLD_S` seconds, from counters that only rise."""
 
-    name: str
-    topic: str
-    images: int
-    image_age_s: float | None
-    rate_hz: float
-    has_calibration: bool
-    info_topic: str
-    drops: Mapping[str, int]  # reason -> images or sets lost through this camera
-    mismatch: str | None = None  # why a publisher cannot be heard
+    def __init__(self, now_s: Callable[[], float]) -> None:
+        self._sets: Recent[tuple[str, str]] = Recent(now_s)
+        self._incomplete: Recent[str] = Recent(now_s)
+        self._callbacks: Recent[str] = Recent(now_s)
+        self.lost_sets: Counter[tuple[str, str]] = Counter()  # by (reason, camera)
+        self.incomplete_sets: Counter[str] = Counter()  # by camera: sets with an older image of it, or none
+        self.failed_callbacks = 0
 
-
-def camera_health(camera: CameraReport, node_age_s: float, timeout_s: float) -> Health:
-    """ERROR when no image came for `timeout_s`, or the calibration or the publisher make images useless."""
-    level, message = _camera_verdict(camera, node_age_s, timeout_s)
-    age = "never" if camera.image_age_s is None else f"{camera.image_age_s:.2f}"
-    values = {"topic": camera.topic, "images": str(camera.images), "rate_hz": f"{camera.rate_hz:.2f}"}
-    values["last_image_age_s"] = age
-    values |= {f"drops.{reason}": str(count) for reason, count in sorted(camera.drops.items())}
-    return Health(f"camera {camera.name}", level, message, values)
+    def look(self, status: AssemblerStatus, callback_errors: int) -> None:
+        """Take the counters as they are now."""
+        self.lost_sets = self._sets.rises(status.set_drops)
+        self.incomplete_sets = self._incomplete.rises(status.reused + status.blank)
+        self.failed_callbacks = self._callbacks.rises({"callbacks": callback_errors}).total()
 
 
-def _camera_verdict(camera: CameraReport, node_age_s: float, timeout_s: float) -> tuple[int, str]:
-    is_silent = camera.image_age_s is None or camera.image_age_s > timeout_s
-    if camera.mismatch and (is_silent or not camera.has_calibration):
-        return ERROR, camera.mismatch
-    if camera.image_age_s is None:
-        level = ERROR if node_age_s > timeout_s else WARN
-        return level, f"no image yet on {camera.topic}; is the camera running, is the topic of the rig right?"
-    if camera.image_age_s > timeout_s:
-        return ERROR, f"dead: the last image on {camera.topic} came {camera.image_age_s:.1f} s ago"
-    if not camera.has_calibration:
+def of_now(status: AssemblerStatus, *kinds: NoticeKind) -> list[Notice]:
+    """The notices of some kinds that still hold, or did so within the last `HOLD_S` seconds."""
+    return [notice for notice in status.of_kind(*kinds) if notice.age_s <= HOLD_S]
+
+
+def clock_health(time: RunningTime) -> Health:
+    """ERROR before anything has come on /clock, WARN while it stands: no deadline passes then, and no age grows."""
+    if not time.has_begun:
+        return Health("clock", ERROR, "use_sim_time is set, but nothing has come on /clock: play with --clock")
+    if time.standing_s > CLOCK_STANDS_S:
+        text = f"the time on /clock has stood for {time.standing_s:.0f} s: playback is paused, or over"
+        return Health("clock", WARN, text)
+    return Health("clock", OK, "time goes on")
+
+
+def camera_health(
+    camera: RigCamera,
+    arrivals: Arrivals,
+    status: AssemblerStatus,
+    lost_sets: Mapping[tuple[str, str], int],
+    problems: Sequence[str],
+    waited_s: float,
+    timeout_s: float,
+) -> Health:
+    """ERROR while no image of a camera comes, or none that can be used; WARN while some cannot.
+
+    Args:
+        lost_sets: those lost lately, by (reason, camera).
+        problems: what is wrong with the publishers of its two topics.
+        waited_s: how long the node has been there, for a camera that has sent nothing yet.
+        timeout_s: a camera without an image for so long is dead.
+    """
+    age_s, rate = arrivals.age_s(camera.name), f"{arrivals.rate_hz(camera.name):.1f} Hz"
+    drops: Counter[str] = Counter()
+    for (reason, culprit), count in (status.image_drops + status.set_drops).items():
+        drops[reason] += count if culprit == camera.name else 0
+    values = {"topic": camera.topic, "images": str(status.images[camera.name])}
+    values |= {"rate_hz": f"{arrivals.rate_hz(camera.name):.2f}", "last_image_age_s": _age(age_s)}
+    values |= {f"drops.{reason}": str(count) for reason, count in sorted(drops.items()) if count}
+
+    notices = [one for one in of_now(status, *CAMERA_NOTICES) if one.subject == camera.name]
+    lost = Counter({reason: count for (reason, culprit), count in lost_sets.items() if culprit == camera.name})
+    warnings = [*(notice.text for notice in notices), *problems]
+    if camera.name in status.pictures:
+        warnings.append(status.pictures[camera.name])
+    if lost:
+        warnings.append(f"sets lost in the last {HOLD_S:.0f} s: {_counts(lost)}")
+    level, message = _unusable(camera, age_s, camera.name in status.missing_info, waited_s, timeout_s) or (OK, rate)
+    if level == OK and any(notice.kind == "clock" for notice in notices):
+        level = ERROR  # no set can be made of its images
+    return Health(
+        f"camera {camera.name}", max(level, WARN if warnings else OK), "; ".join([message, *warnings]), values
+    )
+
+
+def _unusable(
+    camera: RigCamera, age_s: float | None, lacks_info: bool, waited_s: float, timeout_s: float
+) -> tuple[int, str] | None:
+    if age_s is None:
+        text = f"no image yet on {camera.topic}; is the camera running, is the topic of the rig right?"
+        return (ERROR if waited_s > timeout_s else WARN), text
+    if age_s > timeout_s:
+        return ERROR, f"dead: the last image on {camera.topic} came {age_s:.1f} s ago"
+    if lacks_info:
         return ERROR, f"no CameraInfo yet on {camera.info_topic}; images cannot be used without it"
-    if camera.mismatch:
-        return WARN, f"{camera.rate_hz:.1f} Hz, but another publisher is not heard: {camera.mismatch}"
-    if camera.drops:
-        return OK, f"{camera.rate_hz:.1f} Hz; lost so far: {_counts(camera.drops)}"
-    return OK, f"{camera.rate_hz:.1f} Hz"
+    return None
 
 
-@dataclass(frozen=True, slots=True)
-class OutputReport:
-    """Sets in, grids out, and what lies between."""
+def transforms_health(status: AssemblerStatus, problems: Sequence[str], cameras: Sequence[str]) -> Health:
+    """ERROR while sets are lost for the lack of a transform; WARN about transforms that are refused or not heard.
 
-    sets_in: int
-    grids_out: int
-    drops: Mapping[str, int]  # reason -> sets
-    waiting: int  # sets that wait for transforms or for the worker
-    collecting: int  # sets whose images are still coming
-    working: bool
-    subscribers: int
-    last_grid_age_s: float | None
-    last_problem: str | None  # text of the newest drop or failure since the last grid
-    problem_level: int = WARN
-
-
-def output_health(report: OutputReport, inputs: list[Health]) -> Health:
-    """OK while grids come; else the reason why not: what the set was dropped for, or what is missing at the input."""
-    state = WORKING if report.working else WAITING if report.waiting or report.collecting else IDLE
-    age = "never" if report.last_grid_age_s is None else f"{report.last_grid_age_s:.2f}"
-    values = {
-        "state": state,
-        SUBSCRIBERS: str(report.subscribers),
-        "sets_in": str(report.sets_in),
-        "grids_out": str(report.grids_out),
-        "sets_dropped": str(sum(report.drops.values())),
-        "last_grid_age_s": age,
-    }
-    values |= {f"drops.{reason}": str(count) for reason, count in sorted(report.drops.items())}
-    level, message = _output_verdict(report, inputs)
-    return Health(OUTPUT, level, message, values)
+    Args:
+        problems: what is wrong with the publishers of the transforms.
+        cameras: names of the rig, whose notices are not of transforms.
+    """
+    lost = sum(count for (reason, _), count in status.set_drops.items() if reason.startswith("tf_"))
+    values = {"fixed_frame": status.fixed_frame or "not known yet", "sets_lost": str(lost)}
+    values |= {f"transforms.{reason}": str(count) for reason, count in sorted(status.transform_drops.items())}
+    notices = [one.text for one in of_now(status, *TRANSFORM_NOTICES) if one.subject not in cameras]
+    warnings = [*notices[:MAX_NOTICES], *problems]
+    if status.tf_missing is not None:
+        return Health("transforms", ERROR, "; ".join([status.tf_missing, *warnings]), values)
+    if warnings:
+        return Health("transforms", WARN, "; ".join(warnings), values)
+    if not status.ready:
+        return Health("transforms", WARN, "no set of images has had its transforms yet", values)
+    return Health("transforms", OK, f"history is fused through {values['fixed_frame']}", values)
 
 
-def _output_verdict(report: OutputReport, inputs: list[Health]) -> tuple[int, str]:
-    if report.last_problem:
-        return report.problem_level, f"no grid from the last set: {report.last_problem}"
-    bad = [health for health in inputs if health.level == ERROR] or [health for health in inputs if health.level]
-    has_sets = report.working or report.waiting > 0
-    if bad and not has_sets:
-        others = f" (and {', '.join(health.subject for health in bad[1:])})" if len(bad) > 1 else ""
-        return bad[0].level, f"{NO_NEW_GRID}: {bad[0].subject}: {bad[0].message}{others}"
-    if report.grids_out:
-        return OK, f"{report.grids_out} grids from {report.sets_in} sets"
-    return (OK, "first set in work") if has_sets else (WARN, "no grid yet: no complete set of images has come")
+def sets_health(
+    status: AssemblerStatus, lost_sets: Mapping[tuple[str, str], int], incomplete: Mapping[str, int]
+) -> Health:
+    """WARN while sets of images are lost, or lack an image.
+
+    Args:
+        lost_sets: those lost lately, by (reason, camera).
+        incomplete: those lately in which an older image of a camera stands in, or none, by camera.
+    """
+    values = {"formed": str(status.sets), "with_transforms": str(status.ready), "waiting": str(status.waiting)}
+    if status.waiting_for:
+        values["waiting_for"] = status.waiting_for
+    for name, counts in (
+        ("incomplete", without_image(status.set_drops)),
+        ("reused", status.reused),
+        ("blank", status.blank),
+    ):
+        values |= {f"{name}.{camera}": str(count) for camera, count in sorted(counts.items())}
+    texts = []
+    if dropped := without_image(lost_sets):
+        texts.append(f"dropped for want of an image of {_counts(dropped)}")
+    if incomplete:
+        texts.append(f"with an older image, or none, of {_counts(incomplete)}")
+    if others := sum(lost_sets.values()) - sum(dropped.values()):
+        texts.append(f"lost {others}, the last one since {status.last_drop}")
+    if texts:
+        return Health("sets", WARN, f"in the last {HOLD_S:.0f} s: {'; '.join(texts)}", values)
+    return Health("sets", OK, f"{status.sets} sets", values)
+
+
+def without_image(set_drops: Mapping[tuple[str, str], int]) -> Counter[str]:
+    """Camera -> sets that were dropped because its image was missing."""
+    return Counter({camera: count for (reason, camera), count in set_drops.items() if reason == MISSING_CAMERA})
+
+
+def geometry_health(status: AssemblerStatus) -> Health:
+    """WARN about mounts and intrinsics that cannot be true, as the first grids show them."""
+    if status.geometry is None:
+        return Health("geometry", OK, "not judged yet: no set of images has been decoded")
+    if status.geometry:
+        return Health("geometry", WARN, "; ".join(status.geometry))
+    return Health("geometry", OK, "mounts and intrinsics are plausible")
+
+
+def model_health(facts: Mapping[str, str], is_seeded: bool, accounts: Accounts) -> Health:
+    """WARN while the weights are seeded (the voxels mean nothing), ERROR while the last step failed.
+
+    Args:
+        facts: what does not change while the node runs, at least `model` and `device`.
+    """
+    values = dict(facts)
+    values |= {"history_fused": str(accounts.history_fused), "states_kept": str(accounts.states_kept)}
+    values["failures"] = str(accounts.failures)
+    values |= {f"resets.{reason}": str(count) for reason, count in sorted(accounts.resets.items())}
+    if accounts.is_failure:
+        return Health("model", ERROR, f"the last step failed: {accounts.problem}", values)
+    if is_seeded:
+        return Health("model", WARN, "weights are seeded, not trained: the voxels mean nothing", values)
+    return Health("model", OK, f"{facts['model']} on {facts['device']}", values)
+
+
+def callbacks_health(errors: int, lately: int, last_error: str) -> Health:
+    """WARN while callbacks of the node fail: each time a message is lost through a fault of ours."""
+    values = {"callback_errors": str(errors)}
+    if lately:
+        return Health("callbacks", WARN, f"{lately} failed in the last {HOLD_S:.0f} s: {last_error}", values)
+    return Health("callbacks", OK, "no callback fails", values)
 
 
 def timing_health(summary: Summary, warn_ms: float, error_ms: float) -> Health:
@@ -138,42 +243,84 @@ def summary_from_values(values: Mapping[str, str]) -> Summary:
     return summary
 
 
-@dataclass(frozen=True, slots=True)
-class ModelReport:
-    """The network and what its memory did last."""
+def output_health(
+    status: AssemblerStatus,
+    accounts: Accounts,
+    busy_s: float | None,
+    is_idle: bool,
+    subscribers: int,
+    inputs: Sequence[Health],
+) -> Health:
+    """OK while grids come as often as sets do; else the reason why not.
 
-    name: str
-    weights: str
-    seeded: bool
-    device: str
-    precision: str
-    history_fused: int
-    states_kept: int
-    resets: Mapping[str, int]
-    failures: int
-    last_failure: str | None  # text of the newest failure since the last grid
-    load_s: float
-
-
-def model_health(report: ModelReport) -> Health:
-    """WARN while the weights are seeded (the voxels mean nothing), ERROR while the last step failed."""
+    Args:
+        busy_s: for how long the worker has been at its set; None between sets.
+        is_idle: the worker has nothing to do.
+        subscribers: of the grids.
+        inputs: the statuses of all that a grid needs.
+    """
+    drops = Counter(accounts.drops)
+    for (reason, _), count in status.set_drops.items():
+        if reason != MISSING_CAMERA:
+            drops[reason] += count
+    state = WAITING if status.waiting or status.collecting else IDLE
     values = {
-        "model": report.name,
-        "weights": report.weights,
-        "device": report.device,
-        "precision": report.precision,
-        "history_fused": str(report.history_fused),
-        "states_kept": str(report.states_kept),
-        "failures": str(report.failures),
-        "load_s": f"{report.load_s:.2f}",
+        "state": state if is_idle else WORKING,
+        SUBSCRIBERS: str(subscribers),
+        "sets_in": str(status.sets),
+        "grids_out": str(accounts.grids),
+        "sets_dropped": str(sum(drops.values())),
+        "last_grid_age_s": _age(accounts.last_grid_age_s),
     }
-    values |= {f"resets.{reason}": str(count) for reason, count in sorted(report.resets.items())}
-    if report.last_failure:
-        return Health("model", ERROR, f"the last step failed: {report.last_failure}", values)
-    if report.seeded:
-        return Health("model", WARN, "weights are seeded, not trained: the voxels mean nothing", values)
-    return Health("model", OK, f"{report.name} on {report.device}", values)
+    values |= {f"drops.{reason}": str(count) for reason, count in sorted(drops.items())}
+    if _grids_come(accounts, busy_s):
+        text = f"{accounts.grids} grids from {status.sets} sets" if accounts.grids else "first set in work"
+        return Health(OUTPUT, OK, text, values)
+    return Health(OUTPUT, *_why_no_grid(status, accounts, busy_s, inputs), values)
+
+
+def _grids_come(accounts: Accounts, busy_s: float | None) -> bool:
+    """Whether the last grid is not older than it may be; the time of the step in work does not count.
+
+    Before the first grid the worker must be at work.
+    """
+    since_s = accounts.first_set_age_s if accounts.last_grid_age_s is None else accounts.last_grid_age_s
+    if since_s is None or (accounts.last_grid_age_s is None and busy_s is None):
+        return False
+    limit_s = max(GRID_LATE_S, GRID_LATE_PERIODS * (accounts.set_period_s or 0.0))
+    return since_s - (busy_s or 0.0) <= limit_s and (busy_s or 0.0) <= max(STEP_LATE_S, limit_s)
+
+
+def _why_no_grid(
+    status: AssemblerStatus, accounts: Accounts, busy_s: float | None, inputs: Sequence[Health]
+) -> tuple[int, str]:
+    """Level and message: what the newest set was lost for, else what is missing at the inputs."""
+    age_s = accounts.last_grid_age_s
+    errors, warnings = ([health for health in inputs if health.level == level] for level in (ERROR, WARN))
+    is_fresh = accounts.problem_age_s is not None and accounts.problem_age_s <= HOLD_S
+    if accounts.problem and (is_fresh or not errors):
+        since = "" if age_s is None else f" and none for {age_s:.1f} s"
+        return ERROR if accounts.is_failure else WARN, f"no grid from the last set{since}: {accounts.problem}"
+    since = "no grid yet" if age_s is None else f"{NO_NEW_GRID} for {age_s:.1f} s"
+    if errors:
+        return ERROR, f"{since}: {_first_of(errors)}"
+    if busy_s is not None and busy_s > STEP_LATE_S:
+        return WARN, f"{since}: the network has been at one set for {busy_s:.0f} s"
+    if status.waiting_for:
+        return WARN, f"{since}: the oldest set waits, since {status.waiting_for}"
+    if warnings:
+        return WARN, f"{since}: {_first_of(warnings)}"
+    return WARN, f"{since}: no complete set of images has come"
+
+
+def _first_of(healths: Sequence[Health]) -> str:
+    others = f" (and {', '.join(health.subject for health in healths[1:])})" if len(healths) > 1 else ""
+    return f"{healths[0].subject}: {healths[0].message}{others}"
+
+
+def _age(age_s: float | None) -> str:
+    return "never" if age_s is None else f"{age_s:.2f}"
 
 
 def _counts(counts: Mapping[str, int]) -> str:
-    return ", ".join(f"{count} {reason}" for reason, count in Counter(counts).most_common())
+    return ", ".join(f"{name} ({count})" for name, count in Counter(counts).most_common())

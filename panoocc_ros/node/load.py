@@ -1,5 +1,6 @@
 """From names to what runs, for node and commands: the rig as the network needs it, the network on its device."""
 
+from collections.abc import Mapping
 from dataclasses import replace
 from pathlib import Path
 
@@ -8,8 +9,9 @@ import torch
 from panoocc_core import CheckpointError, ModelConfig, load_model, model_config
 from panoocc_core.base.devices import usable_device
 from panoocc_core.base.strict_yaml import ConfigError
-from panoocc_core.network import Network
+from panoocc_core.models.panoocc import PanoOcc
 
+from ..frames.calibration_file import CalibrationFile, load_calibration
 from ..frames.rig import Rig, load_rig
 from ..ros.parameter_fields import SettingsError
 
@@ -39,16 +41,34 @@ def rig_for(config: ModelConfig, rig: Rig) -> Rig:
         raise SettingsError(str(error), "rig") from error
 
 
-def chosen_config(model: str) -> ModelConfig:
+def chosen_config(model: str, camera_limits: Mapping[str, float] | None = None) -> ModelConfig:
     """The configuration of a network by its preset or file.
+
+    Args:
+        camera_limits: how far cameras may move before the memory is cleared, by fields of `TemporalConfig`, in place
+            of the network's own.
 
     Raises:
         SettingsError: unknown preset, or a file that cannot be used.
     """
     try:
-        return model_config(model)
+        config = model_config(model)
     except ConfigError as error:
         raise SettingsError(str(error), "model") from error
+    temporal = replace(config.temporal, **(camera_limits or {}))  # type: ignore[arg-type]
+    return replace(config, temporal=temporal)
+
+
+def chosen_calibration(path: str, rig: Rig) -> CalibrationFile | None:
+    """Mounts and intrinsics of the cameras of a rig from a file; None where none is given, and they are sent.
+
+    Raises:
+        SettingsError: the file cannot be used, or names a camera that the rig lacks.
+    """
+    try:
+        return load_calibration(path, rig.names) if path else None
+    except ValueError as error:
+        raise SettingsError(str(error), "calibration") from error
 
 
 def loaded_network(
@@ -58,7 +78,7 @@ def loaded_network(
     device: str = "auto",
     precision: str = "fp32",
     threads: int | None = None,
-) -> Network:
+) -> PanoOcc:
     """The network with its weights on its device; `threads` of the CPU are set for the whole process.
 
     Raises:

@@ -1,7 +1,6 @@
 """Publishes the outputs of the node.  What nobody subscribes to is not made."""
 
-import time
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 
 from rclpy.node import Node
 
@@ -9,6 +8,7 @@ from panoocc_core import Occupancy
 from panoocc_core.labels import LabelSet
 
 from ..ros.graph import message_class, new_message, qos
+from ..ros.throttle import RateLimit
 from .outputs import LABELS, LABELS_TYPE, MARKERS, OCCUPANCY, OUTPUTS, Result, label_set
 from .settings import NodeSettings
 
@@ -49,20 +49,3 @@ class Publishers:
             limit = self._limits.get(output)
             if publisher.get_subscription_count() and (limit is None or limit.open()):
                 publisher.publish(output.make(result, new_message))
-
-
-class RateLimit:
-    """Opens at most `rate_hz` times a second; 0 never opens."""
-
-    def __init__(self, rate_hz: float, now_s: Callable[[], float] = time.monotonic) -> None:
-        self._period_s = 1 / rate_hz if rate_hz > 0 else float("inf")
-        self._now_s = now_s
-        self._next_s = float("inf") if rate_hz <= 0 else float("-inf")
-
-    def open(self) -> bool:
-        """Whether something may be sent now; if so, it counts as sent."""
-        now_s = self._now_s()
-        if now_s < self._next_s:
-            return False
-        self._next_s = now_s + self._period_s
-        return True

@@ -7,12 +7,13 @@ other nodes' settings are made of the same `parameter`s.  No ROS here: offline c
 from dataclasses import dataclass
 from typing import Literal
 
+from ..frames.waiting import AssemblerOptions
 from ..ros.parameter_fields import SettingsError, check_parameters, parameter
 
 
 @dataclass(frozen=True, slots=True)
-class NodeSettings:
-    """Parameters of the node `panoocc`.
+class NodeSettings(AssemblerOptions):
+    """Parameters of the node `panoocc`, those of the assembler among them.
 
     Raises:
         SettingsError: a value is outside its limits or choices, or parameters contradict each other.
@@ -38,11 +39,28 @@ class NodeSettings:
     sync_spread_ms: float = parameter(
         0.0, "Largest distance of an image from the reference camera; 0 takes the rig's.", limits=(0.0, 10_000.0)
     )
-    tf_timeout_s: float = parameter(
-        0.5, "How long a set waits for its transforms before it is dropped, with the reason.", limits=(0.0, 10.0)
+    calibration: str = parameter(
+        "", "YAML file with mounts and intrinsics, in place of /tf_static and CameraInfo; empty: they are sent."
     )
-    camera_timeout_s: float = parameter(
-        2.0, "A camera without an image for this long is reported as an ERROR.", limits=(0.1, 3600.0)
+    max_focal_change: float = parameter(
+        0.0,
+        "Share by which a focal length may change before the memory is cleared; 0 takes the network's.",
+        limits=(0.0, 10.0),
+    )
+    max_centre_shift: float = parameter(
+        0.0,
+        "Share of the image by which a principal point may move before the memory is cleared; 0 takes the network's.",
+        limits=(0.0, 1.0),
+    )
+    max_mount_shift_m: float = parameter(
+        0.0,
+        "Distance by which a mount may move before the memory is cleared; 0 takes the network's.",
+        limits=(0.0, 100.0),
+    )
+    max_mount_turn_deg: float = parameter(
+        0.0,
+        "Angle by which a mount may turn before the memory is cleared; 0 takes the network's.",
+        limits=(0.0, 180.0),
     )
     image_reliability: str = parameter(
         "best_effort",
@@ -69,3 +87,9 @@ class NodeSettings:
         check_parameters(self)
         if self.checkpoint and self.seeded_weights:
             raise SettingsError("parameters checkpoint and seeded_weights exclude each other: keep one of the two")
+
+    @property
+    def camera_limits(self) -> dict[str, float]:
+        """How far cameras may move before the memory is cleared, where that is not the network's own choice."""
+        names = ("max_focal_change", "max_centre_shift", "max_mount_shift_m", "max_mount_turn_deg")
+        return {name: value for name in names if (value := getattr(self, name))}

@@ -1,11 +1,13 @@
-"""Small helpers over rclpy that the executables share: classes of types, QoS, ends."""
+"""Small helpers over rclpy that the executables share: classes of types, QoS, who publishes a topic, ends."""
 
 import importlib
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
 from typing import Any
 
 from rclpy.executors import Executor
+from rclpy.node import Node
 from rclpy.qos import DurabilityPolicy, HistoryPolicy, QoSProfile, ReliabilityPolicy
 
 QUEUE = 100  # messages: a whole second of transforms at 100 Hz
@@ -48,6 +50,44 @@ def qos(reliable: bool = True, latched: bool = False, depth: int = QUEUE) -> QoS
         reliability=ReliabilityPolicy.RELIABLE if reliable else ReliabilityPolicy.BEST_EFFORT,
         durability=DurabilityPolicy.TRANSIENT_LOCAL if latched else DurabilityPolicy.VOLATILE,
     )
+
+
+@dataclass(frozen=True, slots=True)
+class Offer:
+    """One publisher of a topic, as the graph knows it."""
+
+    node: str
+    type: str
+    is_reliable: bool
+    is_latched: bool
+
+
+def offers(node: Node, topic: str) -> list[Offer]:
+    """The publishers of a topic; a name that does not begin with / is one of the node's namespace."""
+    return [
+        Offer(
+            f"{one.node_namespace.rstrip('/')}/{one.node_name}",
+            one.topic_type,
+            one.qos_profile.reliability == ReliabilityPolicy.RELIABLE,
+            one.qos_profile.durability == DurabilityPolicy.TRANSIENT_LOCAL,
+        )
+        for one in node.get_publishers_info_by_topic(topic)
+    ]
+
+
+def unheard(offered: Sequence[Offer], kind: str, profiles: Sequence[QoSProfile]) -> list[str]:
+    """Why publishers are not heard by subscriptions of the type `kind` with these profiles, a sentence for each."""
+    wants_reliable = all(one.reliability == ReliabilityPolicy.RELIABLE for one in profiles)
+    wants_latched = all(one.durability == DurabilityPolicy.TRANSIENT_LOCAL for one in profiles)
+    found = []
+    for offer in offered:
+        if offer.type != kind:
+            found.append(f"{offer.node} sends {offer.type}, not {kind}")
+        elif wants_reliable and not offer.is_reliable:
+            found.append(f"the QoS of {offer.node} does not fit: RELIABILITY is BEST_EFFORT, RELIABLE is asked for")
+        elif wants_latched and not offer.is_latched:
+            found.append(f"the QoS of {offer.node} does not fit: DURABILITY is VOLATILE, TRANSIENT_LOCAL is asked for")
+    return found
 
 
 def take_what_has_come(executor: Executor, taken: Callable[[], int]) -> None:

@@ -1,15 +1,27 @@
 """Declares the parameters of a node with rclpy and reads them into its dataclass of settings."""
 
 import dataclasses
+import difflib
+import re
+from collections.abc import Iterable, Iterator
+from contextlib import contextmanager
 from typing import Any, TypeVar
 
 from rcl_interfaces.msg import FloatingPointRange, IntegerRange, ParameterDescriptor
-from rclpy.exceptions import InvalidParameterTypeException, InvalidParameterValueException
+from rclpy.exceptions import (
+    InvalidParameterTypeException,
+    InvalidParameterValueException,
+    NameValidationException,
+    ParameterException,
+)
 from rclpy.node import Node
 
 from .parameter_fields import SettingsError
 
 Settings = TypeVar("Settings")
+
+OF_ROS = ("use_sim_time", "start_type_description_service")  # parameters that every node has
+INIT_FAILED = "failed to initialize rcl: "  # rclpy.init begins so where it refuses an argument or a file
 
 
 def declared(node: Node, settings: type[Settings]) -> Settings:
@@ -18,7 +30,39 @@ def declared(node: Node, settings: type[Settings]) -> Settings:
     Raises:
         SettingsError: a value of the wrong type, out of its limits, or in contradiction to another.
     """
-    return settings(**{field.name: _declare(node, field) for field in dataclasses.fields(settings)})  # type: ignore[arg-type]
+    values = {field.name: _declare(node, field) for field in dataclasses.fields(settings)}  # type: ignore[arg-type]
+    for text in unknown_parameters(_given(node), values):
+        node.get_logger().warning(text)
+    return settings(**values)
+
+
+@contextmanager
+def refusals_named() -> Iterator[None]:
+    """What rclpy refuses of a command line and its parameter files becomes a SettingsError of one line."""
+    try:
+        yield
+    except (ParameterException, NameValidationException) as error:
+        raise SettingsError(str(error).splitlines()[0]) from error
+    except RuntimeError as error:
+        text = str(error).splitlines()[0]
+        if not text.startswith(INIT_FAILED) and "ROSArgs" not in type(error).__name__:
+            raise
+        raise SettingsError(re.sub(r",? at /[^\s,]+", "", text.removeprefix(INIT_FAILED))) from error
+
+
+def unknown_parameters(given: Iterable[str], known: Iterable[str]) -> list[str]:
+    """A sentence for each given parameter that a node does not have, with the name that was meant perhaps."""
+    texts = []
+    for name in sorted(set(given) - set(known)):
+        near = difflib.get_close_matches(name, known, n=1)
+        hint = f"; is {near[0]} meant?" if near else ""
+        texts.append(f"parameter {name} is unknown to this node and has no effect{hint}")
+    return texts
+
+
+def _given(node: Node) -> list[str]:
+    """Names of the parameters that command line and parameter files give; rclpy has no public way to them."""
+    return [name for name in node._parameter_overrides if name not in OF_ROS and not name.startswith("qos_overrides.")]
 
 
 def _declare(node: Node, field: dataclasses.Field) -> Any:

@@ -17,17 +17,15 @@ from bisect import bisect_right
 from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any, Literal
+from typing import Any
 
 from panoocc_core.geometry import NS_PER_S
 
 from .absences import Absences
 from .camera_clocks import CameraClocks
 from .camera_stream import CameraStream, Item
+from .missing import MissingPolicy
 from .notices import Notices
-
-MissingPolicy = Literal["drop", "reuse_last", "blank"]
-MISSING_POLICIES = ("reuse_last", "blank", "drop")
 
 NEAR, FAR = 0.5, 0.6  # of a period: surely the nearest; the furthest that is taken
 FAR_OF_GAP = 0.35  # of the gaps around an image, while the period is unknown: an image lost doubles the gap

@@ -22,6 +22,7 @@ from panoocc_ros.bags.bag import LATCHED_TOPICS
 from panoocc_ros.ros.graph import message_class, qos
 
 ROOT = Path(__file__).parents[2]
+PATIENCE_S = 120.0  # for conditions that a busy machine may reach late; never the time that a test takes
 
 
 class NodeProcess:
@@ -40,7 +41,7 @@ class NodeProcess:
     def words(self):
         return self.log.read_text()
 
-    def wait(self, timeout_s=60.0):
+    def wait(self, timeout_s=PATIENCE_S):
         """The exit code."""
         return self.process.wait(timeout_s)
 
@@ -80,20 +81,24 @@ class Peer:
     def level(self, subject):
         return int.from_bytes(self.health[subject].level, "little") if subject in self.health else None
 
-    def advertise(self, messages):
-        """Publishers for the topics of `messages`, matched with the node."""
+    def publish(self, messages, latched=LATCHED_TOPICS):
+        """Publishers for the topics of `messages`; those of the topics `latched` are transient local."""
         for message in messages:
             if message.topic not in self.publishers:
                 self.publishers[message.topic] = self.node.create_publisher(
-                    message_class(message.type), message.topic, qos(latched=message.topic in LATCHED_TOPICS)
+                    message_class(message.type), message.topic, qos(latched=message.topic in latched)
                 )
+
+    def advertise(self, messages):
+        """Publishers for the topics of `messages`, matched with the node."""
+        self.publish(messages)
         self.wait(lambda: all(one.get_subscription_count() for one in self.publishers.values()), "subscriptions")
 
     def send(self, messages):
         for message in messages:
             self.publishers[message.topic].publish(message.data)
 
-    def wait(self, condition, what, timeout_s=60.0):
+    def wait(self, condition, what, timeout_s=PATIENCE_S):
         """Spin until `condition()`; fails with `what` and the node's last words when the time is over."""
         end_s = time.monotonic() + timeout_s
         while not condition():
@@ -101,10 +106,10 @@ class Peer:
             assert time.monotonic() < end_s, f"no {what} within {timeout_s} s; the node says {words}"
             rclpy.spin_once(self.node, timeout_sec=0.02)
 
-    def wait_for_grids(self, count, timeout_s=60.0):
+    def wait_for_grids(self, count, timeout_s=PATIENCE_S):
         self.wait(lambda: len(self.raw_grids) >= count, f"{count} grids ({len(self.raw_grids)} came)", timeout_s)
 
-    def wait_for_health(self, subject, level, text, timeout_s=60.0):
+    def wait_for_health(self, subject, level, text, timeout_s=PATIENCE_S):
         """Wait until a status has this level and its message this text."""
         self.wait(
             lambda: self.level(subject) == level and text in self.health[subject].message,
@@ -123,12 +128,14 @@ class Peer:
 
 
 @contextmanager
-def node_and_peer(log, **parameters):
-    """A running node that is ready, and a peer beside it."""
-    node = NodeProcess(log, **{"model": "nano", "seeded_weights": True, "diagnostics_period_s": 0.2} | parameters)
+def node_and_peer(log, before=None, **parameters):
+    """A running node that is ready, and a peer beside it; `before(peer)` is called before the node starts."""
     peer = Peer()
+    if before is not None:
+        before(peer)
+    node = NodeProcess(log, **{"model": "nano", "seeded_weights": True, "diagnostics_period_s": 0.2} | parameters)
     try:
-        peer.wait(lambda: node.process.poll() is not None or peer.health, "diagnostics of the node", 60)
+        peer.wait(lambda: node.process.poll() is not None or peer.health, "diagnostics of the node")
         assert node.process.poll() is None, node.words
         yield node, peer
     finally:

@@ -9,7 +9,7 @@ from panoocc_ros.bags.bag import BagReader
 from panoocc_ros.bags.source import lateness_ns, ready_sets
 from panoocc_ros.bags.writer import BagWriter
 from panoocc_ros.frames.assembler import FrameAssembler
-from panoocc_ros.frames.sets import AssemblerOptions
+from panoocc_ros.frames.waiting import AssemblerOptions
 from panoocc_ros.messages.types import typestore
 from test.ros.bags import PERIOD_NS, RIG, TF, drive
 from test.ros.messages import MS

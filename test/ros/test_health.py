@@ -1,80 +1,259 @@
-"""The words of the diagnostics: what is wrong is named, and a lack of output always has a reason."""
+"""The words of the diagnostics: causes are named, warnings end with their cause, and a lack of output has a reason."""
 
 from collections import Counter
 from dataclasses import replace
 from types import SimpleNamespace
 
+import pytest
+
+from panoocc_ros.frames.rig import load_rig
+from panoocc_ros.frames.sets import AssemblerStatus
+from panoocc_ros.health.arrivals import Arrivals
 from panoocc_ros.health.latency import summarise
-from panoocc_ros.health.ledger import Ledger
+from panoocc_ros.health.ledger import Accounts, Ledger
+from panoocc_ros.health.recent import HOLD_S, Recent
+from panoocc_ros.health.running_time import RunningTime
 from panoocc_ros.health.verdicts import (
     ERROR,
     OK,
     READY_TO_OUTPUT,
     WARN,
-    CameraReport,
     Health,
-    ModelReport,
-    OutputReport,
+    Lately,
+    callbacks_health,
     camera_health,
+    clock_health,
+    geometry_health,
     model_health,
     output_health,
+    sets_health,
     summary_from_values,
     timing_health,
+    transforms_health,
 )
+from panoocc_ros.streams.notices import Notice
+from test.ros.statuses import status
 
-CAMERA = CameraReport("CAM_BACK", "/cam_back/image_raw", 30, 0.1, 12.0, True, "/cam_back/camera_info", {})
-OUTPUT = OutputReport(5, 5, {}, 0, 0, False, 1, 0.3, None)
+RIG = load_rig("nuscenes")
+BACK = RIG.camera("CAM_BACK")
+GOOD = Accounts(grids=5, first_set_age_s=9.0, set_period_s=0.5, last_grid_age_s=0.3)
+
+
+class Clock:
+    """Seconds, moved by hand."""
+
+    def __init__(self, now_s=100.0):
+        self.now_s = now_s
+
+    def __call__(self):
+        return self.now_s
+
+    def ns(self):
+        return round(self.now_s * 1e9)
 
 
 def occupancy(reset=None, ages=(0.5,)):
     return SimpleNamespace(history=SimpleNamespace(reset=reset, ages_s=ages, states_kept=2))
 
 
-def test_a_healthy_camera_has_its_rate():
-    health = camera_health(CAMERA, node_age_s=100, timeout_s=2)
-    assert (health.level, health.subject) == (OK, "camera CAM_BACK") and "12.0 Hz" in health.message
+# --- time ---
 
 
-def test_a_dead_camera_is_an_error_with_the_age_of_its_last_image():
-    health = camera_health(replace(CAMERA, image_age_s=7.25), node_age_s=100, timeout_s=2)
-    assert health.level == ERROR and "/cam_back/image_raw came 7.2 s ago" in health.message
+def test_a_rise_is_remembered_for_the_hold_and_a_total_is_not():
+    clock = Clock()
+    recent = Recent(clock)
+    assert recent.rises({"late": 2}) == Counter(late=2)
+    clock.now_s += 1
+    assert recent.rises({"late": 3, "busy": 1}) == Counter(late=3, busy=1)
+    clock.now_s += HOLD_S - 0.5
+    assert recent.rises({"late": 3, "busy": 1}) == Counter(late=1, busy=1)
+    clock.now_s += 1
+    assert not recent.rises({"late": 3, "busy": 1})
+
+
+def test_running_time_stands_with_the_clock_and_jumps_take_no_time():
+    ros, wall = Clock(0.0), Clock()
+    time = RunningTime(ros.ns, wall)
+    assert not time.has_begun and "nothing has come on /clock" in clock_health(time).message
+    ros.now_s = 1e9  # the first message on /clock
+    assert time() == 0 and time.has_begun
+    ros.now_s += 1.5
+    assert time() == pytest.approx(1.5)
+    ros.now_s -= 100  # a bag that begins again
+    assert time() == pytest.approx(1.5)
+    ros.now_s += 2
+    assert time() == pytest.approx(3.5)
+    ros.now_s += 1000  # a seek
+    assert time() == pytest.approx(3.5)
+    assert clock_health(time).level == OK
+    wall.now_s += 8.4
+    assert time() == pytest.approx(3.5)
+    health = clock_health(time)
+    assert health.level == WARN and "has stood for 8 s" in health.message
+
+
+# --- cameras ---
+
+
+def camera(arrivals, lost=(), problems=(), waited_s=100.0, **fields):
+    return camera_health(BACK, arrivals, status(**fields), Counter(dict(lost)), problems, waited_s, 2.0)
+
+
+@pytest.fixture
+def alive():
+    """Arrivals of CAM_BACK at 10 Hz, the last one just now."""
+    clock = Clock()
+    arrivals = Arrivals(RIG.names, clock)
+    for _ in range(5):
+        clock.now_s += 0.1
+        arrivals.on_image("CAM_BACK")
+    return arrivals, clock
+
+
+def test_a_healthy_camera_has_its_rate_and_totals_are_no_level(alive):
+    health = camera(alive[0], set_drops=Counter({("image", "CAM_BACK"): 3, ("image", "CAM_FRONT"): 1}))
+    assert (health.level, health.subject, health.message) == (OK, "camera CAM_BACK", "10.0 Hz")
+    assert health.values["drops.image"] == "3"
+
+
+def test_a_dead_camera_is_an_error_with_the_age_of_its_last_image(alive):
+    arrivals, clock = alive
+    clock.now_s += 7.25
+    health = camera(arrivals)
+    assert health.level == ERROR and f"{BACK.topic} came 7.2 s ago" in health.message
 
 
 def test_a_camera_that_never_came_is_an_error_only_after_the_timeout():
-    silent = replace(CAMERA, image_age_s=None)
-    assert camera_health(silent, node_age_s=1, timeout_s=2).level == WARN
-    health = camera_health(silent, node_age_s=3, timeout_s=2)
-    assert health.level == ERROR and "no image yet on /cam_back/image_raw" in health.message
+    silent = Arrivals(RIG.names, Clock())
+    assert camera(silent, waited_s=1.0).level == WARN
+    health = camera(silent, waited_s=3.0)
+    assert health.level == ERROR and f"no image yet on {BACK.topic}" in health.message
 
 
-def test_missing_calibration_and_wrong_qos_are_named():
-    health = camera_health(replace(CAMERA, has_calibration=False), 100, 2)
-    assert health.level == ERROR and "/cam_back/camera_info" in health.message
-    deaf = replace(CAMERA, mismatch="/cam_back/image_raw: RELIABILITY")
-    assert camera_health(deaf, 100, 2).level == WARN
-    health = camera_health(replace(deaf, image_age_s=None), 100, 2)
-    assert health.level == ERROR and "RELIABILITY" in health.message
+def test_what_makes_images_useless_is_named(alive):
+    arrivals, _ = alive
+    health = camera(arrivals, missing_info=("CAM_BACK",))
+    assert health.level == ERROR and BACK.info_topic in health.message
+    deaf = camera(arrivals, problems=["/cam_back: RELIABILITY"])
+    assert deaf.level == WARN and "RELIABILITY" in deaf.message
+    silent = camera(Arrivals(RIG.names, Clock()), problems=["/cam_back: RELIABILITY"])
+    assert silent.level == ERROR and "RELIABILITY" in silent.message
+    lost = camera(arrivals, lost={("image", "CAM_BACK"): 2, ("image", "CAM_FRONT"): 9}.items())
+    assert lost.level == WARN and "image (2)" in lost.message
 
 
-def test_output_says_why_there_is_none():
-    dead = Health("camera CAM_BACK", ERROR, "dead: the last image came 7.2 s ago")
-    health = output_health(OUTPUT, [Health("x", OK, ""), dead])
-    assert health.level == ERROR and "camera CAM_BACK: dead" in health.message
-    refused = replace(OUTPUT, last_problem="CAM_BACK: the JPEG is corrupt")
-    health = output_health(refused, [])
-    assert health.level == WARN and "corrupt" in health.message
-    assert "no complete set" in output_health(replace(OUTPUT, grids_out=0, sets_in=0), []).message
+def test_notices_count_while_they_are_fresh(alive):
+    notice = Notice("clock", "CAM_BACK", "its stamps stand at 12 s", 9, 20.0, 0.1)
+    health = camera(alive[0], notices=(notice,))
+    assert health.level == ERROR and "stand at 12 s" in health.message
+    assert camera(alive[0], notices=(replace(notice, subject="CAM_FRONT"),)).level == OK
+    assert camera(alive[0], notices=(replace(notice, age_s=HOLD_S + 1),)).level == OK
+
+
+def test_odd_pictures_and_odd_mounts_are_named(alive):
+    health = camera(alive[0], pictures={"CAM_BACK": "its pictures are black"})
+    assert health.level == WARN and "are black" in health.message
+    assert geometry_health(status()).level == OK and geometry_health(status(geometry=())).level == OK
+    health = geometry_health(status(geometry=("CAM_BACK looks at the sky",)))
+    assert health.level == WARN and "sky" in health.message
+
+
+# --- transforms and sets ---
+
+
+def test_transforms():
+    refused = Notice("refused", "cam_back", "rotation is zero", 1, 9.0, 1.0)
+    fine = transforms_health(status(), [], RIG.names)
+    assert (fine.level, fine.message) == (OK, "history is fused through odom")
+    before = transforms_health(status(ready=0, fixed_frame=None), [], RIG.names)
+    assert before.level == WARN and "known" not in before.message
+    health = transforms_health(status(tf_missing="no cam_back", notices=(refused,)), [], RIG.names)
+    assert health.level == ERROR and "no cam_back" in health.message and "rotation is zero" in health.message
+    assert transforms_health(status(notices=(refused,)), [], RIG.names).level == WARN
+    assert transforms_health(status(notices=(replace(refused, age_s=HOLD_S + 1),)), [], RIG.names).level == OK
+    assert "VOLATILE" in transforms_health(status(), ["/tf_static is VOLATILE"], RIG.names).message
+
+
+def test_a_lost_set_warns_for_a_while():
+    clock = Clock()
+    lately = Lately(clock)
+    after = status(
+        set_drops=Counter({("missing_camera", "CAM_BACK"): 2, ("tf_timeout", ""): 1}),
+        reused=Counter(CAM_FRONT=4),
+        last_drop="no transform from cam_back",
+    )
+    lately.look(status(), 0)
+    lately.look(after, 1)
+    health = sets_health(after, lately.lost_sets, lately.incomplete_sets)
+    assert health.level == WARN and lately.failed_callbacks == 1
+    assert all(text in health.message for text in ("CAM_BACK (2)", "CAM_FRONT (4)", "no transform from cam_back"))
+    clock.now_s += HOLD_S + 1
+    lately.look(after, 1)
+    health = sets_health(after, lately.lost_sets, lately.incomplete_sets)
+    assert (health.level, health.values["incomplete.CAM_BACK"], lately.failed_callbacks) == (OK, "2", 0)
+
+
+# --- output ---
+
+
+def output(accounts, *inputs, busy_s=None, is_idle=True, **fields):
+    return output_health(status(**fields), accounts, busy_s, is_idle, 1, inputs)
+
+
+DEAD = Health("camera CAM_BACK", ERROR, "dead: the last image came 7.2 s ago")
+
+
+def test_grids_that_come_are_ok_whatever_else_is_wrong():
+    health = output(GOOD, DEAD, Health("sets", WARN, "lost"))
+    assert (health.level, health.message) == (OK, "5 grids from 6 sets")
+    assert output(replace(GOOD, problem="a corrupt JPEG", problem_age_s=0.1)).level == OK
+
+
+def test_the_age_of_the_last_grid_decides_and_the_reason_is_named():
+    late = replace(GOOD, last_grid_age_s=3.5)
+    health = output(late, Health("clock", OK, ""), DEAD, Health("transforms", ERROR, "x"))
+    assert health.level == ERROR and "no new grid for 3.5 s: camera CAM_BACK: dead" in health.message
+    assert "(and transforms)" in health.message
+    waits = output(late, waiting=1, waiting_for="camera CAM_BACK: no transform")
+    assert waits.level == WARN and "no transform" in waits.message
+    refused = output(replace(late, problem="CAM_BACK: the JPEG is corrupt", problem_age_s=1.0), DEAD)
+    assert refused.level == WARN and "corrupt" in refused.message
+    assert output(replace(late, problem="out of memory", problem_age_s=1.0, is_failure=True)).level == ERROR
+    old = output(replace(late, problem="CAM_BACK: the JPEG is corrupt", problem_age_s=60.0), DEAD)
+    assert "dead" in old.message
+    assert output(late, Health("sets", WARN, "dropped for want of CAM_BACK")).message.endswith("want of CAM_BACK")
+    assert output(late).level == WARN
+
+
+def test_slow_rigs_and_slow_networks_are_not_called_dead():
+    assert output(replace(GOOD, last_grid_age_s=10.0, set_period_s=5.0)).level == OK
+    assert output(replace(GOOD, last_grid_age_s=10.5), busy_s=10.0, is_idle=False).level == OK
+    assert output(replace(GOOD, last_grid_age_s=10.5), busy_s=0.1, is_idle=False).level == WARN  # sets keep failing
+    hung = output(replace(GOOD, last_grid_age_s=90.5), busy_s=90.0, is_idle=False)
+    assert hung.level == WARN and "at one set for 90 s" in hung.message
+
+
+def test_before_the_first_grid_only_work_is_ok():
+    none = Accounts()
+    assert "no complete set" in output(none).message and output(none).level == WARN
+    first = replace(none, first_set_age_s=9.0)
+    assert output(first, busy_s=8.9, is_idle=False).message == "first set in work"
+    assert output(first, busy_s=0.1, is_idle=False).level == WARN
+    assert output(replace(first, first_set_age_s=0.1)).level == WARN
 
 
 def test_output_counts_and_state():
-    report = replace(OUTPUT, drops={"busy": 2, "image": 1}, waiting=1)
-    values = output_health(report, []).values
+    accounts = replace(GOOD, drops=Counter(busy=2))
+    drops = Counter({("image", "CAM_BACK"): 1, ("missing_camera", "CAM_BACK"): 5})
+    values = output(accounts, waiting=1, set_drops=drops).values
     assert (values["state"], values["sets_dropped"], values["drops.busy"]) == ("waiting", "3", "2")
-    assert output_health(replace(report, working=True), []).values["state"] == "working"
-    assert output_health(OUTPUT, []).values["state"] == "idle"
-    half = output_health(replace(OUTPUT, collecting=1), [])
-    assert (half.values["state"], half.message) == ("waiting", output_health(OUTPUT, []).message)
-    assert output_health(OUTPUT, []).values["subscribers"] == "1"
+    assert output(accounts, waiting=1, is_idle=False).values["state"] == "working"
+    assert output(GOOD).values["state"] == "idle"
+    assert output(GOOD, collecting=1).values["state"] == "waiting"
+    assert output(GOOD).values["subscribers"] == "1"
+
+
+# --- the rest ---
 
 
 def test_timing_goes_there_and_back_and_knows_limits():
@@ -86,26 +265,43 @@ def test_timing_goes_there_and_back_and_knows_limits():
 
 
 def test_seeded_weights_are_never_ok():
-    report = ModelReport("nano", "seeded", True, "cpu", "fp32", 0, 0, {}, 0, None, 0.1)
-    assert model_health(report).level == WARN and "not trained" in model_health(report).message
-    failed = replace(report, last_failure="RuntimeError: out of memory", resets={"clock_jump": 2})
-    assert model_health(failed).level == ERROR and model_health(failed).values["resets.clock_jump"] == "2"
-    assert model_health(replace(report, seeded=False)).level == OK
+    facts = {"model": "nano", "device": "cpu"}
+    assert model_health(facts, True, GOOD).level == WARN and "not trained" in model_health(facts, True, GOOD).message
+    failed = replace(GOOD, problem="out of memory", is_failure=True, resets=Counter(gap=2))
+    health = model_health(facts, True, failed)
+    assert health.level == ERROR and health.values["resets.gap"] == "2"
+    assert model_health(facts, False, GOOD).level == OK
+
+
+def test_failed_callbacks_are_counted():
+    health = callbacks_health(3, 1, "/cam: KeyError")
+    assert health.level == WARN and "KeyError" in health.message and health.values["callback_errors"] == "3"
+    assert callbacks_health(3, 0, "/cam: KeyError").level == OK
 
 
 def test_the_ledger_numbers_grids_and_forgets_a_problem_when_one_comes():
-    now = [10.0]
-    ledger = Ledger(now_s=lambda: now[0])
-    assert ledger.grid(occupancy(reset="clock_jump", ages=())) == 0
-    ledger.drop("busy", "a newer set came first")
+    clock = Clock()
+    ledger = Ledger(clock)
+    assert ledger.read() == Accounts()
+    ledger.complete()
+    assert ledger.grid(occupancy(reset="gap", ages=())) == 0
+    ledger.replace()
     ledger.refuse("CAM_BACK: corrupt")
-    assert ledger.read().problem == "CAM_BACK: corrupt"
-    ledger.fail("RuntimeError: out of memory")
-    now[0] = 12.5
+    assert (ledger.read().problem, ledger.read().is_failure) == ("CAM_BACK: corrupt", False)
+    ledger.fail("out of memory")
+    for _ in range(3):
+        clock.now_s += 0.5
+        ledger.complete()
+    clock.now_s += 1
     accounts = ledger.read()
     assert accounts.drops == Counter(busy=1, failed=1)
-    assert (accounts.problem, accounts.last_grid_age_s) == ("RuntimeError: out of memory", 2.5)
+    assert (accounts.problem, accounts.problem_age_s, accounts.is_failure) == ("out of memory", 2.5, True)
+    assert (accounts.last_grid_age_s, accounts.first_set_age_s, accounts.set_period_s) == (2.5, 2.5, 0.5)
     assert ledger.grid(occupancy()) == 1
     accounts = ledger.read()
-    assert (accounts.problem, accounts.failure, accounts.failures, accounts.grids) == (None, None, 1, 2)
-    assert accounts.resets == Counter(clock_jump=1) and accounts.history_fused == 1
+    assert (accounts.problem, accounts.is_failure, accounts.failures, accounts.grids) == (None, False, 1, 2)
+    assert accounts.resets == Counter(gap=1) and accounts.history_fused == 1
+
+
+def test_the_status_of_the_tests_is_whole():
+    assert isinstance(status(), AssemblerStatus)

@@ -20,6 +20,7 @@ from rosgraph_msgs.msg import Clock  # noqa: E402
 from std_srvs.srv import Trigger  # noqa: E402
 
 from panoocc_core import NonFiniteError  # noqa: E402
+from panoocc_ros.evaluation.node import main as evaluator_main  # noqa: E402
 from panoocc_ros.node.node import OccupancyNode, main  # noqa: E402
 from panoocc_ros.node.settings import NodeSettings  # noqa: E402
 from panoocc_ros.ros.graph import qos  # noqa: E402
@@ -55,6 +56,41 @@ def test_a_bad_start_ends_with_one_fatal_line_that_names_the_parameter(name, tmp
     fatal = [line for line in words.splitlines() if "[FATAL]" in line]
     assert code == 2 and len(fatal) == 1 and parameter in fatal[0], words
     assert remedy in words, words
+
+
+BAD_ARGUMENTS = {
+    "no_file": (["--params-file", "/nowhere.yaml"], "/nowhere.yaml"),
+    "no_value": (["-p", "model"], "-p model"),
+    "no_flag": (["-p", "use_sim_time:=soon"], "use_sim_time"),
+    "list": (["-p", "model:=[nano, nano]"], "parameter model"),
+    "not_a_number": (["-p", "tf_timeout_s:=.nan"], "parameter tf_timeout_s"),
+    "no_calibration": (["-p", "model:=nano", "-p", "calibration:=/nowhere.yaml"], "parameter calibration"),
+    "no_topic": (["-p", "model:=nano", "-p", "rig:={folder}/rig.yaml"], "parameter rig"),
+}
+
+
+@pytest.mark.parametrize("name", BAD_ARGUMENTS)
+def test_bad_arguments_end_with_one_fatal_line_and_no_traceback(name, tmp_path, capfd):
+    arguments, named = BAD_ARGUMENTS[name]
+    cameras = [f"  - {{name: {one.name}, topic: 'a {one.name}', info_topic: {one.name}}}" for one in DRIVE.rig.cameras]
+    (tmp_path / "rig.yaml").write_text("\n".join(["reference: CAM_FRONT", "cameras:", *cameras]) + "\n")
+    code = main(["occupancy_node", "--ros-args", *(one.replace("{folder}", str(tmp_path)) for one in arguments)])
+    words = capfd.readouterr().err
+    fatal = [line for line in words.splitlines() if "[FATAL]" in line]
+    assert code == 2 and len(fatal) == 1 and named in fatal[0] and "Traceback" not in words, words
+
+
+@pytest.mark.parametrize("argument", ["capacity:=0", "truth:=''", "prediction:='a topic'", "min_voxels:=many"])
+def test_the_evaluator_refuses_bad_arguments_with_one_fatal_line(argument, capfd):
+    code = evaluator_main(["evaluate_node", "--ros-args", "-p", argument])
+    words = capfd.readouterr().err
+    fatal = [line for line in words.splitlines() if "[FATAL]" in line]
+    assert code == 2 and len(fatal) == 1 and "Traceback" not in words, words
+
+
+def test_unknown_parameters_are_named_with_what_was_meant(tmp_path):
+    with node_and_peer(tmp_path / "node.log", presision="fp16") as (node, _):
+        assert "parameter presision is unknown" in node.words and "is precision meant?" in node.words
 
 
 def test_a_bad_start_ends_the_process(tmp_path):
@@ -162,15 +198,35 @@ def test_a_step_that_fails_is_reported_and_the_next_one_starts_afresh(node_insid
     with monkeypatch.context() as patch:
         patch.setattr("panoocc_core.stream.advance", fail)
         peer.send(DRIVE.whole_set(1))
-        peer.wait_for_health("model", 2, f"{type(error).__name__}: {error}")
+        peer.wait_for_health("model", 2, str(error))
         assert peer.values("output")["drops.failed"] == "1"
-        assert str(error) in peer.health["output"].message
+        peer.wait_for_health("output", 2, str(error))
     peer.send(DRIVE.whole_set(2))  # 1 s after the first set: without the failure that one would be fused
     peer.wait_for_grids(2)
     assert peer.grids[-1].history_frames == 0
     peer.wait_for_health("model", 1, "seeded")
     assert peer.values("model")[f"resets.{reset}"] == "1"
     assert node._stream.memory.resets == {reset: 1}
+
+
+def test_a_callback_that_fails_is_counted_and_the_node_goes_on(node_inside, monkeypatch):
+    node, peer = node_inside
+    peer.advertise(DRIVE.messages(1))
+
+    def fail(*_):
+        raise KeyError("a bug on the test bench")
+
+    with monkeypatch.context() as patch:
+        for name in ("on_image", "on_camera_info", "on_transforms", "poll"):
+            patch.setattr(node._assembler, name, fail)
+        peer.send(DRIVE.messages(1))
+        peer.wait_for_health("callbacks", 1, "a bug on the test bench")
+        topics = {DRIVE.rig.cameras[0].topic, DRIVE.rig.cameras[0].info_topic, "/tf"}
+        peer.wait(lambda: topics <= set(node._guard.failures), "failures of every callback")
+        assert int(peer.values("callbacks")["callback_errors"]) > 3
+    peer.send(DRIVE.messages(1))
+    peer.wait_for_grids(1)
+    peer.wait_for_health("callbacks", 0, "no callback fails")
 
 
 def test_raw_images_serve_as_well_and_a_clock_that_stands_is_named(tmp_path):

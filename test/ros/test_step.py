@@ -10,6 +10,8 @@ from panoocc_ros.node.step import FAILED_RESET, Lost, Step, step
 
 
 class Stream:
+    model = SimpleNamespace(config=None)
+
     def __init__(self, error=None):
         self.error, self.resets = error, []
 
@@ -28,7 +30,7 @@ def assembler(error=None):
             raise error
         return ready
 
-    return SimpleNamespace(frame=frame)
+    return SimpleNamespace(frame=frame, judge_geometry=lambda *_: None)
 
 
 def test_a_set_becomes_an_occupancy_with_its_times():

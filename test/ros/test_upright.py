@@ -8,8 +8,8 @@ import pytest
 
 from panoocc_core.geometry import invert, rigid
 from panoocc_ros.frames.assembler import FrameAssembler
-from panoocc_ros.frames.sets import AssemblerOptions
 from panoocc_ros.frames.upright import quarter_turns, turned
+from panoocc_ros.frames.waiting import AssemblerOptions
 from panoocc_ros.messages.fields import transforms
 from panoocc_ros.messages.types import typestore
 from test.ros.drive import EGO_FROM_OPTICAL, Drive, turn

@@ -1,6 +1,7 @@
 """Grids back from messages, and the demo's report from a recording."""
 
 import json
+from collections import Counter
 from dataclasses import replace
 from types import SimpleNamespace
 
@@ -17,15 +18,8 @@ from panoocc_ros.bags.recording import images_of_grid, read_recording
 from panoocc_ros.bags.writer import BagWriter
 from panoocc_ros.demo.report import DemoRun, demo_report, rate_hz, stages, write_picture, write_report
 from panoocc_ros.health.latency import summarise
-from panoocc_ros.health.verdicts import (
-    OUTPUT,
-    TIMING,
-    CameraReport,
-    OutputReport,
-    camera_health,
-    output_health,
-    timing_health,
-)
+from panoocc_ros.health.ledger import Accounts
+from panoocc_ros.health.verdicts import ERROR, OUTPUT, TIMING, Health, output_health, timing_health
 from panoocc_ros.messages.types import new_message, typestore
 from panoocc_ros.messages.voxel_grid import (
     fill_label_set,
@@ -35,6 +29,7 @@ from panoocc_ros.messages.voxel_grid import (
     voxels_from_message,
 )
 from test.ros.drive import Drive
+from test.ros.statuses import status
 
 DRIVE = Drive()
 KINDS = {"occupancy": "panoocc/msg/VoxelGrid", "labels": "panoocc/msg/LabelSet"}
@@ -214,7 +209,7 @@ def run(tmp_path):
     states = [
         SimpleNamespace(subject="model", level=1, message="", values=model | {"resets.requested": "1"}),
         SimpleNamespace(subject="sets", level=0, message="", values={"formed": "3", "incomplete.CAM_BACK": "2"}),
-        output_health(OutputReport(3, 2, {"busy": 1}, 0, 0, False, 1, 0.1, None), []),
+        output_health(status(sets=3), Accounts(2, Counter(busy=1), last_grid_age_s=0.1), None, True, 1, []),
         timing_health(summary, 0, 0),
     ]
     with BagWriter(tmp_path / "occupancy.mcap") as writer:
@@ -242,20 +237,18 @@ def test_the_report_has_what_the_node_said(run, tmp_path, monkeypatch):
 
 def test_the_silence_after_the_end_of_a_bag_is_no_last_word(run):
     recording, how, _ = run
-    silent = camera_health(CameraReport("CAM_FRONT", "/cam_front", 3, 3.0, 0.0, True, "/info", {}), 9.0, 2.0)
-    words = {
-        count: output_health(OutputReport(3, count, {}, 0, 0, False, 1, 3.0, None), [silent]).message
-        for count in (0, 2)
-    }
-    words["failed"] = output_health(OutputReport(3, 2, {}, 0, 0, False, 1, 3.0, "no transform"), [silent]).message
+    silent = Health("camera CAM_FRONT", ERROR, "dead: the last image came 3.0 s ago")
+    accounts = {count: Accounts(count, last_grid_age_s=3.0 if count else None) for count in (0, 2)}
+    accounts["failed"] = Accounts(2, last_grid_age_s=3.0, problem="no transform", problem_age_s=1.0)
+    words = {key: output_health(status(sets=3), one, None, True, 1, [silent]).message for key, one in accounts.items()}
 
     def last_words(grids, message):
         recording.diagnostics[OUTPUT].message = message
         return demo_report(replace(recording, grids=grids), how)["last_words"]
 
     assert last_words(2, words[2]) is None
-    assert last_words(0, words[0]).startswith("no new grid: camera CAM_FRONT: dead")
-    assert last_words(2, words["failed"]) == "no grid from the last set: no transform"
+    assert last_words(0, words[0]).startswith("no grid yet: camera CAM_FRONT: dead")
+    assert last_words(2, words["failed"]) == "no grid from the last set and none for 3.0 s: no transform"
 
 
 def test_the_rate_is_that_of_the_grids_that_came():

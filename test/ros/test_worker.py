@@ -5,6 +5,8 @@ import time
 
 from panoocc_ros.node.worker import Worker
 
+PATIENCE_S = 60  # for a busy machine
+
 
 class Recorder:
     """Work that can be held up from outside."""
@@ -15,13 +17,13 @@ class Recorder:
 
     def work(self, job):
         self.begun.release()
-        assert self.gate.wait(5)
+        assert self.gate.wait(PATIENCE_S)
         if job == "bad":
             raise ValueError("bad job")
         self.done.append(job)
 
     def wait_for(self, jobs):
-        end = time.monotonic() + 5
+        end = time.monotonic() + PATIENCE_S
         while self.done != jobs and time.monotonic() < end:
             time.sleep(0.005)
         assert self.done == jobs
@@ -31,13 +33,13 @@ def test_a_job_that_waits_is_replaced_and_handed_back():
     recorder = Recorder()
     worker = Worker(recorder.work, recorder.errors.append)
     assert worker.submit("first") is None
-    assert recorder.begun.acquire(timeout=5)
+    assert recorder.begun.acquire(timeout=PATIENCE_S)
     assert worker.submit("second") is None
     assert worker.submit("third") == "second"
     assert worker.busy
     recorder.gate.set()
     recorder.wait_for(["first", "third"])
-    assert worker.close(5)
+    assert worker.close(PATIENCE_S)
     assert not worker.busy
 
 
@@ -45,12 +47,12 @@ def test_merge_carries_over_what_a_replaced_job_held():
     recorder = Recorder()
     worker = Worker(recorder.work, recorder.errors.append, merge=lambda old, new: f"{new}+{old}")
     worker.submit("running")
-    assert recorder.begun.acquire(timeout=5)
+    assert recorder.begun.acquire(timeout=PATIENCE_S)
     worker.submit("reset")
     worker.submit("plain")
     recorder.gate.set()
     recorder.wait_for(["running", "plain+reset"])
-    assert worker.close(5)
+    assert worker.close(PATIENCE_S)
 
 
 def test_an_error_is_reported_and_the_next_job_done():
@@ -58,20 +60,48 @@ def test_an_error_is_reported_and_the_next_job_done():
     recorder.gate.set()
     worker = Worker(recorder.work, recorder.errors.append)
     worker.submit("bad")
-    assert recorder.begun.acquire(timeout=5)
+    assert recorder.begun.acquire(timeout=PATIENCE_S)
     while worker.busy:
         time.sleep(0.005)
     worker.submit("good")
     recorder.wait_for(["good"])
     assert [str(error) for error in recorder.errors] == ["bad job"]
-    assert worker.close(5)
+    assert worker.close(PATIENCE_S)
+
+
+def test_a_report_that_fails_does_not_end_the_thread(caplog):
+    recorder = Recorder()
+    recorder.gate.set()
+
+    def fail(_):
+        raise KeyError("the report")
+
+    worker = Worker(recorder.work, fail)
+    worker.submit("bad")
+    assert recorder.begun.acquire(timeout=PATIENCE_S)
+    worker.submit("good")
+    recorder.wait_for(["good"])
+    assert "could not be reported" in caplog.text
+    assert worker.close(PATIENCE_S) and not worker.busy
+
+
+def test_the_time_of_the_job_in_work_is_known():
+    recorder, now_s = Recorder(), iter([3.0, 5.5])
+    worker = Worker(recorder.work, recorder.errors.append, now_s=lambda: next(now_s))
+    assert worker.busy_s is None
+    worker.submit("first")
+    assert recorder.begun.acquire(timeout=PATIENCE_S)
+    assert worker.busy_s == 2.5
+    recorder.gate.set()
+    recorder.wait_for(["first"])
+    assert worker.close(PATIENCE_S) and worker.busy_s is None
 
 
 def test_close_does_not_wait_for_long_work():
     recorder = Recorder()
     worker = Worker(recorder.work, recorder.errors.append)
     worker.submit("slow")
-    assert recorder.begun.acquire(timeout=5)
+    assert recorder.begun.acquire(timeout=PATIENCE_S)
     worker.submit("never begun")
     start = time.monotonic()
     assert not worker.close(0.1)
@@ -79,4 +109,4 @@ def test_close_does_not_wait_for_long_work():
     assert worker.submit("late") == "late"
     recorder.gate.set()
     recorder.wait_for(["slow"])
-    assert worker.close(5)
+    assert worker.close(PATIENCE_S)

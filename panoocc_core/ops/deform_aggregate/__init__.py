@@ -2,7 +2,7 @@
 
 from torch import Tensor
 
-from . import cpu
+from . import reference
 
 
 def deform_aggregate(values: Tensor, offsets: Tensor, weights: Tensor) -> Tensor:
@@ -16,4 +16,4 @@ def deform_aggregate(values: Tensor, offsets: Tensor, weights: Tensor) -> Tensor
     Returns:
         [image, row, column, group * channel].
     """
-    return cpu.deform_aggregate(values, offsets, weights)
+    return reference.deform_aggregate(values, offsets, weights)

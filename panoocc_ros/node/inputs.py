@@ -1,0 +1,126 @@
+"""The node's subscriptions: which topics and types, how they follow the graph, and publishers that are not heard."""
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, field
+from functools import partial
+from typing import Any, Protocol
+
+from rclpy.exceptions import InvalidTopicNameException
+from rclpy.node import Node
+from rclpy.qos import QoSProfile
+from rclpy.subscription import Subscription
+
+from ..frames.rig import Rig, RigCamera
+from ..ros.callbacks import Guard
+from ..ros.graph import message_class, offers, qos, unheard
+from ..ros.parameter_fields import SettingsError
+from .settings import NodeSettings
+
+IMAGE, COMPRESSED = "sensor_msgs/msg/Image", "sensor_msgs/msg/CompressedImage"
+INFO, TRANSFORMS = "sensor_msgs/msg/CameraInfo", "tf2_msgs/msg/TFMessage"
+TF_QUEUE = 500
+LOST_BEFORE = "is VOLATILE, not TRANSIENT_LOCAL: what it sent before this node was there is lost"
+
+
+class Receiver(Protocol):
+    """Who takes the messages."""
+
+    def on_image(self, camera: str, message: Any) -> None:
+        """A sensor_msgs Image or CompressedImage."""
+
+    def on_camera_info(self, camera: str, message: Any) -> None:
+        """A sensor_msgs/CameraInfo."""
+
+    def on_transforms(self, message: Any, static: bool) -> None:
+        """A tf2_msgs/TFMessage."""
+
+
+@dataclass(slots=True)
+class _Feed:
+    """One topic; with several profiles a message may come more than once."""
+
+    topic: str
+    types: Sequence[str]  # that it may have; the first one until its publisher is known
+    profiles: Sequence[QoSProfile]
+    callback: Callable[..., None]
+    has_one_sender: bool = True
+    is_sent_once: bool = False
+    type: str = ""
+    subscriptions: list[Subscription] = field(default_factory=list)
+
+
+class Inputs:
+    """Subscriptions of a node to the topics of its rig.
+
+    Raises:
+        SettingsError: the rig has a name that is no topic.
+    """
+
+    def __init__(self, node: Node, rig: Rig, settings: NodeSettings, receiver: Receiver, guard: Guard) -> None:
+        self._node, self._guard = node, guard
+        self._feeds = _feeds(rig, settings, receiver)
+        for feed in self._feeds:
+            self._subscribe(feed, feed.types[0])
+
+    def follow(self) -> None:
+        """Take the types that the publishers have; call it from time to time."""
+        for feed in self._feeds:
+            if len(feed.types) > 1:
+                offered = {offer.type for offer in offers(self._node, feed.topic)}
+                fitting = [one for one in feed.types if one in offered]
+                if fitting and feed.type not in fitting:
+                    self._subscribe(feed, fitting[0])
+
+    def problems(self) -> dict[str, list[str]]:
+        """Topic -> what is wrong with its publishers now, a sentence for each."""
+        return {feed.topic: self._problems(feed) for feed in self._feeds}
+
+    def _problems(self, feed: _Feed) -> list[str]:
+        offered = offers(self._node, feed.topic)
+        found = [f"{feed.topic}: {text}" for text in unheard(offered, feed.type, feed.profiles)]
+        if feed.has_one_sender and len(offered) > 1:
+            names = ", ".join(sorted(offer.node for offer in offered))
+            found.append(
+                f"{feed.topic}: {len(offered)} publishers ({names}), whose messages are mixed: stop all but one"
+            )
+        if feed.is_sent_once:
+            found += [f"{feed.topic}: {one.node} {LOST_BEFORE}" for one in offered if not one.is_latched]
+        return found
+
+    def _subscribe(self, feed: _Feed, type_name: str) -> None:
+        for subscription in feed.subscriptions:
+            self._node.destroy_subscription(subscription)
+        feed.type = type_name
+        callback = self._guard(feed.callback, feed.topic)
+        try:
+            feed.subscriptions = [
+                self._node.create_subscription(message_class(type_name), feed.topic, callback, profile)
+                for profile in feed.profiles
+            ]
+        except InvalidTopicNameException as error:
+            raise SettingsError(f"parameter rig: {feed.topic!r} cannot be a topic: {error}".splitlines()[0]) from error
+
+
+def _feeds(rig: Rig, settings: NodeSettings, receiver: Receiver) -> list[_Feed]:
+    feeds = [feed for camera in rig.cameras for feed in _camera_feeds(camera, settings, receiver)]
+    on_tf, on_tf_static = (partial(receiver.on_transforms, static=static) for static in (False, True))
+    both = (qos(latched=True, depth=TF_QUEUE), qos(depth=TF_QUEUE))  # some bridges and players send them volatile
+    feeds.append(_Feed(rig.tf_topic, (TRANSFORMS,), both[1:], on_tf, has_one_sender=False))
+    feeds.append(_Feed(rig.tf_static_topic, (TRANSFORMS,), both, on_tf_static, has_one_sender=False, is_sent_once=True))
+    return feeds
+
+
+def _camera_feeds(camera: RigCamera, settings: NodeSettings, receiver: Receiver) -> tuple[_Feed, _Feed]:
+    live = qos(reliable=settings.image_reliability == "reliable", depth=settings.image_queue)
+    # Some drivers send CameraInfo with every image, others once and latched.
+    profiles = (live, qos(latched=True, depth=1))
+    types = (COMPRESSED, IMAGE) if camera.is_compressed else (IMAGE, COMPRESSED)
+    return (
+        _Feed(
+            camera.topic,
+            types if camera.compressed is None else types[:1],
+            (live,),
+            partial(receiver.on_image, camera.name),
+        ),
+        _Feed(camera.info_topic, (INFO,), profiles, partial(receiver.on_camera_info, camera.name)),
+    )

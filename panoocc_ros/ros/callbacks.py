@@ -1,0 +1,56 @@
+"""Callbacks of a node that may fail without ending it."""
+
+import functools
+import traceback
+from collections import Counter
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+from .throttle import ProblemLog
+
+
+class Guard:
+    """Wraps callbacks: what one of them raises is counted and logged, and the node goes on.  For one thread."""
+
+    def __init__(self, log: ProblemLog) -> None:
+        self._log = log
+        self.failures: Counter[str] = Counter()  # by the callback's name
+        self.last_error = ""
+
+    @property
+    def errors(self) -> int:
+        """How many calls have failed."""
+        return self.failures.total()
+
+    def __call__(self, callback: Callable[..., Any], name: str) -> Callable[..., Any]:
+        """The callback of a subscription or a timer, guarded; `name` says in the log which it is."""
+
+        @functools.wraps(callback)
+        def guarded(*arguments: Any) -> None:
+            try:
+                callback(*arguments)
+            except Exception as error:
+                self._note(name, error)
+
+        return guarded
+
+    def service(self, callback: Callable[[Any, Any], Any], name: str) -> Callable[[Any, Any], Any]:
+        """The callback of a service whose response has `success` and `message`, guarded."""
+
+        @functools.wraps(callback)
+        def guarded(request: Any, response: Any) -> Any:
+            try:
+                return callback(request, response)
+            except Exception as error:
+                response.success, response.message = False, self._note(name, error)
+                return response
+
+        return guarded
+
+    def _note(self, name: str, error: Exception) -> str:
+        self.failures[name] += 1
+        place = traceback.extract_tb(error.__traceback__)[-1]
+        self.last_error = f"{name}: {type(error).__name__}: {error} ({Path(place.filename).name}:{place.lineno})"
+        self._log.error(f"callback {name}", f"a callback failed: {self.last_error}")
+        return self.last_error
