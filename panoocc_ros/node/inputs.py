@@ -12,7 +12,7 @@ from rclpy.subscription import Subscription
 
 from ..frames.rig import Rig, RigCamera
 from ..ros.callbacks import Guard
-from ..ros.graph import message_class, offers, qos, unheard
+from ..ros.graph import Offer, message_class, offers, qos, unheard
 from ..ros.parameter_fields import SettingsError
 from .settings import NodeSettings
 
@@ -45,6 +45,7 @@ class _Feed:
     callback: Callable[..., None]
     has_one_sender: bool = True
     is_sent_once: bool = False
+    may_be_latched: bool = False  # a latched publisher's last message is asked for where there is one
     type: str = ""
     subscriptions: list[Subscription] = field(default_factory=list)
 
@@ -63,13 +64,18 @@ class Inputs:
             self._subscribe(feed, feed.types[0])
 
     def follow(self) -> None:
-        """Take the types that the publishers have; call it from time to time."""
+        """Take the types that the publishers have, and what they sent before; call it from time to time."""
         for feed in self._feeds:
-            if len(feed.types) > 1:
-                offered = {offer.type for offer in offers(self._node, feed.topic)}
-                fitting = [one for one in feed.types if one in offered]
-                if fitting and feed.type not in fitting:
-                    self._subscribe(feed, fitting[0])
+            if len(feed.types) > 1 or feed.may_be_latched:
+                self._follow(feed, offers(self._node, feed.topic))
+
+    def _follow(self, feed: _Feed, offered: Sequence[Offer]) -> None:
+        fitting = [one for one in feed.types if one in {offer.type for offer in offered}]
+        is_latched = feed.may_be_latched and any(offer.is_latched for offer in offered)
+        if is_latched:  # not before: other drivers would warn of a subscription that does not fit
+            feed.profiles, feed.may_be_latched = (*feed.profiles, qos(latched=True, depth=1)), False
+        if is_latched or (fitting and feed.type not in fitting):
+            self._subscribe(feed, fitting[0] if fitting else feed.type)
 
     def problems(self) -> dict[str, list[str]]:
         """Topic -> what is wrong with its publishers now, a sentence for each."""
@@ -112,8 +118,6 @@ def _feeds(rig: Rig, settings: NodeSettings, receiver: Receiver) -> list[_Feed]:
 
 def _camera_feeds(camera: RigCamera, settings: NodeSettings, receiver: Receiver) -> tuple[_Feed, _Feed]:
     live = qos(reliable=settings.image_reliability == "reliable", depth=settings.image_queue)
-    # Some drivers send CameraInfo with every image, others once and latched.
-    profiles = (live, qos(latched=True, depth=1))
     types = (COMPRESSED, IMAGE) if camera.is_compressed else (IMAGE, COMPRESSED)
     return (
         _Feed(
@@ -122,5 +126,6 @@ def _camera_feeds(camera: RigCamera, settings: NodeSettings, receiver: Receiver)
             (live,),
             partial(receiver.on_image, camera.name),
         ),
-        _Feed(camera.info_topic, (INFO,), profiles, partial(receiver.on_camera_info, camera.name)),
+        # Some drivers send CameraInfo with every image, others once and latched.
+        _Feed(camera.info_topic, (INFO,), (live,), partial(receiver.on_camera_info, camera.name), may_be_latched=True),
     )
