@@ -11,11 +11,9 @@ from typing import Any
 
 import cv2
 import torch
-from torch import Tensor
-from torch.nn import functional
 
-from .models.panoocc import PanoOcc
-from .ops.deform_attn import deform_attn
+from .network import Network
+from .ops.deform_attn import deform_attn, reference
 from .sim.camera import Rig
 from .sim.renderer import Renderer
 from .sim.scene import Scene
@@ -101,7 +99,7 @@ def _one_thread() -> Iterator[None]:
         cv2.setNumThreads(threads[1])
 
 
-def bench(model: PanoOcc, frames: Sequence[Frame], warmup: int, on_frame: Callable[[], object]) -> BenchReport:
+def bench(network: Network, frames: Sequence[Frame], warmup: int, on_frame: Callable[[], object]) -> BenchReport:
     """Run frames through a stream; the first `warmup` are not counted.
 
     Raises:
@@ -110,7 +108,7 @@ def bench(model: PanoOcc, frames: Sequence[Frame], warmup: int, on_frame: Callab
     counted = len(frames) - warmup
     if counted < 1:
         raise ValueError(f"{len(frames)} frames and {warmup} for warm-up leave none to measure; give a longer bag")
-    stream, results = OccupancyStream(model), []
+    stream, results = OccupancyStream(network, exact_times=True), []
     for frame in frames:
         results.append(stream.step(frame))
         on_frame()
@@ -118,19 +116,19 @@ def bench(model: PanoOcc, frames: Sequence[Frame], warmup: int, on_frame: Callab
     wall = {stage: median(r.timings_ms[stage] for r in results[warmup:]) for stage in stages}
     cpu = {stage: median(r.cpu_ms[stage] for r in results[warmup:]) for stage in stages}
     wall["total"], cpu["total"] = sum(wall.values()), sum(cpu.values())
-    speed = gemm_gflops(model.device, model.dtype)
+    speed = gemm_gflops(network.device, network.dtype)
     return BenchReport(
-        model=model.config.name,
-        device=str(model.device),
-        precision=str(model.dtype).removeprefix("torch."),
-        hardware=hardware(model.device),
+        model=network.config.name,
+        device=str(network.device),
+        precision=str(network.dtype).removeprefix("torch."),
+        hardware=hardware(network.device),
         frames=counted,
         wall_ms=wall,
         cpu_ms=cpu,
         gemm_gflops=speed,
         gemm_equivalents=wall["total"] / 1e3 * speed,
-        sampling_ratio=sampling_ratio(model.device),
-        peak_memory_mb=peak_memory_mb(model.device),
+        sampling_ratio=sampling_ratio(network.device),
+        peak_memory_mb=peak_memory_mb(network.device),
     )
 
 
@@ -163,25 +161,11 @@ def sampling_ratio(device: torch.device, queries: int = 4000) -> float:
     draw = torch.Generator().manual_seed(0)
     tokens = sum(rows * columns for rows, columns in shapes)
     values = torch.randn(1, tokens, heads, channels, generator=draw).to(device)
-    locations = torch.rand(queries, heads, len(shapes), points, 2, generator=draw).to(device)
+    offsets = torch.rand(queries, heads, len(shapes), points, 2, generator=draw).to(device)
+    offsets = offsets * offsets.new_tensor([(columns, rows) for rows, columns in shapes])[:, None]  # all over the maps
     weights = torch.rand(queries, heads, len(shapes), points, generator=draw).to(device)
-    offsets = locations * locations.new_tensor([(columns, rows) for rows, columns in shapes])[:, None]  # from a corner
-    corner = locations.new_zeros(queries, 2)
-    ours = _seconds(lambda: deform_attn(values, shapes, corner, offsets, weights), device)
-    usual = _seconds(lambda: _by_grid_sample(values, shapes, locations, weights), device)
-    return ours / usual
-
-
-def _by_grid_sample(values: Tensor, shapes: tuple[tuple[int, int], ...], locations: Tensor, weights: Tensor) -> Tensor:
-    """Deformable attention with one grid_sample a level, all samples stored before they are summed."""
-    levels = values[0].split([rows * columns for rows, columns in shapes])
-    samples = []
-    for level, (tokens, (rows, columns)) in enumerate(zip(levels, shapes)):
-        maps = tokens.permute(1, 2, 0).unflatten(2, (rows, columns))  # [head, channel, row, column]
-        grid = locations[:, :, level].transpose(0, 1) * 2 - 1  # [head, query, point, 2]
-        samples.append(functional.grid_sample(maps, grid, align_corners=False))  # [head, channel, query, point]
-    stacked = torch.stack(samples, dim=3).flatten(3)
-    return (stacked * weights.transpose(0, 1).flatten(2)[:, None]).sum(-1).permute(2, 0, 1).flatten(1)
+    inputs = (values, shapes, offsets.new_zeros(queries, 2), offsets, weights)
+    return _seconds(lambda: deform_attn(*inputs), device) / _seconds(lambda: reference.deform_attn(*inputs), device)
 
 
 def peak_memory_mb(device: torch.device) -> float:

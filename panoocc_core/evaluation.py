@@ -10,6 +10,7 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
+from .base.devices import full_float32
 from .config import ModelConfig
 from .geometry import Matrix
 from .ground_truth import Drive, GroundTruth, TruePoints, naming_frame
@@ -23,10 +24,9 @@ from .metrics.ray_iou import RayIoU, ray_origins_m
 from .metrics.report import Report, Score, Section, box_section, point_section, voxel_section
 from .models.box_head import Boxes, decode_boxes
 from .models.network_frame import legacy_yaw_rad, moved_points, network_from_ego, turned, turned_yaw_rad
-from .models.panoocc import PanoOcc
 from .models.point_labels import point_labels
-from .models.voxel_decoder import VoxelLogits
-from .stream import Encoded, NonFiniteError, Stopwatch, classes, encode, output_geometry
+from .network import Network, VoxelLogits
+from .stream import Encoded, NonFiniteError, classes, encode, output_geometry
 from .types import GridGeometry
 
 NOISE = (0,)  # classes of LiDAR points that no metric counts
@@ -68,8 +68,9 @@ class DriveScores:
 
 
 @torch.inference_mode()
+@full_float32()
 def evaluate_drive(
-    model: PanoOcc, drive: Drive, measures: Measures = USUAL, on_frame: Callable[[], object] = lambda: None
+    network: Network, drive: Drive, measures: Measures = USUAL, on_frame: Callable[[], object] = lambda: None
 ) -> DriveScores:
     """Drive through all frames in their order, as the node would, and compare every result with the truth.
 
@@ -77,7 +78,7 @@ def evaluate_drive(
         ValueError: no frame has truth that is measured; frames or truth cannot be read or do not fit the network; the
             message names drive and frame.
     """
-    _check_measurable(model.config, drive, measures)
+    _check_measurable(network.config, drive, measures)
     memory, total = VoxelMemory(), DriveScores()
     poses = _poses(drive) if measures.rays else None  # rays start at all places of the drive
     for index in range(len(drive)):
@@ -85,8 +86,8 @@ def evaluate_drive(
             frame, truth = drive.frame(index), drive.truth(index)
             origins = None if poses is None else ray_origins_m(poses, index)
             try:
-                step = encode(model, frame, memory, Stopwatch(model.device))
-                total = total + scores_of_frame(model, step, truth, measures, origins)
+                step = encode(network, frame, memory)
+                total = total + scores_of_frame(network, step, truth, measures, origins)
             except NonFiniteError as error:
                 raise ValueError(str(error)) from error
         memory = step.memory
@@ -120,7 +121,7 @@ def _poses(drive: Drive) -> list[Matrix]:
 
 
 def scores_of_frame(
-    model: PanoOcc, step: Encoded, truth: GroundTruth, measures: Measures, ray_origins: Matrix | None
+    network: Network, step: Encoded, truth: GroundTruth, measures: Measures, ray_origins: Matrix | None
 ) -> DriveScores:
     """One frame's share of the sums.
 
@@ -128,16 +129,16 @@ def scores_of_frame(
         ValueError: the truth's grid or classes are not the network's.
         NonFiniteError: a logit is not finite.
     """
-    config, scores = model.config, DriveScores(frames=1)
+    config, scores = network.config, DriveScores(frames=1)
     if truth.class_id is not None:
-        predicted = _classes(model, step.fused)
+        predicted = _classes(network, step.fused)
         # The same frame and motion, fused with no state.
-        alone = _classes(model, model.fuse([], step.current)) if measures.without_history else None
+        alone = _classes(network, network.fuse([], step.current)) if measures.without_history else None
         scores = _voxel_scores(config, predicted, alone, truth, measures, ray_origins)
     found = None
     if config.truth == "points" or measures.boxes:
-        logits = model.decode(step.fused)
-        found = scored_boxes(decode_boxes(model.detect(step.fused, logits), config.boxes), config)
+        logits = network.decode(step.fused)
+        found = scored_boxes(decode_boxes(network.detect(step.fused, logits), config.boxes), config)
         if measures.points and truth.points is not None and config.truth == "points":
             scores = replace(scores, points=_point_scores(config, logits, truth.points, found))
     if measures.boxes and truth.boxes is not None and found is not None:
@@ -171,8 +172,8 @@ def _voxel_scores(
     return DriveScores(1, voxels, alone, panoptic, rays)
 
 
-def _classes(model: PanoOcc, fused: torch.Tensor) -> NDArray[np.uint8]:
-    return classes(model, fused)[0].cpu().numpy()
+def _classes(network: Network, fused: torch.Tensor) -> NDArray[np.uint8]:
+    return classes(network, fused)[0].cpu().numpy()
 
 
 def _check_truth(config: ModelConfig, truth: GroundTruth, geometry: GridGeometry) -> None:
@@ -214,7 +215,7 @@ def scored_boxes(found: Boxes, config: ModelConfig) -> ScoredBoxes:
 
 
 def evaluate(
-    model: PanoOcc,
+    network: Network,
     drives: Iterable[Drive],
     measures: Measures = USUAL,
     on_frame: Callable[[], object] = lambda: None,
@@ -226,7 +227,7 @@ def evaluate(
     """
     total = DriveScores()
     for drive in drives:
-        total = total + evaluate_drive(model, drive, measures, on_frame)
+        total = total + evaluate_drive(network, drive, measures, on_frame)
     if not total.frames:
         raise ValueError("there is no frame to evaluate")
     return total

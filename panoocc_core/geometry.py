@@ -125,10 +125,3 @@ def yaw_rad(world_from_ego: Matrix) -> float:
 def rotation_angle_rad(rotation: Matrix) -> float:
     """Angle of a rotation [3, 3], in [0, pi]."""
     return math.acos(float(np.clip((np.trace(rotation) - 1) / 2, -1, 1)))
-
-
-def image_from_world_points(image_from_points: Matrix, points: Matrix) -> tuple[Matrix, Matrix]:
-    """Pixels [n, 2] and depths [n] in metres of points [n, 3], through a projection [3, 4]."""
-    projected = points @ image_from_points[:, :3].T + image_from_points[:, 3]
-    depth = projected[:, 2]
-    return projected[:, :2] / np.maximum(depth, 1e-5)[:, None], depth

@@ -1,11 +1,12 @@
 """Temporal memory of voxel volumes, indexed by time: what is kept, what is recalled, when it is cleared.
 
 States are kept at a fixed spacing, whatever the rate of the stream; a network gets the ones whose ages come nearest to
-those it was trained with.  A memory is a value: every function returns a new one.
+those it was trained with.  A memory is a value: a step is `begin` before the network's work and `remember` after it,
+which returns a new memory.
 """
 
 import math
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field, replace
 
 import numpy as np
@@ -15,9 +16,10 @@ from torch import Tensor
 from .config import EgoMotionConfig, GridConfig, ModelConfig, TemporalConfig
 from .ego_motion import StampedPose
 from .geometry import NS_PER_S, Matrix, invert, rotation_angle_rad
+from .network import Network
 from .ops.voxel_warp import voxel_warp
 from .types import CameraImage, Frame
-from .voxels import centres_m, shape_hwz, voxel_positions
+from .voxels import shape_hwz, voxel_from_network
 
 # How much longer than wanted (share of the spacing) a pause between kept states may get: streams jitter.
 SPACING_SLACK = 0.05
@@ -106,7 +108,51 @@ def _same_camera(known: Calibration, camera: CameraImage, config: TemporalConfig
     )
 
 
-def recall(memory: VoxelMemory, stamp_ns: int, config: TemporalConfig) -> list[VoxelState]:
+@dataclass(frozen=True, slots=True, eq=False)
+class Recollection:
+    """What a memory gives for one frame, from `begin` to `remember`."""
+
+    memory: VoxelMemory  # as before the frame; empty where there was a reason to clear it
+    frame: Frame
+    reset: str | None  # that reason
+    track: tuple[StampedPose, ...]  # with the frame's pose
+    states: tuple[VoxelState, ...]  # of the wanted ages, oldest first
+
+    @property
+    def ages_s(self) -> tuple[float, ...]:
+        """Ages of the recalled states."""
+        return tuple((self.frame.stamp_ns - state.stamp_ns) / NS_PER_S for state in self.states)
+
+    def history(self, network: Network) -> list[Tensor]:
+        """The recalled states where the network sees them now, oldest first: each [N, C]."""
+        return align(self.states, self.frame.world_from_ego, network)
+
+
+def begin(memory: VoxelMemory, frame: Frame, config: ModelConfig) -> Recollection:
+    """What is known when a frame comes: whether history goes on, the poses so far, and the states to fuse with."""
+    reset = reset_reason(memory, frame, config.temporal)
+    if reset is not None:
+        memory = cleared(memory, reset)
+    track = _extended_track(memory.track, frame, config.ego_motion)
+    return Recollection(memory, frame, reset, track, tuple(_recalled(memory, frame.stamp_ns, config.temporal)))
+
+
+def remember(recollection: Recollection, tokens: Tensor, config: ModelConfig) -> VoxelMemory:
+    """The memory after the frame, whose state is `tokens` [N, C]: kept when its turn has come; old ones are dropped."""
+    memory, frame, temporal = recollection.memory, recollection.frame, config.temporal
+    oldest_ns = frame.stamp_ns - int(temporal.horizon_s * NS_PER_S)
+    states = tuple(state for state in memory.states if state.stamp_ns >= oldest_ns)
+    if temporal.ages_s and _is_its_turn(memory, frame.stamp_ns, temporal):
+        states += (VoxelState(frame.stamp_ns, frame.world_from_ego, tokens),)
+    return replace(
+        memory,
+        states=states,
+        track=recollection.track,
+        calibration={**calibration_of(frame.cameras), **memory.calibration},
+    )
+
+
+def _recalled(memory: VoxelMemory, stamp_ns: int, config: TemporalConfig) -> list[VoxelState]:
     """For every wanted age the state that comes nearest to it within the tolerance, oldest first; each at most once."""
     tolerance_ns = int(config.tolerance_s * NS_PER_S)
     found: list[VoxelState] = []
@@ -119,21 +165,6 @@ def recall(memory: VoxelMemory, stamp_ns: int, config: TemporalConfig) -> list[V
     return found
 
 
-def remember(memory: VoxelMemory, frame: Frame, tokens: Tensor, config: ModelConfig) -> VoxelMemory:
-    """The memory after a frame whose volume is `tokens`: kept when its turn has come; what is too old is dropped."""
-    temporal = config.temporal
-    oldest_ns = frame.stamp_ns - int(temporal.horizon_s * NS_PER_S)
-    states = tuple(state for state in memory.states if state.stamp_ns >= oldest_ns)
-    if temporal.ages_s and _is_its_turn(memory, frame.stamp_ns, temporal):
-        states += (VoxelState(frame.stamp_ns, frame.world_from_ego, tokens),)
-    return replace(
-        memory,
-        states=states,
-        track=extended_track(memory.track, frame, config.ego_motion),
-        calibration={**calibration_of(frame.cameras), **memory.calibration},
-    )
-
-
 def _is_its_turn(memory: VoxelMemory, stamp_ns: int, config: TemporalConfig) -> bool:
     """Whether a frame is kept: waiting for the next one (as far away as the last) would stretch the spacing."""
     if not memory.states:
@@ -143,7 +174,7 @@ def _is_its_turn(memory: VoxelMemory, stamp_ns: int, config: TemporalConfig) -> 
     return since_kept_ns + frame_period_ns > (1 + SPACING_SLACK) * config.spacing_s * NS_PER_S
 
 
-def extended_track(track: tuple[StampedPose, ...], frame: Frame, config: EgoMotionConfig) -> tuple[StampedPose, ...]:
+def _extended_track(track: tuple[StampedPose, ...], frame: Frame, config: EgoMotionConfig) -> tuple[StampedPose, ...]:
     """The track with this frame's pose.
 
     Of the poses older than twice the ego-motion interval only the newest stays: a slow stream needs it.
@@ -155,33 +186,32 @@ def extended_track(track: tuple[StampedPose, ...], frame: Frame, config: EgoMoti
     return (*older, *recent, StampedPose(frame.stamp_ns, frame.world_from_ego))
 
 
-def past_from_current(
-    world_from_past: Matrix, world_from_current: Matrix, ego_from_network: Matrix, keep_height: bool
-) -> Matrix:
+def past_from_current(world_from_past: Matrix, world_from_current: Matrix, config: ModelConfig) -> Matrix:
     """Motion [4, 4] of the network's frame from now to a past instant, in float64 (world coordinates are large)."""
+    ego_from_network = config.grid.ego_from_network.matrix
     motion = invert(world_from_past) @ world_from_current
     motion = invert(ego_from_network) @ motion @ ego_from_network
-    if keep_height:
+    if config.temporal.keep_height:
         motion[2, 3] = 0.0
     return motion
 
 
-def warped(tokens: Tensor, motion: Matrix, grid: GridConfig) -> Tensor:
-    """A past volume [N, C] resampled at the voxel centres of now; `motion` is past from current, zeros outside."""
-    moved = centres_m(grid) @ motion[:3, :3].T + motion[:3, 3]
-    positions = voxel_positions(torch.as_tensor(moved, dtype=torch.float32, device=tokens.device), grid)
+def warped(tokens: Tensor, motion: Matrix, centres_m: Tensor, grid: GridConfig) -> Tensor:
+    """A past volume [N, C] resampled at the voxel centres of now, zeros outside.
+
+    Args:
+        motion: [4, 4], past from current, of the network's frame.
+        centres_m: float64 [N, 3], the voxel centres in that frame, on the device of the tokens.
+    """
+    matrix = torch.as_tensor(voxel_from_network(grid) @ motion, device=tokens.device)
+    positions = (centres_m @ matrix[:3, :3].T + matrix[:3, 3]).float()
     return voxel_warp(tokens, shape_hwz(grid), positions)
 
 
-def align(
-    states: list[VoxelState], world_from_ego: Matrix, config: ModelConfig, ego_from_network: Matrix
-) -> list[Tensor]:
-    """States warped into the network's frame at the pose `world_from_ego`, in their order: each [N, C]."""
+def align(states: Iterable[VoxelState], world_from_ego: Matrix, network: Network) -> list[Tensor]:
+    """States resampled in the network's frame at the pose `world_from_ego`, in their order: each [N, C]."""
+    config, centres_m = network.config, network.state_centres_m.value
     return [
-        warped(
-            state.tokens,
-            past_from_current(state.world_from_ego, world_from_ego, ego_from_network, config.temporal.keep_height),
-            config.grid,
-        )
+        warped(state.tokens, past_from_current(state.world_from_ego, world_from_ego, config), centres_m, config.grid)
         for state in states
     ]

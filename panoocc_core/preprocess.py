@@ -48,7 +48,7 @@ def cameras_in_order(frame: Frame, names: tuple[str, ...]) -> list[CameraImage]:
 def prepare(frame: Frame, config: ModelConfig, device: torch.device) -> NetworkInput:
     """Network input of a frame on a device."""
     cameras = cameras_in_order(frame, config.cameras)
-    images = torch.stack([network_image(camera.image.to(device), config.images) for camera in cameras])
+    pixels = torch.stack([network_pixels(camera.image.to(device), config.images) for camera in cameras])
     ego_from_network = config.grid.ego_from_network.matrix
     projections = [
         UNSEEN
@@ -56,6 +56,7 @@ def prepare(frame: Frame, config: ModelConfig, device: torch.device) -> NetworkI
         else input_from_pixels(camera.size_hw, config.images) @ pixels_from_ego(camera, frame) @ ego_from_network
         for camera in cameras
     ]
+    images = normalised_and_padded(pixels, config.images)
     return NetworkInput(images, torch.as_tensor(np.stack(projections), dtype=torch.float32, device=device))
 
 
@@ -87,24 +88,20 @@ def input_from_pixels(size_hw: tuple[int, int], config: ImageConfig) -> Matrix:
     return np.array([[scale_x, 0, shift_x], [0, scale_y, shift_y], [0, 0, 1.0]])
 
 
-def network_image(image: Tensor, config: ImageConfig) -> Tensor:
-    """RGB uint8 [height, width, 3] of any size -> float32 [3, padded height, padded width]."""
+def network_pixels(image: Tensor, config: ImageConfig) -> Tensor:
+    """RGB uint8 [height, width, 3] of any size -> float32 [3, height, width], 0..255, in the network's order."""
     top, left, rows, columns = crop_window((image.shape[0], image.shape[1]), config)
     pixels = image[top : top + rows, left : left + columns].permute(2, 0, 1)[None].float()
     if (rows, columns) != (config.height, config.width):
         shrinks = min(config.height / rows, config.width / columns) < ANTIALIAS_BELOW
         size = (config.height, config.width)
         pixels = functional.interpolate(pixels, size, mode="bilinear", antialias=shrinks)
-    return pad(normalise(pixels if config.channel_order == "RGB" else pixels.flip(1), config), config)[0]
+    return (pixels if config.channel_order == "RGB" else pixels.flip(1))[0]
 
 
-def normalise(pixels: Tensor, config: ImageConfig) -> Tensor:
-    """Pixels [image, 3, row, column] in the network's channel order -> centred and scaled."""
-    mean, std = pixels.new_tensor(config.mean), pixels.new_tensor(config.std)
-    return (pixels - mean[:, None, None]) / std[:, None, None]
-
-
-def pad(images: Tensor, config: ImageConfig) -> Tensor:
-    """Zeros at the right and the bottom up to the network's input size."""
+def normalised_and_padded(pixels: Tensor, config: ImageConfig) -> Tensor:
+    """Pixels [image, 3, row, column] centred and scaled (in place), with zeros at the right and the bottom."""
+    for channel, mean, std in zip(pixels.unbind(1), config.mean, config.std, strict=True):
+        channel.sub_(mean).div_(std)
     height, width = config.padded_hw
-    return functional.pad(images, (0, width - images.shape[-1], 0, height - images.shape[-2]))
+    return functional.pad(pixels, (0, width - pixels.shape[-1], 0, height - pixels.shape[-2]))

@@ -1,45 +1,26 @@
 """Streaming inference: a pure step from frame and memory to occupancy and memory, and the one object with state."""
 
-import time
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from collections.abc import Callable
+from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass, replace
 
 import torch
 from torch import Tensor
 
+from .base.devices import full_float32
 from .config import ModelConfig
-from .ego_motion import ego_motion_vector, pose_at, vehicle_motion
+from .ego_motion import StampedPose, ego_motion_vector, pose_at, vehicle_motion
 from .geometry import NS_PER_S, Matrix
-from .memory import VoxelMemory, align, cleared, extended_track, recall, remember, reset_reason
-from .models.panoocc import PanoOcc
+from .memory import VoxelMemory, begin, cleared, remember
+from .network import Network
 from .preprocess import NetworkInput, prepare
+from .stopwatch import Stopwatch
 from .types import Frame, GridGeometry, HistoryReport, Occupancy
 from .voxels import ego_from_grid, extent_m
 
 
 class NonFiniteError(RuntimeError):
     """The network's logits are not finite: its memory or its input is broken."""
-
-
-class Stopwatch:
-    """Wall and CPU time of named stages; waits for the device, so that a stage's time is its own."""
-
-    def __init__(self, device: torch.device):
-        self.device, self.wall_ms, self.cpu_ms = device, dict[str, float](), dict[str, float]()
-
-    @contextmanager
-    def stage(self, name: str) -> Iterator[None]:
-        self._settle()
-        wall, cpu = time.perf_counter(), time.process_time()
-        yield
-        self._settle()
-        self.wall_ms[name] = self.wall_ms.get(name, 0.0) + (time.perf_counter() - wall) * 1e3
-        self.cpu_ms[name] = self.cpu_ms.get(name, 0.0) + (time.process_time() - cpu) * 1e3
-
-    def _settle(self) -> None:
-        if self.device.type == "cuda":
-            torch.cuda.synchronize(self.device)
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -49,68 +30,60 @@ class Encoded:
     current: Tensor  # [N, C], of this frame alone
     fused: Tensor  # [N, C], with the history
     memory: VoxelMemory  # after the frame
-    ages_s: tuple[float, ...]  # of the states that were fused, oldest first
-    reset: str | None  # why the memory was cleared before the frame
-    ego_motion: str  # where the ego-motion vector's rates came from
+    history: HistoryReport
 
 
 def encode(
-    model: PanoOcc,
+    network: Network,
     frame: Frame,
     memory: VoxelMemory,
-    watch: Stopwatch,
     change: Callable[[NetworkInput], NetworkInput] | None = None,
+    stage: Callable[[str], AbstractContextManager[object]] = nullcontext,
 ) -> Encoded:
     """The network's way from a frame to fused voxel features; pure.  In training, gradients stop at the memory.
 
-    `change` is what training does to the input of the network.
+    Args:
+        change: what training does to the input of the network.
+        stage: surrounds each named stage, to measure it.
 
     Raises:
         ValueError: the frame's cameras are not those of the network.
     """
-    config = model.config
-    with watch.stage("prepare"):
-        inputs = prepare(frame, config, model.device)
+    config = network.config
+    with stage("prepare"):
+        inputs = prepare(frame, config, network.device)
         inputs = inputs if change is None else change(inputs)
-        projection = model.project(inputs.image_from_network)
-    reason = reset_reason(memory, frame, config.temporal)
-    if reason is not None:
-        memory = cleared(memory, reason)
-    vector, source = _ego_motion(frame, memory, config)
-    with watch.stage("backbone"):
-        maps = model.encode_images(inputs.images)
-    with watch.stage("encoder"):
-        current = model.encode_voxels(
-            maps, projection, torch.as_tensor(vector, dtype=torch.float32, device=model.device)
-        )
-    with watch.stage("temporal"):
-        states = recall(memory, frame.stamp_ns, config.temporal)
-        history = align(states, frame.world_from_ego, config, config.grid.ego_from_network.matrix)
-        fused = model.fuse(history, current)
-    kept = current if config.temporal.kind == "concat" else fused
-    ages_s = tuple((frame.stamp_ns - state.stamp_ns) / NS_PER_S for state in states)
-    return Encoded(current, fused, remember(memory, frame, kept.detach(), config), ages_s, reason, source)
+        past = begin(memory, frame, config)
+        vector, source = _ego_motion(frame, past.track, config)
+        motion = torch.as_tensor(vector, dtype=torch.float32, device=network.device)
+    with stage("backbone"):
+        maps = network.encode_images(inputs.images)
+    with stage("encoder"):
+        current = network.encode_voxels(maps, inputs.image_from_network, motion)
+    with stage("temporal"):
+        fused = network.fuse(past.history(network), current)
+    after = remember(past, network.state(current, fused).detach(), config)
+    report = HistoryReport(past.ages_s, len(after.states), past.reset, after.resets, source)
+    return Encoded(current, fused, after, report)
 
 
-def advance(model: PanoOcc, frame: Frame, memory: VoxelMemory) -> tuple[Occupancy, VoxelMemory]:
+@full_float32()
+def advance(
+    network: Network, frame: Frame, memory: VoxelMemory, exact_times: bool = False
+) -> tuple[Occupancy, VoxelMemory]:
     """One step of the stream; pure: nothing but the returned values changes.
+
+    Args:
+        exact_times: see `Stopwatch`.
 
     Raises:
         ValueError: the frame's cameras are not those of the network.
         NonFiniteError: the output is not finite; the memory should be cleared.
     """
-    config, watch = model.config, Stopwatch(model.device)
-    step = encode(model, frame, memory, watch)
+    config, watch = network.config, Stopwatch(network.device, exact_times)
+    step = encode(network, frame, memory, stage=watch.stage)
     with watch.stage("decoder"):
-        class_id, confidence = classes(model, step.fused)
-    after = step.memory
-    report = HistoryReport(
-        ages_s=step.ages_s,
-        states_kept=len(after.states),
-        reset=step.reset,
-        resets=after.resets,
-        ego_motion=step.ego_motion,
-    )
+        class_id, confidence = classes(network, step.fused)
     seen = {camera.name: camera.stamp_ns for camera in frame.cameras if not camera.is_blank}
     occupancy = Occupancy(
         stamp_ns=frame.stamp_ns,
@@ -122,17 +95,16 @@ def advance(model: PanoOcc, frame: Frame, memory: VoxelMemory) -> tuple[Occupanc
         geometry=output_geometry(config),
         labels=config.labels,
         cameras=tuple(name for name in config.cameras if name in seen),
-        history=report,
-        timings_ms=watch.wall_ms,
-        cpu_ms=watch.cpu_ms,
+        history=step.history,
+        timings_ms=watch.wall_ms(),
+        cpu_ms=watch.cpu_ms(),
     )
-    return occupancy, after
+    return occupancy, step.memory
 
 
-def _ego_motion(frame: Frame, memory: VoxelMemory, config: ModelConfig) -> tuple[Matrix, str]:
-    """Ego-motion vector [18] and where its rates come from."""
+def _ego_motion(frame: Frame, track: tuple[StampedPose, ...], config: ModelConfig) -> tuple[Matrix, str]:
+    """Ego-motion vector [18] and where its rates come from; `track` ends with this frame."""
     settings = config.ego_motion
-    track = extended_track(memory.track, frame, settings)
     motion, source = vehicle_motion(frame, track, settings.rates)
     interval_ns = int(settings.interval_s * NS_PER_S)
     earlier = pose_at(track, frame.stamp_ns - interval_ns, int(config.temporal.tolerance_s * NS_PER_S))
@@ -141,16 +113,17 @@ def _ego_motion(frame: Frame, memory: VoxelMemory, config: ModelConfig) -> tuple
     ), source
 
 
-def classes(model: PanoOcc, fused: Tensor) -> tuple[Tensor, Tensor]:
+def classes(network: Network, fused: Tensor) -> tuple[Tensor, Tensor]:
     """Class and confidence of every voxel, both uint8 [X, Y, Z], from fused voxel features [N, C].
 
     Raises:
         NonFiniteError: what decides is NaN or infinite.
     """
-    class_id, probability = model.occupancy(fused)
-    if not torch.isfinite(probability.sum()):  # one wait for the device, not one a voxel
+    class_id, probability = network.occupancy(fused)
+    confidence = (probability * 255).round().to(torch.uint8)
+    if not torch.isfinite(probability.sum()):  # the one wait for the device, when all its work has been given
         raise NonFiniteError("the class logits are not finite; the memory or an image is broken")
-    return class_id, (probability * 255).round().to(torch.uint8)
+    return class_id, confidence
 
 
 def output_geometry(config: ModelConfig) -> GridGeometry:
@@ -162,10 +135,14 @@ def output_geometry(config: ModelConfig) -> GridGeometry:
 
 
 class OccupancyStream:
-    """Streams frames through a network; the only object with state."""
+    """Streams frames through a network; the only object with state.
 
-    def __init__(self, model: PanoOcc):
-        self.model = model
+    Args:
+        exact_times: see `Stopwatch`.
+    """
+
+    def __init__(self, network: Network, exact_times: bool = False):
+        self.network, self._exact_times = network, exact_times
         self.memory = VoxelMemory()
         self._pending: str | None = None
 
@@ -178,7 +155,7 @@ class OccupancyStream:
             NonFiniteError: the output is not finite; the memory has been cleared.
         """
         try:
-            occupancy, self.memory = advance(self.model, frame, self.memory)
+            occupancy, self.memory = advance(self.network, frame, self.memory, self._exact_times)
         except NonFiniteError:
             self.reset("non_finite")
             raise

@@ -52,11 +52,12 @@ def reference_points_m(grid: GridConfig, heights: str) -> Matrix:
     return points
 
 
-def voxel_positions(points_m: Tensor, grid: GridConfig) -> Tensor:
-    """Continuous voxel indices [n, 3] (x, y, z), 0 at the centre of the first voxel, of points in the network frame."""
-    counts = points_m.new_tensor((grid.columns, grid.rows, grid.layers))
-    low, size = points_m.new_tensor(grid.range_m[:3]), points_m.new_tensor(extent_m(grid))
-    return (points_m - low) / size * counts - 0.5
+def voxel_from_network(grid: GridConfig) -> Matrix:
+    """Affine map [4, 4] from the network frame to continuous voxel indices (x, y, z), 0 at the first voxel's centre."""
+    per_metre = np.array((grid.columns, grid.rows, grid.layers)) / extent_m(grid)
+    out = np.diag((*per_metre, 1.0))
+    out[:3, 3] = -per_metre * grid.range_m[:3] - 0.5
+    return out
 
 
 def ego_from_grid(grid: GridConfig) -> Matrix:
@@ -124,12 +125,11 @@ def column_mean(tokens: Tensor, shape: tuple[int, int, int]) -> Tensor:
     return tokens.view(shape[0] * shape[1], shape[2], -1).mean(dim=1)
 
 
-def pillar_positions(grid: GridConfig, device: torch.device) -> Tensor:
-    """Column and row of every token as (x, y) in 0..1, float32 [N, 2]."""
+def pillar_positions(grid: GridConfig) -> Matrix:
+    """Column and row of every token as (x, y) in 0..1: [N, 2]."""
     x = (np.arange(grid.columns) + 0.5) / grid.columns
     y = (np.arange(grid.rows) + 0.5) / grid.rows
-    xy = _tokens_xyz(x, y, np.zeros(grid.layers))[:, :2]
-    return torch.as_tensor(xy, dtype=torch.float32, device=device)
+    return _tokens_xyz(x, y, np.zeros(grid.layers))[:, :2]
 
 
 def token_index(cells_xyz: Tensor, grid: GridConfig) -> Tensor:

@@ -35,8 +35,9 @@ FLOORS = {
     "panoocc_core": (
         ("base",),
         ("geometry", "labels", "ops"),
-        ("config", "types"),
+        ("config", "types", "stopwatch"),
         ("voxels", "ground_truth", "ego_motion", "preprocess"),
+        ("network",),
         ("models", "memory"),
         ("stream", "weights"),
         ("sim", "metrics"),

@@ -1,5 +1,8 @@
 """Which devices networks and renderers can run on."""
 
+from collections.abc import Iterator
+from contextlib import contextmanager
+
 import torch
 
 
@@ -23,3 +26,25 @@ def usable_device(device: str | torch.device) -> torch.device:
             "CUDA devices; use device cpu, or install a CUDA build of torch"
         )
     return target
+
+
+@contextmanager
+def full_float32() -> Iterator[None]:
+    """Float32 means float32 while it lasts: by default cuDNN rounds the inputs of convolutions to the ten bits of TF32.
+
+    The switches are torch's and belong to the process: what other threads compute on CUDA meanwhile has them too.
+    """
+    cudnn, matmul = torch.backends.cudnn, torch.backends.cuda.matmul
+    exact: str | bool
+    if hasattr(cudnn, "conv"):  # since torch 2.9; the older switches may not be read where a program uses these
+        switches, name, exact = (cudnn.conv, matmul), "fp32_precision", "ieee"
+    else:
+        switches, name, exact = (cudnn, matmul), "allow_tf32", False
+    before = [getattr(switch, name) for switch in switches]
+    for switch in switches:
+        setattr(switch, name, exact)
+    try:
+        yield
+    finally:
+        for switch, value in zip(switches, before):
+            setattr(switch, name, value)

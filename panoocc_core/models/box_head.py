@@ -6,6 +6,7 @@ import torch
 from torch import Tensor, nn
 
 from ..config import BoxConfig, GridConfig, ModelConfig
+from ..network import BoxPrediction
 from ..ops.deform_attn import deform_attn
 from ..voxels import column_mean, extent_m, shape_hwz
 from .view_encoder import FeedForward
@@ -15,26 +16,12 @@ CENTRE_CODES = (0, 1, 4)  # where cx, cy, cz stand
 
 
 @dataclass(frozen=True, slots=True, eq=False)
-class BoxPrediction:
-    """Outputs of every decoder layer."""
-
-    class_logits: Tensor  # float32 [layer, query, class]
-    codes: Tensor  # float32 [layer, query, 10]; centres in metres in the network frame
-
-
-@dataclass(frozen=True, slots=True, eq=False)
 class Boxes:
     """Decoded boxes in the network frame, centred in the middle; yaw and sizes in the published convention."""
 
     boxes: Tensor  # float32 [n, 9]: cx, cy, cz, w, l, h, yaw, vx, vy
     scores: Tensor  # float32 [n]
     labels: Tensor  # int64 [n]
-
-    def bottom_centred(self) -> Tensor:
-        """The same boxes [n, 9] with cz at the bottom face."""
-        boxes = self.boxes.clone()
-        boxes[:, 2] -= boxes[:, 5] / 2
-        return boxes
 
 
 class BevAttention(nn.Module):
@@ -52,9 +39,9 @@ class BevAttention(nn.Module):
         self, query: Tensor, position: Tensor, bev: Tensor, shape: tuple[int, int], reference: Tensor
     ) -> Tensor:
         """Attended query [Q, C] with its residual; `bev` is [rows * columns, C], `reference` [Q, 3] in 0..1."""
-        count, steering = query.shape[0], query + position
-        offsets = self.sampling_offsets(steering).float().view(count, self.heads, 1, self.points, 2)
-        weights = self.attention_weights(steering).float().view(count, self.heads, 1, self.points).softmax(-1)
+        count, conditioning = query.shape[0], query + position
+        offsets = self.sampling_offsets(conditioning).float().view(count, self.heads, 1, self.points, 2)
+        weights = self.attention_weights(conditioning).float().view(count, self.heads, 1, self.points).softmax(-1)
         values = self.value_proj(bev).unflatten(-1, (self.heads, -1))[None]
         return self.output_proj(deform_attn(values, (shape,), reference[:, :2], offsets, weights)) + query
 
@@ -70,8 +57,8 @@ class BoxLayer(nn.Module):
     def forward(
         self, query: Tensor, position: Tensor, bev: Tensor, shape: tuple[int, int], reference: Tensor
     ) -> Tensor:
-        steering = query + position
-        attended = self.self_attention(steering, steering, query, need_weights=False)[0]
+        placed = query + position
+        attended = self.self_attention(placed, placed, query, need_weights=False)[0]
         query = self.norms[0](query + attended)
         query = self.norms[1](self.bev_attention(query, position, bev, shape, reference))
         return self.norms[2](self.ffn(query))

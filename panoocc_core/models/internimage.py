@@ -7,6 +7,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional
 
+from ..base.constants import Constant
 from ..config import InternImageConfig
 from ..ops.deform_aggregate import deform_aggregate
 
@@ -23,7 +24,7 @@ class _ChannelsLastNorm(nn.Module):
 
 
 class DeformableAggregation(nn.Module):
-    """Each pixel and head sums `kernel` x `kernel` moved points of the projected map."""
+    """Each pixel and head sums `kernel` x `kernel` displaced points of the projected map."""
 
     def __init__(self, channels: int, heads: int, kernel: int, offset_scale: float):
         super().__init__()
@@ -38,16 +39,16 @@ class DeformableAggregation(nn.Module):
         # The slow index of the kernel steps along x, as the offsets' first component does.
         steps = torch.arange(kernel) - kernel // 2
         base = torch.stack(torch.meshgrid(steps, steps, indexing="ij"), dim=-1).view(points, 2)
-        self.register_buffer("base", base.float(), persistent=False)
+        self.base = Constant(base.float())
 
     def forward(self, x: Tensor) -> Tensor:
         """[image, row, column, channel] -> the same shape."""
         shape = x.shape[:3]
-        steering = self.dw_conv(x.permute(0, 3, 1, 2))
-        moves = self.sampling_offsets(steering).float().view(*shape, self.heads, self.points, 2)
-        weights = self.attention_weights(steering).view(*shape, self.heads, self.points).float().softmax(-1)
+        conditioning = self.dw_conv(x.permute(0, 3, 1, 2))
+        learned = self.sampling_offsets(conditioning).float().view(*shape, self.heads, self.points, 2)
+        weights = self.attention_weights(conditioning).view(*shape, self.heads, self.points).float().softmax(-1)
         values = self.value_proj(x).view(*shape, self.heads, -1)
-        offsets = (self.base.float() + moves) * self.offset_scale
+        offsets = (self.base.value + learned) * self.offset_scale
         return self.output_proj(deform_aggregate(values, offsets, weights))
 
 
@@ -94,6 +95,8 @@ class Stage(nn.Module):
 
 class _Stem(nn.Module):
     """Two strided convolutions with batch norm; only the first is followed by an activation."""
+
+    norm_pairs = (("proj.0", "proj.1"), ("proj.3", "proj.4"))
 
     def __init__(self, channels: int):
         super().__init__()

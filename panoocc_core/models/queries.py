@@ -25,7 +25,7 @@ class EgoMotionEmbedding(nn.Sequential):
 class VoxelQueries(nn.Module):
     def __init__(self, grid: GridConfig, embed: int):
         super().__init__()
-        self.shape = (grid.rows, grid.columns, grid.layers, embed)
+        self.grid, self.shape = grid, (grid.rows, grid.columns, grid.layers, embed)
         self.embedding = nn.Embedding(token_count(grid), embed)
         self.row = nn.Embedding(grid.rows, embed)
         self.column = nn.Embedding(grid.columns, embed)

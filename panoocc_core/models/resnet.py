@@ -21,13 +21,15 @@ class DeformConv2d(nn.Module):
 
     def forward(self, x: Tensor) -> Tensor:
         """[image, channel, row, column] -> the same with `outputs` channels."""
-        steering = self.conv_offset(x).float()
-        offsets, masks = steering[:, :18], steering[:, 18:].sigmoid()
+        conditioning = self.conv_offset(x).float()
+        offsets, masks = conditioning[:, :18], conditioning[:, 18:].sigmoid()
         out = deform_conv(x, offsets, masks, self.weight, stride=self.stride)
         return out if self.bias is None else out + self.bias[:, None, None]
 
 
 class Bottleneck(nn.Module):
+    norm_pairs = (("conv1", "bn1"), ("conv2", "bn2"), ("conv3", "bn3"), ("downsample.0", "downsample.1"))
+
     def __init__(self, channels: int, width: int, stride: int, style: str, deformable: bool):
         super().__init__()
         first, second = (stride, 1) if style == "caffe" else (1, stride)
@@ -56,6 +58,8 @@ class Bottleneck(nn.Module):
 
 
 class ResNet(nn.Module):
+    norm_pairs = (("conv1", "bn1"),)
+
     def __init__(self, config: ResNetConfig):
         super().__init__()
         self.config = config

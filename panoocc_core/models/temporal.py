@@ -22,6 +22,8 @@ class PointwiseConv3d(nn.Conv3d):
 class ConcatFusion(nn.Module):
     """Channel concatenation of unfused volumes, then a 3-D convolutional bottleneck."""
 
+    norm_pairs = (("conv1", "bn1"), ("conv2", "bn2"), ("conv3", "bn3"), ("downsample.0", "downsample.1"))
+
     def __init__(self, embed: int, slots: int, shape: tuple[int, int, int]):
         super().__init__()
         self.slots, self.shape = slots, shape

@@ -47,9 +47,11 @@ class CameraTokens:
 
 def project(points_m: Tensor, image_from_network: Tensor, image_hw: tuple[int, int]) -> Projection:
     """Project points [N, 3] of the network frame through float32 [camera, 3, 4] into images of one padded size."""
-    moved = torch.einsum("cij,nj->cni", image_from_network[:, :, :3], points_m) + image_from_network[:, None, :, 3]
-    depth = moved[..., 2:]
-    uv = moved[..., :2] / depth.clamp(min=MIN_DEPTH_M) / moved.new_tensor((image_hw[1], image_hw[0]))
+    points = torch.einsum("cij,nj->cni", image_from_network[:, :, :3], points_m) + image_from_network[:, None, :, 3]
+    depth = points[..., 2:]
+    uv = points[..., :2] / depth.clamp(min=MIN_DEPTH_M)
+    uv[..., 0] /= image_hw[1]
+    uv[..., 1] /= image_hw[0]
     inside = (uv > 0).all(-1) & (uv < 1).all(-1)
     return Projection(uv, inside & (depth[..., 0] > MIN_DEPTH_M))
 

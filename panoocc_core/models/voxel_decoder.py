@@ -1,12 +1,12 @@
 """From coarse voxel features to class logits on the output grid, with an occupancy gate or a thing head."""
 
-from dataclasses import dataclass
-
 import torch
 from torch import Tensor, nn
 from torch.nn import functional
 
 from ..config import DecoderConfig, ModelConfig, UpsampleConfig
+from ..network import VoxelLogits
+from ..ops.scalar_conv3d import scalar_conv3d
 from ..voxels import (
     grid_to_volume,
     layers_to_points,
@@ -20,15 +20,6 @@ from ..voxels import (
     volume_to_grid,
     volume_to_layers,
 )
-
-
-@dataclass(frozen=True, slots=True, eq=False)
-class VoxelLogits:
-    """What the voxel decoder gives."""
-
-    classes: Tensor  # [X, Y, Z, class]
-    gate: Tensor | None  # [X, Y, Z], logit of being occupied
-    things: Tensor | None  # [N, 2], logits of the coarse voxels
 
 
 class TransposedConv(nn.ConvTranspose3d):
@@ -66,6 +57,7 @@ class Upsample(nn.Sequential):
             layers += [TransposedConv(channels, stage), nn.BatchNorm2d(stage.channels), nn.ReLU(inplace=True)]
             channels = stage.channels
         super().__init__(*layers)
+        self.norm_pairs = tuple((str(i), str(i + 1)) for i in range(0, len(layers), 3))
 
 
 class ClassMlp(nn.Sequential):
@@ -79,29 +71,14 @@ class ClassMlp(nn.Sequential):
 
 
 class OccupancyGate(nn.Conv3d):
-    """3-D convolution of points [Z, Y, X, C] to one logit [Z, Y, X] with zeros around.
-
-    To a single channel it is one matrix product, which gives what every voxel adds to each of its neighbours, and a sum
-    of shifted volumes: on a CPU several times faster than the convolution.
-    """
+    """3-D convolution of points [Z, Y, X, C] to one logit [Z, Y, X] with zeros around."""
 
     def __init__(self, channels: int, kernel: int):
         super().__init__(channels, 1, kernel, padding=kernel // 2)
 
     def forward(self, points: Tensor) -> Tensor:
-        kernel, (depth, height, width) = self.kernel_size[0], points.shape[:3]
-        shares = self.weight[0].flatten(1).t() @ points.flatten(0, 2).t()  # [kernel ** 3, voxel]
-        shares = shares.view(kernel, kernel, kernel, depth, height, width)
-        total = shares.new_zeros(depth + kernel - 1, height + kernel - 1, width + kernel - 1, dtype=torch.float32)
-        for z in range(kernel):
-            for y in range(kernel):
-                for x in range(kernel):  # the voxel at (x, y, z) of the window gives to its middle
-                    to_z, to_y, to_x = kernel - 1 - z, kernel - 1 - y, kernel - 1 - x
-                    total[to_z : to_z + depth, to_y : to_y + height, to_x : to_x + width] += shares[z, y, x]
-        edge = kernel // 2
-        inner = total[edge : edge + depth, edge : edge + height, edge : edge + width]
         assert self.bias is not None
-        return inner + self.bias.float()
+        return scalar_conv3d(points, self.weight, self.bias)
 
 
 class VoxelDecoder(nn.Module):

@@ -1,6 +1,9 @@
-"""Sampling operators, one folder each: the signature in `__init__.py`, a readable torch version in `reference.py`.
+"""Operators that decide how fast a network is, one folder each.
 
-The references run on CPU and CUDA.  Each of them is one weighted gather: neighbouring cells of a zero-bordered table
-are summed with interpolation weights by `torch.nn.functional.embedding_bag`, which never stores the gathered rows.
-Coordinates stay in float32 whatever the precision of the features.
+`__init__.py` holds the signature and chooses the implementation; `reference.py` says in a few readable lines of torch
+what is computed, and every other implementation is tested against it; `cpu.py` is tuned on CPUs and runs on CUDA too.
+
+The tuned sampling operators are each one weighted gather: neighbouring cells of a zero-bordered table are summed with
+interpolation weights by `torch.nn.functional.embedding_bag`, which never stores the gathered rows.  Coordinates stay in
+float32 whatever the precision of the features.
 """

@@ -6,7 +6,7 @@ from torch.nn import functional
 
 
 def cell_and_fraction(position: Tensor, size: int | Tensor) -> tuple[Tensor, Tensor]:
-    """Lower neighbour in a bordered axis and the share of the upper one.
+    """Lower neighbour in a bordered axis and the weight of the upper one.
 
     Args:
         position: any shape; 0 is the centre of the first cell, size - 1 that of the last.
@@ -16,9 +16,13 @@ def cell_and_fraction(position: Tensor, size: int | Tensor) -> tuple[Tensor, Ten
         int32 index in 0..size of the lower neighbour (0 is the lower border cell) and the weight in [0, 1] of the next
         one.  Positions outside weigh only a border cell; a NaN gets a valid index and a NaN weight.
     """
-    top = torch.as_tensor(size, dtype=position.dtype, device=position.device)
-    position = torch.minimum((position + 1).clamp(min=0), top + 1)
-    low = torch.minimum(position.floor(), top)
+    position = (position + 1).clamp(min=0)
+    if isinstance(size, Tensor):
+        position = torch.minimum(position, size + 1)
+        low = torch.minimum(position.floor(), size)
+    else:
+        position = position.clamp(max=size + 1)
+        low = position.floor().clamp(max=size)
     return low.to(torch.int32).clamp_(min=0), position - low  # the clamp turns what a NaN became into an index
 
 

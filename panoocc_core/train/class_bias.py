@@ -7,14 +7,14 @@ choice.  A constant added to the logits of each class puts that right, and becom
 from collections.abc import Sequence
 
 import torch
-from torch import Tensor, nn
+from torch import Tensor
 
 from ..ground_truth import Drive, naming_frame
 from ..labels import LabelSet
 from ..memory import VoxelMemory
 from ..metrics.confusion import Confusion
-from ..models.panoocc import PanoOcc
-from ..stream import Stopwatch, encode
+from ..network import Network
+from ..stream import encode
 from .targets import dense_targets
 
 STEPS = (-0.6, -0.3, -0.15, 0.15, 0.3, 0.6)
@@ -24,7 +24,7 @@ MIN_GAIN = 2e-4  # of the mean IoU, below which a change is noise
 
 
 @torch.no_grad()
-def calibrate(model: PanoOcc, drives: Sequence[Drive], every: int = 2) -> dict[str, float]:
+def calibrate(model: Network, drives: Sequence[Drive], every: int = 2) -> dict[str, float]:
     """Change the classifier's bias so that the mean IoU of the voxels that a camera sees grows.
 
     Args:
@@ -50,13 +50,12 @@ def calibrate(model: PanoOcc, drives: Sequence[Drive], every: int = 2) -> dict[s
                 miou = _miou(logits, true, closed, tried, labels)
                 if miou > best + MIN_GAIN:
                     best, offsets = miou, tried
-    classifier = model.decoder.mlp[-1]
-    assert isinstance(classifier, nn.Linear)
-    classifier.bias.add_(offsets.to(classifier.bias))
+    bias = model.classifier.bias
+    bias.add_(offsets.to(bias))
     return {"before": before, "after": best, **{name: float(value) for name, value in zip(labels.names, offsets)}}
 
 
-def _collected(model: PanoOcc, drives: Sequence[Drive], every: int) -> tuple[Tensor, Tensor, Tensor]:
+def _collected(model: Network, drives: Sequence[Drive], every: int) -> tuple[Tensor, Tensor, Tensor]:
     """Of all counted voxels: logits [n, class], true classes [n], and where the gate says free, bool [n]."""
     config = model.config
     logits, true, closed = [], [], []
@@ -64,7 +63,7 @@ def _collected(model: PanoOcc, drives: Sequence[Drive], every: int) -> tuple[Ten
         memory = VoxelMemory()
         for index in range(len(drive)):
             with naming_frame(drive, index):
-                step = encode(model, drive.frame(index), memory, Stopwatch(model.device))
+                step = encode(model, drive.frame(index), memory)
                 targets = dense_targets(drive.truth(index), config) if index % every == every - 1 else None
             memory = step.memory
             if targets is None:

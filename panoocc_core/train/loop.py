@@ -20,8 +20,8 @@ from torch import nn
 from ..base.whole_files import whole_file
 from ..ground_truth import Drive, naming_frame
 from ..memory import VoxelMemory
-from ..models.panoocc import PanoOcc
-from ..stream import Encoded, Stopwatch, encode
+from ..network import Network
+from ..stream import Encoded, encode
 from ..types import Frame
 from ..weights.checkpoint import save_published
 from ..weights.initial import initialise
@@ -65,7 +65,7 @@ class Options:
 class _State:
     """All that changes while training."""
 
-    model: PanoOcc
+    model: Network
     optimiser: torch.optim.Optimizer
     scaler: torch.amp.GradScaler
     progress: Progress = field(default_factory=Progress)
@@ -73,7 +73,7 @@ class _State:
 
 def train(
     config: TrainConfig,
-    model: PanoOcc,
+    model: Network,
     drives: Sequence[Drive],
     validation: Sequence[Drive],
     options: Options,
@@ -168,7 +168,7 @@ def _resumed(origin: Origin, state: _State, options: Options, processes: Process
     return restore_snapshot(data, path, origin, state.model, state.optimiser, state.scaler)
 
 
-def start_from_scratch(model: PanoOcc, config: TrainConfig) -> PanoOcc:
+def start_from_scratch(model: Network, config: TrainConfig) -> Network:
     """The network with initial weights that follow from the recipe's seed."""
     initialise(model, config.seed)
     return model
@@ -251,18 +251,12 @@ def _learn_frame(
     return step.memory, {**_summed(terms), "loss": float(loss.detach())}
 
 
-def _encoded(config: TrainConfig, model: PanoOcc, frame: Frame, memory: VoxelMemory, change: InputChange) -> Encoded:
+def _encoded(config: TrainConfig, model: Network, frame: Frame, memory: VoxelMemory, change: InputChange) -> Encoded:
     with _autocast(config, model):
-        return encode(
-            model,
-            frame,
-            memory,
-            Stopwatch(model.device),
-            lambda inputs: changed_input(inputs, change, model.config.images),
-        )
+        return encode(model, frame, memory, lambda inputs: changed_input(inputs, change, model.config.images))
 
 
-def _autocast(config: TrainConfig, model: PanoOcc) -> AbstractContextManager[object]:
+def _autocast(config: TrainConfig, model: Network) -> AbstractContextManager[object]:
     half = HALF.get(config.precision)
     return nullcontext() if half is None else torch.autocast(model.device.type, half)
 

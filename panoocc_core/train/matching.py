@@ -5,7 +5,7 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
-from ..models.box_head import BoxPrediction
+from ..network import BoxPrediction
 from .losses import ALPHA
 from .targets import BoxTargets
 

@@ -8,8 +8,7 @@ from torch import Tensor
 from torch.nn import functional
 
 from ..config import ModelConfig
-from ..models.box_head import BoxPrediction
-from ..models.voxel_decoder import VoxelLogits
+from ..network import BoxPrediction, VoxelLogits
 from ..voxels import grid_to_rows
 from .loss_config import LossConfig
 from .losses import cross_entropy_sum, focal_sum, full_precision

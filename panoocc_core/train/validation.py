@@ -9,8 +9,8 @@ from ..ground_truth import Drive, GroundTruth, naming_frame
 from ..labels import LIDARSEG
 from ..memory import VoxelMemory
 from ..metrics.confusion import Confusion
-from ..models.panoocc import PanoOcc
-from ..stream import Encoded, Stopwatch, classes, encode
+from ..network import Network
+from ..stream import Encoded, classes, encode
 from .processes import ALONE, Processes
 from .targets import dense_targets, renamed
 
@@ -18,7 +18,7 @@ NOISE = LIDARSEG.names[0]  # the class of points that counts for nobody
 SCORES = {"voxels": ("miou", "geometric_iou"), "points": ("point_miou",)}  # by the network's kind of truth
 
 
-def validate(model: PanoOcc, drives: Sequence[Drive], every: int = 2, processes: Processes = ALONE) -> dict[str, float]:
+def validate(model: Network, drives: Sequence[Drive], every: int = 2, processes: Processes = ALONE) -> dict[str, float]:
     """mIoU over the classes present, with the stream's history: of the voxels that a camera sees, together with the
     geometric IoU ("occ3d"), or of LiDAR points ("lidar_segmentation").
 
@@ -42,7 +42,7 @@ def validate(model: PanoOcc, drives: Sequence[Drive], every: int = 2, processes:
 
 
 @torch.no_grad()
-def confusion_on(model: PanoOcc, drives: Sequence[Drive], every: int = 2) -> Confusion:
+def confusion_on(model: Network, drives: Sequence[Drive], every: int = 2) -> Confusion:
     """Which classes the network takes for which, over drives; voxels or points as in `validate`.
 
     Raises:
@@ -54,14 +54,14 @@ def confusion_on(model: PanoOcc, drives: Sequence[Drive], every: int = 2) -> Con
         memory = VoxelMemory()
         for index in range(len(drive)):
             with naming_frame(drive, index):
-                step = encode(model, drive.frame(index), memory, Stopwatch(model.device))
+                step = encode(model, drive.frame(index), memory)
                 if index % every == every - 1:
                     confusion = _counted(confusion, model, step, drive.truth(index))
             memory = step.memory
     return confusion
 
 
-def _counted(confusion: Confusion, model: PanoOcc, step: Encoded, truth: GroundTruth) -> Confusion:
+def _counted(confusion: Confusion, model: Network, step: Encoded, truth: GroundTruth) -> Confusion:
     config = model.config
     if config.truth == "voxels":
         true, mask = dense_targets(truth, config)

@@ -16,7 +16,8 @@ from ..base.devices import usable_device
 from ..base.resources import shipped_weights
 from ..base.whole_files import whole_file
 from ..config import ModelConfig, model_config, presets
-from ..models.panoocc import PanoOcc
+from ..models import build_network
+from ..network import Network
 from .inference import ready_for_inference
 from .published_names import published_names
 from .seeded import Shapes, seeded_state
@@ -53,7 +54,7 @@ def _some(names: tuple[str, ...]) -> str:
     return ", ".join(names[:LISTED]) + rest
 
 
-def expected_shapes(model: PanoOcc) -> Shapes:
+def expected_shapes(model: Network) -> Shapes:
     """Published name -> shape and dtype of every entry, copies of the shared box branches included."""
     state = model.state_dict()
     names = published_names(state, model.config)
@@ -64,7 +65,7 @@ def expected_shapes(model: PanoOcc) -> Shapes:
     }
 
 
-def compare(model: PanoOcc, tensors: Mapping[str, Tensor]) -> Mismatch:
+def compare(model: Network, tensors: Mapping[str, Tensor]) -> Mismatch:
     """What keeps `tensors` (published names) from being the weights of `model`.
 
     The copies of a shared box branch may be there in full, or the first one alone.
@@ -94,7 +95,7 @@ def _kind(tensor: Tensor) -> tuple[bool, bool]:
     return tensor.is_floating_point(), tensor.is_complex()
 
 
-def load_published(model: PanoOcc, tensors: Mapping[str, Tensor], source: str) -> None:
+def load_published(model: Network, tensors: Mapping[str, Tensor], source: str) -> None:
     """Fill `model` with the entries of a published checkpoint, strictly.
 
     Raises:
@@ -117,14 +118,14 @@ def fitting_presets(tensors: Mapping[str, Tensor]) -> list[str]:
     out = []
     for name in presets():
         with torch.device("meta"):
-            model = PanoOcc(model_config(name))
+            model = build_network(model_config(name))
         found = compare(model, tensors)
         if not (found.missing or found.unexpected or found.misshapen):
             out.append(name)
     return out
 
 
-def seeded_tensors(model: PanoOcc, seed: int = 0) -> dict[str, Tensor]:
+def seeded_tensors(model: Network, seed: int = 0) -> dict[str, Tensor]:
     """Stand-in weights of a network under published names; see `seeded_weights`."""
     return {name: torch.from_numpy(value) for name, value in seeded_state(expected_shapes(model), seed).items()}
 
@@ -136,7 +137,7 @@ def load_model(
     device: str | torch.device = "cpu",
     precision: str = "fp32",
     seed: int = 0,
-) -> PanoOcc:
+) -> Network:
     """A network ready to infer: preset name, YAML file or configuration, with weights from a file or seeded ones.
 
     Without either, the weights that come with the package for that preset.
@@ -162,13 +163,13 @@ def load_model(
     if precision not in PRECISIONS:
         raise ValueError(f"precision {precision!r} is not one of {', '.join(PRECISIONS)}")
     target = usable_device(device)
-    network = PanoOcc(config)
+    network = build_network(config)
     tensors = seeded_tensors(network, seed) if checkpoint is None else read_tensors(Path(checkpoint))
     load_published(network, tensors, "the seeded state" if checkpoint is None else str(checkpoint))
     return ready_for_inference(network).to(target, PRECISIONS[precision])
 
 
-def save_published(model: PanoOcc, target: Path, metadata: Mapping[str, str]) -> int:
+def save_published(model: Network, target: Path, metadata: Mapping[str, str]) -> int:
     """Write a network's weights as safetensors (published names, one copy of shared branches); returns their number.
 
     The file appears only once it is whole.
@@ -200,7 +201,7 @@ def convert(source: Path, target: Path, preset: str | None = None) -> str:
             f"{source}: fits none of the presets {', '.join(presets())}; name the one it is meant for with --model "
             "to see what differs"
         )
-    model = PanoOcc(model_config(candidates[0]))
+    model = build_network(model_config(candidates[0]))
     load_published(model, tensors, str(source))
     kept = save_published(model, target, {"panoocc_model": candidates[0]})
     parameters = sum(p.numel() for p in model.parameters())

@@ -1,48 +1,69 @@
 """A loaded network made ready to infer: the same function, computed faster."""
 
-from itertools import pairwise
-
 import torch
 from torch import nn
 from torch.nn.utils.fusion import fuse_conv_bn_weights
 
-from ..models.panoocc import PanoOcc
 from ..models.resnet import DeformConv2d
+from ..network import Network
 
 _CONVOLUTIONS = (nn.Conv2d, nn.Conv3d, nn.ConvTranspose3d, DeformConv2d)
 _NORMS = (nn.BatchNorm1d, nn.BatchNorm2d, nn.BatchNorm3d)
 
 
-def ready_for_inference(model: PanoOcc) -> PanoOcc:
-    """Evaluation mode without gradients, batch norms folded into their convolutions, image features channels-last.
+def ready_for_inference(network: Network) -> Network:
+    """Evaluation mode without gradients, batch norms folded into their convolutions, 2-D kernels channels-last.
 
-    Float32 is made to mean float32: by default cuDNN rounds the inputs of convolutions to the ten bits of TF32.
     The network cannot be trained or saved under published names afterwards.
+
+    Raises:
+        TypeError: a module of the network has a batch norm that it does not declare; see `fold_norms`.
     """
-    torch.backends.cudnn.allow_tf32 = torch.backends.cuda.matmul.allow_tf32 = False
-    model.eval().requires_grad_(False)
-    for parent in list(model.modules()):
-        _fold_children(parent)
-    for parameter in [*model.backbone.parameters(), *model.neck.parameters()]:
-        if parameter.dim() == 4:
-            parameter.data = parameter.data.contiguous(memory_format=torch.channels_last)
-    return model
+    network.eval().requires_grad_(False)
+    fold_norms(network)
+    for module in network.modules():
+        if isinstance(module, (nn.Conv2d, DeformConv2d)):
+            module.weight.data = module.weight.data.contiguous(memory_format=torch.channels_last)
+    return network
 
 
-def _fold_children(parent: nn.Module) -> None:
-    """Fold every batch norm that directly follows a convolution among the children: all networks are written so."""
-    for (_, conv), (name, norm) in pairwise(list(parent.named_children())):
-        if isinstance(conv, _CONVOLUTIONS) and isinstance(norm, _NORMS):
-            transposed = isinstance(conv, nn.ConvTranspose3d)
-            assert norm.running_mean is not None and norm.running_var is not None
-            conv.weight, conv.bias = fuse_conv_bn_weights(
-                conv.weight,
-                conv.bias,
-                norm.running_mean,
-                norm.running_var,
-                norm.eps,
-                norm.weight,
-                norm.bias,
-                transposed,
-            )
-            setattr(parent, name, nn.Identity())
+def fold_norms(network: nn.Module) -> None:
+    """Fold every batch norm into the convolution that it follows.
+
+    Which belong together is declared by the module that calls both: `norm_pairs`, a tuple of (convolution, batch norm),
+    named as submodules; those that are None are passed over.
+
+    Raises:
+        TypeError: a declared pair is none, or a batch norm is left over.
+    """
+    for name, module in network.named_modules():
+        for conv_name, norm_name in getattr(module, "norm_pairs", ()):
+            owner = getattr(module, norm_name.split(".")[0])
+            if owner is None:
+                continue
+            conv, norm = module.get_submodule(conv_name), module.get_submodule(norm_name)
+            if not (isinstance(conv, _CONVOLUTIONS) and isinstance(norm, _NORMS)):
+                kinds = f"{type(conv).__name__} and {type(norm).__name__}"
+                raise TypeError(
+                    f"{name}: {conv_name} and {norm_name} are {kinds}, not a convolution and its batch norm"
+                )
+            _fold(conv, norm)
+            module.set_submodule(norm_name, nn.Identity())
+    left = [name for name, module in network.named_modules() if isinstance(module, _NORMS)]
+    if left:
+        raise TypeError(f"batch norms that no module declares in norm_pairs: {', '.join(left)}")
+
+
+def _fold(conv: nn.Module, norm: nn.Module) -> None:
+    assert isinstance(conv, _CONVOLUTIONS) and isinstance(norm, _NORMS)
+    assert norm.running_mean is not None and norm.running_var is not None
+    conv.weight, conv.bias = fuse_conv_bn_weights(
+        conv.weight,
+        conv.bias,
+        norm.running_mean,
+        norm.running_var,
+        norm.eps,
+        norm.weight,
+        norm.bias,
+        isinstance(conv, nn.ConvTranspose3d),
+    )

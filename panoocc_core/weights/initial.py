@@ -9,15 +9,17 @@ from ..config import GridConfig
 from ..models.attention import SLOTS, VoxelAttention
 from ..models.box_head import BevAttention, BoxHead
 from ..models.internimage import DeformableAggregation
-from ..models.panoocc import PanoOcc
+from ..models.queries import VoxelQueries
 from ..models.resnet import DeformConv2d
-from ..models.view_encoder import CrossAttention
+from ..models.view_encoder import CrossAttention, ViewEncoder
+from ..models.voxel_decoder import OccupancyGate
+from ..network import Network
 from ..voxels import centres_m, extent_m
 
 RARE = 0.01  # probability that heads of rare events start with (arXiv 1708.02002)
 
 
-def initialise(model: PanoOcc, seed: int) -> None:
+def initialise(model: Network, seed: int) -> None:
     """Set every parameter anew, the same for the same seed."""
     devices = [model.device] if model.device.type == "cuda" else []
     with torch.random.fork_rng(devices):
@@ -26,9 +28,9 @@ def initialise(model: PanoOcc, seed: int) -> None:
             for module in model.modules():
                 _reset(module)
             for module in model.modules():
-                _steer(module)
-            _queries(model)
-            _heads(model)
+                _sampling(module)
+            for module in model.modules():
+                _place(module)
             for module in model.modules():
                 _own_weights(module)
 
@@ -57,7 +59,7 @@ def _own_weights(module: nn.Module) -> None:
         nn.init.kaiming_normal_(module.weight, mode="fan_out")
 
 
-def _steer(module: nn.Module) -> None:
+def _sampling(module: nn.Module) -> None:
     """Deformable attention starts by looking evenly in all directions, farther with every point (arXiv 2010.04159)."""
     if isinstance(module, CrossAttention):
         _ring(module.sampling_offsets, module.heads, module.levels, module.points)
@@ -86,17 +88,6 @@ def _ring(offsets: nn.Linear, heads: int, levels: int, points: int) -> None:
     offsets.bias.copy_(ring.expand(heads, levels, points, 2).flatten())
 
 
-def _queries(model: PanoOcc) -> None:
-    """Voxel queries start as smooth functions of the place, so that neighbours learn from each other."""
-    queries, config = model.queries, model.config
-    queries.embedding.weight.copy_(place_features(config.grid, config.embed))
-    scale = 3**-0.5  # three are added
-    for embedding in (queries.row, queries.column, queries.layer):
-        embedding.weight.mul_(scale)
-    for parameter in (model.encoder.camera_embedding, model.encoder.level_embedding):
-        nn.init.normal_(parameter, std=0.1)
-
-
 def place_features(grid: GridConfig, channels: int) -> Tensor:
     """Waves over x, y, z, bearing and range of the voxel centres, of unit variance: float32 [N, channels]."""
     points = torch.as_tensor(centres_m(grid), dtype=torch.float64)
@@ -117,18 +108,21 @@ def place_features(grid: GridConfig, channels: int) -> Tensor:
     return features.float()
 
 
-def _heads(model: PanoOcc) -> None:
-    gate, boxes = model.decoder.gate, model.boxes
-    prior = -math.log((1 - RARE) / RARE)
-    if gate is not None and gate.bias is not None:
-        nn.init.zeros_(gate.bias)
-    last = boxes.class_branch[-1]
-    assert isinstance(last, nn.Linear)
-    nn.init.constant_(last.bias, prior)
-    _spread_references(boxes)
-
-
-def _spread_references(boxes: BoxHead) -> None:
-    """Box queries start all over the grid."""
-    nn.init.xavier_uniform_(boxes.reference_points.weight)
-    nn.init.zeros_(boxes.reference_points.bias)
+def _place(module: nn.Module) -> None:
+    """Queries start as smooth functions of the place, so that neighbours learn from each other; rare events as rare."""
+    if isinstance(module, VoxelQueries):
+        channels = module.embedding.weight.shape[1]
+        module.embedding.weight.copy_(place_features(module.grid, channels))
+        for embedding in (module.row, module.column, module.layer):
+            embedding.weight.mul_(3**-0.5)  # three are added
+    elif isinstance(module, ViewEncoder):
+        nn.init.normal_(module.camera_embedding, std=0.1)
+        nn.init.normal_(module.level_embedding, std=0.1)
+    elif isinstance(module, OccupancyGate) and module.bias is not None:
+        nn.init.zeros_(module.bias)
+    elif isinstance(module, BoxHead):
+        last = module.class_branch[-1]
+        assert isinstance(last, nn.Linear)
+        nn.init.constant_(last.bias, -math.log((1 - RARE) / RARE))
+        nn.init.xavier_uniform_(module.reference_points.weight)  # box queries start all over the grid
+        nn.init.zeros_(module.reference_points.bias)

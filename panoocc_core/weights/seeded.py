@@ -83,7 +83,7 @@ def _value(name: str, shape: tuple[int, ...], shapes: Shapes, seed: int) -> NDAr
     if leaf == "weight" and len(shape) == 2 and f"{base}.bias" not in shapes:
         return draw.spread(0.6 if base.endswith(("row_embed", "col_embed", "z_embed")) else 1.0)
     if base.endswith(("conv_offset", "sampling_offsets", "attention_weights", "reference_points")):
-        return _steering(draw, name, base, leaf, shape)
+        return _sampling(draw, name, base, leaf, shape)
     if leaf in ("bias", "in_proj_bias"):
         return _bias(draw, name, shape)
     return _matrix(draw, name, base, shape, shapes)
@@ -96,7 +96,7 @@ def _batch_norm(draw: _Draw, name: str, base: str, leaf: str) -> NDArray:
     return draw.between(0.6, 1.6) if leaf == "running_var" else draw.spread(0.1)
 
 
-def _steering(draw: _Draw, name: str, base: str, leaf: str, shape: tuple[int, ...]) -> NDArray:
+def _sampling(draw: _Draw, name: str, base: str, leaf: str, shape: tuple[int, ...]) -> NDArray:
     """Layers that say where to sample, and how much."""
     is_weight = leaf == "weight"
     backbone = name.startswith("img_backbone.")

@@ -148,7 +148,7 @@ class Replay:
         begin_s = time.perf_counter()
         for now_ns, ready in self._ready_sets(writer, options.show_progress):
             if self.report.grids == 0:
-                labels = label_set(self._stream.model.config.labels, new_message)
+                labels = label_set(self._stream.network.config.labels, new_message)
                 writer.write(f"{PREFIX}/{LABELS}", LABELS_TYPE, self._bag.start_ns, labels, latched=True)
             self._work(ready, now_ns, writer, options)
             if options.limit is not None and self.report.grids >= options.limit:

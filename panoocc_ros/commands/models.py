@@ -7,7 +7,7 @@ from typing import Any
 import torch
 
 from panoocc_core.config import ModelConfig, model_config, presets
-from panoocc_core.models.panoocc import PanoOcc
+from panoocc_core.models import build_network
 
 from . import options
 from .exit_codes import NOT_WRITTEN, OK, explained, fail
@@ -24,7 +24,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 def model_row(config: ModelConfig) -> dict[str, Any]:
     """What a user chooses a preset by."""
     with torch.device("meta"):
-        parameters = sum(p.numel() for p in PanoOcc(config).parameters())
+        parameters = sum(p.numel() for p in build_network(config).parameters())
     return {
         "name": config.name,
         "description": config.description,

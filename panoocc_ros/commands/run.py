@@ -184,7 +184,7 @@ def _run(arguments: argparse.Namespace) -> int:
             if report.grids == 0:
                 why = [why_no_grid(report, chosen.names), lacks(bag, chosen, calibration)]
                 raise NoGrid("; ".join(filter(None, why)), NETWORK_FAILED if report.failures else NO_GRID)
-    print(summary(report, stream.model.device, config.temporal))
+    print(summary(report, stream.network.device, config.temporal))
     print(f"written: {str(arguments.out).encode(errors='backslashreplace').decode()}")
     return OK
 

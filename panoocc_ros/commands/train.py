@@ -17,7 +17,8 @@ from panoocc_core.data import open_splits
 from panoocc_core.data.simulated import SimulatedStreets, simulated_streets
 from panoocc_core.data.street_plan import StreetPlan, drive_files
 from panoocc_core.ground_truth import Drive
-from panoocc_core.models.panoocc import PanoOcc
+from panoocc_core.models import build_network
+from panoocc_core.network import Network
 from panoocc_core.stream import output_geometry
 from panoocc_core.train.clips import rounds_of_epoch
 from panoocc_core.train.curves import check_tensorboard
@@ -140,7 +141,7 @@ def _train(arguments: argparse.Namespace) -> Path | None:
         torch.set_num_threads(arguments.threads)
     config = train_config(arguments.recipe, changes_from(arguments.set))
     device = own_device(str(usable_device(arguments.device)))
-    model = start_from_scratch(PanoOcc(config.model_config), config)
+    model = start_from_scratch(build_network(config.model_config), config)
     if arguments.checkpoint is not None:
         load_published(model, read_tensors(arguments.checkpoint), str(arguments.checkpoint))
     with joined(device) as processes:
@@ -172,7 +173,7 @@ def _tell_where_it_begins(arguments: argparse.Namespace, begun: bool) -> None:
 
 
 def check_before_rendering(
-    config: TrainConfig, model: PanoOcc, arguments: argparse.Namespace, processes: Processes
+    config: TrainConfig, model: Network, arguments: argparse.Namespace, processes: Processes
 ) -> None:
     """What the loop would refuse, for all that is known before the streets are there: rendering them may take hours.
 

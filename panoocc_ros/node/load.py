@@ -9,7 +9,7 @@ import torch
 from panoocc_core import CheckpointError, ModelConfig, load_model, model_config
 from panoocc_core.base.devices import usable_device
 from panoocc_core.base.strict_yaml import ConfigError
-from panoocc_core.models.panoocc import PanoOcc
+from panoocc_core.network import Network
 
 from ..frames.calibration_file import CalibrationFile, load_calibration
 from ..frames.rig import Rig, load_rig
@@ -78,7 +78,7 @@ def loaded_network(
     device: str = "auto",
     precision: str = "fp32",
     threads: int | None = None,
-) -> PanoOcc:
+) -> Network:
     """The network with its weights on its device; `threads` of the CPU are set for the whole process.
 
     Raises:

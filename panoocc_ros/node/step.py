@@ -55,7 +55,7 @@ def step(assembler: FrameAssembler, stream: OccupancyStream, ready: ReadySet, re
             stream.reset(FAILED_RESET)
         return Lost("failed", error_text(error))
     times_ms = {"decode": (decoded_s - begin_s) * 1e3, **occupancy.timings_ms}
-    return Step(frame, occupancy, times_ms, assembler.judge_geometry(frame, stream.model.config))
+    return Step(frame, occupancy, times_ms, assembler.judge_geometry(frame, stream.network.config))
 
 
 def error_text(error: Exception) -> str:

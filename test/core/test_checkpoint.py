@@ -13,7 +13,7 @@ from safetensors.torch import load_file, save_file
 from panoocc_core import CheckpointError, OccupancyStream, load_model
 from panoocc_core.base.devices import usable_device
 from panoocc_core.config import ModelConfig, model_config, presets
-from panoocc_core.models.panoocc import PanoOcc
+from panoocc_core.models import build_network
 from panoocc_core.weights.checkpoint import convert, expected_shapes, fitting_presets, load_published, seeded_tensors
 from panoocc_core.weights.published_names import published_names
 from panoocc_core.weights.seeded import seeded_state
@@ -35,7 +35,7 @@ PUBLISHED = {
 
 @pytest.fixture(scope="module")
 def tensors(nano):
-    return seeded_tensors(PanoOcc(nano))
+    return seeded_tensors(build_network(nano))
 
 
 def save_pth(path, tensors):
@@ -46,7 +46,7 @@ def save_pth(path, tensors):
 @pytest.mark.parametrize(("keys", "preset"), PUBLISHED.items())
 def test_full_size_parameter_lists_are_accepted_one_for_one(keys, preset):
     with torch.device("meta"):
-        model = PanoOcc(model_config(preset))
+        model = build_network(model_config(preset))
     assert expected_shapes(model) == read_keys(KEYS / f"{keys}.keys.txt")
 
 
@@ -55,14 +55,14 @@ def test_base_pretrain_is_the_same_network_as_base():
     shapes = []
     for name in ("pano_base_occ3d", "pano_base_pretrain_occ3d"):
         with torch.device("meta"):
-            shapes.append(expected_shapes(PanoOcc(model_config(name))))
+            shapes.append(expected_shapes(build_network(model_config(name))))
     assert shapes[0] == shapes[1]
 
 
 def test_a_full_size_network_is_filled_and_found():
     shapes = read_keys(KEYS / "PanoOcc_small_1f.keys.txt")
     full = {name: torch.from_numpy(value) for name, value in seeded_state(shapes).items()}
-    model = PanoOcc(model_config("pano_small_1f"))
+    model = build_network(model_config("pano_small_1f"))
     load_published(model, full, "the generated file")
     first = "pts_bbox_head.cls_branches.0.0.weight"
     assert torch.equal(model.boxes.class_branch[0].weight, full[first])
@@ -77,7 +77,7 @@ def test_a_file_gives_the_same_occupancy_as_its_conversion(tmp_path, nano: Model
     one = OccupancyStream(load_model("nano", checkpoint=source)).step(street_frame(0))
     other = OccupancyStream(load_model("nano", checkpoint=target)).step(street_frame(0))
     assert torch.equal(one.class_id, other.class_id) and torch.equal(one.confidence, other.confidence)
-    names = published_names(PanoOcc(nano).state_dict(), nano)
+    names = published_names(build_network(nano).state_dict(), nano)
     assert set(load_file(target)) == {copies[0] for copies in names.values()}  # one copy of the shared branches
 
 

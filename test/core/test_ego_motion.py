@@ -4,6 +4,7 @@ import math
 
 import numpy as np
 import pytest
+import torch
 
 from panoocc_core.config import EgoMotionConfig, model_config
 from panoocc_core.ego_motion import (
@@ -15,7 +16,7 @@ from panoocc_core.ego_motion import (
     vehicle_motion,
 )
 from panoocc_core.geometry import NS_PER_S, rigid
-from panoocc_core.memory import extended_track
+from panoocc_core.memory import VoxelMemory, begin, remember
 from panoocc_core.types import VehicleMotion
 
 from .conftest import heading, street_frame
@@ -94,11 +95,12 @@ def test_sources_of_the_rates():
 @pytest.mark.parametrize("period_s", [0.1, 0.5, 0.9, 1.2, 3.0])
 def test_streams_of_any_rate_know_how_fast_they_go(period_s):
     """10 m/s ahead: 5 m in the half second that the networks were trained with."""
-    track: tuple[StampedPose, ...] = ()
-    config = model_config("pano_small_occ3d").ego_motion
+    memory, config = VoxelMemory(), model_config("pano_small_occ3d")
     for i in range(12):
         frame = street_frame(i * period_s, x_m=10.0 * i * period_s, size_hw=(2, 2))
-        track = extended_track(track, frame, config)
+        past = begin(memory, frame, config)
+        memory = remember(past, torch.zeros(1, 1), config)
+    track = past.track
     motion, source = vehicle_motion(frame, track, "auto")
     earlier = pose_at(track, frame.stamp_ns - NS_PER_S // 2, 0)
     assert source == "poses" and motion.velocity_mps == pytest.approx((10.0, 0, 0), abs=1e-6)

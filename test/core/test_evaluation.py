@@ -19,9 +19,10 @@ from panoocc_core.evaluation import (
 )
 from panoocc_core.ground_truth import GroundTruth, TrueBoxes
 from panoocc_core.labels import BOX_CLASSES, OCC3D
-from panoocc_core.models.box_head import Boxes, BoxPrediction, decode_boxes
+from panoocc_core.models.box_head import Boxes, decode_boxes
 from panoocc_core.models.network_frame import box_codes
-from panoocc_core.models.voxel_decoder import VoxelLogits, classify
+from panoocc_core.models.voxel_decoder import classify
+from panoocc_core.network import BoxPrediction, VoxelLogits
 from panoocc_ros.commands.eval import summary
 
 from .toy_training import rendered_streets

@@ -6,9 +6,9 @@ import numpy as np
 import pytest
 import torch
 
-from panoocc_core.config import GridConfig, TemporalConfig, model_config
+from panoocc_core.config import GridConfig, ModelConfig, PoseConfig, TemporalConfig, model_config
 from panoocc_core.geometry import NS_PER_S, rigid
-from panoocc_core.memory import VoxelMemory, cleared, past_from_current, recall, remember, reset_reason, warped
+from panoocc_core.memory import VoxelMemory, begin, cleared, past_from_current, remember, reset_reason, warped
 from panoocc_core.types import Frame
 from panoocc_core.voxels import centres_m, token_count
 
@@ -25,10 +25,10 @@ def drive(config, rate_hz: float, seconds: float, jitter_s: float = 0.0):
     memory, ages = VoxelMemory(), []
     for i in range(round(rate_hz * seconds) + 1):
         frame = street_frame(100 + i / rate_hz + draw.uniform(-jitter_s, jitter_s), size_hw=(2, 2))
-        assert reset_reason(memory, frame, config.temporal) is None
-        states = recall(memory, frame.stamp_ns, config.temporal)
-        ages.append([(frame.stamp_ns - state.stamp_ns) / NS_PER_S for state in states])
-        memory = remember(memory, frame, TOKENS, config)
+        past = begin(memory, frame, config)
+        assert past.reset is None and past.track[-1].stamp_ns == frame.stamp_ns
+        ages.append(list(past.ages_s))
+        memory = remember(past, TOKENS, config)
     return memory, ages
 
 
@@ -65,13 +65,17 @@ def test_history_grows_from_nothing():
 
 def test_a_state_serves_one_age_only():
     temporal = TemporalConfig(kind="concat", ages_s=(1.2, 1.0), tolerance_s=0.25)
-    config = model_config("nano")
-    memory = remember(VoxelMemory(), street_frame(0, size_hw=(2, 2)), TOKENS, config)
-    assert len(recall(memory, round(1.1 * NS_PER_S), temporal)) == 1
+    config = replace(model_config("nano"), temporal=temporal)
+    memory = after(VoxelMemory(), street_frame(0, size_hw=(2, 2)), config)
+    assert len(begin(memory, street_frame(1.1, size_hw=(2, 2)), config).states) == 1
+
+
+def after(memory: VoxelMemory, frame: Frame, config: ModelConfig = OCC) -> VoxelMemory:
+    return remember(begin(memory, frame, config), TOKENS, config)
 
 
 def remembered(**changes) -> VoxelMemory:
-    return remember(VoxelMemory(), street_frame(100, **changes), TOKENS, OCC)
+    return after(VoxelMemory(), street_frame(100, **changes))
 
 
 @pytest.mark.parametrize(
@@ -133,14 +137,22 @@ def test_limits_are_those_of_the_configuration():
 def test_a_camera_that_drifts_is_noticed_once_and_then_the_one_to_compare_with():
     memory, reasons = VoxelMemory(), []
     for i in range(40):
-        frame = street_frame(100 + i, mount_z_m=1.5 + 0.01 * i, size_hw=(2, 2))
-        reasons.append(reset_reason(memory, frame, OCC.temporal))
-        memory = remember(cleared(memory, reasons[-1]) if reasons[-1] else memory, frame, TOKENS, OCC)
+        past = begin(memory, street_frame(100 + i, mount_z_m=1.5 + 0.01 * i, size_hw=(2, 2)), OCC)
+        memory = remember(past, TOKENS, OCC)
+        reasons.append(past.reset)
+    assert dict(memory.resets) == {"calibration": 1}
     assert [i for i, reason in enumerate(reasons) if reason] == [26] and reasons[26] == "calibration"
 
 
 def test_a_network_without_history_knows_no_gap():
     assert reset_reason(remembered(), street_frame(200), model_config("pano_small_1f").temporal) is None
+
+
+def test_a_frame_that_cannot_go_on_begins_with_an_empty_memory():
+    past = begin(remembered(), street_frame(100.5, x_m=60.0), OCC)
+    assert past.reset == "teleport" and past.states == () and past.memory.states == () and len(past.track) == 1
+    memory = remember(past, TOKENS, OCC)
+    assert len(memory.states) == 1 and dict(memory.resets) == {"teleport": 1} and memory.track == past.track
 
 
 def test_a_clear_counts_its_reason_and_keeps_nothing():
@@ -149,6 +161,7 @@ def test_a_clear_counts_its_reason_and_keeps_nothing():
 
 
 GRID = GridConfig(rows=20, columns=16, layers=4, range_m=(-16.0, -20.0, -2.0, 16.0, 20.0, 6.0))
+CENTRES_M = torch.from_numpy(centres_m(GRID))
 
 
 def field_in_world(world_from_ego: np.ndarray) -> torch.Tensor:
@@ -160,8 +173,8 @@ def field_in_world(world_from_ego: np.ndarray) -> torch.Tensor:
 def test_a_still_world_stays_still_under_the_moving_vehicle():
     past = rigid(heading(20), np.array([1003.0, 502.0, 1.0]))
     now = past @ rigid(heading(-7), np.array([3.3, 0.4, 0.1]))
-    motion = past_from_current(past, now, np.eye(4), keep_height=False)
-    out = warped(field_in_world(past), motion, GRID).view(20, 16, 4)
+    config = replace(OCC, grid=GRID)
+    out = warped(field_in_world(past), past_from_current(past, now, config), CENTRES_M, GRID).view(20, 16, 4)
     expected = field_in_world(now).view(20, 16, 4)
     inner = (slice(4, -4), slice(2, -5), slice(1, -1))  # where the past grid covers the present one
     torch.testing.assert_close(out[inner], expected[inner], atol=1e-3, rtol=0)
@@ -170,16 +183,17 @@ def test_a_still_world_stays_still_under_the_moving_vehicle():
 
 def test_the_warp_happens_in_the_networks_frame():
     """A network frame that is turned by 90 degrees sees a drive ahead as a drive along its y axis."""
-    ego_from_network = rigid(heading(-90), np.array([0.9, 0.0, 1.8]))
-    motion = past_from_current(np.eye(4), rigid(np.eye(3), np.array([4.0, 0, 0.3])), ego_from_network, keep_height=True)
-    assert motion[:3, 3] == pytest.approx([0.0, 4.0, 0.0], abs=1e-9)
-    tall = past_from_current(np.eye(4), rigid(np.eye(3), np.array([4.0, 0, 0.3])), ego_from_network, keep_height=False)
-    assert tall[2, 3] == pytest.approx(0.3)
+    turned = PoseConfig(translation_m=(0.9, 0.0, 1.8), rotation_xyzw=(0.0, 0.0, -(0.5**0.5), 0.5**0.5))
+    flat = replace(OCC, grid=replace(GRID, ego_from_network=turned), temporal=replace(OCC.temporal, keep_height=True))
+    now = rigid(np.eye(3), np.array([4.0, 0, 0.3]))
+    assert past_from_current(np.eye(4), now, flat)[:3, 3] == pytest.approx([0.0, 4.0, 0.0], abs=1e-9)
+    tall = replace(flat, temporal=replace(flat.temporal, keep_height=False))
+    assert past_from_current(np.eye(4), now, tall)[2, 3] == pytest.approx(0.3)
 
 
 def test_voxels_from_outside_are_zero():
     tokens = torch.ones(token_count(GRID), 1)
-    out = warped(tokens, rigid(np.eye(3), np.array([100.0, 0, 0])), GRID)
+    out = warped(tokens, rigid(np.eye(3), np.array([100.0, 0, 0])), CENTRES_M, GRID)
     assert out.abs().max() == 0
 
 
@@ -190,8 +204,8 @@ def test_a_camera_that_is_blank_for_a_while_is_the_same_camera():
         return replace(made, cameras=(made.cameras[0], blank, *made.cameras[2:])) if is_blank else made
 
     for first_is_blank in (True, False):
-        memory = remember(VoxelMemory(), frame(100, first_is_blank), TOKENS, OCC)
-        memory = remember(memory, frame(100.5, not first_is_blank), TOKENS, OCC)
+        memory = after(VoxelMemory(), frame(100, first_is_blank))
+        memory = after(memory, frame(100.5, not first_is_blank))
         assert len(memory.calibration) == 6
         assert reset_reason(memory, frame(101, False), OCC.temporal) is None
         assert reset_reason(memory, frame(101, True), OCC.temporal) is None

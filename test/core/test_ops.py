@@ -1,11 +1,17 @@
-"""Operators against naive versions: values and gradients, odd sizes, positions far outside, NaN."""
+"""Operators against their references: values and gradients, odd sizes, positions far outside, NaN, dirty memory."""
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from importlib import import_module
+from pathlib import Path
 
 import pytest
 import torch
+from torch import Tensor
 from torch.nn import functional
 
-from panoocc_core.ops.deform_aggregate import deform_aggregate
-from panoocc_core.ops.deform_attn import deform_attn, reference
+import panoocc_core.ops
+from panoocc_core.ops.deform_attn import cpu, deform_attn
 from panoocc_core.ops.deform_conv import deform_conv
 from panoocc_core.ops.short_softmax import short_softmax
 from panoocc_core.ops.voxel_warp import voxel_warp
@@ -13,75 +19,167 @@ from panoocc_core.ops.voxel_warp import voxel_warp
 SHAPES = ((7, 11), (4, 6), (1, 1))
 
 
-def naive_deform_attn(values, shapes, positions, offsets, weights, query, source):
-    """One grid_sample a visit, head and level."""
-    visits, heads = len(positions), weights.shape[1]
-    levels = values.split([r * c for r, c in shapes], dim=1)
-    out = []
-    for v, q in enumerate(query):
-        for h in range(heads):
-            total = 0
-            for level, (tokens, (rows, columns)) in enumerate(zip(levels, shapes)):
-                image = tokens[source[v], :, h].T.reshape(1, -1, rows, columns)
-                locations = positions[v] + offsets[q, h, level] / offsets.new_tensor((columns, rows))
-                grid = locations[None, None] * 2 - 1
-                sampled = functional.grid_sample(image, grid, align_corners=False)[0, :, 0]  # [channel, point]
-                total = total + sampled @ weights[q, h, level]
-            out.append(total)
-    return torch.stack(out).view(visits, -1)
+@dataclass(frozen=True)
+class Call:
+    """One call of an operator: the tensors that gradients flow to, the arguments that follow them, and their order."""
 
+    op: str
+    tensors: tuple[Tensor, ...]
+    others: tuple = ()
+    ordered: Callable[..., tuple] = lambda *arguments: arguments
 
-def attention_inputs(device, visits=13, queries=9, heads=3, channels=5, points=4, sources=2):
-    """Values, positions, offsets and weights; which query and source every visit belongs to."""
-    draw = torch.Generator().manual_seed(1)
-    tokens = sum(r * c for r, c in SHAPES)
-    rand = lambda *shape: torch.rand(*shape, generator=draw)  # noqa: E731
-    values = torch.randn(sources, tokens, heads, channels, generator=draw)
-    positions = rand(visits, 2) * 1.6 - 0.3  # some lie outside
-    offsets = (rand(queries, heads, len(SHAPES), points, 2) - 0.5) * 6
-    weights = rand(queries, heads, len(SHAPES), points)
-    query, source = (torch.randint(0, most, (visits,), generator=draw) for most in (queries, sources))
-    return [x.to(device) for x in (values, positions, offsets, weights)], [query.to(device), source.to(device)]
+    @property
+    def name(self) -> str:
+        return "-".join([self.op, *("x".join(map(str, tensor.shape)) for tensor in self.tensors[:2])])
 
-
-def test_deform_attn_agrees_with_grid_sample_in_values_and_gradients(device):
-    tensors, visits = attention_inputs(device)
-    results = []
-    for op in (deform_attn, naive_deform_attn):
-        values, *others = leaves = [x.clone().requires_grad_() for x in tensors]
-        out = op(values, SHAPES, *others, *visits)
+    def results(self, implementation: str, device: torch.device) -> list[Tensor]:
+        """Output and gradients; "" is what the package itself chooses."""
+        function = getattr(import_module(f"panoocc_core.ops.{self.op}{implementation}"), self.op)
+        leaves = [tensor.to(device, copy=True).requires_grad_() for tensor in self.tensors]
+        others = [other.to(device) if isinstance(other, Tensor) else other for other in self.others]
+        out = function(*self.ordered(*leaves, *others))
         (out * torch.linspace(-1, 1, out.numel(), device=device).view_as(out)).sum().backward()
-        results.append([out.detach(), *(leaf.grad for leaf in leaves)])
-    for ours, theirs in zip(*results, strict=True):
-        torch.testing.assert_close(ours, theirs, rtol=1e-4, atol=1e-5)
+        return [out.detach(), *(leaf.grad for leaf in leaves)]
+
+
+def attn_call(queries: int, rows: int, shapes, heads: int, channels: int, points: int, sources: int) -> Call:
+    """Queries share rows and sources at random; some reference points lie outside."""
+    draw = torch.Generator().manual_seed(1)
+    tokens = sum(r * c for r, c in shapes)
+    values = torch.randn(sources, tokens, heads, channels, generator=draw)
+    positions = torch.rand(queries, 2, generator=draw) * 1.6 - 0.3
+    offsets = (torch.rand(rows, heads, len(shapes), points, 2, generator=draw) - 0.5) * 6
+    weights = torch.rand(rows, heads, len(shapes), points, generator=draw)
+    which = tuple(torch.randint(0, count, (queries,), generator=draw) for count in (rows, sources))
+    tensors = (values, positions, offsets, weights)
+    return Call("deform_attn", tensors, which, lambda values, *rest: (values, shapes, *rest))
+
+
+def conv_call(rows: int, columns: int, channels: int, outputs: int, stride: int, kernel: int = 3) -> Call:
+    draw = torch.Generator().manual_seed(2)
+    padding = kernel // 2
+    x = torch.randn(2, channels, rows, columns, generator=draw)
+    weight = torch.randn(outputs, channels, kernel, kernel, generator=draw)
+    out_rows, out_columns = ((size + 2 * padding - kernel) // stride + 1 for size in (rows, columns))
+    offsets = torch.randn(2, 2 * kernel**2, out_rows, out_columns, generator=draw) * 2
+    masks = torch.rand(2, kernel**2, out_rows, out_columns, generator=draw)
+    return Call("deform_conv", (x, offsets, masks, weight), (stride, padding))
+
+
+def aggregate_call(rows: int, columns: int, groups: int, channels: int, points: int) -> Call:
+    draw = torch.Generator().manual_seed(3)
+    values = torch.randn(2, rows, columns, groups, channels, generator=draw)
+    offsets = torch.randn(2, rows, columns, groups, points, 2, generator=draw) * 2
+    return Call("deform_aggregate", (values, offsets, torch.rand(offsets.shape[:-1], generator=draw)))
+
+
+def warp_call(rows: int, columns: int, layers: int, samples: int) -> Call:
+    draw = torch.Generator().manual_seed(4)
+    tokens = torch.randn(rows * columns * layers, 4, generator=draw)
+    positions = torch.rand(samples, 3, generator=draw) * (torch.tensor((columns, rows, layers)) + 3.0) - 1.5
+    return Call("voxel_warp", (tokens, positions), ((rows, columns, layers),), lambda t, p, shape: (t, shape, p))
+
+
+def scalar_conv_call(shape: tuple[int, int, int], channels: int, kernel: int) -> Call:
+    draw = torch.Generator().manual_seed(5)
+    points = torch.randn(*shape, channels, generator=draw)
+    weight = torch.randn(1, channels, kernel, kernel, kernel, generator=draw)
+    return Call("scalar_conv3d", (points, weight, torch.randn(1, generator=draw)))
+
+
+def softmax_call(*shape: int) -> Call:
+    return Call("short_softmax", (torch.randn(shape, generator=torch.Generator().manual_seed(6)) * 40,))
+
+
+CALLS = (
+    attn_call(13, 9, SHAPES, heads=3, channels=5, points=4, sources=2),
+    attn_call(1, 1, ((1, 1),), heads=1, channels=1, points=1, sources=1),
+    attn_call(40, 3, ((3, 1), (1, 5)), heads=2, channels=8, points=3, sources=5),
+    conv_call(9, 7, channels=6, outputs=4, stride=1),
+    conv_call(9, 7, channels=6, outputs=4, stride=2),
+    conv_call(1, 4, channels=1, outputs=1, stride=2),
+    conv_call(6, 5, channels=3, outputs=2, stride=1, kernel=5),
+    aggregate_call(5, 7, groups=2, channels=3, points=9),
+    aggregate_call(1, 1, groups=1, channels=1, points=1),
+    warp_call(5, 6, 3, samples=200),
+    warp_call(1, 1, 1, samples=7),
+    scalar_conv_call((4, 6, 5), channels=7, kernel=3),
+    scalar_conv_call((1, 1, 3), channels=1, kernel=3),
+    scalar_conv_call((2, 9, 4), channels=3, kernel=5),
+    scalar_conv_call((3, 2, 2), channels=2, kernel=1),
+    softmax_call(5, 2, 12),
+    softmax_call(3, 1, 1),
+)
+named_calls = pytest.mark.parametrize("call", CALLS, ids=lambda call: call.name)
+
+
+def implementations(op: str) -> list[str]:
+    """What the folder of an operator holds beside its reference."""
+    folder = Path(panoocc_core.ops.__path__[0]) / op
+    return ["", *(f".{path.stem}" for path in sorted(folder.glob("[!_]*.py")) if path.stem != "reference")]
+
+
+def test_every_operator_is_tried():
+    folders = {path.parent.name for path in Path(panoocc_core.ops.__path__[0]).glob("*/reference.py")}
+    assert folders == {call.op for call in CALLS} and all(".cpu" in implementations(op) for op in folders)
+
+
+@named_calls
+def test_an_operator_agrees_with_its_reference_in_values_and_gradients(device, call):
+    expected = call.results(".reference", device)
+    for implementation in implementations(call.op):
+        for ours, theirs in zip(call.results(implementation, device), expected, strict=True):
+            assert ours.shape == theirs.shape and ours.dtype == theirs.dtype
+            torch.testing.assert_close(ours, theirs, rtol=1e-4, atol=2e-5)
+
+
+@pytest.fixture
+def dirty_memory():
+    """Memory that is taken and not written holds NaN (or the largest integer)."""
+    torch.use_deterministic_algorithms(True, warn_only=True)
+    assert torch.utils.deterministic.fill_uninitialized_memory and torch.empty(3).isnan().all()
+    yield
+    torch.use_deterministic_algorithms(False)
+
+
+@pytest.mark.filterwarnings("ignore:.*does not have a deterministic implementation")
+@named_calls
+def test_no_operator_reads_memory_that_it_has_not_written(device, call, dirty_memory):
+    test_an_operator_agrees_with_its_reference_in_values_and_gradients(device, call)
+
+
+def attention_inputs(device, queries=13, rows=9):
+    """Values, reference points, offsets and weights; which row and source every query has."""
+    call = attn_call(queries, rows, SHAPES, heads=3, channels=5, points=4, sources=2)
+    return [x.to(device) for x in call.tensors], [x.to(device) for x in call.others]
 
 
 def test_deform_attn_in_chunks_equals_the_whole(device, monkeypatch):
-    (values, *others), visits = attention_inputs(device)
-    whole = deform_attn(values, SHAPES, *others, *visits)
-    monkeypatch.setitem(reference.SAMPLES_AT_ONCE, device.type, 50)
-    torch.testing.assert_close(deform_attn(values, SHAPES, *others, *visits), whole)
+    (values, *others), which = attention_inputs(device)
+    whole = deform_attn(values, SHAPES, *others, *which)
+    monkeypatch.setitem(cpu.SAMPLES_AT_ONCE, device.type, 50)
+    torch.testing.assert_close(deform_attn(values, SHAPES, *others, *which), whole)
 
 
-def test_deform_attn_with_one_visit_a_query_needs_no_list_of_them(device):
-    (values, positions, offsets, weights), _ = attention_inputs(device, visits=9, queries=9)
+def test_deform_attn_of_queries_with_their_own_rows_needs_no_list_of_them(device):
+    (values, positions, offsets, weights), _ = attention_inputs(device, queries=9, rows=9)
     everyone, first = torch.arange(9, device=device), torch.zeros(9, dtype=torch.int64, device=device)
     listed = deform_attn(values, SHAPES, positions, offsets, weights, everyone, first)
     assert torch.equal(deform_attn(values[:1], SHAPES, positions, offsets, weights), listed)
 
 
-def test_deform_attn_without_visits(device):
+def test_deform_attn_without_queries(device):
     (values, positions, offsets, weights), _ = attention_inputs(device)
     nobody = torch.zeros(0, dtype=torch.int64, device=device)
     assert deform_attn(values, SHAPES, positions[:0], offsets, weights, nobody, nobody).shape == (0, 15)
 
 
 @pytest.mark.parametrize("far", [-1e9, 1e9, float("nan"), float("inf")])
-def test_positions_far_away_read_zeros_and_nan_stays_in_its_visit(device, far):
-    (values, positions, offsets, weights), visits = attention_inputs(device)
-    before = deform_attn(values, SHAPES, positions, offsets, weights, *visits)
+def test_positions_far_away_read_zeros_and_nan_stays_in_its_query(device, far):
+    (values, positions, offsets, weights), which = attention_inputs(device)
+    before = deform_attn(values, SHAPES, positions, offsets, weights, *which)
     positions[3] = far
-    after = deform_attn(values, SHAPES, positions, offsets, weights, *visits)
+    after = deform_attn(values, SHAPES, positions, offsets, weights, *which)
     assert not after[3].abs().gt(0).any()  # zeros, or NaN for a NaN position
     others = [i for i in range(len(after)) if i != 3]
     torch.testing.assert_close(after[others], before[others])
@@ -110,36 +208,6 @@ def test_deform_conv_moves_one_tap_in_y_then_x(device):
     assert out[0, 0, 4, 2].item() == 0  # below the map
 
 
-def test_deform_aggregate_agrees_with_deform_attn(device):
-    draw = torch.Generator().manual_seed(3)
-    rows, columns, groups, channels, points = 5, 7, 2, 3, 9
-    values = torch.randn(1, rows, columns, groups, channels, generator=draw).to(device)
-    offsets = (torch.randn(1, rows, columns, groups, points, 2, generator=draw) * 2).to(device)
-    weights = torch.rand(1, rows, columns, groups, points, generator=draw).to(device)
-    y, x = torch.meshgrid(torch.arange(rows), torch.arange(columns), indexing="ij")
-    centres = (torch.stack((x, y), -1).view(-1, 2) + 0.5) / torch.tensor([columns, rows])
-    expected = deform_attn(
-        values.flatten(1, 2),
-        ((rows, columns),),
-        centres.to(device),
-        offsets.reshape(rows * columns, groups, 1, points, 2),
-        weights.reshape(rows * columns, groups, 1, points),
-    )
-    out = deform_aggregate(values, offsets, weights)
-    torch.testing.assert_close(out.view(rows * columns, -1), expected, rtol=1e-4, atol=1e-5)
-
-
-def test_voxel_warp_agrees_with_grid_sample(device):
-    draw = torch.Generator().manual_seed(4)
-    rows, columns, layers = 5, 6, 3
-    tokens = torch.randn(rows * columns * layers, 4, generator=draw).to(device)
-    positions = (torch.rand(200, 3, generator=draw) * 9 - 1.5).to(device)
-    volume = tokens.view(rows, columns, layers, 4).permute(3, 2, 0, 1)[None]
-    grid = (positions + 0.5) / torch.tensor([columns, rows, layers], device=device) * 2 - 1
-    expected = functional.grid_sample(volume, grid[None, :, None, None], align_corners=False)[0, :, :, 0, 0].T
-    torch.testing.assert_close(voxel_warp(tokens, (rows, columns, layers), positions), expected, rtol=1e-4, atol=1e-5)
-
-
 def test_voxel_warp_in_half_precision_keeps_float32_positions(device):
     tokens = torch.arange(2000.0, device=device)[:, None].repeat(1, 8) / 1000
     positions = torch.zeros(1, 3, device=device)
@@ -148,9 +216,16 @@ def test_voxel_warp_in_half_precision_keeps_float32_positions(device):
     assert out[0, 0].item() == pytest.approx(1.23425, abs=2e-3)
 
 
-@pytest.mark.parametrize("shape", [(5, 2, 12), (3, 1, 1), (0, 2, 4)])
-def test_short_softmax_is_softmax(device, shape):
-    logits = torch.randn(shape, generator=torch.Generator().manual_seed(5)).mul_(40).to(device)
-    ours = short_softmax(logits)
-    assert ours.is_contiguous()
-    torch.testing.assert_close(ours, logits.softmax(-1))
+def test_short_softmax_is_contiguous_and_takes_no_rows(device):
+    logits = torch.randn(6, 2, 4, device=device)
+    assert short_softmax(logits).is_contiguous() and short_softmax(logits[:0]).shape == (0, 2, 4)
+
+
+def test_what_an_inference_has_left_serves_a_training(device):
+    (values, *others), which = attention_inputs(device)
+    cpu._samples.cache_clear()
+    with torch.inference_mode():
+        deform_attn(values, SHAPES, *others, *which)
+    points = others[0].requires_grad_()
+    deform_attn(values, SHAPES, points, *others[1:], *which).sum().backward()
+    assert points.grad.abs().max() > 0

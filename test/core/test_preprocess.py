@@ -7,14 +7,31 @@ import pytest
 import torch
 
 from panoocc_core.config import model_config, presets
-from panoocc_core.geometry import image_from_world_points, rigid
-from panoocc_core.preprocess import crop_window, input_from_pixels, network_image, pixels_from_ego, prepare
+from panoocc_core.geometry import rigid
+from panoocc_core.preprocess import (
+    crop_window,
+    input_from_pixels,
+    network_pixels,
+    normalised_and_padded,
+    pixels_from_ego,
+    prepare,
+)
 from panoocc_core.types import Frame
 from panoocc_core.voxels import ego_from_grid
 
 from .conftest import heading, street_frame
 
 OCC, BASE, PAN = (model_config(name) for name in ("pano_small_occ3d", "pano_base_occ3d", "pano_small_4f"))
+
+
+def network_input(image: torch.Tensor, config) -> torch.Tensor:
+    return normalised_and_padded(network_pixels(image, config)[None], config)[0]
+
+
+def image_from_world_points(image_from_points: np.ndarray, points: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    """Pixels [n, 2] and depths [n] of points [n, 3], through a projection [3, 4]."""
+    projected = points @ image_from_points[:, :3].T + image_from_points[:, 3]
+    return projected[:, :2] / projected[:, 2:], projected[:, 2]
 
 
 @pytest.mark.parametrize(
@@ -28,7 +45,7 @@ def test_the_published_crop_takes_the_top_rows_away(config, window):
 def test_any_image_size_fits(size_hw):
     top, left, rows, columns = crop_window(size_hw, OCC.images)
     assert top + rows == size_hw[0] and left >= 0 and left + columns <= size_hw[1] and min(rows, columns) > 0
-    out = network_image(torch.zeros(*size_hw, 3, dtype=torch.uint8), OCC.images)
+    out = network_input(torch.zeros(*size_hw, 3, dtype=torch.uint8), OCC.images)
     assert out.shape == (3, 448, 800)
 
 
@@ -43,7 +60,7 @@ def test_the_exact_projection_finds_what_lies_at_a_pixel(size_hw):
     config = model_config("nano").images
     rows, columns = torch.meshgrid(*(torch.arange(size) for size in size_hw), indexing="ij")
     place = torch.stack((columns // 4, rows // 4, torch.zeros_like(rows)), dim=-1).to(torch.uint8)
-    out = network_image(place, config)[:2] * torch.tensor(config.std)[:2, None, None]
+    out = network_input(place, config)[:2] * torch.tensor(config.std)[:2, None, None]
     found = (out + torch.tensor(config.mean)[:2, None, None]).numpy() * 4 + 1.5  # the middle of four pixels
     matrix = np.linalg.inv(input_from_pixels(size_hw, config))
     inner = np.s_[:, 8:-8, 8:-8]  # away from clamped borders
@@ -66,7 +83,7 @@ def test_published_networks_keep_the_intrinsics_that_they_were_trained_with():
 def test_channels_normalisation_and_padding():
     image = torch.zeros(900, 1600, 3, dtype=torch.uint8)
     image[..., 0] = 200  # red
-    bgr, rgb = network_image(image, OCC.images), network_image(image, PAN.images)
+    bgr, rgb = network_input(image, OCC.images), network_input(image, PAN.images)
     assert bgr[2, 0, 0].item() == pytest.approx(200 - 123.675) and bgr[0, 0, 0].item() == pytest.approx(-103.53)
     assert rgb[0, 0, 0].item() == pytest.approx((200 - 123.675) / 58.395, abs=1e-5)
     assert bgr[:, 432:].abs().max() == 0 and bgr[:, 431].abs().min() > 0
@@ -75,7 +92,7 @@ def test_channels_normalisation_and_padding():
 def test_halving_averages_four_pixels():
     draw = torch.Generator().manual_seed(0)
     image = torch.randint(0, 256, (900, 1600, 3), generator=draw, dtype=torch.uint8)
-    out = network_image(image, OCC.images)
+    out = network_input(image, OCC.images)
     mean = image[36:38, 0:2].float().mean((0, 1)).flip(0) - torch.tensor(OCC.images.mean)
     torch.testing.assert_close(out[:, 0, 0], mean, atol=1e-4, rtol=0)
 

@@ -17,7 +17,7 @@ import torch
 from panoocc_core import load_model
 from panoocc_core.base.strict_yaml import ConfigError
 from panoocc_core.ground_truth import GroundTruth
-from panoocc_core.models.panoocc import PanoOcc
+from panoocc_core.models import build_network
 from panoocc_core.train import snapshot
 from panoocc_core.train.loop import Options, TrainingError, start_from_scratch, train
 from panoocc_core.train.loss_config import LossConfig
@@ -130,7 +130,7 @@ def test_a_snapshot_of_another_recipe_names_what_changed(network, tmp_path):
 def test_a_snapshot_of_more_processes_says_how_many_to_start(network, tmp_path):
     config, path = recipe(network), tmp_path / snapshot.FILE
     trained(config, tmp_path, stop_after_steps=4)
-    model = start_from_scratch(PanoOcc(config.model_config), config)
+    model = start_from_scratch(build_network(config.model_config), config)
     optimiser, scaler = build_optimiser(model, config.optimiser), torch.amp.GradScaler("cpu", enabled=False)
     with pytest.raises(SnapshotError, match="made by 1 processes, not 2; start as many"):
         origin = snapshot.origin_of(config, 2, snapshot.drive_list(toy_drives(config)), [])
@@ -234,7 +234,7 @@ def test_a_full_disk_leaves_the_former_snapshot_whole(network, tmp_path, monkeyp
 @pytest.mark.parametrize("broken", ["backbone.conv1.weight", "queries.embedding.weight", "decoder.mlp.0.weight"])
 def test_a_loss_that_is_not_finite_stops_the_training_and_names_the_term(network, tmp_path, broken):
     config = recipe(network)
-    model = start_from_scratch(PanoOcc(config.model_config), config)
+    model = start_from_scratch(build_network(config.model_config), config)
     with torch.no_grad():
         model.get_parameter(broken).fill_(float("nan"))
     with pytest.raises(TrainingError, match=r"not finite at step 0 \(occupancy_ce nan\); lower optimiser.lr"):
@@ -245,7 +245,7 @@ def test_a_loss_that_is_not_finite_stops_the_training_and_names_the_term(network
 def test_what_is_frozen_keeps_weights_and_statistics(network, tmp_path):
     groups = (GroupConfig("backbone", 0.0), GroupConfig("neck", 0.1))
     config = recipe(network, optimiser=OptimiserConfig(lr=2e-3, groups=groups), fixed_norms=("decoder",), epochs=1)
-    before = start_from_scratch(PanoOcc(config.model_config), config).state_dict()
+    before = start_from_scratch(build_network(config.model_config), config).state_dict()
     after = trained(config, tmp_path).state_dict()
     moved = {name for name, value in after.items() if not torch.equal(value, before[name])}
     assert not {name for name in moved if name.startswith("backbone")}

@@ -8,7 +8,8 @@ import torch
 
 from panoocc_core import model_config
 from panoocc_core.base.strict_yaml import ConfigError
-from panoocc_core.models.panoocc import PanoOcc
+from panoocc_core.models import build_network
+from panoocc_core.network import Network
 from panoocc_core.train.clips import Clip, consecutive_clips, length_of_round, rounds_of_epoch, windows
 from panoocc_core.train.optimiser import build_optimiser, kept_norms, lr_share, set_lr, set_training_mode
 from panoocc_core.train.train_config import GroupConfig, OptimiserConfig, ScheduleConfig, recipes, train_config
@@ -24,8 +25,8 @@ def network(tmp_path_factory):
 
 
 @pytest.fixture(scope="module")
-def model(network) -> PanoOcc:
-    built = PanoOcc(model_config(network))
+def model(network) -> Network:
+    built = build_network(model_config(network))
     initialise(built, 0)
     return built
 
@@ -122,7 +123,7 @@ def test_steps_divide_by_ten_after_their_epochs():
 
 def test_every_parameter_is_in_the_group_of_its_first_prefix(network):
     groups = (GroupConfig("backbone.conv1", 0.0), GroupConfig("backbone", 0.1), GroupConfig("boxes", 0.0))
-    model = PanoOcc(model_config(network))
+    model = build_network(model_config(network))
     optimiser = build_optimiser(model, OptimiserConfig(lr=1.0, groups=groups), ("decoder",))
     set_lr(optimiser, 0.5)
     rate = {id(p): group["lr"] for group in optimiser.param_groups for p in group["params"]}
@@ -138,7 +139,7 @@ def test_every_parameter_is_in_the_group_of_its_first_prefix(network):
 
 def test_a_prefix_is_a_whole_name(network):
     """ "back" is no part of the network though "backbone" begins with it; neither may all be frozen."""
-    model = PanoOcc(model_config(network))
+    model = build_network(model_config(network))
     with pytest.raises(ConfigError, match=r"optimiser\.groups: no parameter begins with 'back'; the parts are"):
         build_optimiser(model, OptimiserConfig(groups=(GroupConfig("back"),)))
     parts = {name.split(".")[0] for name, _ in model.named_parameters()}
@@ -159,7 +160,7 @@ def test_training_mode_leaves_kept_norms_in_evaluation_mode(model):
 
 
 def test_initial_weights_follow_from_the_seed_and_leave_other_random_numbers_alone(network, model):
-    again, other = PanoOcc(model_config(network)), PanoOcc(model_config(network))
+    again, other = build_network(model_config(network)), build_network(model_config(network))
     torch.manual_seed(11)
     before = torch.get_rng_state()
     initialise(again, 0)
@@ -185,7 +186,7 @@ def test_no_initial_weight_depends_on_how_the_network_was_built(tmp_path, backbo
     built = []
     for seed in (1, 2):
         torch.manual_seed(seed)
-        built.append(PanoOcc(config))
+        built.append(build_network(config))
         initialise(built[-1], 0)
     assert_same_weights(*built)
 

@@ -11,8 +11,10 @@ from panoocc_core import Frame, model_config
 from panoocc_core.geometry import Matrix
 from panoocc_core.ground_truth import GroundTruth, TruePoints
 from panoocc_core.labels import LIDARSEG
+from panoocc_core.models import build_network
 from panoocc_core.models.panoocc import PanoOcc
-from panoocc_core.models.voxel_decoder import VoxelLogits, classify
+from panoocc_core.models.voxel_decoder import classify
+from panoocc_core.network import Network, VoxelLogits
 from panoocc_core.train import class_bias as calibration
 from panoocc_core.train.loop import Options, start_from_scratch, train
 from panoocc_core.train.loss_config import LossConfig
@@ -71,13 +73,13 @@ def point_network(tmp_path_factory) -> Path:
 def always(monkeypatch, name: str) -> None:
     """The decoder says the same class everywhere."""
 
-    def decode(self: PanoOcc, fused: torch.Tensor) -> VoxelLogits:
+    def decode(self: Network, fused: torch.Tensor) -> VoxelLogits:
         config = self.config
         classes = torch.zeros(*config.output_shape_xyz, config.class_count)
         classes[..., config.labels.names.index(name)] = 20.0
         return VoxelLogits(classes, torch.full(config.output_shape_xyz, 20.0), None)
 
-    def occupancy(self: PanoOcc, fused: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
+    def occupancy(self: Network, fused: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
         return classify(self.decode(fused), self.config.decoder, self.config.labels.free_id)
 
     monkeypatch.setattr(PanoOcc, "decode", decode)
@@ -88,7 +90,7 @@ def test_voxels_are_counted_where_a_camera_sees_them(network, monkeypatch):
     config = recipe(network)
     always(monkeypatch, "car")
     cars, empty = toy_drives(config)
-    model = PanoOcc(config.model_config)
+    model = build_network(config.model_config)
     assert validate(model, [cars]) == {"miou": 1.0, "geometric_iou": 1.0}
     assert validate(model, [cars, empty]) == {"miou": 0.5, "geometric_iou": 0.5}
 
@@ -96,7 +98,7 @@ def test_voxels_are_counted_where_a_camera_sees_them(network, monkeypatch):
 def test_points_are_counted_but_for_noise(point_network, monkeypatch):
     """Of eight points that count, six are cars and all are taken for cars: 6/8 for cars, 0 for pedestrians."""
     always(monkeypatch, "car")
-    model = PanoOcc(model_config(point_network))
+    model = build_network(model_config(point_network))
     assert validate(model, [PointDrive("one"), PointDrive("two")]) == {"point_miou": (6 / 8 + 0) / 2}
     always(monkeypatch, "noise")  # is missing from the classes that they have
     assert validate(model, [PointDrive("one")]) == {"point_miou": 0.0}
@@ -111,14 +113,14 @@ def test_a_frame_without_what_is_counted_is_named(network, point_network):
 
     for path, text in wanted.items():
         with pytest.raises(ValueError, match=f"blind, frame 1: truth: .*{text}, and this frame has none"):
-            validate(PanoOcc(model_config(path)), [Blind("blind")])
+            validate(build_network(model_config(path)), [Blind("blind")])
 
 
 def test_processes_take_drives_in_turn_and_add_up(network, monkeypatch):
     """Four processes and three drives: one process has nothing to do."""
     config = recipe(network)
     drives = toy_drives(config, (4, 6, 5))
-    model = start_from_scratch(PanoOcc(config.model_config), config)
+    model = start_from_scratch(build_network(config.model_config), config)
     parts = [[drives[i] for i in range(rank, 3, 4)] for rank in range(4)]
     total = sum(confusion_on(model, part).counts for part in parts)
     assert np.array_equal(total, confusion_on(model, drives).counts) and total.sum() == (2 + 3 + 2) * 12 * 12 * 4
@@ -139,7 +141,7 @@ def test_processes_take_drives_in_turn_and_add_up(network, monkeypatch):
 def test_a_network_of_points_gets_its_curve(point_network, tmp_path):
     config = recipe(point_network, losses=LossConfig(semantic_focal=1.0), epochs=2, clip_frames=2)
     config = replace(config, supervise="last")
-    model = start_from_scratch(PanoOcc(config.model_config), config)
+    model = start_from_scratch(build_network(config.model_config), config)
     told = []
     options = Options(tmp_path, on_validation=lambda progress, values: told.append((progress.epoch, values)))
     train(config, model, [PointDrive("one")], [PointDrive("two")], options)
@@ -150,7 +152,7 @@ def test_a_network_of_points_gets_its_curve(point_network, tmp_path):
 
 def test_calibration_lets_a_class_be_chosen_that_is_chosen_too_seldom(network, monkeypatch):
     """Cars lose by half a unit where they are, by one and a half where they are not: a constant in between is right."""
-    model = PanoOcc(model_config(network))
+    model = build_network(model_config(network))
     names = model.config.labels.names
     car, free = names.index("car"), names.index("free")
     true = torch.tensor([car, free] * 50)
@@ -169,22 +171,22 @@ def test_calibration_takes_truth_by_grid_and_class_name_as_validation_does(netwo
     """The same network whose classes stand in another order is told the same, in its own order."""
     config = recipe(network)
     drives = toy_drives(config)
-    logits, true, closed = calibration._collected(PanoOcc(config.model_config), drives, 2)
+    logits, true, closed = calibration._collected(build_network(config.model_config), drives, 2)
     names = config.model_config.labels.names
     assert len(logits) == len(closed) == len(true) == 8 * 12 * 12 * 4
     assert set(true.tolist()) == {names.index("car"), names.index("free")}
 
     turned = write_network(tmp_path, label_key="turned", class_names=list(reversed(names)))
-    _, renamed, _ = calibration._collected(PanoOcc(model_config(turned)), drives, 2)
+    _, renamed, _ = calibration._collected(build_network(model_config(turned)), drives, 2)
     assert torch.equal(renamed, len(names) - 1 - true)
 
     nearer = write_network(tmp_path, grid={**NETWORK["grid"], "range_m": [-6.0, -6.0, -1.0, 6.0, 6.0, 5.4]})
     with pytest.raises(ValueError, match="drive 0, frame 1: truth: its grid is not that of the output of toy"):
-        calibration.calibrate(PanoOcc(model_config(nearer)), drives)
+        calibration.calibrate(build_network(model_config(nearer)), drives)
     with pytest.raises(ValueError, match="blind, frame 1: .*dense voxels, and this frame has none"):
-        calibration.calibrate(PanoOcc(config.model_config), [PointDrive("blind")])
+        calibration.calibrate(build_network(config.model_config), [PointDrive("blind")])
     with pytest.raises(ValueError, match="calibration needs drives of at least 2 frames"):
-        calibration.calibrate(PanoOcc(config.model_config), toy_drives(config, (1, 1)))
+        calibration.calibrate(build_network(config.model_config), toy_drives(config, (1, 1)))
 
 
 def test_calibration_leaves_closed_voxels_free(network):

@@ -7,7 +7,8 @@ import pytest
 import torch
 
 from panoocc_core.config import ModelConfig, model_config
-from panoocc_core.models.voxel_decoder import OccupancyGate, TransposedConv, VoxelDecoder, VoxelLogits, classify
+from panoocc_core.models.voxel_decoder import OccupancyGate, TransposedConv, VoxelDecoder, classify
+from panoocc_core.network import VoxelLogits
 from panoocc_core.voxels import layers_to_volume, points_to_layers, token_count, volume_to_layers
 
 OCC, PAN = (model_config(name).decoder for name in ("pano_small_occ3d", "pano_small_4f"))

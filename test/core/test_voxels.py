@@ -5,12 +5,15 @@ from dataclasses import replace
 import torch
 
 from panoocc_core import model_config
-from panoocc_core.voxels import centres_m, grid_to_rows, points_to_grid, token_count, token_index, voxel_positions
+from panoocc_core.voxels import centres_m, grid_to_rows, points_to_grid, token_count, token_index, voxel_from_network
 
 
 def test_a_cell_has_the_token_of_its_centre():
     grid = replace(model_config("nano").grid, rows=5, columns=7, layers=3)
-    cells = voxel_positions(torch.from_numpy(centres_m(grid)), grid).round().long()
+    matrix = torch.from_numpy(voxel_from_network(grid))
+    cells = torch.from_numpy(centres_m(grid)) @ matrix[:3, :3].T + matrix[:3, 3]
+    torch.testing.assert_close(cells, cells.round(), atol=1e-9, rtol=0)
+    cells = cells.round().long()
     assert cells.amax(0).tolist() == [6, 4, 2]
     assert torch.equal(token_index(cells, grid), torch.arange(token_count(grid)))
 

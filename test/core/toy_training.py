@@ -16,7 +16,8 @@ from panoocc_core.data.street_plan import StreetPlan
 from panoocc_core.geometry import Matrix
 from panoocc_core.ground_truth import GroundTruth
 from panoocc_core.labels import OCC3D
-from panoocc_core.models.panoocc import PanoOcc
+from panoocc_core.models import build_network
+from panoocc_core.network import Network
 from panoocc_core.stream import output_geometry
 from panoocc_core.train.loop import Options, start_from_scratch, train
 from panoocc_core.train.loss_config import LossConfig
@@ -107,9 +108,9 @@ def trained(
     processes: Processes = ALONE,
     validation: Sequence = (),
     **options,
-) -> PanoOcc:
+) -> Network:
     """The network after a training, from scratch or resumed."""
-    model = start_from_scratch(PanoOcc(config.model_config), config)
+    model = start_from_scratch(build_network(config.model_config), config)
     learned = toy_drives(config) if drives is None else drives
     train(config, model, learned, validation, Options(out, **options), processes)
     return model

@@ -9,11 +9,12 @@ from typing import Any
 import numpy as np
 import torch
 
+from panoocc_core.base.devices import full_float32
 from panoocc_core.base.strict_yaml import build
 from panoocc_core.config import ModelConfig
 from panoocc_core.geometry import quaternion_from_rotation
 from panoocc_core.memory import VoxelState, align
-from panoocc_core.models.box_head import decode_boxes
+from panoocc_core.models.box_head import Boxes, decode_boxes
 from panoocc_core.models.panoocc import PanoOcc
 from panoocc_core.models.point_labels import point_labels
 from panoocc_core.models.voxel_decoder import classify
@@ -132,6 +133,13 @@ def _points(p: dict[str, Any] | None) -> dict[str, Any]:
     return {"rule": p["rule"], "cells_xyz": p["cells_xyz"]}
 
 
+def bottom_centred(boxes: Boxes) -> torch.Tensor:
+    """The boxes [n, 9] with cz at the bottom face, as recorded."""
+    moved = boxes.boxes.clone()
+    moved[:, 2] -= moved[:, 5] / 2
+    return moved
+
+
 class Recorder:
     """Outputs of submodules during one pass, by stage name."""
 
@@ -165,6 +173,7 @@ class CaseRun:
         self.maps: dict[int, list[torch.Tensor]] = {}
 
     @torch.inference_mode()
+    @full_float32()
     def image_maps(self, image_set: int) -> dict[str, list[np.ndarray]]:
         """Backbone and neck maps of an image set."""
         images = torch.from_numpy(self.case.network_input(image_set)).to(self.device)
@@ -173,23 +182,22 @@ class CaseRun:
         return {"backbone": [m.cpu().numpy() for m in backbone], "fpn": [m.cpu().numpy() for m in self.maps[image_set]]}
 
     @torch.inference_mode()
+    @full_float32()
     def step(self, frame: dict[str, Any], run: str) -> dict[str, np.ndarray]:
         """Every recorded stage of one frame."""
         model, config = self.model, self.config
         if frame["image_set"] not in self.maps:
             self.image_maps(frame["image_set"])
-        projection = model.project(self._projections(frame))
+        image_from_network = self._projections(frame)
+        projection = model.project(image_from_network)
         vector = frame["can_bus_fed" if run == "clean" else "can_bus_fed_reference"]
         ego_motion = torch.tensor(vector, dtype=torch.float64).float().to(self.device)
-        current = model.encode_voxels(self.maps[frame["image_set"]], projection, ego_motion)
+        current = model.encode_voxels(self.maps[frame["image_set"]], image_from_network, ego_motion)
 
         world_from_ego = np.array(frame["ego2global"])
-        pose = self._network_pose(frame)
-        states = [self.states[i] for i in frame["history_frames"]]
-        history = align(states, world_from_ego, config, pose)
+        history = align([self.states[i] for i in frame["history_frames"]], world_from_ego, model)
         fused = model.fuse(history, current)
-        kept = current if config.temporal.kind == "concat" else fused
-        self.states[frame["frame"]] = VoxelState(0, world_from_ego, kept)
+        self.states[frame["frame"]] = VoxelState(0, world_from_ego, model.state(current, fused))
 
         logits = model.decode(fused)
         out = dict(self.recorder.outputs)
@@ -223,11 +231,8 @@ class CaseRun:
             "box.coder.boxes": boxes.boxes,
             "box.coder.scores": boxes.scores,
             "box.coder.labels": boxes.labels,
-            "box.final.boxes": boxes.bottom_centred(),
+            "box.final.boxes": bottom_centred(boxes),
         }
-
-    def _network_pose(self, frame: dict[str, Any]) -> np.ndarray:
-        return np.eye(4) if self.case.network["voxels"]["frame"] == "ego" else np.array(frame["lidar2ego"])
 
     def _projections(self, frame: dict[str, Any]) -> torch.Tensor:
         image_from_lidar = np.array(frame["lidar2img"])

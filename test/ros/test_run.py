@@ -384,7 +384,7 @@ def test_a_network_that_fails_is_counted_and_the_memory_cleared(good, tmp_path, 
         return real(frame)
 
     monkeypatch.setattr(stream, "step", step)
-    rig = RIG.select(stream.model.config.cameras)
+    rig = RIG.select(stream.network.config.cameras)
     with BagReader(good) as bag, BagWriter(tmp_path / "out.mcap") as writer:
         report = Replay(bag, stream, RIG, FrameAssembler(rig)).run(writer, ReplayOptions(outputs=(OCCUPANCY,)))
     assert report.grids == 1 and report.failures == {"the class logits are not finite": 1} and len(calls) == 2

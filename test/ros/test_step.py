@@ -10,7 +10,7 @@ from panoocc_ros.node.step import FAILED_RESET, Lost, Step, step
 
 
 class Stream:
-    model = SimpleNamespace(config=None)
+    network = SimpleNamespace(config=None)
 
     def __init__(self, error=None):
         self.error, self.resets = error, []

@@ -2,7 +2,7 @@
 
 from torch import Tensor
 
-from . import reference
+from . import cpu
 
 
 def deform_aggregate(values: Tensor, offsets: Tensor, weights: Tensor) -> Tensor:
@@ -16,4 +16,4 @@ def deform_aggregate(values: Tensor, offsets: Tensor, weights: Tensor) -> Tensor
     Returns:
         [image, row, column, group * channel].
     """
-    return reference.deform_aggregate(values, offsets, weights)
+    return cpu.deform_aggregate(values, offsets, weights)

@@ -1,28 +1,22 @@
-"""Torch reference of grouped deformable aggregation."""
+"""What grouped deformable aggregation computes: group by group and point by point a sampled, weighted map."""
 
 import torch
 from torch import Tensor
-
-from ..interpolation import bordered, cell_and_fraction, weighted_rows
+from torch.nn import functional
 
 
 def deform_aggregate(values: Tensor, offsets: Tensor, weights: Tensor) -> Tensor:
     """See `panoocc_core.ops.deform_aggregate`."""
-    images, rows, columns, groups, channels = values.shape
-    device = values.device
-    pixel_x = torch.arange(columns, device=device)[:, None, None]
-    pixel_y = torch.arange(rows, device=device)[:, None, None, None]
-    cell_x, right = cell_and_fraction(offsets[..., 0] + pixel_x, columns)
-    cell_y, down = cell_and_fraction(offsets[..., 1] + pixel_y, rows)
-
-    image = torch.arange(images, device=device, dtype=torch.int32)[:, None, None, None, None] * (rows + 2)
-    first = (image + cell_y) * (columns + 2) + cell_x
-    below = first + (columns + 2)
-    cells = torch.stack((first, first + 1, below, below + 1), dim=-1)
-    cells = cells * groups + torch.arange(groups, device=device, dtype=torch.int32)[:, None, None]
-    left, up = 1 - right, 1 - down
-    shares = torch.stack((up * left, up * right, down * left, down * right), dim=-1) * weights[..., None].float()
-
-    table = bordered(values.flatten(3)).reshape(-1, channels)
-    bags = images * rows * columns * groups
-    return weighted_rows(table, cells.view(bags, -1), shares.view(bags, -1)).view(images, rows, columns, -1)
+    _, rows, columns, groups, _ = values.shape
+    y, x = torch.meshgrid(*(torch.arange(size, device=values.device) for size in (rows, columns)), indexing="ij")
+    pixel, size = torch.stack((x, y), dim=-1) + 0.5, offsets.new_tensor((columns, rows))
+    out = []
+    for group in range(groups):
+        maps = values[:, :, :, group].permute(0, 3, 1, 2)  # [image, channel, row, column]
+        total = torch.zeros_like(maps)
+        for point in range(offsets.shape[4]):
+            grid = (pixel + offsets[:, :, :, group, point]) / size * 2 - 1
+            sampled = functional.grid_sample(maps, grid, align_corners=False)
+            total = total + sampled * weights[:, None, :, :, group, point]
+        out.append(total.permute(0, 2, 3, 1))
+    return torch.cat(out, dim=-1)

@@ -1,35 +1,35 @@
-"""Multi-scale deformable attention (Deformable DETR, arXiv 2010.04159) over a ragged list of visits.
+"""Multi-scale deformable attention (Deformable DETR, arXiv 2010.04159) for a ragged list of queries.
 
-A visit is one query at one source of values: a voxel in one camera that sees it, or in the horizontal layer that it
-lies in.  Offsets and weights belong to the query, so that they are stored once however many sources it visits.
+A query samples one source of values around its reference point: one camera, or one horizontal layer of voxels.  Queries
+may share offsets and weights, as those of a voxel do that several cameras see; these are stored once.
 """
 
 from torch import Tensor
 
-from . import reference
+from . import cpu
 
 
 def deform_attn(
     values: Tensor,
     shapes: tuple[tuple[int, int], ...],
-    positions: Tensor,
+    reference_points: Tensor,
     offsets: Tensor,
     weights: Tensor,
-    query: Tensor | None = None,
+    row: Tensor | None = None,
     source: Tensor | None = None,
 ) -> Tensor:
-    """Weighted sum of value maps around the position of each visit.
+    """Weighted sum of value maps around the reference point of every query.
 
     Args:
         values: [source, token, head, channel]; the tokens of all levels, finest first, row-major in each level.
         shapes: (rows, columns) of every level.
-        positions: float32 [visit, 2], (x, y) in 0..1 over the map, pixel centres at +0.5.
-        offsets: float32 [query, head, level, point, 2], (x, y) from the position in cells of the level.
-        weights: [query, head, level, point], already normalised.
-        query: int64 [visit], whose offsets and weights hold; None where every query has one visit, in its order.
-        source: int64 [visit], the value maps that are read; None where there is one source only.
+        reference_points: float32 [query, 2], (x, y) in 0..1 over the map, pixel centres at +0.5.
+        offsets: float32 [row, head, level, point, 2], (x, y) from the reference point in cells of the level.
+        weights: [row, head, level, point], already normalised.
+        row: int64 [query], whose offsets and weights hold; None where every query has its own, in their order.
+        source: int64 [query], the value maps that are read; None where there is one source only.
 
     Returns:
-        [visit, head * channel].
+        [query, head * channel].
     """
-    return reference.deform_attn(values, shapes, positions, offsets, weights, query, source)
+    return cpu.deform_attn(values, shapes, reference_points, offsets, weights, row, source)

@@ -2,7 +2,7 @@
 
 from torch import Tensor
 
-from . import reference
+from . import cpu
 
 
 def deform_conv(x: Tensor, offsets: Tensor, masks: Tensor, weight: Tensor, stride: int = 1, padding: int = 1) -> Tensor:
@@ -17,4 +17,4 @@ def deform_conv(x: Tensor, offsets: Tensor, masks: Tensor, weight: Tensor, strid
     Returns:
         [image, out channel, out row, out column], channels last in memory.
     """
-    return reference.deform_conv(x, offsets, masks, weight, stride, padding)
+    return cpu.deform_conv(x, offsets, masks, weight, stride, padding)

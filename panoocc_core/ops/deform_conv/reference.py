@@ -1,36 +1,22 @@
-"""Torch reference of modulated deformable convolution: sample every tap, then one matrix product."""
+"""What modulated deformable convolution computes: tap by tap a sampled, scaled map and its 1x1 convolution."""
 
 import torch
 from torch import Tensor
-
-from ..interpolation import bordered, cell_and_fraction, weighted_rows
+from torch.nn import functional
 
 
 def deform_conv(x: Tensor, offsets: Tensor, masks: Tensor, weight: Tensor, stride: int, padding: int) -> Tensor:
     """See `panoocc_core.ops.deform_conv`."""
-    images, channels, rows, columns = x.shape
-    outputs, _, kernel_rows, kernel_columns = weight.shape
-    taps = kernel_rows * kernel_columns
+    images, _, rows, columns = x.shape
+    kernel_columns = weight.shape[3]
     out_rows, out_columns = offsets.shape[2:]
-
-    moves = offsets.view(images, taps, 2, out_rows, out_columns).permute(0, 3, 4, 1, 2)  # [image, row, column, tap, yx]
-    axis = torch.arange(taps, device=x.device)
-    tap_y, tap_x = axis // kernel_columns - padding, axis % kernel_columns - padding
-    pixel_y = torch.arange(out_rows, device=x.device)[:, None, None] * stride
-    pixel_x = torch.arange(out_columns, device=x.device)[None, :, None] * stride
-    cell_y, down = cell_and_fraction(moves[..., 0] + (pixel_y + tap_y), rows)
-    cell_x, right = cell_and_fraction(moves[..., 1] + (pixel_x + tap_x), columns)
-
-    image = torch.arange(images, device=x.device, dtype=torch.int32)[:, None, None, None] * (rows + 2)
-    first = (image + cell_y) * (columns + 2) + cell_x
-    below = first + (columns + 2)
-    cells = torch.stack((first, first + 1, below, below + 1), dim=-1)
-    left, up = 1 - right, 1 - down
-    shares = torch.stack((up * left, up * right, down * left, down * right), dim=-1)
-    shares = shares * masks.permute(0, 2, 3, 1)[..., None].float()
-
-    table = bordered(x.permute(0, 2, 3, 1)).reshape(-1, channels)
-    sampled = weighted_rows(table, cells.view(-1, 4), shares.view(-1, 4))  # [image * row * column * tap, channel]
-    matrix = weight.permute(2, 3, 1, 0).reshape(taps * channels, outputs)
-    out = sampled.view(-1, taps * channels) @ matrix
-    return out.view(images, out_rows, out_columns, outputs).permute(0, 3, 1, 2)
+    pixel_y = torch.arange(out_rows, device=x.device)[:, None] * stride - padding
+    pixel_x = torch.arange(out_columns, device=x.device) * stride - padding
+    out = x.new_zeros(images, weight.shape[0], out_rows, out_columns)
+    for tap in range(masks.shape[1]):
+        tap_y, tap_x = divmod(tap, kernel_columns)
+        grid_y = (pixel_y + tap_y + offsets[:, 2 * tap] + 0.5) / rows * 2 - 1
+        grid_x = (pixel_x + tap_x + offsets[:, 2 * tap + 1] + 0.5) / columns * 2 - 1
+        sampled = functional.grid_sample(x, torch.stack((grid_x, grid_y), dim=-1), align_corners=False)
+        out = out + functional.conv2d(sampled * masks[:, tap : tap + 1], weight[:, :, tap_y, tap_x, None, None])
+    return out

@@ -2,7 +2,7 @@
 
 from torch import Tensor
 
-from . import reference
+from . import cpu
 
 
 def voxel_warp(tokens: Tensor, shape_hwz: tuple[int, int, int], positions: Tensor) -> Tensor:
@@ -16,4 +16,4 @@ def voxel_warp(tokens: Tensor, shape_hwz: tuple[int, int, int], positions: Tenso
     Returns:
         [sample, channel].
     """
-    return reference.voxel_warp(tokens, shape_hwz, positions)
+    return cpu.voxel_warp(tokens, shape_hwz, positions)

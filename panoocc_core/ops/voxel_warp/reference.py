@@ -1,24 +1,13 @@
-"""Torch reference of the voxel warp."""
+"""What the voxel warp computes."""
 
-import torch
 from torch import Tensor
 from torch.nn import functional
-
-from ..interpolation import cell_and_fraction, weighted_rows
 
 
 def voxel_warp(tokens: Tensor, shape_hwz: tuple[int, int, int], positions: Tensor) -> Tensor:
     """See `panoocc_core.ops.voxel_warp`."""
     rows, columns, layers = shape_hwz
-    x, right = cell_and_fraction(positions[:, 0], columns)
-    y, down = cell_and_fraction(positions[:, 1], rows)
-    z, above = cell_and_fraction(positions[:, 2], layers)
-    corners, shares = [], []
-    for dy, share_y in ((0, 1 - down), (1, down)):
-        for dx, share_x in ((0, 1 - right), (1, right)):
-            for dz, share_z in ((0, 1 - above), (1, above)):
-                corners.append(((y + dy) * (columns + 2) + x + dx) * (layers + 2) + z + dz)
-                shares.append(share_y * share_x * share_z)
-    volume = tokens.view(rows, columns, layers, -1)
-    table = functional.pad(volume, (0, 0, 1, 1, 1, 1, 1, 1)).flatten(0, 2)
-    return weighted_rows(table, torch.stack(corners, dim=1), torch.stack(shares, dim=1))
+    volume = tokens.view(rows, columns, layers, -1).permute(3, 2, 0, 1)[None]  # [1, channel, layer, row, column]
+    grid = (positions + 0.5) / positions.new_tensor((columns, rows, layers)) * 2 - 1
+    sampled = functional.grid_sample(volume, grid[None, :, None, None].to(tokens.dtype), align_corners=False)
+    return sampled[0, :, :, 0, 0].T

@@ -1,0 +1,38 @@
+"""Modulated deformable convolution: all taps sampled by one weighted gather, then one matrix product."""
+
+import torch
+from torch import Tensor
+
+from ..interpolation import bordered, cell_and_fraction, weighted_rows
+
+
+def deform_conv(x: Tensor, offsets: Tensor, masks: Tensor, weight: Tensor, stride: int, padding: int) -> Tensor:
+    """See `panoocc_core.ops.deform_conv`."""
+    images, channels, rows, columns = x.shape
+    outputs, _, kernel_rows, kernel_columns = weight.shape
+    taps = kernel_rows * kernel_columns
+    out_rows, out_columns = offsets.shape[2:]
+
+    offsets = offsets.view(images, taps, 2, out_rows, out_columns).permute(
+        0, 3, 4, 1, 2
+    )  # [image, row, column, tap, yx]
+    axis = torch.arange(taps, device=x.device)
+    tap_y, tap_x = axis // kernel_columns - padding, axis % kernel_columns - padding
+    pixel_y = torch.arange(out_rows, device=x.device)[:, None, None] * stride
+    pixel_x = torch.arange(out_columns, device=x.device)[None, :, None] * stride
+    cell_y, down = cell_and_fraction(offsets[..., 0] + (pixel_y + tap_y), rows)
+    cell_x, right = cell_and_fraction(offsets[..., 1] + (pixel_x + tap_x), columns)
+
+    image = torch.arange(images, device=x.device, dtype=torch.int32)[:, None, None, None] * (rows + 2)
+    first = (image + cell_y) * (columns + 2) + cell_x
+    below = first + (columns + 2)
+    cells = torch.stack((first, first + 1, below, below + 1), dim=-1)
+    left, up = 1 - right, 1 - down
+    weights = torch.stack((up * left, up * right, down * left, down * right), dim=-1)
+    weights = weights * masks.permute(0, 2, 3, 1)[..., None].float()
+
+    table = bordered(x.permute(0, 2, 3, 1)).reshape(-1, channels)
+    sampled = weighted_rows(table, cells.view(-1, 4), weights.view(-1, 4))  # [image * row * column * tap, channel]
+    matrix = weight.permute(2, 3, 1, 0).reshape(taps * channels, outputs)
+    out = sampled.view(-1, taps * channels) @ matrix
+    return out.view(images, out_rows, out_columns, outputs).permute(0, 3, 1, 2)

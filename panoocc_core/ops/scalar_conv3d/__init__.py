@@ -1,0 +1,19 @@
+"""3-D convolution to a single channel."""
+
+from torch import Tensor
+
+from . import cpu
+
+
+def scalar_conv3d(points: Tensor, weight: Tensor, bias: Tensor) -> Tensor:
+    """Convolution of a volume to one number a voxel, with zeros around.
+
+    Args:
+        points: [layer, row, column, channel].
+        weight: [1, channel, k, k, k] of (z, y, x); k is odd.
+        bias: [1].
+
+    Returns:
+        float32 [layer, row, column].
+    """
+    return cpu.scalar_conv3d(points, weight, bias)
