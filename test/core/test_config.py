@@ -4,6 +4,7 @@ import pytest
 import yaml
 
 from panoocc_core.config import ConfigError, InternImageConfig, model_config, presets
+from panoocc_core.models import build_network
 
 PUBLISHED = {
     "pano_small_occ3d": ((200, 200, 16), (448, 800), 18),
@@ -89,3 +90,9 @@ def test_a_file_cannot_extend_itself(tmp_path):
     path.write_text(f"extends: {path}\n")
     with pytest.raises(ConfigError, match="extends itself"):
         model_config(path)
+
+
+def test_a_network_of_terabytes_is_refused_before_it_takes_memory(tmp_path):
+    config = model_config(variant(tmp_path, embed=4096, heads=8, ffn=8192, encoder={"layers": 64}))
+    with pytest.raises(ConfigError, match=r"mine: the network would have \d+\.\d billion parameters"):
+        build_network(config)
