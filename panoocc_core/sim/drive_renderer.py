@@ -174,7 +174,7 @@ class RenderPool:
 
     def __init__(self, setup: RenderSetup, workers: int):
         self.workers = workers
-        self._pool = WorkerPool(workers, _start_worker, setup)
+        self._pool = WorkerPool(workers, _start_worker, setup, unwinds=False)
 
     def rendered(self, drive: Drive, number: int) -> "Future[RenderedSet]":
         """Begin to render a set."""

@@ -21,13 +21,20 @@ class WorkerPool:
 
     Args:
         initializer: called with `arguments` in every process before its first work.
+        unwinds: work that is given up cleans up, e.g. removes half a file; else its process ends on the spot.
     """
 
-    def __init__(self, workers: int, initializer: Callable[..., object] | None = None, *arguments: Any):
+    def __init__(
+        self,
+        workers: int,
+        initializer: Callable[..., object] | None = None,
+        *arguments: Any,
+        unwinds: bool = True,
+    ):
         self.workers = workers
         # Forking a process that runs threads, as torch and ROS do, may hang; a spawned one starts clean.
         self._context = _KnownProcesses()
-        self._pool = ProcessPoolExecutor(workers, self._context, _begin, (initializer, *arguments))
+        self._pool = ProcessPoolExecutor(workers, self._context, _begin, (unwinds, initializer, *arguments))
 
     def __enter__(self) -> "WorkerPool":
         return self
@@ -67,9 +74,12 @@ class _KnownProcesses(SpawnContext):
 
 _is_working = False  # of this worker process
 _is_told_to_end = False
+_unwinds = True
 
 
-def _begin(initializer: Callable[..., object] | None, *arguments: Any) -> None:
+def _begin(unwinds: bool, initializer: Callable[..., object] | None, *arguments: Any) -> None:
+    global _unwinds
+    _unwinds = unwinds
     signal.signal(signal.SIGTERM, _on_sigterm)
     threading.Thread(target=_end_with_parent, daemon=True).start()
     cv2.setNumThreads(1)
@@ -90,12 +100,12 @@ def _worked(work: Callable[..., Any], *arguments: Any) -> Any:
 
 
 def _on_sigterm(*_: object) -> None:
-    """Give the work up, which cleans up.  A result that is on its way is sent first: half of one blocks the parent."""
+    """Give the work up.  A result that is on its way is sent first: half of one would block the parent."""
     global _is_told_to_end
     is_second, _is_told_to_end = _is_told_to_end, True
-    if _is_working:
+    if _is_working and _unwinds:
         raise SystemExit(1)
-    if is_second:
+    if _is_working or is_second:
         os._exit(1)
 
 

@@ -76,8 +76,9 @@ def results_on_their_way(pool: WorkerPool) -> None:
 
 @pytest.mark.timeout(240)  # what is given up would take ten minutes
 @pytest.mark.parametrize("moment", [busy, results_on_their_way, lambda pool: pool.submit(os.getpid)])
-def test_closing_gives_up_what_is_in_work(moment):
-    with WorkerPool(2) as pool:
+@pytest.mark.parametrize("unwinds", [True, False])
+def test_closing_gives_up_what_is_in_work(moment, unwinds):
+    with WorkerPool(2, unwinds=unwinds) as pool:
         moment(pool)
         processes = list(pool._context.processes)
         assert processes
