@@ -65,7 +65,7 @@ def pip_prefix(tmp_path_factory) -> Path:
 def _with_dependencies() -> dict[str, str]:
     """An environment whose Python finds our dependencies, but neither the checkout nor a workspace."""
     # Beside an installed ROS some lie in this environment, others where the system's packages are.
-    found = [Path(importlib.util.find_spec(name).origin).parents[1] for name in DEPENDENCIES]
+    found = [Path(importlib.util.find_spec(name).submodule_search_locations[0]).parent for name in DEPENDENCIES]
     return {**os.environ, "PYTHONPATH": os.pathsep.join(str(path) for path in dict.fromkeys(found))}
 
 

@@ -13,6 +13,7 @@ from typing import Any
 import cv2
 import torch
 
+GRACE_S = 5  # for a result on its way, and for unwinding
 WORKER_KILLED = "a worker process was killed, e.g. for want of memory"
 
 
@@ -102,11 +103,12 @@ def _worked(work: Callable[..., Any], *arguments: Any) -> Any:
 def _on_sigterm(*_: object) -> None:
     """Give the work up.  A result that is on its way is sent first: half of one would block the parent."""
     global _is_told_to_end
-    is_second, _is_told_to_end = _is_told_to_end, True
-    if _is_working and _unwinds:
-        raise SystemExit(1)
-    if _is_working or is_second:
+    if _is_told_to_end or (_is_working and not _unwinds):
         os._exit(1)
+    _is_told_to_end = True
+    signal.alarm(GRACE_S)  # ends the process, where the parent is broken and takes no result any more
+    if _is_working:
+        raise SystemExit(1)
 
 
 def _end_with_parent() -> None:
