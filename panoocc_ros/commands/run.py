@@ -251,8 +251,6 @@ def summary(report: ReplayReport, device: Any, temporal: TemporalConfig) -> str:
     lines += [f"  lost: {count} failed: {text}" for text, count in report.failures.items()]
     for what, filled in (("blank", status.blank), ("reused", status.reused)):
         lines += [f"  filled in: {count} {what} ({camera})" for camera, count in filled.most_common()]
-    lines += [f"  geometry: {text}" for text in status.geometry or ()]
-    lines += [f"  odd pictures: {line}" for line in lines_of_drops(status.odd_pictures)]
     lines += [f"  images dropped: {line}" for line in lines_of_drops(status.image_drops)]
     lines += [f"  left out: {line}" for line in lines_of_broken(report)]
     lines += [f"  noticed, {notice.count} times: {notice.text}" for notice in status.notices[:MAX_NOTICES]]
