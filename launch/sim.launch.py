@@ -44,7 +44,15 @@ def simulator(context: LaunchContext) -> list[Node]:
         required(package="panoocc", executable="sim_node", name="simulator", output="screen", parameters=[parameters])
     ]
     if is_true(context, "evaluate"):
-        started.append(required(package="panoocc", executable="evaluate_node", name="evaluator", output="screen"))
+        started.append(
+            required(
+                package="panoocc",
+                executable="evaluate_node",
+                name="evaluator",
+                namespace=context.launch_configurations["namespace"].strip("/"),  # of the node whose grids it compares
+                output="screen",
+            )
+        )
     return started
 
 

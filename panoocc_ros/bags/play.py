@@ -281,7 +281,8 @@ def parser() -> argparse.ArgumentParser:
     parser.add_argument(
         "--wait-for-node",
         metavar="NODE",
-        help="begin when this occupancy node says in /diagnostics that it is ready, end when it is idle again",
+        help="begin when this occupancy node (with its namespace: robot1/panoocc) says in /diagnostics that it is ready, "
+        "end when it is idle again",
     )
     parser.add_argument(
         "--wait-for-listeners",

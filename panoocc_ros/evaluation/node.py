@@ -49,8 +49,8 @@ class EvaluatorSettings:
         SettingsError: a value is outside its limits, or a topic has no name.
     """
 
-    prediction: str = parameter("/panoocc/occupancy", "Topic of the grids to evaluate.")
-    prediction_labels: str = parameter("/panoocc/labels", "Topic of their label set.")
+    prediction: str = parameter("panoocc/occupancy", "Topic of the grids to evaluate, those of a node beside this one.")
+    prediction_labels: str = parameter("panoocc/labels", "Topic of their label set.")
     truth: str = parameter(truth_messages.OCCUPANCY, "Topic of the true grids.")
     truth_labels: str = parameter(truth_messages.LABELS, "Topic of their label set.")
     visible: str = parameter(
@@ -86,13 +86,17 @@ class EvaluatorNode(Node):
         self._topics = {PREDICTION: settings.prediction, TRUTH: settings.truth}
         if settings.visible:
             self._topics[VISIBLE] = settings.visible
+        self._topics = {kind: self.resolve_topic_name(topic) for kind, topic in self._topics.items()}
         self._evaluator = Evaluator(bool(settings.visible), settings.capacity, settings.min_voxels)
         self._senders = {
             path: self.create_publisher(Float64, f"~/{path}", qos(depth=SCORE_DEPTH))
             for path in (*SCORES, *(f"frame/{name}" for name in SCORES))
         }
         self.received = 0  # grids, true grids and views
-        self._label_topics = {PREDICTION: settings.prediction_labels, TRUTH: settings.truth_labels}
+        self._label_topics = {
+            PREDICTION: self.resolve_topic_name(settings.prediction_labels),
+            TRUTH: self.resolve_topic_name(settings.truth_labels),
+        }
         for kind, topic in self._label_topics.items():
             on_labels = self._guard(functools.partial(self._on_labels, kind), topic)
             self.create_subscription(LabelSet, topic, on_labels, qos(latched=True, depth=1))

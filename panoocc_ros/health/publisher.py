@@ -16,10 +16,11 @@ LEVELS = (DiagnosticStatus.OK, DiagnosticStatus.WARN, DiagnosticStatus.ERROR)
 
 
 class Diagnostics:
-    """Publisher of one status per subject, named `<node>: <subject>`."""
+    """Publisher of one status per subject, named `<node>: <subject>`, the node with its namespace: `robot1/panoocc`."""
 
     def __init__(self, node: Node) -> None:
         self._node = node
+        self._name = node.get_fully_qualified_name().lstrip("/")
         self._publisher = node.create_publisher(DiagnosticArray, "/diagnostics", qos(depth=10))
 
     def publish(self, healths: Iterable[Health]) -> None:
@@ -35,8 +36,8 @@ class Diagnostics:
     def _status(self, health: Health) -> DiagnosticStatus:
         return DiagnosticStatus(
             level=LEVELS[health.level],
-            name=f"{self._node.get_name()}: {health.subject}",
+            name=f"{self._name}: {health.subject}",
             message=bounded(health.message),
-            hardware_id=self._node.get_name(),
+            hardware_id=self._name,
             values=[KeyValue(key=bounded(key), value=bounded(value)) for key, value in health.values.items()],
         )

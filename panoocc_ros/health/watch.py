@@ -15,9 +15,10 @@ IDLE_REPORTS = 2  # the first may have been on its way when the last message was
 
 
 class NodeWatch:
-    """Counts the grids of the node `name` and reads its diagnostics."""
+    """Counts the grids of the node `name` (with its namespace: `robot1/panoocc`) and reads its diagnostics."""
 
     def __init__(self, node: Node, name: str) -> None:
+        name = name.strip("/")
         self._output_status = f"{name}: {OUTPUT}"
         self.grids = 0
         self.listeners = 0  # subscriptions to the grids, but for the watch's own

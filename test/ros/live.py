@@ -26,11 +26,11 @@ PATIENCE_S = 120.0  # for conditions that a busy machine may reach late; never t
 
 
 class NodeProcess:
-    """`occupancy_node` with parameters, its output in a log file."""
+    """An executable with parameters, its output in a log file."""
 
-    def __init__(self, log, **parameters):
+    def __init__(self, log, executable="occupancy_node", namespace="", **parameters):
         self.log = log
-        command = [sys.executable, str(ROOT / "scripts" / "occupancy_node"), "--ros-args"]
+        command = [sys.executable, str(ROOT / "scripts" / executable), "--ros-args", "-r", f"__ns:=/{namespace}"]
         for name, value in parameters.items():
             command += ["-p", f"{name}:={str(value).lower() if isinstance(value, bool) else value}"]
         environment = os.environ | {"PYTHONPATH": f"{ROOT}{os.pathsep}{os.environ.get('PYTHONPATH', '')}"}

@@ -223,9 +223,11 @@ def test_the_simulator_gets_its_own_parameters_and_the_grid_of_the_node(ament, m
     started = launched(monkeypatch, "sim.launch.py", *words)
     given = parameters_of(started["sim_node"])
     wanted = {"seed": 3, "seconds": 20.0, "rig": "waymo", "grid": "nano", "use_clock": True, "use_sim_time": False}
-    assert given == wanted and "evaluate_node" in started
+    assert given == wanted and started["evaluate_node"]["namespace"] == ""
     assert parameters_of(started["occupancy_node"]) == {"rig": "nuscenes", "model": "nano"}
     assert parameters_of(launched(monkeypatch, "sim.launch.py", "grid:=a.yaml")["sim_node"])["grid"] == "a.yaml"
+    started = launched(monkeypatch, "sim.launch.py", "namespace:=/robot1", "evaluate:=true")
+    assert started["evaluate_node"]["namespace"] == started["occupancy_node"]["namespace"] == "robot1"
 
 
 def test_limits_of_the_simulator_s_parameters_are_those_of_drives():

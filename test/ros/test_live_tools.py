@@ -6,6 +6,7 @@ import subprocess
 import sys
 import time
 from contextlib import closing
+from dataclasses import replace
 
 import pytest
 
@@ -18,8 +19,9 @@ from rosgraph_msgs.msg import Clock  # noqa: E402
 
 from panoocc_ros.bags import play, record  # noqa: E402
 from panoocc_ros.bags.bag import BagReader  # noqa: E402
+from panoocc_ros.bags.writer import BagWriter  # noqa: E402
 from test.ros.drive import IMAGE_TYPE, TF_TYPE, Drive  # noqa: E402
-from test.ros.live import ROOT, Peer  # noqa: E402
+from test.ros.live import ROOT, NodeProcess, Peer  # noqa: E402
 
 pytestmark = pytest.mark.live
 
@@ -115,6 +117,29 @@ def test_the_clock_goes_with_the_bag_but_no_more_often_than_asked():
             assert heard[-1] == 0
     finally:
         peer.close()
+
+
+def test_node_player_and_evaluator_work_together_in_a_namespace(tmp_path, capsys):
+    """The rig's names are relative to it, images and transforms come from it, and the diagnostics name it."""
+    rig = tmp_path / "rig.yaml"
+    topics = "tf_topic: tf\ntf_static_topic: tf_static\n"
+    rig.write_text(topics + (ROOT / "config" / "rigs" / "nuscenes.yaml").read_text().replace("topic: /", "topic: "))
+    messages = [replace(message, topic=f"/robot1{message.topic}") for message in DRIVE.messages(SETS)]
+    with BagWriter(tmp_path / "drive.mcap") as writer:
+        for message in messages:
+            writer.write(message.topic, message.type, message.stamp_ns, message.data)
+    started = [
+        NodeProcess(tmp_path / "node.log", namespace="robot1", model="nano", seeded_weights=True, rig=rig),
+        NodeProcess(tmp_path / "evaluator.log", "evaluate_node", "robot1"),
+    ]
+    try:
+        options = ("--wait-for-node", "/robot1/panoocc", "--step", "--wait-for-listeners", "1", "--wait-timeout", "120")
+        assert played(tmp_path / "drive.mcap", *options) == 0, started[0].words
+        assert f"{SETS} sets, 0 without a grid" in capsys.readouterr().out, started[0].words
+        assert "/robot1/panoocc/occupancy" in started[1].words, started[1].words
+    finally:
+        for process in started:
+            process.kill()
 
 
 def test_the_player_says_what_is_wrong(tmp_path, bag, capsys):
