@@ -20,6 +20,17 @@ def test_relative_links_lead_somewhere(document):
     assert not missing
 
 
+@pytest.mark.parametrize("document", DOCUMENTS, ids=lambda path: path.name)
+def test_files_that_are_named_exist(document):
+    there = {
+        path.name
+        for folder in ("panoocc_core", "panoocc_ros", "launch", "test")
+        for path in (ROOT / folder).rglob("*.py")
+    }
+    named = set(re.findall(r"`(?:[\w./]*/)?(\w+(?:\.launch)?\.py)`", document.read_text()))
+    assert named <= there | {"setup.py"}
+
+
 def test_there_are_documents():
     assert {"README.md", "CONTRIBUTING.md", "CHANGELOG.md", "architecture.md"} <= {path.name for path in DOCUMENTS}
 

@@ -261,16 +261,16 @@ def parser() -> argparse.ArgumentParser:
     """The command line."""
     parser = argparse.ArgumentParser(prog="play_bag", description=(__doc__ or "").splitlines()[0])
     parser.add_argument("bag", type=Path, help="rosbag2 folder, or .mcap or .db3 file")
-    parser.add_argument("--topics", nargs="+", help="play these only")
-    parser.add_argument("--rate", type=_positive, default=1.0, help="times real time (default 1)")
-    parser.add_argument("--loop", type=int, default=1, help="how often; 0 for ever (default 1)")
+    parser.add_argument("--topics", nargs="+", metavar="TOPIC", help="play these only")
+    parser.add_argument("--rate", type=_positive, default=1.0, help="times real time (default: 1)")
+    parser.add_argument("--loop", type=_count, default=1, metavar="N", help="how often; 0: for ever (default: 1)")
     parser.add_argument(
         "--clock",
         nargs="?",
         type=_positive,
         const=CLOCK_HZ,
         metavar="HZ",
-        help=f"publish /clock, for nodes with use_sim_time, at most so often a second of the bag ({CLOCK_HZ:g})",
+        help=f"publish /clock, for nodes with use_sim_time, at most so many times a second (default: {CLOCK_HZ:g})",
     )
     parser.add_argument(
         "--wait-for-subscribers",
@@ -281,30 +281,44 @@ def parser() -> argparse.ArgumentParser:
     parser.add_argument(
         "--wait-for-node",
         metavar="NODE",
-        help="begin when this occupancy node (with its namespace: robot1/panoocc) says in /diagnostics that it is ready, "
-        "end when it is idle again",
+        help="begin when this occupancy node, e.g. panoocc or robot1/panoocc, says in /diagnostics that it is ready, "
+        "and end when it is idle again",
     )
     parser.add_argument(
         "--wait-for-listeners",
-        type=int,
+        type=_count,
         default=0,
         metavar="N",
-        help="begin when that node's grids have so many subscribers beside this player, such as a recorder (default 0)",
+        help="begin when that node's grids have so many subscribers beside this player, such as a recorder "
+        "(default: 0)",
     )
     parser.add_argument(
         "--step", action="store_true", help="one set of images at a time: go on when the node has given its grid"
     )
-    parser.add_argument("--wait-timeout", type=_positive, default=60.0, help="seconds to wait at the start")
-    parser.add_argument("--step-timeout", type=_positive, default=120.0, help="seconds to wait for a grid")
+    parser.add_argument(
+        "--wait-timeout", type=_positive, default=60.0, metavar="S", help="seconds to wait at the start (default: 60)"
+    )
+    parser.add_argument(
+        "--step-timeout", type=_positive, default=120.0, metavar="S", help="seconds to wait for a grid (default: 120)"
+    )
     parser.add_argument("--quiet", action="store_true", help="no progress bar")
     return parser
 
 
 def _positive(text: str) -> float:
-    value = float(text)
+    try:
+        value = float(text)
+    except ValueError:
+        value = 0.0
     if not 0 < value < float("inf"):
-        raise argparse.ArgumentTypeError(f"must be positive, not {text}")
+        raise argparse.ArgumentTypeError(f"must be a positive number, not {text}")
     return value
+
+
+def _count(text: str) -> int:
+    if not text.isdecimal():
+        raise argparse.ArgumentTypeError(f"must be 0 or a positive integer, not {text}")
+    return int(text)
 
 
 def main(argv: Sequence[str] | None = None) -> int:

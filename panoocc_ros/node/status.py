@@ -1,6 +1,7 @@
 """Everything that the node says about itself in one go: on /diagnostics, and in the log where it is bad."""
 
 from collections.abc import Mapping
+from time import monotonic
 
 from ..frames.rig import Rig
 from ..frames.sets import AssemblerStatus
@@ -29,6 +30,7 @@ from .worker import Worker
 
 SHIPPED = "shipped with the package"
 OUTPUT_LOG_PERIOD_S = 30.0  # that no grid comes is logged this often while it lasts
+START_S = 5.0  # of the node, in which it is not: what the node needs may still be starting
 
 
 def model_facts(settings: NodeSettings, name: str, device: str, load_s: float) -> dict[str, str]:
@@ -51,7 +53,7 @@ class StatusReport:
     ) -> None:
         self._rig, self._settings, self._facts, self._time, self._log = rig, settings, facts, time, log
         self._lately = Lately(time)
-        self._output_log = RateLimit(1 / OUTPUT_LOG_PERIOD_S)
+        self._output_log, self._quiet_until_s = RateLimit(1 / OUTPUT_LOG_PERIOD_S), monotonic() + START_S
         self._grids_come = False
         self._odd_pictures: Mapping[str, str] = {}
 
@@ -116,7 +118,7 @@ class StatusReport:
         if output.level == OK:
             if not self._grids_come:
                 self._log.info("grids come")
-        elif self._grids_come or self._output_log.open():
+        elif self._grids_come or (monotonic() > self._quiet_until_s and self._output_log.open()):
             self._log.warn("output", output.message)
         self._grids_come = output.level == OK
 
