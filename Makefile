@@ -23,7 +23,7 @@ TORCH_INDEX ?=
 export PIP_NO_CACHE_DIR ?= 1
 PIP := .venv/bin/python -m pip --disable-pip-version-check install --quiet --quiet --no-compile
 IN_ROS := tools/ros_env.sh .venv/bin/python
-REQUIREMENTS := $(addprefix requirements/,$(if $(filter system,$(ROS)),ros-system.txt,base.txt dev.txt ros-jazzy.txt constraints.txt))
+REQUIREMENTS := $(addprefix requirements/,$(if $(filter system,$(ROS)),ros-system.txt ros-system-dev.txt,base.txt dev.txt ros-jazzy.txt constraints.txt))
 PACKAGES := panoocc_core panoocc_ros
 MESSAGES := $(wildcard msg/*.msg) $(shell find test/interfaces -type f)
 INSTALLED := package.xml CMakeLists.txt $(MESSAGES) \
@@ -58,7 +58,7 @@ ifeq ($(ROS),wheels)
 	$(PIP) -r requirements/base.txt -r requirements/dev.txt -r requirements/ros-jazzy.txt
 	.venv/bin/python tools/ros_wheels.py
 else
-	$(PIP) -r requirements/ros-system.txt
+	$(PIP) -r requirements/ros-system.txt -r requirements/ros-system-dev.txt
 endif
 	.venv/bin/python -c 'import cv2, numpy, PIL, rosbags, safetensors, scipy, simplejpeg, torch, yaml'
 	printf '#!/bin/sh\nPYTHONPATH="%s:$$PYTHONPATH" exec "%s/.venv/bin/python" -m panoocc_ros.commands.cli "$$@"\n' \

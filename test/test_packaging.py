@@ -2,6 +2,7 @@
 
 import importlib.util
 import os
+import re
 import shutil
 import subprocess
 import sys
@@ -13,7 +14,9 @@ import pytest
 from panoocc_core.base.resources import folder
 
 CHECKOUT = folder("config").parent
-DEPENDENCIES = ("torch", "setuptools", "numpy", "cv2", "yaml", "safetensors", "scipy", "PIL", "rosbags", "tqdm")
+DEPENDENCIES = (
+    *("torch", "setuptools", "numpy", "cv2", "yaml", "safetensors", "scipy", "PIL", "rosbags", "simplejpeg", "tqdm"),
+)
 INSTALLED = CHECKOUT / ".ros" / "install"
 WHERE_FROM = """
 import panoocc_core, panoocc_ros
@@ -36,6 +39,20 @@ def assert_comes_from(prefix: Path, python: str, environment: dict[str, str], cw
     *places, models = done.stdout.splitlines()
     assert len(places) == 4 and all(Path(place).is_relative_to(prefix) for place in places), done.stdout
     assert models.split() == presets()
+
+
+def distributions(text: str) -> set[str]:
+    """The names in lines such as `torch==2.13.0`, or items such as `"torch>=2.4",`."""
+    return {name.lower() for name in re.findall(r'^[ "]*([A-Za-z][\w-]*)(?=[<>=\n])', text, re.MULTILINE)}
+
+
+def test_every_list_of_requirements_has_what_the_package_needs():
+    project = (CHECKOUT / "pyproject.toml").read_text()
+    needed = distributions(project[project.index("dependencies = [") :].split("]")[0].partition("[")[2])
+    assert needed >= {"torch", "simplejpeg", "tqdm"}
+    for name in ("base.txt", "ros-system.txt"):
+        listed = distributions((CHECKOUT / "requirements" / name).read_text())
+        assert needed <= listed and not {"pytest", "mypy", "ruff"} & listed, name
 
 
 @pytest.fixture(scope="module")

@@ -22,6 +22,7 @@ from rosgraph_msgs.msg import Clock
 from tqdm import tqdm
 
 from ..health.watch import NodeWatch
+from ..ros.argument_types import number, whole_number
 from ..ros.graph import UnknownType, message_class, qos
 from .bag import LATCHED_TOPICS, BagError, BagReader, RawMessage
 from .pacing import Pacer, steps
@@ -262,12 +263,14 @@ def parser() -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(prog="play_bag", description=(__doc__ or "").splitlines()[0])
     parser.add_argument("bag", type=Path, help="rosbag2 folder, or .mcap or .db3 file")
     parser.add_argument("--topics", nargs="+", metavar="TOPIC", help="play these only")
-    parser.add_argument("--rate", type=_positive, default=1.0, help="times real time (default: 1)")
-    parser.add_argument("--loop", type=_count, default=1, metavar="N", help="how often; 0: for ever (default: 1)")
+    parser.add_argument("--rate", type=number(1e-3, 1e6), default=1.0, help="times real time (default: 1)")
+    parser.add_argument(
+        "--loop", type=whole_number(0), default=1, metavar="N", help="how often; 0: for ever (default: 1)"
+    )
     parser.add_argument(
         "--clock",
         nargs="?",
-        type=_positive,
+        type=number(1e-3, 1e6),
         const=CLOCK_HZ,
         metavar="HZ",
         help=f"publish /clock, for nodes with use_sim_time, at most so many times a second (default: {CLOCK_HZ:g})",
@@ -286,7 +289,7 @@ def parser() -> argparse.ArgumentParser:
     )
     parser.add_argument(
         "--wait-for-listeners",
-        type=_count,
+        type=whole_number(0),
         default=0,
         metavar="N",
         help="begin when that node's grids have so many subscribers beside this player, such as a recorder "
@@ -296,29 +299,21 @@ def parser() -> argparse.ArgumentParser:
         "--step", action="store_true", help="one set of images at a time: go on when the node has given its grid"
     )
     parser.add_argument(
-        "--wait-timeout", type=_positive, default=60.0, metavar="S", help="seconds to wait at the start (default: 60)"
+        "--wait-timeout",
+        type=number(1e-3, 1e6),
+        default=60.0,
+        metavar="S",
+        help="seconds to wait at the start (default: 60)",
     )
     parser.add_argument(
-        "--step-timeout", type=_positive, default=120.0, metavar="S", help="seconds to wait for a grid (default: 120)"
+        "--step-timeout",
+        type=number(1e-3, 1e6),
+        default=120.0,
+        metavar="S",
+        help="seconds to wait for a grid (default: 120)",
     )
     parser.add_argument("--quiet", action="store_true", help="no progress bar")
     return parser
-
-
-def _positive(text: str) -> float:
-    try:
-        value = float(text)
-    except ValueError:
-        value = 0.0
-    if not 0 < value < float("inf"):
-        raise argparse.ArgumentTypeError(f"must be a positive number, not {text}")
-    return value
-
-
-def _count(text: str) -> int:
-    if not text.isdecimal():
-        raise argparse.ArgumentTypeError(f"must be 0 or a positive integer, not {text}")
-    return int(text)
 
 
 def main(argv: Sequence[str] | None = None) -> int:

@@ -7,6 +7,7 @@ recorded stays as NAME.partial.mcap, and after a kill in the folder NAME.part.
 
 import argparse
 import functools
+import math
 import sys
 import threading
 import time
@@ -20,6 +21,7 @@ from rclpy.parameter import Parameter
 from rclpy.signals import SignalHandlerOptions
 from rclpy.utilities import remove_ros_args
 
+from ..ros.argument_types import number, whole_number
 from ..ros.graph import UnknownType, message_class, qos, take_what_has_come
 from ..ros.signals import stopped_by_signals
 from .bag import BagError, BagWriteError
@@ -126,11 +128,17 @@ def record(arguments: argparse.Namespace, node: Node, stop: threading.Event) -> 
 def parser() -> argparse.ArgumentParser:
     """The command line."""
     parser = argparse.ArgumentParser(prog="record_bag", description=(__doc__ or "").splitlines()[0])
-    parser.add_argument("topics", nargs="+", help="topics to record; they may appear later")
-    parser.add_argument("--out", type=Path, required=True, help="an .mcap file, or a rosbag2 folder")
+    parser.add_argument("topics", nargs="+", metavar="TOPIC", help="topics to record; they may appear later")
+    parser.add_argument(
+        "--out", type=Path, required=True, metavar="BAG", help="one file where the name ends in .mcap, else a folder"
+    )
     parser.add_argument("--overwrite", action="store_true", help="replace a bag of panoocc's of this name")
-    parser.add_argument("--count", type=int, default=0, help="end after so many messages; 0: no limit")
-    parser.add_argument("--timeout", type=float, default=float("inf"), help="end after so many seconds")
+    parser.add_argument(
+        "--count", type=whole_number(0), default=0, metavar="N", help="end after N messages (default: 0, no limit)"
+    )
+    parser.add_argument(
+        "--timeout", type=number(0.0), default=math.inf, metavar="S", help="end after S seconds (default: no limit)"
+    )
     parser.add_argument("--use-sim-time", action="store_true", help="time of recording from /clock")
     return parser
 

@@ -22,6 +22,7 @@ from ..frames.assembler import FrameAssembler
 from ..frames.rig import Rig
 from ..frames.waiting import AssemblerOptions
 from ..node.load import chosen_config, chosen_device, chosen_rig, loaded_network, rig_for
+from ..ros.argument_types import whole_number
 from ..ros.parameter_fields import SettingsError
 from ..sim.bag import write_street_bag
 from . import options
@@ -57,7 +58,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     options.add(parser, "--rig")
     parser.add_argument(
         "--frames",
-        type=options.whole_number(1, 500),
+        type=whole_number(1, 500),
         default=3,
         metavar="N",
         help="frames that every network sees; with two or more the first is not counted (default: %(default)s)",

@@ -28,6 +28,7 @@ from panoocc_core.sim.pool import WORKER_KILLED
 from panoocc_core.stream import output_geometry
 
 from ..node.load import chosen_config, loaded_network
+from ..ros.argument_types import whole_number
 from ..ros.parameter_fields import SettingsError
 from . import options
 from .exit_codes import BAD_INPUT, FAILED, NOT_WRITTEN, OK, explained, fail
@@ -58,12 +59,10 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     options.add(network, "--checkpoint", "--device", "--precision", "--threads")
     streets = parser.add_argument_group("simulated streets")
     street = partial(streets.add_argument, action=_OfStreets)
-    street(
-        "--scenes", type=options.whole_number(1, 10_000), default=20, metavar="N", help="drives (default: %(default)s)"
-    )
+    street("--scenes", type=whole_number(1, 10_000), default=20, metavar="N", help="drives (default: %(default)s)")
     street(
         "--first-seed",
-        type=options.whole_number(0, options.MAX_SEED),
+        type=whole_number(0, options.MAX_SEED),
         default=100,
         metavar="SEED",
         help="street of the first drive; the others follow (default: %(default)s)",

@@ -21,6 +21,7 @@ from ..frames.waiting import FOREVER_S, AssemblerOptions
 from ..health.latency import latency_table, summarise
 from ..node.load import chosen_config, chosen_rig, loaded_network, rig_for
 from ..node.outputs import FOXGLOVE, OUTPUTS, POINTS
+from ..ros.argument_types import number, whole_number
 from ..ros.parameter_fields import SettingsError
 from ..streams.missing import MISSING_POLICIES
 from . import options
@@ -67,7 +68,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     output.add_argument("--no-confidence", action="store_true", help="leave out the probability of every voxel's class")
     output.add_argument("--no-points", action="store_true", help="leave out the PointCloud2")
     output.add_argument("--no-foxglove", action="store_true", help="leave out Foxglove's own grid")
-    output.add_argument("--limit", type=options.whole_number(1), metavar="N", help="stop after N grids")
+    output.add_argument("--limit", type=whole_number(1), metavar="N", help="stop after N grids")
     options.add(output, "--no-progress")
     parser.set_defaults(encoding="sparse")
 
@@ -86,7 +87,7 @@ def _add_input_options(parser: argparse.ArgumentParser) -> None:
     )
     inputs.add_argument(
         "--spread-ms",
-        type=options.number(0.0, 10_000.0),
+        type=number(0.0, 10_000.0),
         default=0.0,
         metavar="MS",
         help="largest distance of an image from the reference camera's (default: the rig's)",
@@ -117,7 +118,7 @@ def _add_seconds(group: Any, name: str, default: float | None, text: str) -> Non
     usual = (
         "as long as it takes; a number: as the node, by the times of recording" if default is None else "%(default)s"
     )
-    kind = options.number(0.0, FOREVER_S)
+    kind = number(0.0, FOREVER_S)
     group.add_argument(name, type=kind, default=default, metavar="S", help=f"{text} (default: {usual})")
 
 

@@ -13,6 +13,7 @@ from panoocc_core.sim.drive_renderer import Drive, RenderSetup, truth_grid
 from panoocc_core.sim.pool import WORKER_KILLED
 
 from ..bags.bag import BagError
+from ..ros.argument_types import whole_number
 from ..sim.bag import write_street_bag
 from ..sim.faults import Faults, fault_table, parse_fault
 from . import options
@@ -39,7 +40,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     options.add(parser, "--out", "--overwrite")
     drive = parser.add_argument_group("drive")
     drive.add_argument(
-        "--seed", type=options.whole_number(0, options.MAX_SEED), default=0, help="which street (default: %(default)s)"
+        "--seed", type=whole_number(0, options.MAX_SEED), default=0, help="which street (default: %(default)s)"
     )
     drive.add_argument("--seconds", type=float, default=8.0, help="length of the drive (default: %(default)s)")
     drive.add_argument(
@@ -59,7 +60,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     )
     cameras.add_argument(
         "--supersample",
-        type=options.whole_number(1),
+        type=whole_number(1),
         default=1,
         metavar="N",
         help="N x N rays per pixel: smoother edges, but N x N times slower (default: %(default)s)",

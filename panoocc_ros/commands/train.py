@@ -31,6 +31,7 @@ from panoocc_core.types import GridGeometry
 from panoocc_core.weights.checkpoint import load_published
 from panoocc_core.weights.tensor_files import CheckpointError, read_tensors
 
+from ..ros.argument_types import number, whole_number
 from . import options
 from .exit_codes import BAD_INPUT, FAILED, NOT_WRITTEN, OK, explained, fail
 
@@ -82,14 +83,14 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     course = parser.add_argument_group("course")
     course.add_argument(
         "--snapshot-every",
-        type=options.number(0.0),
+        type=number(0.0),
         default=120.0,
         metavar="SECONDS",
         help="time between two snapshots (default: %(default)s)",
     )
     course.add_argument(
         "--stop-after",
-        type=options.whole_number(1),
+        type=whole_number(1),
         metavar="STEPS",
         help="leave a snapshot after so many steps and stop",
     )

@@ -338,29 +338,37 @@ def _percent(share: float | None) -> str:
 def parser() -> argparse.ArgumentParser:
     """The command line."""
     parser = argparse.ArgumentParser(prog="demo", description=(__doc__ or "").splitlines()[0])
-    parser.add_argument("--bag", type=Path, help="rosbag2 folder, or .mcap or .db3 file (default: a simulated street)")
-    parser.add_argument("--model", default="nano", help="preset, or YAML file (default nano)")
+    parser.add_argument(
+        "--bag", type=Path, metavar="BAG", help="rosbag2 folder, or .mcap or .db3 file (default: a simulated street)"
+    )
+    parser.add_argument("--model", default="nano", metavar="MODEL", help="preset, or YAML file (default: %(default)s)")
     weights = parser.add_mutually_exclusive_group()
-    weights.add_argument("--checkpoint", type=Path, help="weights (default: those of the preset, else seeded ones)")
+    weights.add_argument(
+        "--checkpoint", type=Path, metavar="FILE", help="weights (default: those of the preset, else seeded ones)"
+    )
     weights.add_argument(
         "--seeded-weights", action="store_true", help="weights from a random generator: the voxels mean nothing"
     )
-    parser.add_argument("--rig", default="nuscenes", help="rig in config/rigs, or YAML file (default nuscenes)")
-    parser.add_argument("--device", default="auto", help="cpu, cuda, cuda:<number> or auto (default)")
+    parser.add_argument(
+        "--rig", default="nuscenes", help="a name in config/rigs, or a YAML file (default: %(default)s)"
+    )
+    parser.add_argument("--device", default="auto", help="cpu, cuda, cuda:N, or auto (default: auto)")
     parser.add_argument(
         "--precision",
         default="auto",
         choices=("auto", "fp32", "fp16", "bf16"),
-        help="auto (default): bf16 in real time on a CPU that multiplies it natively, else fp32",
+        help="auto: bf16 in real time on a CPU that multiplies it natively, else fp32 (default: auto)",
     )
     parser.add_argument(
         "--pace",
         default="auto",
         choices=("auto", "real", "step"),
         help="real: by the bag's stamps; step: every set waits for the grid of the one before, so that none is "
-        "dropped; auto (default): step for networks that are slow on this device",
+        "dropped; auto: step for networks that are slow on this device (default: auto)",
     )
-    parser.add_argument("--out", type=Path, default=Path("out"), help="folder for the results (default out)")
+    parser.add_argument(
+        "--out", type=Path, default=Path("out"), metavar="FOLDER", help="folder for the results (default: out)"
+    )
     return parser
 
 

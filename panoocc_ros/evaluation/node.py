@@ -6,7 +6,7 @@ found no partner.  The service `~/reset` begins anew.
 """
 
 import functools
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from math import isnan
 from typing import Any
@@ -16,6 +16,7 @@ from panoocc.msg import LabelSet, VoxelGrid
 from rclpy.clock import Clock, ClockType
 from rclpy.executors import SingleThreadedExecutor
 from rclpy.node import Node
+from rclpy.qos import QoSProfile
 from rclpy.signals import SignalHandlerOptions
 from std_msgs.msg import Float64
 from std_srvs.srv import Trigger
@@ -83,32 +84,33 @@ class EvaluatorNode(Node):
         settings = declared(self, EvaluatorSettings)
         self._log = ProblemLog(self.get_logger())
         self._guard, self._failures = Guard(self._log), Recent[str]()
-        self._topics = {PREDICTION: settings.prediction, TRUTH: settings.truth}
-        if settings.visible:
-            self._topics[VISIBLE] = settings.visible
-        self._topics = {kind: self.resolve_topic_name(topic) for kind, topic in self._topics.items()}
         self._evaluator = Evaluator(bool(settings.visible), settings.capacity, settings.min_voxels)
         self._senders = {
             path: self.create_publisher(Float64, f"~/{path}", qos(depth=SCORE_DEPTH))
             for path in (*SCORES, *(f"frame/{name}" for name in SCORES))
         }
         self.received = 0  # grids, true grids and views
+        topics = {PREDICTION: settings.prediction, TRUTH: settings.truth, VISIBLE: settings.visible}
+        label_topics = {PREDICTION: settings.prediction_labels, TRUTH: settings.truth_labels}
         self._label_topics = {
-            PREDICTION: self.resolve_topic_name(settings.prediction_labels),
-            TRUTH: self.resolve_topic_name(settings.truth_labels),
+            kind: self._listen(LabelSet, topic, functools.partial(self._on_labels, kind), qos(latched=True, depth=1))
+            for kind, topic in label_topics.items()
         }
-        for kind, topic in self._label_topics.items():
-            on_labels = self._guard(functools.partial(self._on_labels, kind), topic)
-            self.create_subscription(LabelSet, topic, on_labels, qos(latched=True, depth=1))
-        for kind, topic in self._topics.items():
-            on_grid = self._guard(functools.partial(self._on_grid, kind), topic)
-            self.create_subscription(VoxelGrid, topic, on_grid, qos(depth=GRID_DEPTH))
+        self._topics = {
+            kind: self._listen(VoxelGrid, topic, functools.partial(self._on_grid, kind), qos(depth=GRID_DEPTH))
+            for kind, topic in topics.items()
+            if topic
+        }
         self.create_service(Trigger, "~/reset", self._guard.service(self._on_reset, "reset"))
         self._diagnostics = Diagnostics(self)
         # A steady clock: reporting goes on when simulated time stands still.
         steady = Clock(clock_type=ClockType.STEADY_TIME)
         self.create_timer(settings.diagnostics_period_s, self._guard(self.report, "report"), clock=steady)
         self.get_logger().info(f"comparing {' and '.join(self._topics.values())}")
+
+    def _listen(self, message_type: type, topic: str, callback: Callable[[Any], None], profile: QoSProfile) -> str:
+        """Subscribe; returns the topic with its namespace."""
+        return str(self.create_subscription(message_type, topic, self._guard(callback, topic), profile).topic_name)
 
     def _on_labels(self, kind: str, message: LabelSet) -> None:
         found = self._evaluator.add_labels(kind, message)

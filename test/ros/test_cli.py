@@ -5,13 +5,14 @@ import signal
 import subprocess
 import sys
 import time
+from argparse import ArgumentTypeError
 from pathlib import Path
 
 import pytest
 
-from panoocc_ros.commands import options
 from panoocc_ros.commands.cli import COMMANDS, main
 from panoocc_ros.commands.exit_codes import MEANINGS
+from panoocc_ros.ros.argument_types import number, whole_number
 
 CLI = [sys.executable, "-m", "panoocc_ros.commands.cli"]
 HEAVY = ("torch", "numpy", "cv2", "rosbags", "scipy")
@@ -45,8 +46,8 @@ def test_every_command_explains_itself_and_its_exit_statuses(command, capsys):
     statuses = " ".join(text[text.index("exit status:") :].split())
     told = re.findall(r"(?:: |; )(\d+) ", statuses)
     assert told[0] == "0" and told[-1] == "130"
-    for number in told:
-        assert f"{number} {MEANINGS[int(number)]}" in statuses
+    for code in told:
+        assert f"{code} {MEANINGS[int(code)]}" in statuses
     if "--device" in text and command != "sim":  # rendered images are the same on every machine with cpu only
         assert "(default: auto)" in text
     lines = text[: text.index("exit status:")].split("\n")
@@ -75,12 +76,12 @@ def test_numbers_outside_their_limits_are_refused_in_a_few_words(text, capsys):
 
 
 def test_numbers_are_what_they_say():
-    assert options.whole_number(1, 5)("5") == 5 and options.number(0.0, 2.5)("2.5") == 2.5
+    assert whole_number(1, 5)("5") == 5 and number(0.0, 2.5)("2.5") == 2.5
     for text in ("nan", "inf", "-0.1", "2.6", "x"):
-        with pytest.raises(options.argparse.ArgumentTypeError):
-            options.number(0.0, 2.5)(text)
-    with pytest.raises(options.argparse.ArgumentTypeError):
-        options.number(0.0)("inf")
+        with pytest.raises(ArgumentTypeError):
+            number(0.0, 2.5)(text)
+    with pytest.raises(ArgumentTypeError):
+        number(0.0)("inf")
 
 
 @pytest.mark.parametrize("words", [["-m", "panoocc_ros.commands.cli", "models"], ["-m", "panoocc_ros", "demo"]])

@@ -154,10 +154,15 @@ def test_the_player_says_what_is_wrong(tmp_path, bag, capsys):
     ):
         assert played(*options) == code, options
         assert words in capsys.readouterr().err, options
-    for option in (("--step",), ("--wait-for-listeners", "1")):
+    for options, words in (
+        (("--step",), "--wait-for-node"),
+        (("--wait-for-listeners", "1"), "--wait-for-node"),
+        (("--loop", "-1"), "-1 is not 0 or more"),
+        (("--rate", "fast"), "'fast' is not a number"),
+    ):
         with pytest.raises(SystemExit) as refused:
-            played(bag, *option)
-        assert refused.value.code == 2 and "--wait-for-node" in capsys.readouterr().err
+            played(bag, *options)
+        assert refused.value.code == 2 and words in capsys.readouterr().err
 
 
 @pytest.mark.parametrize("options", [(), ("--use-sim-time",)], ids=["wall clock", "a /clock that never comes"])
