@@ -94,8 +94,7 @@ class FrameAssembler:
         self._counters.images[camera] += 1
         sets = self._synchroniser.add(camera, stamp_ns(message.header.stamp), message, self._now(now_ns))
         if self._synchroniser.restarts != restarts:
-            self._resolver.restart()
-            self._begin_anew(IMAGES_WENT_BACK)
+            self._begin_anew()
         self._enqueue(sets)
 
     def on_camera_info(self, camera: str, message: Any) -> None:
@@ -128,12 +127,6 @@ class FrameAssembler:
             ready.append(one)
         return ready
 
-    def clear(self, reason: str) -> None:
-        """Forget everything that moves, as after a jump of the clock that the caller has seen."""
-        self._synchroniser.clear()
-        self._resolver.clear()
-        self._begin_anew(reason)
-
     def frame(self, ready: ReadySet) -> Frame:
         """Decode the images of a set.
 
@@ -160,7 +153,6 @@ class FrameAssembler:
     def status(self, now_ns: int) -> AssemblerStatus:
         """A copy of the counters."""
         now = self._now(now_ns)
-        silent = self._synchroniser.silent(now)
         with self._lock:
             drops = Counter(self._counters.set_drops)
         for camera, count in self._synchroniser.sets_dropped.items():
@@ -182,7 +174,6 @@ class FrameAssembler:
             notices=self._notices.read(now),
             blank=Counter(self._counters.blank),
             reused=Counter(self._counters.reused),
-            silent={name: None if age is None else age / NS_PER_S for name, age in silent.items()},
             missing_info=self._resolver.missing_info,
             fixed_frame=self._resolver.fixed_frame,
             geometry=self._geometry.warnings,
@@ -242,13 +233,14 @@ class FrameAssembler:
             lacks = self._queue.popleft().lacks
             self._drop("queue_full", "", f"more sets wait than max_waiting; the oldest one waited for {lacks}")
 
-    def _begin_anew(self, reason: str) -> None:
+    def _begin_anew(self) -> None:
+        self._resolver.restart()
         for _ in self._queue:
-            self._drop("clock_back", "", reason)
+            self._drop("clock_back", "", IMAGES_WENT_BACK)
         self._queue.clear()
         self._given_up = None
-        self._reset = reason
-        self._counters.resets[reason] += 1
+        self._reset = IMAGES_WENT_BACK
+        self._counters.resets[IMAGES_WENT_BACK] += 1
 
     def _waiting_for(self) -> str | None:
         if self._queue:

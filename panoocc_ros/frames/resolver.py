@@ -60,12 +60,8 @@ class Resolver:
     def restart(self) -> None:
         """The clock went back: keep what holds for all times, and what has come since."""
         self.buffer.restart()
-        self._choose_fixed_frame_again()
-
-    def clear(self) -> None:
-        """Forget everything that moves."""
-        self.buffer.clear()
-        self._choose_fixed_frame_again()
+        if self._rig.fixed_frame == AUTO:
+            self.fixed_frame = None
 
     def resolve(self, messages: MessageSet, reset: str | None, may_guess: bool) -> ReadySet:
         """A set with all that it needs; of cameras without an image nothing is needed.
@@ -123,10 +119,6 @@ class Resolver:
                 )
             self.fixed_frame = usual[0] if usual else moved_in[0]
         return self.fixed_frame
-
-    def _choose_fixed_frame_again(self) -> None:
-        if self._rig.fixed_frame == AUTO:
-            self.fixed_frame = None
 
 
 def _reason(error: TransformError) -> str:

@@ -61,7 +61,6 @@ class AssemblerStatus:
     notices: tuple[Notice, ...]  # newest first
     blank: Counter[str]  # by camera: sets in which it sees nothing, since no image of it came
     reused: Counter[str]  # ... with an image that an earlier set had already
-    silent: Mapping[str, float | None]  # camera -> age of its last image in seconds
     missing_info: tuple[str, ...]  # cameras without CameraInfo
     fixed_frame: str | None
     geometry: tuple[str, ...] | None  # what cannot be true of mounts and intrinsics; None before the first frame

@@ -39,6 +39,11 @@ class StreamTime:
         self._last_ns = stamp_ns
         return "late"
 
+    @property
+    def back_ns(self) -> int:
+        """How far the newest message lies behind an earlier one."""
+        return self.newest_ns - self._last_ns if self.behind and self.newest_ns is not None else 0
+
     def restart(self) -> None:
         """The clock went back: what was behind is the new time; if nothing was, it begins with the next message."""
         self._left_ns, self._stragglers = self.newest_ns, MAX_STRAGGLERS

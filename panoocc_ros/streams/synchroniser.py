@@ -10,10 +10,10 @@ allowed spread (at 30 Hz a dropped image would otherwise be replaced by its neig
 estimated from the camera's own stamps; until it is known the gaps around the image must serve, a period later.
 
 An image whose stamp lies behind an earlier one's is late: it serves if its set is still open.  If most cameras send
-such images again and again, their clock went back, and everything begins anew with them.
+such images, further behind than lateness explains or again and again, their clock went back, and everything begins anew
+with them.  A camera whose clock is another one than that of most counts as absent, the reference camera too.
 """
 
-from bisect import bisect_right
 from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
@@ -23,13 +23,12 @@ from panoocc_core.geometry import NS_PER_S
 
 from .absences import Absences
 from .camera_clocks import CameraClocks
-from .camera_stream import CameraStream, Item
+from .camera_stream import FAR, NEAR, NEVER_NS, CameraStream, Item
 from .missing import MissingPolicy
 from .notices import Notices
 
-NEAR, FAR = 0.5, 0.6  # of a period: surely the nearest; the furthest that is taken
-FAR_OF_GAP = 0.35  # of the gaps around an image, while the period is unknown: an image lost doubles the gap
 BEHIND, BEHIND_ALONE, BEHIND_ONE = 2, 3, 5  # images in a row: of most cameras, of the only one, of one of many
+AT_ONCE_NS = 2**63  # a set that is decided with what is there, however new
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -74,68 +73,38 @@ class Synchroniser:
         self.images_dropped: Counter[tuple[str, str]] = Counter()  # (reason, camera)
         self.sets_dropped: Counter[str] = Counter()  # by a camera that was missing
         self.last_drop: str | None = None  # why the last set was dropped
-        self._streams = {name: CameraStream((offsets_ns or {}).get(name, 0), period_ns) for name in cameras}
-        self._notices, self._clocks = notices or Notices(), CameraClocks(reference)
-        self._now_ns = -(2**62)
-        self._started_ns: int | None = None
-        self._first_ns: int | None = None  # time of the first image since the last restart
-        self._decided_ns: int | None = None  # time of the last set
+        self._streams = {name: CameraStream((offsets_ns or {}).get(name, 0), period_ns, silent_ns) for name in cameras}
+        self._notices, self._clocks = notices or Notices(), CameraClocks(reference, silent_ns)
+        self._now_ns = NEVER_NS
+        self._decided_ns = NEVER_NS  # time of the last set
         self._acting = reference  # the camera that opens sets
         self._absences = Absences(cameras)
 
     def add(self, camera: str, stamp_ns: int, message: Any, now_ns: int) -> list[MessageSet]:
         """Take one image and return the sets that it completes, oldest first (nearly always none or one).
 
-        `now_ns` is any clock that does not go back; it is compared with itself only, never with stamps, but for the
-        texts about clocks.
+        `now_ns` is any clock that does not go back; it is compared with itself only, never with stamps.
         """
         self._now_ns = now_ns
-        if self._started_ns is None:
-            self._started_ns = now_ns
-        stream = self._streams[camera]
-        place, item = stream.note(stamp_ns, message, now_ns)
-        self._judge_clock(camera, stamp_ns, place == "repeated")
-        if place == "repeated":
-            self.images_dropped["duplicate", camera] += 1
-        elif place == "straggler":
-            self.images_dropped["clock_back", camera] += 1
-        elif place == "late":
-            self._add_late(camera, stream, item)
+        self._judge_clock(camera, stamp_ns)
+        if self._clocks.is_foreign(camera):
+            self._set_aside(camera)
         else:
-            self._say_how_late(camera, item)
-            if self._first_ns is None:
-                self._first_ns = item.time_ns
-            self._replace_dead_reference(camera, item.time_ns)
-        if len(stream.items) > self.depth:
-            del stream.items[0]
-            self.images_dropped["queue_full", camera] += 1
+            self._take(camera, stamp_ns, message)
         return self._decide(final_before_ns=None)
 
     def expire(self, now_ns: int) -> list[MessageSet]:
         """Decide the sets that have waited for longer than the deadline, with the images that are there.
 
-        As long as a camera has not been heard at all, sets wait for `silent_ns` after the first image.
+        As long as a camera has not been heard since the start or a pause, sets wait for `silent_ns` after the first
+        image.
         """
         self._now_ns = now_ns
         return self._decide(final_before_ns=now_ns - self.deadline_ns)
 
     def flush(self) -> list[MessageSet]:
         """Decide every waiting set: no more images will come."""
-        return self._decide(final_before_ns=2**63)
-
-    def clear(self) -> None:
-        """Forget all waiting images and estimates."""
-        for name, stream in self._streams.items():
-            self._lose(name, stream.clear())
-        self._begin_anew(None)
-
-    def silent(self, now_ns: int) -> dict[str, int | None]:
-        """Cameras without an image for `silent_ns` or more, with the age of the last one (None: there was none)."""
-        return {
-            name: None if stream.arrived_ns is None else now_ns - stream.arrived_ns
-            for name, stream in self._streams.items()
-            if self._is_silent(stream, now_ns)
-        }
+        return self._decide(final_before_ns=AT_ONCE_NS)
 
     @property
     def undecided(self) -> int:
@@ -157,12 +126,48 @@ class Synchroniser:
         """Camera -> images that wait."""
         return {name: len(stream.items) for name, stream in self._streams.items()}
 
+    def _take(self, camera: str, stamp_ns: int, message: Any) -> None:
+        stream = self._streams[camera]
+        place, item = stream.note(stamp_ns, message, self._now_ns)
+        if place == "repeated":
+            self._lose("duplicate", camera, 1)
+        elif place == "straggler":
+            self._lose("clock_back", camera, 1)
+        elif place == "late":
+            self._take_late(camera, stream, item)
+        else:
+            self._say_how_late(camera, item)
+            if camera == self.reference or self._is_lost(self._acting, stream):
+                self._acting = camera
+
+    def _take_late(self, camera: str, stream: CameraStream, item: Item) -> None:
+        """Take an image that lies behind an earlier one: late, or the first of a clock that went back."""
+        is_open = item.time_ns > max(stream.taken_ns, self._decided_ns)
+        if is_open and all(item.time_ns != other.time_ns for other in stream.items):
+            stream.insert(item)
+        else:
+            self._lose("late", camera, 1)
+            self._say_how_late(camera, item)
+        alive = [one for name, one in self._streams.items() if self._is_alive(name)]
+        behind = [one for one in alive if one.time.behind >= BEHIND or one.went_back(self.spread_ns)]
+        if len(behind) > len(alive) / 2 and (len(alive) > 1 or stream.time.behind >= BEHIND_ALONE):
+            self._restart()
+        elif len(alive) > 1 and stream.time.behind >= BEHIND_ONE:
+            self._restart_one(camera)
+
+    def _set_aside(self, camera: str) -> None:
+        """Do without a camera whose clock is another one."""
+        self._lose("other_clock", camera, 1 + self._streams[camera].clear())
+        if camera == self._acting:
+            self._decided_ns = NEVER_NS
+
     def _decide(self, final_before_ns: int | None) -> list[MessageSet]:
         done: list[MessageSet] = []
         waiting = self._streams[self._acting].items
         while waiting:
+            is_full = any(len(stream.items) > self.depth for stream in self._streams.values())
             following_ns = waiting[1].time_ns if len(waiting) > 1 else None
-            chosen = self._choose_all(waiting[0], following_ns, final_before_ns)
+            chosen = self._choose_all(waiting[0], following_ns, AT_ONCE_NS if is_full else final_before_ns)
             if chosen is None:
                 break
             reference = waiting.pop(0)
@@ -170,79 +175,72 @@ class Synchroniser:
             message_set = self._complete(reference, chosen)
             if message_set is not None:
                 done.append(message_set)
-            self._forget_before(reference.time_ns)
+            for name, stream in self._streams.items():
+                if name != self._acting:
+                    self._lose("unmatched", name, stream.forget_before(reference.time_ns))
+        for name, stream in self._streams.items():
+            if len(stream.items) > self.depth:
+                del stream.items[0]
+                self._lose("queue_full", name, 1)
         return done
 
     def _choose_all(
         self, reference: Item, following_ns: int | None, final_before_ns: int | None
     ) -> dict[str, Item | None] | None:
         """The image of every other camera (None: it has none for this instant); None while one is undecided."""
+        opener = self._streams[self._acting]
+        others = {name: stream for name, stream in self._streams.items() if name != self._acting}
+        if final_before_ns != AT_ONCE_NS and self._is_stranger(opener, reference, others):
+            return None
         chosen: dict[str, Item | None] = {}
-        for name, stream in self._streams.items():
-            if name != self._acting:
-                final = self._is_final(stream, reference, final_before_ns) or self._is_dead(stream, reference.time_ns)
-                decided, chosen[name] = self._choose(stream, reference, following_ns, final)
-                if not decided:
-                    return None
+        for name, stream in others.items():
+            final = (
+                self._clocks.is_foreign(name)
+                or stream.is_dead(opener, reference.time_ns)
+                or self._is_final(stream, opener, reference, final_before_ns)
+            )
+            decided, chosen[name] = stream.nearest(reference, following_ns, self.spread_ns, final)
+            if not decided:
+                return None
         return chosen
 
-    def _is_final(self, stream: CameraStream, reference: Item, before_ns: int | None) -> bool:
+    def _is_stranger(self, opener: CameraStream, reference: Item, others: Mapping[str, CameraStream]) -> bool:
+        """Whether an image is alone in its time, and may turn out to be of another clock."""
+        newest_ns = [one.time.newest_ns for one in others.values() if one.time.newest_ns is not None]
+        return (
+            opener.first is not None
+            and self._now_ns - opener.first.arrived_ns < self.silent_ns
+            and all(abs(ns - reference.time_ns) > self.silent_ns for ns in newest_ns)
+            and bool(newest_ns)
+        )
+
+    def _is_final(self, stream: CameraStream, opener: CameraStream, reference: Item, before_ns: int | None) -> bool:
         """Whether a set waits for this camera no longer."""
         if before_ns is None:
             return False
-        since_ns = reference.arrived_ns
-        if stream.arrived_ns is None and self._started_ns is not None:
-            since_ns = max(since_ns, self._started_ns + self.silent_ns - self.deadline_ns)
+        since_ns, first, newest_ns = reference.arrived_ns, opener.first, stream.time.newest_ns
+        if first is not None and (newest_ns is None or newest_ns < first.time_ns - self.silent_ns):
+            since_ns = max(since_ns, first.arrived_ns + self.silent_ns - self.deadline_ns)
         return since_ns <= before_ns
 
-    def _choose(
-        self, stream: CameraStream, reference: Item, following_ns: int | None, final: bool
-    ) -> tuple[bool, Item | None]:
-        """Whether the stamps suffice for a decision, and the image (None: the camera has none for this instant)."""
-        place = bisect_right(stream.items, reference.time_ns, key=lambda item: item.time_ns)
-        before = stream.items[place - 1] if place > 0 else None
-        after = stream.items[place] if place < len(stream.items) else None
-        if before is not None:
-            period_ns = _shorter(before.period_ns, reference.period_ns)
-            if period_ns and reference.time_ns - before.time_ns <= min(self.spread_ns, NEAR * period_ns):
-                return True, before
-        if after is None and not final:
-            return False, None
-        distances = [(abs(item.time_ns - reference.time_ns), item) for item in (before, after) if item is not None]
-        if not distances:
-            return True, None
-        distance_ns, nearest = min(distances, key=lambda pair: pair[0])
-        period_ns = _shorter(nearest.period_ns, reference.period_ns)
-        if period_ns:
-            return True, nearest if distance_ns <= min(self.spread_ns, FAR * period_ns) else None
-        if following_ns is None and not final:
-            return False, None
-        gaps = [FAR_OF_GAP * gap for gap in _gaps(reference, following_ns, after)]
-        return True, nearest if distance_ns <= min([self.spread_ns, *gaps]) else None
+    def _is_alive(self, camera: str) -> bool:
+        arrived_ns = self._streams[camera].arrived_ns
+        is_silent = arrived_ns is None or self._now_ns - arrived_ns >= self.silent_ns
+        return not is_silent and not self._clocks.is_foreign(camera)
 
-    def _is_dead(self, stream: CameraStream, time_ns: int) -> bool:
-        since_ns = self._first_ns if stream.time.newest_ns is None else stream.time.newest_ns
-        return since_ns is not None and time_ns - since_ns > self.silent_ns
-
-    def _is_lost(self, stream: CameraStream, time_ns: int) -> bool:
-        """Dead by the clock, too: stamps alone would believe a camera whose clock is ahead."""
-        return self._is_dead(stream, time_ns) and self._is_silent(stream, self._now_ns)
-
-    def _replace_dead_reference(self, camera: str, time_ns: int) -> None:
-        """Let another camera open the sets while the reference is dead, where sets may lack an image."""
-        if camera == self.reference:
-            self._acting = camera
-        elif self.missing != "drop" and self._is_lost(self._streams[self._acting], time_ns):
-            self._acting = camera
-            late = self._streams[camera].items[:-1]  # only what comes from now on is worth a set
-            if late:
-                self.images_dropped["unmatched", camera] += len(late)
-                self._streams[camera].items = self._streams[camera].items[-1:]
+    def _is_lost(self, camera: str, other: CameraStream) -> bool:
+        """Whether another camera shall open the sets; a dead one is dead by the clock, too: a stamp may be wrong."""
+        if self._clocks.is_foreign(camera):
+            return True
+        if other.first is None or other.time.newest_ns is None or self._is_alive(camera):
+            return False
+        is_over = self._now_ns - other.first.arrived_ns >= self.silent_ns
+        return is_over and self._streams[camera].is_dead(other, other.time.newest_ns)
 
     def _complete(self, reference: Item, chosen: dict[str, Item | None]) -> MessageSet | None:
         items = {self._acting: reference} | {name: item for name, item in chosen.items() if item is not None}
         absent = [name for name in chosen if name not in items]
-        nearest_ns = {name: self._nearest_ns(name, reference.time_ns) for name in absent}
+        nearest_ns = {name: self._streams[name].distance_ns(reference.time_ns) for name in absent}
         for name, distance_ns in self._absences.note(reference.time_ns, nearest_ns, self._now_ns):
             text = (
                 f"camera {name}: its image nearest to the reference camera's is {distance_ns / 1e6:.0f} ms away; a set "
@@ -259,7 +257,7 @@ class Synchroniser:
             self.last_drop = f"no image of {', '.join(texts)} for the set at {reference.stamp_ns} ns"
             return None
         if self.missing == "reuse_last":
-            last = {name: self._last_before(self._streams[name], reference.time_ns) for name in absent}
+            last = {name: self._streams[name].last_before(reference.time_ns, self.reuse_age_ns) for name in absent}
             reused = {name: item for name, item in last.items() if item is not None}
             absent = [name for name in absent if name not in reused]
         items |= reused
@@ -270,74 +268,29 @@ class Synchroniser:
         messages = {name: items[name].message for name in ordered}
         return MessageSet(reference.stamp_ns, stamps_ns, messages, tuple(reused), tuple(absent))
 
-    def _last_before(self, stream: CameraStream, time_ns: int) -> Item | None:
-        place = bisect_right(stream.items, time_ns, key=lambda item: item.time_ns)
-        last = stream.items[place - 1] if place > 0 else stream.taken
-        return last if last is not None and 0 <= time_ns - last.time_ns <= self.reuse_age_ns else None
-
-    def _forget_before(self, time_ns: int) -> None:
-        """Drop the images that no later set can take: those in sets, and those before the newest one at `time_ns`."""
-        for name, stream in self._streams.items():
-            if name == self._acting:
-                continue
-            place = bisect_right(stream.items, time_ns, key=lambda item: item.time_ns) - 1  # the newest may still serve
-            taken_ns = -(2**63) if stream.taken is None else stream.taken.time_ns
-            kept = [item for k, item in enumerate(stream.items) if item.time_ns > taken_ns and k >= place]
-            unmatched = len(stream.items) - len(kept) - (stream.taken in stream.items)
-            if unmatched:
-                self.images_dropped["unmatched", name] += unmatched
-            stream.items = kept
-
-    def _add_late(self, camera: str, stream: CameraStream, item: Item) -> None:
-        """Take an image that lies behind an earlier one: late, or the first of a clock that went back."""
-        taken_ns = -(2**63) if stream.taken is None else stream.taken.time_ns
-        is_open = item.time_ns > max(taken_ns, -(2**63) if self._decided_ns is None else self._decided_ns)
-        if is_open and all(item.time_ns != other.time_ns for other in stream.items):
-            stream.insert(item)
-        else:
-            self.images_dropped["late", camera] += 1
-            self._say_how_late(camera, item)
-        alive = [one for one in self._streams.values() if not self._is_silent(one, self._now_ns)]
-        behind = [one for one in alive if one.time.behind >= BEHIND]
-        if len(behind) > len(alive) / 2 and (len(alive) > 1 or stream.time.behind >= BEHIND_ALONE):
-            self._restart()
-        elif len(alive) > 1 and stream.time.behind >= BEHIND_ONE:
-            self._restart_one(camera)
-
     def _restart(self) -> None:
         """The cameras' clock went back: go on with what has come since."""
         for name in self._streams:
             self._restart_one(name)
-        self._begin_anew(min(stream.items[0].time_ns for stream in self._streams.values() if stream.items))
+        self._decided_ns, self._acting = NEVER_NS, self.reference
+        self._absences.clear()
         self.restarts += 1
 
     def _restart_one(self, camera: str) -> None:
         lost, revived = self._streams[camera].restart()
-        self._lose(camera, lost)
+        self._lose("clock_back", camera, lost)
         self.images_dropped -= Counter({("late", camera): revived})
 
-    def _begin_anew(self, first_ns: int | None) -> None:
-        self._first_ns, self._decided_ns, self._acting = first_ns, None, self.reference
-        self._absences.clear()
-
-    def _lose(self, camera: str, count: int) -> None:
+    def _lose(self, reason: str, camera: str, count: int) -> None:
         if count:
-            self.images_dropped["clock_back", camera] += count
+            self.images_dropped[reason, camera] += count
 
-    def _is_silent(self, stream: CameraStream, now_ns: int) -> bool:
-        since_ns = self._started_ns if stream.arrived_ns is None else stream.arrived_ns
-        return since_ns is not None and now_ns - since_ns >= self.silent_ns
-
-    def _judge_clock(self, camera: str, stamp_ns: int, repeated: bool) -> None:
-        text = self._clocks.judge(camera, stamp_ns, self._now_ns, repeated)
+    def _judge_clock(self, camera: str, stamp_ns: int) -> None:
+        text = self._clocks.judge(camera, stamp_ns)
         if text is None:
             self._notices.clear("clock", camera)
         else:
             self._notices.note("clock", camera, text, self._now_ns)
-
-    def _nearest_ns(self, camera: str, time_ns: int) -> int | None:
-        """How far the nearest image that waits lies from a time."""
-        return min((abs(item.time_ns - time_ns) for item in self._streams[camera].items), default=None)
 
     def _say_how_late(self, camera: str, item: Item) -> None:
         reach_ns = int(min(self.spread_ns, FAR * (item.period_ns or self.spread_ns)))
@@ -346,15 +299,3 @@ class Synchroniser:
             self._notices.note("late", camera, text, self._now_ns)
             if self.missing == "drop":
                 self.last_drop = text
-
-
-def _gaps(reference: Item, following_ns: int | None, after: Item | None) -> list[int]:
-    """Times between the images around a reference image, of its own camera and of another."""
-    pairs = [(reference.previous_ns, reference.time_ns), (reference.time_ns, following_ns)]
-    if after is not None:
-        pairs.append((after.previous_ns, after.time_ns))
-    return [end - start for start, end in pairs if start is not None and end is not None]
-
-
-def _shorter(first_ns: int | None, second_ns: int | None) -> int | None:
-    return None if first_ns is None or second_ns is None else min(first_ns, second_ns)

@@ -144,14 +144,6 @@ class TransformBuffer:
                 if not edge.static:
                     edge.restart()
 
-    def clear(self) -> None:
-        """Forget everything that moves; fixed edges are sent once only and stay."""
-        fixed = [edge for frame in self._frames.values() for edge in frame.edges.values() if edge.static]
-        self._frames, self._parents = {}, Counter(edge.parent for edge in fixed)
-        for edge in fixed:
-            frame = self._frames.setdefault(edge.child, _Frame())
-            frame.edges[edge.parent, True] = frame.chosen = edge
-
     def _edge(self, parent: str, child: str, static: bool) -> Edge:
         frame = self._frames.get(child)
         if frame is None:

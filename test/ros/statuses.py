@@ -8,7 +8,7 @@ from panoocc_ros.frames.sets import AssemblerStatus
 EMPTY = {"waiting": 0, "collecting": 0, "waiting_for": None, "last_drop": None, "tf_missing": None}
 FINE = (
     EMPTY
-    | {"sets": 6, "ready": 6, "notices": (), "silent": {}, "missing_info": (), "fixed_frame": "odom"}
+    | {"sets": 6, "ready": 6, "notices": (), "missing_info": (), "fixed_frame": "odom"}
     | {"geometry": None, "pictures": {}}
 )
 

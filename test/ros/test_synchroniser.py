@@ -140,30 +140,16 @@ def dead_camera(policy, **options):
     streams = images(10, 50, random)
     streams["BACK"] = streams["BACK"][:20]
     sets, synchroniser = run(arrivals(streams, random, 5), missing=policy, period_ns=100 * MS, **options)
-    return sets, synchroniser, T0 + 5 * NS_PER_S
+    return sets, synchroniser
 
 
-def test_a_dead_camera_is_named_with_the_age_of_its_last_image():
-    sets, synchroniser, now = dead_camera("drop")
+def test_with_a_dead_camera_sets_are_dropped_blank_or_reused_as_asked():
+    sets, synchroniser = dead_camera("drop")
     assert len(sets) == 20 and synchroniser.sets_dropped == {"BACK": 30}
-    silent = synchroniser.silent(now)
-    assert list(silent) == ["BACK"] and 3.0 <= silent["BACK"] / NS_PER_S <= 3.2
-    assert list(synchroniser.silent(now + NS_PER_S)) == list(CAMERAS)
-
-
-def test_a_camera_that_never_sent_is_silent_without_an_age():
-    synchroniser = Synchroniser(CAMERAS, "FRONT", 50 * MS)
-    assert synchroniser.silent(10**18) == {}  # nothing has started
-    synchroniser.add("FRONT", T0, None, now_ns=0)
-    silent = synchroniser.silent(NS_PER_S)
-    assert silent["BACK"] is None and silent["FRONT"] == NS_PER_S
-
-
-def test_a_dead_camera_is_blank_or_reused_when_asked():
-    sets, _, _ = dead_camera("blank")
+    sets, _ = dead_camera("blank")
     assert len(sets) == 50 and sets[19].blank == () and all(s.blank == ("BACK",) for s in sets[20:])
     assert all("BACK" not in s.messages for s in sets[20:])
-    sets, synchroniser, _ = dead_camera("reuse_last", reuse_age_ns=500 * MS)
+    sets, synchroniser = dead_camera("reuse_last", reuse_age_ns=500 * MS)
     assert len(sets) == 50 and sets[20].reused == ("BACK",) and sets[24].messages["BACK"] == 19
     assert all(s.blank == ("BACK",) for s in sets[25:])  # too old to be reused
     assert not synchroniser.sets_dropped
@@ -296,23 +282,29 @@ def test_one_camera_whose_clock_steps_back_goes_on_alone():
     notices = Notices()
     events = arrivals(images(10, 60, np.random.default_rng(0)), np.random.default_rng(0), latest_ms=5)
     moved = [
-        (arrival, camera, stamp - (1020 * MS if camera == "BACK" and k >= 30 else 0), k)
+        (arrival, camera, stamp - (1500 * MS if camera == "BACK" and k >= 30 else 0), k)
         for arrival, camera, stamp, k in events
     ]
     sets, synchroniser = run(moved, missing="blank", period_ns=100 * MS, notices=notices)
     assert synchroniser.restarts == 0 and len(sets) == 60
     (notice,) = [one for one in notices.read(moved[-1][0]) if one.kind == "clock"]
-    assert (notice.subject, notice.text) == (
-        "BACK",
-        "stamps of BACK are 1.0 s behind those of the other cameras: another clock?",
+    assert notice.subject == "BACK"
+    assert re.match(
+        r"stamps of BACK are about 1\.[456] s behind those of the other cameras: another clock\?", notice.text
     )
 
 
 @pytest.mark.parametrize(
     ("stamp_of", "text"),
     [
-        (lambda stamp: stamp - 37 * NS_PER_S, "stamps of BACK are 37.0 s behind those of the other cameras"),
-        (lambda stamp: stamp + 37 * NS_PER_S, "stamps of BACK are 37.0 s ahead of those of the other cameras"),
+        (
+            lambda stamp: stamp - 37 * NS_PER_S,
+            r"stamps of BACK are about 3(6\.9|7\.0|7\.1) s behind those of the other cameras",
+        ),
+        (
+            lambda stamp: stamp + 37 * NS_PER_S,
+            r"stamps of BACK are about 3(6\.9|7\.0|7\.1) s ahead of those of the other cameras",
+        ),
         (lambda stamp: stamp - T0 + 5 * NS_PER_S, "stamps of BACK count from a start .* not from 1970"),
         (lambda stamp: 0, "stamps of BACK are zero"),
         (lambda stamp: T0, "stamps of BACK stand still at"),
@@ -328,12 +320,98 @@ def test_a_camera_with_another_clock_is_named_with_the_distance(stamp_of, text):
     assert len(sets) == 40 and synchroniser.restarts == 0
 
 
-def test_the_reference_camera_with_another_clock_is_the_one_that_is_named():
-    notices = Notices()
-    events = arrivals(images(10, 40, np.random.default_rng(0)), np.random.default_rng(0), latest_ms=30)
-    wrong = [(at, camera, stamp - 37 * NS_PER_S * (camera == "FRONT"), k) for at, camera, stamp, k in events]
-    run(wrong, notices=notices)
-    assert {one.subject for one in notices.read(0) if one.kind == "clock"} == {"FRONT"}
+CLOCKS = {
+    "100 s ahead": lambda stamp: stamp + 100 * NS_PER_S,
+    "37 s behind": lambda stamp: stamp - 37 * NS_PER_S,
+    "since boot": lambda stamp: stamp - T0 + 5 * NS_PER_S,
+    "zero": lambda stamp: 0,
+    "standing still": lambda stamp: T0,
+}
+
+
+@pytest.mark.parametrize("camera", ["FRONT", "BACK"])
+@pytest.mark.parametrize("clock", CLOCKS)
+@pytest.mark.parametrize("policy", ["blank", "reuse_last", "drop"])
+@pytest.mark.parametrize("rate_hz", [2, 10, 30])
+def test_a_camera_with_another_clock_counts_as_absent(camera, clock, policy, rate_hz):
+    for seed in range(3):
+        random, notices = np.random.default_rng(seed), Notices()
+        events = arrivals(images(rate_hz, 60, random, jitter=0.02), random, latest_ms=30)
+        wrong = [(at, name, CLOCKS[clock](stamp) if name == camera else stamp, k) for at, name, stamp, k in events]
+        options = {"missing": policy, "silent_ns": 2 * NS_PER_S, "reuse_age_ns": NS_PER_S}
+        sets, synchroniser = run(wrong, period_ns=NS_PER_S // rate_hz, notices=notices, **options)
+        assert {one.subject for one in notices.read(0) if one.kind == "clock"} == {camera}
+        right = [s for s in sets if set(s.messages) - set(s.reused) == set(CAMERAS) - {camera}]
+        assert synchroniser.restarts == 0 and len(sets) - len(right) <= 3
+        if policy == "drop":
+            assert not right and synchroniser.sets_dropped[camera] >= 57
+        else:
+            assert {*range(3, 60)} <= {s.messages["BACK_LEFT"] for s in right}
+
+
+@pytest.mark.parametrize("camera", ["FRONT", "BACK"])
+@pytest.mark.parametrize("clock", CLOCKS)
+@pytest.mark.parametrize("period_ns", [100 * MS, None])
+def test_a_clock_that_jumps_in_the_middle_of_a_drive_and_comes_back(camera, clock, period_ns):
+    for seed in range(5):
+        random, notices = np.random.default_rng(seed), Notices()
+        events = arrivals(images(10, 90, random, jitter=0.02), random, latest_ms=30)
+        wrong = [
+            (at, name, CLOCKS[clock](stamp) if name == camera and 30 <= k < 60 else stamp, k)
+            for at, name, stamp, k in events
+        ]
+        sets, synchroniser = run(wrong, missing="blank", period_ns=period_ns, silent_ns=2 * NS_PER_S, notices=notices)
+        assert synchroniser.restarts == 0 and not [one for one in notices.read(0) if one.kind == "clock"]
+        others = [s for s in sets if "BACK_LEFT" in s.messages]
+        assert {*range(30), *range(34, 90)} <= {s.messages["BACK_LEFT"] for s in others} and len(sets) <= 93
+        assert all(len(set(s.messages.values())) == 1 for s in others)
+        whole = {s.messages["BACK_LEFT"] for s in others if not s.blank}
+        assert {*range(29), *range(64, 90)} <= whole
+
+
+@pytest.mark.parametrize("policy", ["blank", "reuse_last", "drop"])
+@pytest.mark.parametrize("waited", [True, False])
+@pytest.mark.parametrize("first", ["FRONT", "BACK"])
+def test_after_a_gap_in_all_streams_the_first_set_is_whole(policy, waited, first):
+    random, notices = np.random.default_rng(0), Notices()
+    options = {"missing": policy, "period_ns": 100 * MS, "silent_ns": 2 * NS_PER_S, "notices": notices}
+    events = arrivals(images(10, 40, random), random, latest_ms=0)
+    pause_ns = 250 * NS_PER_S
+    gapped = [
+        (
+            at + (pause_ns * waited + (camera != first) * 200 * MS if k >= 20 else 0),
+            camera,
+            stamp + (pause_ns if k >= 20 else 0),
+            k,
+        )
+        for at, camera, stamp, k in events
+    ]
+    sets, synchroniser = run(sorted(gapped), **options)
+    assert [s.messages["FRONT"] for s in sets] == list(range(40)) and not any(s.reused or s.blank for s in sets)
+    assert not synchroniser.images_dropped and not notices.read(0)
+
+
+@pytest.mark.parametrize("rate_hz", [10, 30])
+def test_while_the_first_sets_wait_for_a_dead_camera_none_is_dropped(rate_hz):
+    streams = images(rate_hz, 4 * rate_hz, np.random.default_rng(0))
+    streams["BACK"] = []
+    events = arrivals(streams, np.random.default_rng(0), latest_ms=5)
+    sets, synchroniser = run(events, missing="blank", period_ns=NS_PER_S // rate_hz, silent_ns=2 * NS_PER_S)
+    assert [s.messages["FRONT"] for s in sets] == list(range(4 * rate_hz)) and not synchroniser.images_dropped
+
+
+def test_images_in_disorder_and_bursts_are_no_restart():
+    for seed in range(10):
+        random = np.random.default_rng(seed)
+        events = arrivals(images(30, 300, random), random, latest_ms=5)
+        burst = sorted(
+            (max(at, T0 + 7 * NS_PER_S) if camera == "BACK" and 90 < k < 210 else at, camera, stamp, k)
+            for at, camera, stamp, k in events
+        )
+        jumbled = sorted((at + int(random.uniform(0, 120) * MS), *rest) for at, *rest in events)
+        for one in (burst, jumbled):
+            sets, synchroniser = run(one, missing="reuse_last", period_ns=NS_PER_S // 30)
+            assert synchroniser.restarts == 0 and len(sets) > 200
 
 
 def test_how_late_an_image_was_is_told_when_it_comes():
