@@ -109,7 +109,12 @@ def _add_input_options(parser: argparse.ArgumentParser) -> None:
         help="what becomes of a set that lacks an image (default: %(default)s)",
     )
     _add_seconds(inputs, "--reuse-age-s", usual.reuse_age_s, "the oldest image that reuse_last takes")
-    _add_seconds(inputs, "--camera-timeout-s", usual.camera_timeout_s, "a camera without images for so long is dead")
+    _add_seconds(
+        inputs,
+        "--camera-timeout-s",
+        usual.camera_timeout_s,
+        "a camera without images for so long (by stamps) is dead",
+    )
     _add_seconds(inputs, "--deadline-s", None, "a set waits so long for its images")
     _add_seconds(inputs, "--tf-timeout-s", None, "... and so long for its transforms and CameraInfos")
 

@@ -35,7 +35,8 @@ class AssemblerOptions:
     camera_timeout_s: float = parameter(
         2.0,
         "A camera without an image for this long is dead: reported as an ERROR, and no set waits for it. So long the "
-        "first sets wait for every camera.",
+        "first sets wait for every camera; one whose stamps lie further than this (and 1 s) from those of most "
+        "cameras counts as absent. Sets go by the stamps of the images, in recordings as well as live.",
         limits=(0.1, FOREVER_S),
     )
     reuse_age_s: float = parameter(1.0, "The oldest image that reuse_last takes.", limits=(0.0, FOREVER_S))

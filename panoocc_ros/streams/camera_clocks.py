@@ -19,6 +19,7 @@ YEAR_NS = 365 * 24 * 3600 * NS_PER_S
 class _Camera:
     stamp_ns: int  # of its newest image
     number: int  # of that image among those of all cameras
+    repeats: bool = False  # the stamp of the image before
     judged: int = 0  # number of the last image that was judged
     judged_ns: int = 0
     odd: int = 0  # odd images in a row
@@ -41,9 +42,10 @@ class CameraClocks:
             one = self._cameras[camera] = _Camera(stamp_ns, self._count)
             return None
         before_ns, one.stamp_ns, one.number = one.stamp_ns, stamp_ns, self._count
+        one.repeats = stamp_ns == before_ns
         leaps = abs(stamp_ns - before_ns) > self._limit_ns
         others = self._others_since(camera, one.judged)
-        if stamp_ns == before_ns:
+        if one.repeats:
             text: str | None = _still(camera, stamp_ns)
         elif others:
             text = self._other_clock(camera, stamp_ns if leaps else before_ns, stamp_ns, others)
@@ -56,6 +58,10 @@ class CameraClocks:
             one.odd = 0 if text is None else one.odd + 1
             one.text = text if one.odd >= IN_A_ROW else None
         return one.text
+
+    def repeats(self, camera: str) -> bool:
+        """Whether the newest image has the stamp of the one before."""
+        return self._cameras[camera].repeats
 
     def is_foreign(self, camera: str) -> bool:
         """Whether the camera's stamps are of another clock."""

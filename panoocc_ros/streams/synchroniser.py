@@ -157,7 +157,8 @@ class Synchroniser:
 
     def _set_aside(self, camera: str) -> None:
         """Do without a camera whose clock is another one."""
-        self._lose("other_clock", camera, 1 + self._streams[camera].clear())
+        self._lose("duplicate" if self._clocks.repeats(camera) else "other_clock", camera, 1)
+        self._lose("other_clock", camera, self._streams[camera].clear())
         if camera == self._acting:
             self._decided_ns = NEVER_NS
 

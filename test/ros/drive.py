@@ -21,6 +21,14 @@ IMAGE_TYPE, INFO_TYPE, TF_TYPE = (
 )
 # Optical axes (z ahead, x right, y down) of a camera that looks along the vehicle's x.
 EGO_FROM_OPTICAL = np.array([[0.0, 0.0, 1.0], [-1.0, 0.0, 0.0], [0.0, -1.0, 0.0]])
+YAWS_DEG = {  # left of ahead is positive
+    "CAM_FRONT": 0,
+    "CAM_FRONT_RIGHT": -55,
+    "CAM_FRONT_LEFT": 55,
+    "CAM_BACK": 180,
+    "CAM_BACK_LEFT": 110,
+    "CAM_BACK_RIGHT": -110,
+}
 
 
 def turn(yaw):
@@ -43,8 +51,8 @@ class Drive:
 
     def static(self):
         mounts = []
-        for i, camera in enumerate(self.rig.cameras):
-            yaw = 2 * np.pi * i / len(self.rig.cameras)
+        for camera in self.rig.cameras:
+            yaw = np.radians(YAWS_DEG[camera.name])
             mount = rigid(turn(yaw) @ EGO_FROM_OPTICAL, turn(yaw) @ np.array([1.0, 0.0, 1.5]))
             mounts.append(("base_link", camera.name.lower(), 0, mount))
         return _raw("/tf_static", TF_TYPE, T0 - 200 * MS, tf(*mounts))
