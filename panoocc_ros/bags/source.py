@@ -26,6 +26,7 @@ JUMP_NS = NS_PER_S  # of the cameras' clock: a loop, a restart
 MAX_STATIC = 1000  # messages of /tf_static that are read at the start
 
 Handler = Callable[[RawMessage], None]
+TimedHandler = Callable[[RawMessage, int], None]
 BrokenHandler = Callable[[BrokenMessage, str], None]
 
 
@@ -47,18 +48,20 @@ def ready_sets(
         BagError: the bag is damaged.
     """
     handlers = _handlers(bag, assembler, on_transforms)
-    yield from _poll(assembler, bag.start_ns)  # the assembler's clock begins
+    assembler.poll(bag.start_ns)  # its clock begins
     _hand_over_what_always_holds(bag, assembler)
-    now_ns = bag.start_ns
-    for message in _in_order(bag, handlers, lateness_ns(bag, assembler.rig)):
+    late_ns = lateness_ns(bag, assembler.rig)
+    now_ns = due_ns = bag.start_ns
+    for message in _in_order(bag, handlers, late_ns):
         now_ns = max(now_ns, message.stamp_ns)
+        due_ns = max(due_ns, message.stamp_ns - late_ns.get(message.topic, 0))
         # First what the time that has passed decides, as the node's timer does; then the message.
-        yield from _poll(assembler, now_ns)
+        yield from ((now_ns, ready) for ready in _poll(assembler, due_ns))
         try:
-            handlers[message.topic](message)
+            handlers[message.topic](message, due_ns)
         except BrokenMessage as error:
             on_broken(error, message.topic)
-        yield from _poll(assembler, now_ns)
+        yield from ((now_ns, ready) for ready in _poll(assembler, due_ns))
         on_message(message)
     for ready in assembler.finish():
         yield now_ns, ready
@@ -160,22 +163,22 @@ def _hand_over_what_always_holds(bag: BagReader, assembler: FrameAssembler) -> N
                 assembler.on_camera_info(camera.name, bag.deserialise(message))
 
 
-def _poll(assembler: FrameAssembler, now_ns: int) -> Iterator[tuple[int, ReadySet]]:
+def _poll(assembler: FrameAssembler, now_ns: int) -> Iterator[ReadySet]:
     while (ready := assembler.poll(now_ns)) is not None:
-        yield now_ns, ready
+        yield ready
 
 
-def _handlers(bag: BagReader, assembler: FrameAssembler, pass_on: Handler) -> dict[str, Handler]:
-    """What is done with the messages of each topic."""
+def _handlers(bag: BagReader, assembler: FrameAssembler, pass_on: Handler) -> dict[str, TimedHandler]:
+    """What is done with the messages of each topic, and the time (ns) at which they are handed over."""
     read, rig = bag.deserialise, assembler.rig
 
-    def on_image(camera: str) -> Handler:
-        return lambda message: assembler.on_image(camera, read(message), message.stamp_ns)
+    def on_image(camera: str) -> TimedHandler:
+        return lambda message, now_ns: assembler.on_image(camera, read(message), now_ns)
 
-    def on_info(camera: str) -> Handler:
-        return lambda message: assembler.on_camera_info(camera, read(message))
+    def on_info(camera: str) -> TimedHandler:
+        return lambda message, _: assembler.on_camera_info(camera, read(message))
 
-    def on_transforms(message: RawMessage) -> None:
+    def on_transforms(message: RawMessage, _: int) -> None:
         assembler.on_transforms(read(message), static=message.topic == rig.tf_static_topic)
         pass_on(message)
 
