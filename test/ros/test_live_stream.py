@@ -175,4 +175,4 @@ def test_the_reset_service_empties_the_history(live):
     peer.send(DRIVE.whole_set(SETS))
     peer.wait_for_grids(count + 1)
     assert peer.grids[-1].history_frames == 0
-    assert "the memory is cleared: requested by service" in node.words
+    peer.wait(lambda: "the memory is cleared: requested by service" in node.words, "word of it in the log")
