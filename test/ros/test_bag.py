@@ -17,7 +17,8 @@ from rosbags.rosbag2 import StoragePlugin, Writer
 
 from panoocc_core.labels import OCC3D
 from panoocc_ros.bags.bag import BagError, BagReader, BagWriteError, BrokenMessage
-from panoocc_ros.bags.writer import BagWriter, check_output
+from panoocc_ros.bags.overwriting import check_output
+from panoocc_ros.bags.writer import BagWriter
 from panoocc_ros.messages.types import new_message, typestore
 from panoocc_ros.messages.voxel_grid import fill_label_set
 from test.ros.bags import RIG, T0, TF, drive, write_drive
@@ -382,49 +383,54 @@ def test_a_folder_that_cannot_be_written_is_named(tmp_path):
         BagWriter(tmp_path / "file" / "one.mcap")
 
 
-class FullDisk(io.BufferedIOBase):
-    """A file on a disk that takes no more than `left` bytes from now on."""
-
-    def __init__(self, file, left):
-        self.file, self.end = file, file.tell() + left
-
-    def write(self, data):
-        if self.file.tell() + len(data) > self.end:
-            self.file.write(data[: self.end - self.file.tell()])
+def test_a_full_disk_keeps_every_message_up_to_the_last(tmp_path, monkeypatch):
+    def take(descriptor, begin, size, whole=os.posix_fallocate):
+        if size > 3_000_000:
             raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
-        return self.file.write(data)
+        whole(descriptor, begin, size)
 
-    def __getattr__(self, name):
-        return getattr(self.file, name)
-
-    def tell(self):
-        return self.file.tell()
-
-    def flush(self):
-        self.file.flush()
-
-    def fileno(self):
-        return self.file.fileno()
-
-
-def test_a_full_disk_keeps_every_message_up_to_the_last(tmp_path):
-    written = 0
-    text = "No space left on device; .* is kept in .*one.partial.mcap"
+    monkeypatch.setattr(os, "posix_fallocate", take)
+    text = "No space left on device; .* is kept in .*one.partial.mcap$"
     with pytest.raises(BagWriteError, match=text), BagWriter(tmp_path / "one.mcap") as writer:
-        storage = writer._bag._storage
-        storage.bio = FullDisk(storage.bio, 3_000_000)
         for k in range(20_000):
-            written = k + 1
             writer.write("/tf", TF, T0 + k, os.urandom(2000))
     assert [entry.name for entry in tmp_path.iterdir()] == ["one.partial.mcap"]
+    assert (tmp_path / "one.partial.mcap").stat().st_size < 3_000_000
     with BagReader(tmp_path / "one.partial.mcap") as bag:
-        assert bag.message_count == written > 1000  # what was in memory goes into the room that was kept free
-        assert [message.stamp_ns - T0 for message in bag.messages()] == list(range(written))
+        assert bag.message_count == k > 900
+        assert [message.stamp_ns - T0 for message in bag.messages()] == list(range(k))
+
+
+def test_a_disk_that_breaks_leaves_the_whole_chunks(tmp_path, monkeypatch):
+    """Also where a file system promises no room."""
+
+    def cannot(*_):
+        raise OSError(errno.EOPNOTSUPP, os.strerror(errno.EOPNOTSUPP))
+
+    monkeypatch.setattr(os, "posix_fallocate", cannot)
+    text = r"No space left on device; .* is kept in .*one.partial.mcap \(`mcap recover` makes it whole\)"
+    with pytest.raises(BagWriteError, match=text), BagWriter(tmp_path / "one.mcap") as writer:
+        for k in range(20_000):
+            if k == 3000:
+                writer._bag._storage.bio.flush()
+                monkeypatch.setattr(writer._bag._storage, "bio", FullDisk(writer._bag._storage.bio))
+            writer.write("/tf", TF, T0 + k, os.urandom(2000))
+    data = (tmp_path / "one.partial.mcap").read_bytes()
+    assert 5 << 20 < len(data) < 6 << 20
+
+
+class FullDisk:
+    """A file on a disk that takes nothing any more."""
+
+    def __init__(self, file):
+        self.fileno, self.tell = file.fileno, file.tell
+
+    def write(self, data):
+        raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
 
 
 @pytest.mark.parametrize("limit", [20_000, 1_500_000, 5_000_000])
-def test_a_limit_that_does_not_yield_costs_the_last_chunks_only(tmp_path, limit):
-    """The limit on a file's size, unlike a full disk, is not widened by room that was kept free."""
+def test_a_limit_on_the_size_of_files_costs_the_last_chunk_at_most(tmp_path, limit):
     code = (
         f"import os, resource, sys; resource.setrlimit(resource.RLIMIT_FSIZE, ({limit}, {limit}));"
         "from panoocc_ros.bags.writer import BagWriter; from test.ros.bags import T0, TF\n"

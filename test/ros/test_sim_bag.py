@@ -308,7 +308,7 @@ def test_the_command_leaves_the_truth_out_and_tells_of_faults(
     [
         (["--rig", "tricycle"], "unknown simulated rig 'tricycle'"),
         (["--grid", "pano_tiny"], "unknown model preset 'pano_tiny'"),
-        (["--grid", "none.yaml"], "none.yaml: cannot be read"),
+        (["--grid", "none.yaml"], "model preset 'none.yaml': no such file"),
         (["--fault", "melt"], "unknown fault 'melt'"),
         (["--fault", "drop camera=cam_front"], "the rig has no camera 'cam_front', only front"),
         (["--scale", "0"], "scale"),
