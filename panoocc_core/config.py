@@ -12,7 +12,7 @@ from typing import Annotated, Literal
 import numpy as np
 
 from .base.image_files import MAX_IMAGE_SIDE
-from .base.ranges import Length, Text, Within, check_ranges
+from .base.ranges import Length, Ranged, Text, Within, check_ranges
 from .base.resources import listing
 from .base.strict_yaml import ConfigError, build, load_yaml, merged, named_yaml
 from .geometry import Matrix, rigid, rotation_from_quaternion
@@ -48,7 +48,7 @@ def _check_stages(name: str, stages: tuple[int, ...], count: int) -> None:
 
 
 @dataclass(frozen=True, slots=True)
-class ImageConfig:
+class ImageConfig(Ranged):
     """What the backbone sees: every camera is cropped at the top, resized, normalised and padded to one size."""
 
     height: Side  # after crop and resize, before padding
@@ -59,9 +59,6 @@ class ImageConfig:
     pad_multiple: Annotated[int, Within(1, 1024)] = 32
     # quirk "scaled": the intrinsics of a resized image are scaled without the half pixel to a pixel's centre.
     resized_intrinsics: Literal["scaled", "exact"] = "exact"
-
-    def __post_init__(self) -> None:
-        check_ranges(self)
 
     @property
     def padded_hw(self) -> tuple[int, int]:
@@ -156,7 +153,7 @@ class GridConfig:
 
 
 @dataclass(frozen=True, slots=True)
-class EncoderConfig:
+class EncoderConfig(Ranged):
     """View encoder: voxel queries attend to themselves and to the cameras (paper section 3.2)."""
 
     layers: Layers = 3
@@ -167,12 +164,9 @@ class EncoderConfig:
     # quirk "metric_linspace": heights 0.5 m inside both ends of the range instead of the voxel centres.
     reference_heights: Literal["metric_linspace", "voxel_centres"] = "voxel_centres"
 
-    def __post_init__(self) -> None:
-        check_ranges(self)
-
 
 @dataclass(frozen=True, slots=True)
-class EgoMotionConfig:
+class EgoMotionConfig(Ranged):
     """The 18 numbers about the vehicle's motion that are added to every query."""
 
     # quirk "scalar_repeated": the quaternion's scalar part stands in all four places.
@@ -181,9 +175,6 @@ class EgoMotionConfig:
     interval_s: Seconds = 0.5  # position and yaw change are taken over this time
     # quirk: a scene's first frame gets the change from the frame before it, or absolute coordinates at the very start.
     first_frame_jump: bool = False
-
-    def __post_init__(self) -> None:
-        check_ranges(self)
 
 
 @dataclass(frozen=True, slots=True)

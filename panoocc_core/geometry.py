@@ -122,6 +122,12 @@ def yaw_rad(world_from_ego: Matrix) -> float:
     return math.atan2(world_from_ego[1, 0], world_from_ego[0, 0]) % (2 * math.pi)
 
 
+def shift_and_turn(a: Matrix, b: Matrix) -> tuple[float, float]:
+    """Distance in metres and angle in degrees between two poses [4, 4] in one frame."""
+    angle_rad = rotation_angle_rad(a[:3, :3].T @ b[:3, :3])
+    return float(np.linalg.norm(a[:3, 3] - b[:3, 3])), math.degrees(angle_rad)
+
+
 def rotation_angle_rad(rotation: Matrix) -> float:
     """Angle of a rotation [3, 3], in [0, pi]."""
     return math.acos(float(np.clip((np.trace(rotation) - 1) / 2, -1, 1)))

@@ -5,7 +5,6 @@ those it was trained with.  A memory is a value: a step is `begin` before the ne
 which returns a new memory.
 """
 
-import math
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field, replace
 
@@ -15,7 +14,7 @@ from torch import Tensor
 
 from .config import EgoMotionConfig, GridConfig, ModelConfig, TemporalConfig
 from .ego_motion import StampedPose
-from .geometry import NS_PER_S, Matrix, invert, rotation_angle_rad
+from .geometry import NS_PER_S, Matrix, invert, rotation_angle_rad, shift_and_turn
 from .network import Network
 from .ops.voxel_warp import voxel_warp
 from .types import CameraImage, Frame
@@ -99,12 +98,12 @@ def _same_camera(known: Calibration, camera: CameraImage, config: TemporalConfig
         return False
     change = np.abs(camera.intrinsics - known.intrinsics)
     height, width = camera.size_hw
-    moved = invert(known.ego_from_camera) @ camera.ego_from_camera
+    shift_m, turn_deg = shift_and_turn(known.ego_from_camera, camera.ego_from_camera)
     return (
         bool((change[:2, :2] <= config.max_focal_change * np.diag(known.intrinsics)[:2]).all())
         and bool((change[:2, 2] <= config.max_centre_shift * np.array((width, height))).all())
-        and bool(np.linalg.norm(moved[:3, 3]) <= config.max_mount_shift_m)
-        and math.degrees(rotation_angle_rad(moved[:3, :3])) <= config.max_mount_turn_deg
+        and shift_m <= config.max_mount_shift_m
+        and turn_deg <= config.max_mount_turn_deg
     )
 
 

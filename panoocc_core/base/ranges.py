@@ -66,6 +66,15 @@ def check_ranges(config: Any) -> None:
             raise ValueError(complaint)
 
 
+class Ranged:
+    """A dataclass whose fields are within the limits of their types, and need no other check; see `check_ranges`."""
+
+    __slots__ = ()
+
+    def __post_init__(self) -> None:
+        check_ranges(self)
+
+
 def _complaints(hint: Any, value: Any, where: str) -> Iterator[str]:
     origin, arguments = typing.get_origin(hint), typing.get_args(hint)
     if origin is Annotated:

@@ -1,9 +1,11 @@
 """Files that are whole or not there: whoever reads one never meets the half that was written before a kill."""
 
+import json
 import os
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
+from typing import Any
 
 
 @contextmanager
@@ -35,6 +37,17 @@ def whole_file(path: Path, part: Path | None = None) -> Iterator[Path]:
         with suppress(OSError):  # the first error is the one to hear of
             part.unlink()
         raise
+
+
+def write_json(path: Path, content: Any) -> None:
+    """Write a file of JSON.
+
+    Raises:
+        OSError: as that of `whole_file`.
+        ValueError: a number is NaN or infinite.
+    """
+    with whole_file(path) as part:
+        part.write_text(json.dumps(content, indent=1, allow_nan=False) + "\n", encoding="utf-8")
 
 
 @contextmanager

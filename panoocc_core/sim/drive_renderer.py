@@ -79,7 +79,7 @@ class RenderSetup:
 
     rig: Rig
     grid: GridGeometry | None = None  # of the truth; None: no truth
-    device: str = "cpu"  # that renders
+    device: str = "cpu"  # of the renderer
 
     def __post_init__(self) -> None:
         if not self.rig:

@@ -56,7 +56,8 @@ class WorkerPool:
     def close(self) -> None:
         """End the workers; what they are in the middle of is given up."""
         for process in self._context.processes:
-            process.terminate()
+            if process.pid is not None:  # Ctrl-C may have come before it was started
+                process.terminate()
         self._pool.shutdown(wait=True, cancel_futures=True)
 
 

@@ -4,7 +4,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
-from ..base.ranges import Length, Text, Within, check_ranges
+from ..base.ranges import Length, Ranged, Text, Within, check_ranges
 from ..base.resources import listing
 from ..base.strict_yaml import ConfigError, build, load_yaml, merged, named_yaml
 from ..config import ModelConfig, model_config
@@ -49,7 +49,7 @@ class StreetsConfig:
 
 
 @dataclass(frozen=True, slots=True)
-class FolderConfig:
+class FolderConfig(Ranged):
     """A nuScenes folder as data, with Occ3D's labels where the network learns from dense voxels."""
 
     kind: Literal["nuscenes"] = "nuscenes"
@@ -57,32 +57,23 @@ class FolderConfig:
     training_split: Text = "train.txt"  # a text file of scene names (docs/data.md), or mini_train
     validation_split: Text = "val.txt"
 
-    def __post_init__(self) -> None:
-        check_ranges(self)
-
 
 @dataclass(frozen=True, slots=True)
-class GroupConfig:
+class GroupConfig(Ranged):
     """Parameters whose names begin with `prefix` learn at their own rate; 0 freezes them and their batch norms."""
 
     prefix: Text
     lr_scale: Annotated[float, Within(0, 1000)] = 1.0
 
-    def __post_init__(self) -> None:
-        check_ranges(self)
-
 
 @dataclass(frozen=True, slots=True)
-class OptimiserConfig:
+class OptimiserConfig(Ranged):
     """AdamW (arXiv 1711.05101)."""
 
     lr: Annotated[float, Within(0, 10, above=True)] = 2e-4
     weight_decay: Annotated[float, Within(0, 10)] = 0.01
     clip_norm: Annotated[float, Within(0, 1_000_000, above=True)] = 35.0  # of all gradients together
     groups: Annotated[tuple[GroupConfig, ...], Length(0, 100)] = ()  # the first prefix that fits counts
-
-    def __post_init__(self) -> None:
-        check_ranges(self)
 
 
 @dataclass(frozen=True, slots=True)
@@ -102,7 +93,7 @@ class ScheduleConfig:
 
 
 @dataclass(frozen=True, slots=True)
-class AugmentConfig:
+class AugmentConfig(Ranged):
     """How images are changed at random (`augment`); everything is a probability, 0 = never."""
 
     colour: Share = 0.0  # of each: brightness, contrast, saturation, hue, order of channels; every image on its own
@@ -111,12 +102,9 @@ class AugmentConfig:
     grid_mask: Share = 0.0  # squares are removed from all images of a frame that is learned from
     grid_mask_ratio: Share = 0.5  # share of the squares' spacing that stays
 
-    def __post_init__(self) -> None:
-        check_ranges(self)
-
 
 @dataclass(frozen=True, slots=True)
-class TrainConfig:
+class TrainConfig(Ranged):
     """One training, whole."""
 
     name: Text
@@ -141,9 +129,6 @@ class TrainConfig:
     calibrate: bool = False  # at the end, set the classifier's bias on the validation drives (class_bias.py)
     seed: Seed = 0
     description: Annotated[str, Length(0, 1000)] = ""
-
-    def __post_init__(self) -> None:
-        check_ranges(self)
 
     @property
     def model_config(self) -> ModelConfig:

@@ -22,14 +22,12 @@ from rosgraph_msgs.msg import Clock
 from tqdm import tqdm
 
 from ..health.watch import NodeWatch
+from ..messages.types import IMAGE_TYPES, LABEL_SET, TRANSFORMS
 from ..ros.argument_types import number, whole_number
 from ..ros.graph import UnknownType, message_class, qos
 from .bag import LATCHED_TOPICS, BagError, BagReader, RawMessage
 from .pacing import Pacer, steps
 
-IMAGE_TYPES = ("sensor_msgs/msg/Image", "sensor_msgs/msg/CompressedImage")
-LABELS_TYPE = "panoocc/msg/LabelSet"  # sent once, for whoever comes
-TF_TYPE = "tf2_msgs/msg/TFMessage"
 STEP_LEAD_NS = 500_000_000
 TICK_S = 0.01
 LAST_S = 2.0  # for the last messages to arrive
@@ -207,7 +205,7 @@ def _play_once(
     if watch is None or not arguments.step:
         _play_paced(player, messages, arguments.rate, report)
         return
-    for group in steps(messages, player.topics_of(*IMAGE_TYPES), player.topics_of(TF_TYPE), STEP_LEAD_NS):
+    for group in steps(messages, player.topics_of(*IMAGE_TYPES), player.topics_of(TRANSFORMS), STEP_LEAD_NS):
         known = watch.grids
         for message in group:
             player.send(message)
@@ -226,7 +224,7 @@ def _play_paced(player: Player, messages: Iterable[RawMessage], rate: float, rep
 
 
 def _is_latched(topic: str, kind: str) -> bool:
-    return topic in LATCHED_TOPICS or kind == LABELS_TYPE
+    return topic in LATCHED_TOPICS or kind == LABEL_SET
 
 
 def _playable(types: dict[str, str], wanted: Sequence[str] | None) -> dict[str, str]:

@@ -6,13 +6,12 @@ from typing import Any
 
 from panoocc_core.labels import LabelSet
 
-from ..frames.images import Pixels, decode
+from ..frames.images import ImageError, Pixels, decode
 from ..frames.rig import Rig
 from ..messages.fields import stamp_ns
+from ..messages.types import LABEL_SET
 from ..messages.voxel_grid import labels_from_message
 from .bag import BagError, BagReader, RawMessage
-
-LABEL_SET = "panoocc/msg/LabelSet"
 
 
 @dataclass(frozen=True, slots=True)
@@ -71,7 +70,7 @@ def images_of_grid(bag_path: Path, rig: Rig, grid: Any) -> dict[str, Pixels]:
     """The camera images that a grid was made from: those of its bag whose stamps lie in the grid's span.
 
     Raises:
-        BagError: the bag cannot be read, or has none of these images.
+        BagError: the bag cannot be read, has none of these images, or one that cannot be decoded.
     """
     oldest_ns, newest_ns = stamp_ns(grid.oldest_image_stamp), stamp_ns(grid.newest_image_stamp)
     cameras = {camera.topic: camera.name for camera in rig.cameras}
@@ -80,7 +79,10 @@ def images_of_grid(bag_path: Path, rig: Rig, grid: Any) -> dict[str, Pixels]:
         for raw in bag.messages(tuple(cameras)):
             message = bag.deserialise(raw)
             if oldest_ns <= stamp_ns(message.header.stamp) <= newest_ns:
-                images[cameras[raw.topic]] = decode(message)
+                try:
+                    images[cameras[raw.topic]] = decode(message)
+                except ImageError as error:
+                    raise BagError(f"{bag_path}: {raw.topic}: {error}") from error
     if not images:
         raise BagError(f"{bag_path} has no image from {oldest_ns} to {newest_ns} ns, of which the grid was made")
     return images

@@ -18,16 +18,14 @@ from panoocc_core.geometry import NS_PER_S, Matrix, invert
 from ..frames.assembler import AssemblerStatus, FrameAssembler, ReadySet
 from ..frames.calibration_file import CalibrationFile
 from ..frames.rig import Rig
-from ..messages.types import new_message
+from ..messages.types import CAMERA_INFO, IMAGE_TYPES, LABEL_SET, TRANSFORMS, new_message
 from ..messages.voxel_grid import Encoding
-from ..node.outputs import LABELS, LABELS_TYPE, OUTPUTS, Output, Result, label_set
+from ..node.outputs import LABELS, OUTPUTS, Output, Result, label_set
 from ..node.step import Lost, step
 from .bag import BagError, BagReader, BrokenMessage, RawMessage
-from .source import TF_TYPE, message_count, ready_sets
+from .source import message_count, ready_sets
 from .writer import BagWriter
 
-IMAGE_TYPES = ("sensor_msgs/msg/Image", "sensor_msgs/msg/CompressedImage")
-INFO_TYPE = "sensor_msgs/msg/CameraInfo"
 MAX_NAMED = 12  # topics in one text
 PREFIX = "/panoocc"  # of the topics, as below the node
 POSES_KEPT = 256  # more than the memory reaches back, at 30 frames a second
@@ -84,12 +82,12 @@ def check_topics(bag: BagReader, rig: Rig, given: CalibrationFile | None = None)
         _check_topic(bag, camera.topic, IMAGE_TYPES, f"camera {camera.name}", remedy)
         if camera.name not in infos:
             more = "; where CameraInfo was not recorded, give the calibration with --calibration"
-            _check_topic(bag, camera.info_topic, (INFO_TYPE,), f"camera {camera.name}", remedy + more)
+            _check_topic(bag, camera.info_topic, (CAMERA_INFO,), f"camera {camera.name}", remedy + more)
     if not any(topic in bag.topics for topic in (rig.tf_topic, rig.tf_static_topic)):
         raise BagError(f"{bag.path}: {_no_transforms(bag, rig, f'neither {rig.tf_topic} nor {rig.tf_static_topic}')}")
     for topic in (rig.tf_topic, rig.tf_static_topic):
         if topic in bag.topics:
-            _check_topic(bag, topic, (TF_TYPE,), "transforms", "")
+            _check_topic(bag, topic, (TRANSFORMS,), "transforms", "")
 
 
 def lacks(bag: BagReader, rig: Rig, given: CalibrationFile | None = None) -> str:
@@ -104,7 +102,7 @@ def lacks(bag: BagReader, rig: Rig, given: CalibrationFile | None = None) -> str
 
 
 def _no_transforms(bag: BagReader, rig: Rig, what: str) -> str:
-    others = [topic for topic in _of_types(bag, (TF_TYPE,)) if topic not in (rig.tf_topic, rig.tf_static_topic)]
+    others = [topic for topic in _of_types(bag, (TRANSFORMS,)) if topic not in (rig.tf_topic, rig.tf_static_topic)]
     if others:
         return (
             f"the bag has {what}, but transforms on {_named(others)}: choose with --tf-topic and --tf-static-topic, or "
@@ -149,7 +147,7 @@ class Replay:
         for now_ns, ready in self._ready_sets(writer, options.show_progress):
             if self.report.grids == 0:
                 labels = label_set(self._stream.network.config.labels, new_message)
-                writer.write(f"{PREFIX}/{LABELS}", LABELS_TYPE, self._bag.start_ns, labels, latched=True)
+                writer.write(f"{PREFIX}/{LABELS}", LABEL_SET, self._bag.start_ns, labels, latched=True)
             self._work(ready, now_ns, writer, options)
             if options.limit is not None and self.report.grids >= options.limit:
                 break

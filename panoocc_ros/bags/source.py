@@ -17,9 +17,9 @@ from panoocc_core.geometry import NS_PER_S
 
 from ..frames.assembler import FrameAssembler, ReadySet
 from ..frames.rig import Rig
+from ..messages.types import TRANSFORMS
 from .bag import BagReader, BrokenMessage, RawMessage
 
-TF_TYPE = "tf2_msgs/msg/TFMessage"
 MEASURED_S = 120.0  # of the bag, for how late topics were recorded
 MIN_LATE_S, MAX_LATE_S = 0.1, 10.0  # less is usual; more is another clock, which the assembler names
 JUMP_NS = NS_PER_S  # of the cameras' clock: a loop, a restart
@@ -114,7 +114,7 @@ def _usual_worst(values: list[int]) -> int:
 
 def _stamp_ns(message: RawMessage) -> int | None:
     """The stamp of the header, or of the first transform, out of the CDR bytes; None where there is none."""
-    begin = 8 if message.type == TF_TYPE else 4
+    begin = 8 if message.type == TRANSFORMS else 4
     order: Mapping[int, str] = {0: "big", 1: "little"}
     if len(message.data) < begin + 8 or message.data[1] not in order:
         return None

@@ -2,7 +2,6 @@
 
 import argparse
 import itertools
-import json
 import sys
 from contextlib import closing
 from pathlib import Path
@@ -11,7 +10,7 @@ from tempfile import TemporaryDirectory
 from tqdm import tqdm
 
 from panoocc_core import Frame, ModelConfig, model_config
-from panoocc_core.base.whole_files import whole_file
+from panoocc_core.base.whole_files import write_json
 from panoocc_core.bench import BenchReport, RenderReport, bench, bench_rendering, rendering_table, table
 from panoocc_core.sim import nuscenes_rig
 
@@ -27,6 +26,8 @@ from ..ros.parameter_fields import SettingsError
 from ..sim.bag import write_street_bag
 from . import options
 from .exit_codes import BAD_INPUT, NOT_WRITTEN, OK, explained, fail
+
+STREET_RIG = "nuscenes"  # whose topics the simulated street has
 
 DESCRIPTION = "Runs networks with seeded weights over a few frames and measures every stage."
 EPILOG = f"""\
@@ -74,6 +75,7 @@ def run(arguments: argparse.Namespace) -> int:
         rig = chosen_rig(arguments.rig)
         rigs = [rig_for(config, rig) for config in configs]
         chosen_device(arguments.device)
+        _check(arguments, rig)
         with TemporaryDirectory() as folder:
             bag = arguments.bag or _street(Path(folder) / "street.mcap", arguments.frames)
             networks = [_measure(config, bag, own, arguments).as_dict() for config, own in zip(configs, rigs)]
@@ -81,9 +83,8 @@ def run(arguments: argparse.Namespace) -> int:
         if arguments.bag is None:
             numbers["rendering"] = _measure_rendering().as_dict()
         if arguments.json is not None:
-            _write_json(arguments.json, numbers)
-    except SettingsError as error:
-        return fail("bench", error.of_options(), BAD_INPUT)
+            write_json(arguments.json, numbers)
+            print(f"written: {arguments.json}")
     except (BagError, ValueError) as error:
         return fail("bench", error, BAD_INPUT)
     except OSError as error:
@@ -91,11 +92,15 @@ def run(arguments: argparse.Namespace) -> int:
     return OK
 
 
-def _write_json(path: Path, numbers: dict[str, object]) -> None:
-    path.parent.mkdir(parents=True, exist_ok=True)
-    with whole_file(path) as part:
-        part.write_text(json.dumps(numbers, indent=1) + "\n")
-    print(f"written: {path}")
+def _check(arguments: argparse.Namespace, rig: Rig) -> None:
+    """Raises SettingsError or OSError for what would fail only after a minute."""
+    wanted, there = ({camera.topic for camera in one.cameras} for one in (rig, chosen_rig(STREET_RIG)))
+    if arguments.bag is None and not wanted <= there:
+        raise SettingsError("its topics are not those of the simulated street: give a bag with --bag", "rig")
+    if arguments.json is not None:
+        arguments.json.parent.mkdir(parents=True, exist_ok=True)
+        if arguments.json.is_dir():
+            raise SettingsError(f"{arguments.json} is a folder: give the path of a file", "json")
 
 
 def _street(path: Path, frames: int) -> Path:

@@ -1,7 +1,6 @@
 """`panoocc eval`: the command line around `evaluation`."""
 
 import argparse
-import json
 import tempfile
 from collections.abc import Iterator, Sequence
 from concurrent.futures import BrokenExecutor
@@ -13,7 +12,7 @@ from typing import Any
 import torch
 from tqdm import tqdm
 
-from panoocc_core.base.whole_files import whole_file
+from panoocc_core.base.whole_files import write_json
 from panoocc_core.config import ModelConfig
 from panoocc_core.data import open_dataset
 from panoocc_core.data.simulated import simulated_streets
@@ -29,7 +28,6 @@ from panoocc_core.stream import output_geometry
 
 from ..node.load import chosen_config, loaded_network
 from ..ros.argument_types import whole_number
-from ..ros.parameter_fields import SettingsError
 from . import options
 from .exit_codes import BAD_INPUT, FAILED, NOT_WRITTEN, OK, explained, fail
 
@@ -117,8 +115,6 @@ def run(arguments: argparse.Namespace) -> int:
         _evaluate(arguments)
     except BrokenExecutor:
         return fail("eval", f"{WORKER_KILLED}; fewer --workers need less", FAILED)
-    except SettingsError as error:
-        return fail("eval", error.of_options(), BAD_INPUT)
     except ValueError as error:  # settings and data raise ValueErrors
         return fail("eval", error, BAD_INPUT)
     except BrokenPipeError:
@@ -162,7 +158,7 @@ def _evaluate(arguments: argparse.Namespace) -> None:
     tree = report(scores, config, f"{config.name}: {len(names)} drives, {frames} frames", facts)
     try:  # a closed pipe must not cost the files, nor a full disk the table
         if arguments.json is not None:
-            _write_json(arguments.json, {**summary(scores, config), "scenes": names, "report": as_plain(tree)})
+            write_json(arguments.json, {**summary(scores, config), "scenes": names, "report": as_plain(tree)})
         if arguments.picture is not None:
             write_png(arguments.picture, picture(tree))
     finally:
@@ -226,11 +222,6 @@ def summary(scores: DriveScores, config: ModelConfig) -> dict[str, Any]:
     if scores.rays is not None:
         out["ray_iou"] = number(scores.rays.mean_of_present())
     return {"model": config.name, "frames": scores.frames, **out}
-
-
-def _write_json(path: Path, content: dict[str, Any]) -> None:
-    with whole_file(path) as part:
-        part.write_text(json.dumps(content, indent=1, allow_nan=False) + "\n", encoding="utf-8")
 
 
 @contextmanager

@@ -3,6 +3,8 @@
 import sys
 import textwrap
 
+from ..ros.parameter_fields import SettingsError
+
 OK, FAILED, BAD_INPUT, NO_GRID, NOT_WRITTEN, NETWORK_FAILED, INTERRUPTED, BROKEN_PIPE = 0, 1, 2, 3, 4, 5, 130, 141
 
 MEANINGS = {
@@ -24,5 +26,6 @@ def explained(*codes: int, more: str = "") -> str:
 
 def fail(command: str, error: Exception | str, status: int) -> int:
     """Say in one line on stderr why a command failed; returns the status."""
-    print(f"panoocc {command}: {' '.join(str(error).split())}", file=sys.stderr)
+    text = error.of_options() if isinstance(error, SettingsError) else str(error)
+    print(f"panoocc {command}: {' '.join(text.split())}", file=sys.stderr)
     return status

@@ -8,18 +8,16 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
-from panoocc_core import CheckpointError, OccupancyStream
-from panoocc_core.base.strict_yaml import ConfigError
+from panoocc_core import OccupancyStream
 from panoocc_core.config import TemporalConfig
 
 from ..bags.bag import BagError, BagReader, BagWriteError
 from ..bags.replay import Replay, ReplayOptions, ReplayReport, check_topics, lacks
 from ..bags.writer import BagWriter
 from ..frames.assembler import FrameAssembler
-from ..frames.calibration_file import load_calibration
 from ..frames.waiting import FOREVER_S, AssemblerOptions
 from ..health.latency import latency_table, summarise
-from ..node.load import chosen_config, chosen_rig, loaded_network, rig_for
+from ..node.load import chosen_calibration, chosen_config, chosen_rig, loaded_network, rig_for
 from ..node.outputs import FOXGLOVE, OUTPUTS, POINTS
 from ..ros.argument_types import number, whole_number
 from ..ros.parameter_fields import SettingsError
@@ -133,9 +131,7 @@ def run(arguments: argparse.Namespace) -> int:
         return _run(arguments)
     except BagWriteError as error:
         return fail("run", error, NOT_WRITTEN)
-    except SettingsError as error:
-        return fail("run", error.of_options(), BAD_INPUT)
-    except (BagError, CheckpointError, ConfigError) as error:
+    except (BagError, SettingsError) as error:
         return fail("run", error, BAD_INPUT)
     except NoGrid as error:
         return fail("run", error, error.status)
@@ -159,7 +155,7 @@ def _run(arguments: argparse.Namespace) -> int:
         rig = replace(rig, **{key: value for key, value in topics.items() if value})
     except ValueError as error:
         raise SettingsError(str(error), "tf_topic", "tf_static_topic") from error
-    calibration = load_calibration(arguments.calibration, rig.names) if arguments.calibration else None
+    calibration = chosen_calibration(arguments.calibration, rig)
     chosen, waiting = rig_for(config, rig), chosen_waiting(arguments)
     read = (arguments.bag, arguments.checkpoint, arguments.rig, arguments.model, arguments.calibration)
     inputs = [Path(one) for one in read if one is not None and Path(one).exists()]

@@ -88,7 +88,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         rendering,
         "--device",
         default="cpu",
-        help="device that renders the images: cpu, cuda, cuda:N or auto; only cpu gives the same images on every "
+        help="device for rendering the images: cpu, cuda, cuda:N or auto; only cpu gives the same images on every "
         "machine (default: %(default)s)",
     )
     options.add(rendering, "--workers", "--no-progress")

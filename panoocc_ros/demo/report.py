@@ -1,6 +1,5 @@
 """What the demo leaves behind: report.json, the picture and the latency table, from the recording and its bag."""
 
-import json
 import math
 import os
 import platform
@@ -11,7 +10,6 @@ from typing import Any
 
 import torch
 
-from panoocc_core.base.whole_files import whole_file
 from panoocc_core.pictures.render import contact_sheet, write_png
 
 from ..bags.recording import Recording, images_of_grid, read_recording
@@ -139,12 +137,6 @@ def hardware() -> dict[str, Any]:
     }
 
 
-def write_report(path: Path, report: Mapping[str, Any]) -> None:
-    """Write report.json; it appears only once it is whole."""
-    with whole_file(path) as part:
-        part.write_text(json.dumps(report, indent=2) + "\n")
-
-
 def write_picture(path: Path, recording: Recording, run: DemoRun, rig: Rig, report: Mapping[str, Any]) -> None:
     """The newest grid beside the images that it was made from.
 
@@ -162,4 +154,4 @@ def write_picture(path: Path, recording: Recording, run: DemoRun, rig: Rig, repo
     write_png(path, contact_sheet(images, voxels, title, note))
 
 
-__all__ = ["DemoRun", "demo_report", "read_recording", "score_report", "stages", "write_picture", "write_report"]
+__all__ = ["DemoRun", "demo_report", "read_recording", "score_report", "stages", "write_picture"]

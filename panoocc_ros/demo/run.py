@@ -23,6 +23,7 @@ from tqdm import tqdm
 from panoocc_core import CheckpointError, ModelConfig
 from panoocc_core.base.resources import folder, shipped_weights
 from panoocc_core.base.strict_yaml import ConfigError
+from panoocc_core.base.whole_files import write_json
 from panoocc_core.labels import OCC3D, LabelSet
 from panoocc_core.pictures.animation import Style
 from panoocc_core.sim import nuscenes_rig
@@ -51,7 +52,6 @@ from .report import (
     score_report,
     stages,
     write_picture,
-    write_report,
 )
 
 NODE, EVALUATOR = "panoocc", "evaluator"
@@ -303,7 +303,7 @@ def _leave_results(out: Path, recorded: Path, run: DemoRun, rig: Rig, truth: Lab
     scored = None if truth is None else evaluate_bag(recorded, run.bag, NODE)
     if scored is not None:
         report |= score_report(scored, read_recording(recorded, EVALUATOR).diagnostics)
-    write_report(out / "report.json", report)
+    write_json(out / "report.json", report)
     if recording.labels is None or not recording.grids:
         raise DemoError(f"the node gave no grid; it says: {report['last_words']} (see {out / 'node.log'})")
     write_picture(out / "panoocc_demo.png", recording, run, rig, report)

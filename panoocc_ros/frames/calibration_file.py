@@ -9,7 +9,7 @@ import numpy as np
 from panoocc_core.base.strict_yaml import ConfigError, build, load_yaml
 from panoocc_core.geometry import Matrix, rigid, rotation_from_quaternion
 
-from ..messages.types import new_message
+from ..messages.types import CAMERA_INFO, new_message
 from .camera_info import CalibrationError, calibration
 
 MAX_LENGTH_M = 1000.0  # of a vehicle
@@ -65,7 +65,7 @@ class CameraIntrinsics:
         """A sensor_msgs/CameraInfo."""
         p = self.P or tuple(np.hstack([np.reshape(self.K, (3, 3)), np.zeros((3, 1))]).reshape(-1))
         return new_message(
-            "sensor_msgs/msg/CameraInfo",
+            CAMERA_INFO,
             width=self.width,
             height=self.height,
             distortion_model=self.distortion_model,

@@ -35,10 +35,7 @@ class Calibration:
     size_hw: tuple[int, int] | None  # of the images; None where CameraInfo does not say
     intrinsics: Matrix  # [3, 3] of the rectified image
     camera_from_rectified: Matrix  # [3, 3] rotation; identity but for rectified stereo pairs
-    raw_intrinsics: Matrix  # [3, 3] of the image as sent
-    distortion: Matrix  # [n]; empty: nothing to undo
-    is_fisheye: bool
-    maps: tuple[Any, Any] | None  # for cv2.remap
+    maps: tuple[Any, Any] | None  # for cv2.remap; None: no distortion to undo
 
     def rectify(self, image: Pixels) -> Pixels:
         """The image without lens distortion.
@@ -75,9 +72,8 @@ def calibration(info: Any, is_rectified: bool) -> Calibration:
     if np.abs(rotation).max() > 2 or np.abs(rotation.T @ rotation - np.eye(3)).max() > 1e-3:
         raise CalibrationError("R is not a rotation")
     distortion = np.zeros(0) if is_rectified else _distortion(info)
-    is_fisheye = info.distortion_model in FISHEYE_MODELS
-    maps = _maps(raw, distortion, is_fisheye, size) if distortion.size else None
-    return Calibration(size, intrinsics, rotation.T.copy(), raw, distortion, is_fisheye, maps)
+    maps = _maps(raw, distortion, info.distortion_model in FISHEYE_MODELS, size) if distortion.size else None
+    return Calibration(size, intrinsics, rotation.T.copy(), maps)
 
 
 def same_calibration(first: Any, second: Any) -> bool:
@@ -87,17 +83,13 @@ def same_calibration(first: Any, second: Any) -> bool:
 
 def _key(info: Any) -> tuple[Any, ...]:
     roi = info.roi
-    arrays = tuple(bytes(np.asarray(_raw(info, name), dtype=np.float64)) for name in ("k", "d", "r", "p"))
+    arrays = tuple(bytes(np.asarray(values, dtype=np.float64)) for values in (info.k, info.d, info.r, info.p))
     numbers = (info.height, info.width, info.binning_x, info.binning_y)
     return (*arrays, *numbers, roi.x_offset, roi.y_offset, roi.height, roi.width, info.distortion_model)
 
 
-def _raw(info: Any, name: str) -> Any:
-    return getattr(info, name) if hasattr(info, name) else getattr(info, name.upper())  # ROS 1 bags write capitals
-
-
 def _field(info: Any, name: str, shape: tuple[int, ...]) -> Matrix:
-    values = np.asarray(_raw(info, name), dtype=np.float64)
+    values = np.asarray(getattr(info, name), dtype=np.float64)
     if values.size != shape[0] * shape[1]:
         raise CalibrationError(f"{name.upper()} has {values.size} entries, not {shape[0] * shape[1]}")
     if not np.isfinite(values).all():
@@ -136,7 +128,7 @@ def _camera_matrix(name: str, matrix: Matrix, info: Any, size_hw: tuple[int, int
 
 def _distortion(info: Any) -> Matrix:
     """The lens model's coefficients, of a number that OpenCV takes; empty where there is nothing to undo."""
-    values = np.asarray(_raw(info, "d"), dtype=np.float64).reshape(-1)
+    values = np.asarray(info.d, dtype=np.float64).reshape(-1)
     if not np.isfinite(values).all():
         raise CalibrationError("D has entries that are not finite")
     model, is_fisheye = info.distortion_model, info.distortion_model in FISHEYE_MODELS

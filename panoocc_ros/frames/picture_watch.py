@@ -7,7 +7,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from panoocc_core.geometry import Matrix, invert
+from panoocc_core.geometry import Matrix, shift_and_turn
 
 from .images import Pixels
 
@@ -83,6 +83,5 @@ class PictureWatch:
 
 
 def _has_moved(world_from_before: Matrix, world_from_now: Matrix) -> bool:
-    before_from_now = invert(world_from_before) @ world_from_now
-    cosine = (np.trace(before_from_now[:3, :3]) - 1) / 2
-    return bool(np.linalg.norm(before_from_now[:3, 3]) > _MOVED_M or cosine < np.cos(np.radians(_MOVED_DEG)))
+    shift_m, turn_deg = shift_and_turn(world_from_before, world_from_now)
+    return shift_m > _MOVED_M or turn_deg > _MOVED_DEG

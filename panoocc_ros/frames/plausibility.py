@@ -11,7 +11,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from panoocc_core.config import ModelConfig
-from panoocc_core.geometry import Matrix, invert
+from panoocc_core.geometry import Matrix, invert, shift_and_turn
 from panoocc_core.preprocess import crop_window
 from panoocc_core.types import CameraImage, Frame
 
@@ -280,9 +280,8 @@ def _shared_views(views: list[_View]) -> list[str]:
 
 def _is_near(one: CameraImage, other: CameraImage, distance_m: float, angle_deg: float) -> bool:
     """Whether two mounts are the same within limits."""
-    a, b = one.ego_from_camera, other.ego_from_camera
-    cosine = (np.trace(a[:3, :3].T @ b[:3, :3]) - 1) / 2
-    return bool(np.linalg.norm(a[:3, 3] - b[:3, 3]) <= distance_m and cosine >= math.cos(math.radians(angle_deg)))
+    shift_m, turn_deg = shift_and_turn(one.ego_from_camera, other.ego_from_camera)
+    return shift_m <= distance_m and turn_deg <= angle_deg
 
 
 def _differs(one: CameraImage, judged: CameraImage) -> bool:

@@ -6,6 +6,7 @@ from collections.abc import Callable
 from diagnostic_msgs.msg import DiagnosticArray
 from rclpy.node import Node
 
+from ..messages.types import VOXEL_GRID
 from ..ros.graph import message_class, qos
 from .verdicts import IDLE, OUTPUT, SUBSCRIBERS
 
@@ -23,7 +24,7 @@ class NodeWatch:
         self.grids = 0
         self.listeners = 0  # subscriptions to the grids, but for the watch's own
         self._idle_reports = 0
-        voxel_grid = message_class("panoocc/msg/VoxelGrid")
+        voxel_grid = message_class(VOXEL_GRID)
         self._node = node
         self._subscriptions = (
             node.create_subscription(voxel_grid, f"/{name}/occupancy", self._on_grid, qos(), raw=True),

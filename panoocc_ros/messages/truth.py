@@ -15,17 +15,17 @@ from panoocc_core.labels import BOX_CLASSES, OCC3D, LabelSet
 from panoocc_core.types import HistoryReport, Occupancy
 
 from .fields import fill_header
-from .types import new_message, typestore
+from .types import LABEL_SET, VOXEL_GRID, new_message, typestore
 from .voxel_grid import fill_label_set, fill_voxel_grid
 
 OCCUPANCY, LABELS = "/truth/occupancy", "/truth/labels"
 VISIBLE, VISIBLE_LABELS = "/truth/visible", "/truth/visible_labels"
 BOXES = "/truth/boxes"
 TYPES = {
-    OCCUPANCY: "panoocc/msg/VoxelGrid",
-    LABELS: "panoocc/msg/LabelSet",
-    VISIBLE: "panoocc/msg/VoxelGrid",
-    VISIBLE_LABELS: "panoocc/msg/LabelSet",
+    OCCUPANCY: VOXEL_GRID,
+    LABELS: LABEL_SET,
+    VISIBLE: VOXEL_GRID,
+    VISIBLE_LABELS: LABEL_SET,
     BOXES: "visualization_msgs/msg/MarkerArray",
 }
 

@@ -11,6 +11,11 @@ from panoocc_core.base.resources import folder
 
 from .foxglove import DEFINITIONS as FOXGLOVE_DEFINITIONS
 
+IMAGE, COMPRESSED_IMAGE = IMAGE_TYPES = "sensor_msgs/msg/Image", "sensor_msgs/msg/CompressedImage"
+CAMERA_INFO = "sensor_msgs/msg/CameraInfo"
+TRANSFORMS = "tf2_msgs/msg/TFMessage"
+VOXEL_GRID, LABEL_SET = "panoocc/msg/VoxelGrid", "panoocc/msg/LabelSet"
+
 
 @cache
 def typestore() -> Typestore:

@@ -11,13 +11,12 @@ from rclpy.qos import QoSProfile
 from rclpy.subscription import Subscription
 
 from ..frames.rig import Rig, RigCamera
+from ..messages.types import CAMERA_INFO, IMAGE_TYPES, TRANSFORMS
 from ..ros.callbacks import Guard
 from ..ros.graph import Offer, message_class, offers, qos, unheard
 from ..ros.parameter_fields import SettingsError
 from .settings import NodeSettings
 
-IMAGE, COMPRESSED = "sensor_msgs/msg/Image", "sensor_msgs/msg/CompressedImage"
-INFO, TRANSFORMS = "sensor_msgs/msg/CameraInfo", "tf2_msgs/msg/TFMessage"
 TF_QUEUE = 500
 LOST_BEFORE = "is VOLATILE, not TRANSIENT_LOCAL: what it sent before this node was there is lost"
 
@@ -118,7 +117,7 @@ def _feeds(rig: Rig, settings: NodeSettings, receiver: Receiver) -> list[_Feed]:
 
 def _camera_feeds(camera: RigCamera, settings: NodeSettings, receiver: Receiver) -> tuple[_Feed, _Feed]:
     live = qos(reliable=settings.image_reliability == "reliable", depth=settings.image_queue)
-    types = (COMPRESSED, IMAGE) if camera.is_compressed else (IMAGE, COMPRESSED)
+    types = IMAGE_TYPES[::-1] if camera.is_compressed else IMAGE_TYPES
     return (
         _Feed(
             camera.topic,
@@ -127,5 +126,11 @@ def _camera_feeds(camera: RigCamera, settings: NodeSettings, receiver: Receiver)
             partial(receiver.on_image, camera.name),
         ),
         # Some drivers send CameraInfo with every image, others once and latched.
-        _Feed(camera.info_topic, (INFO,), (live,), partial(receiver.on_camera_info, camera.name), may_be_latched=True),
+        _Feed(
+            camera.info_topic,
+            (CAMERA_INFO,),
+            (live,),
+            partial(receiver.on_camera_info, camera.name),
+            may_be_latched=True,
+        ),
     )

@@ -1,6 +1,7 @@
 """From names to what runs, for node and commands: the rig as the network needs it, the network on its device."""
 
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
 from dataclasses import replace
 from pathlib import Path
 
@@ -23,10 +24,8 @@ def chosen_rig(name: str, base_frame: str = "", fixed_frame: str = "", spread_ms
         SettingsError: it cannot be used; `names` says "rig".
     """
     changes = {"base_frame": base_frame, "fixed_frame": fixed_frame, "spread_ms": spread_ms}
-    try:
+    with _settings("rig"):
         return replace(load_rig(name), **{key: value for key, value in changes.items() if value})  # type: ignore[arg-type]
-    except ValueError as error:
-        raise SettingsError(str(error), "rig") from error
 
 
 def rig_for(config: ModelConfig, rig: Rig) -> Rig:
@@ -35,10 +34,8 @@ def rig_for(config: ModelConfig, rig: Rig) -> Rig:
     Raises:
         SettingsError: the rig lacks one.
     """
-    try:
+    with _settings("rig"):
         return rig.select(config.cameras)
-    except ConfigError as error:
-        raise SettingsError(str(error), "rig") from error
 
 
 def chosen_config(model: str, camera_limits: Mapping[str, float] | None = None) -> ModelConfig:
@@ -51,24 +48,20 @@ def chosen_config(model: str, camera_limits: Mapping[str, float] | None = None) 
     Raises:
         SettingsError: unknown preset, or a file that cannot be used.
     """
-    try:
+    with _settings("model"):
         config = model_config(model)
-    except ConfigError as error:
-        raise SettingsError(str(error), "model") from error
     temporal = replace(config.temporal, **(camera_limits or {}))  # type: ignore[arg-type]
     return replace(config, temporal=temporal)
 
 
-def chosen_calibration(path: str, rig: Rig) -> CalibrationFile | None:
+def chosen_calibration(path: str | Path | None, rig: Rig) -> CalibrationFile | None:
     """Mounts and intrinsics of the cameras of a rig from a file; None where none is given, and they are sent.
 
     Raises:
         SettingsError: the file cannot be used, or names a camera that the rig lacks.
     """
-    try:
+    with _settings("calibration"):
         return load_calibration(path, rig.names) if path else None
-    except ValueError as error:
-        raise SettingsError(str(error), "calibration") from error
 
 
 def loaded_network(
@@ -101,7 +94,14 @@ def chosen_device(device: str) -> str:
     Raises:
         SettingsError: unknown, or not on this machine.
     """
-    try:
+    with _settings("device"):
         return str(usable_device(device))
+
+
+@contextmanager
+def _settings(name: str) -> Iterator[None]:
+    """What cannot be used is told with the parameter that named it."""
+    try:
+        yield
     except ValueError as error:
-        raise SettingsError(str(error), "device") from error
+        raise SettingsError(str(error), name) from error

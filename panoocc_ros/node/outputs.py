@@ -14,12 +14,12 @@ from panoocc_core.labels import LabelSet
 from ..messages.foxglove import fill_foxglove_grid
 from ..messages.markers import marker_array
 from ..messages.points import fill_points
+from ..messages.types import LABEL_SET, VOXEL_GRID
 from ..messages.voxel_grid import Encoding, VoxelList, fill_label_set, fill_voxel_grid, occupied_voxels
 
 NewMessage = Callable[..., Any]  # an empty message of a type such as "panoocc/msg/VoxelGrid"; fields as keywords
 
-LABELS = "labels"  # topic and type of what is sent once, latched
-LABELS_TYPE = "panoocc/msg/LabelSet"
+LABELS = "labels"  # topic of what is sent once, latched
 
 
 @dataclass(frozen=True)
@@ -54,7 +54,7 @@ class Output:
 def voxel_grid(result: Result, new_message: NewMessage) -> Any:
     """panoocc/VoxelGrid."""
     return fill_voxel_grid(
-        new_message("panoocc/msg/VoxelGrid"),
+        new_message(VOXEL_GRID),
         result.occupancy,
         result.sequence,
         frame_id=result.frame_id,
@@ -91,10 +91,10 @@ def foxglove_grid(result: Result, new_message: NewMessage) -> Any:
 
 def label_set(labels: LabelSet, new_message: NewMessage) -> Any:
     """panoocc/LabelSet."""
-    return fill_label_set(new_message(LABELS_TYPE), labels)
+    return fill_label_set(new_message(LABEL_SET), labels)
 
 
-OCCUPANCY = Output("occupancy", "panoocc/msg/VoxelGrid", voxel_grid)
+OCCUPANCY = Output("occupancy", VOXEL_GRID, voxel_grid)
 POINTS = Output("points", "sensor_msgs/msg/PointCloud2", points)
 MARKERS = Output("markers", "visualization_msgs/msg/MarkerArray", markers, in_bags=False, depth=1)
 FOXGLOVE = Output("occupancy_foxglove", "foxglove_msgs/msg/VoxelGrid", foxglove_grid, in_node=False)

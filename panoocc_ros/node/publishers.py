@@ -7,9 +7,10 @@ from rclpy.node import Node
 from panoocc_core import Occupancy
 from panoocc_core.labels import LabelSet
 
+from ..messages.types import LABEL_SET
 from ..ros.graph import message_class, new_message, qos
 from ..ros.throttle import RateLimit
-from .outputs import LABELS, LABELS_TYPE, MARKERS, OCCUPANCY, OUTPUTS, Result, label_set
+from .outputs import LABELS, MARKERS, OCCUPANCY, OUTPUTS, Result, label_set
 from .settings import NodeSettings
 
 
@@ -23,7 +24,7 @@ class Publishers:
             for output in OUTPUTS
             if output.in_node
         }
-        self._labels = node.create_publisher(message_class(LABELS_TYPE), f"~/{LABELS}", qos(latched=True, depth=1))
+        self._labels = node.create_publisher(message_class(LABEL_SET), f"~/{LABELS}", qos(latched=True, depth=1))
         self._limits = {MARKERS: RateLimit(settings.markers_max_rate_hz)}
 
     @property

@@ -38,7 +38,7 @@ def write_street_bag(
     Args:
         faults: spoils the messages, and counts what it has spoilt.
         workers: processes; None uses all processors.
-        device: torch device that renders, in every process.
+        device: torch device of the renderer in every process.
         progress: called with the number of finished sets and of all sets.
 
     Raises:

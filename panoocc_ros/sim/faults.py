@@ -20,8 +20,8 @@ import numpy as np
 from panoocc_core.geometry import NS_PER_S
 
 from ..messages.fields import set_stamp, stamp_ns
+from ..messages.types import CAMERA_INFO, COMPRESSED_IMAGE
 
-IMAGE_TYPE, INFO_TYPE = "sensor_msgs/msg/CompressedImage", "sensor_msgs/msg/CameraInfo"
 TF_TOPIC = "/tf"
 
 
@@ -261,7 +261,7 @@ def _concerns(fault: Fault, event: Event) -> bool:
         return not event.latched
     if fault.kind == "tf_gap":
         return event.topic == TF_TOPIC
-    kinds = (IMAGE_TYPE, INFO_TYPE) if fault.kind == "dead" else (IMAGE_TYPE,)
+    kinds = (COMPRESSED_IMAGE, CAMERA_INFO) if fault.kind == "dead" else (COMPRESSED_IMAGE,)
     return event.type in kinds and fault.camera in (None, event.topic.split("/")[1])
 
 

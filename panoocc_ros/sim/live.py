@@ -33,7 +33,7 @@ _SPARE = 1.25  # a set is left out unless it is ready in time even when it takes
 
 
 class Renders(Protocol):
-    """Who renders: `sim_stream.RenderPool`, or a test's stand-in."""
+    """Who renders: `drive_renderer.RenderPool`, or a test's stand-in."""
 
     @property
     def workers(self) -> int: ...

@@ -17,12 +17,11 @@ from panoocc_core.sim import Rig, Scene, SimCamera
 from panoocc_core.sim.drive_renderer import Drive, RenderedSet, RenderSetup, all_rendered, frame_id
 
 from ..messages.truth import TYPES, label_messages, truth_messages
-from ..messages.types import new_message
-from .faults import IMAGE_TYPE, INFO_TYPE, TF_TOPIC, Event
+from ..messages.types import CAMERA_INFO, COMPRESSED_IMAGE, TRANSFORMS, new_message
+from .faults import TF_TOPIC, Event
 
 START_NS = 1_700_000_000 * NS_PER_S  # stamp of the scene's time 0
 ODOM_FRAME, BASE_FRAME = "odom", "base_link"
-TF_TYPE = "tf2_msgs/msg/TFMessage"
 
 
 def street_events(
@@ -53,7 +52,7 @@ def _stamp_ns(time_s: float, zero_ns: int = START_NS) -> int:
 
 def first_events(setup: RenderSetup, stamp_ns: int) -> list[Event]:
     """What is said once, latched: the cameras' mounts, and the meaning of the truth's classes."""
-    events = [Event("/tf_static", TF_TYPE, stamp_ns, static_transforms(setup.rig, stamp_ns), latched=True)]
+    events = [Event("/tf_static", TRANSFORMS, stamp_ns, static_transforms(setup.rig, stamp_ns), latched=True)]
     if setup.grid is not None:
         events += [Event(topic, TYPES[topic], stamp_ns, one, True) for topic, one in label_messages().items()]
     return events
@@ -82,18 +81,18 @@ def set_events(
 
 def _camera_events(camera: SimCamera, stamp_ns: int, jpeg: bytes) -> list[Event]:
     name = frame_id(camera)
-    image = new_message(IMAGE_TYPE)
+    image = new_message(COMPRESSED_IMAGE)
     _head(image, stamp_ns, name)
     image.format, image.data = "jpeg", np.frombuffer(jpeg, np.uint8)
     return [
-        Event(f"/{name}/image_raw/compressed", IMAGE_TYPE, stamp_ns, image),
-        Event(f"/{name}/camera_info", INFO_TYPE, stamp_ns, camera_info(camera, stamp_ns)),
+        Event(f"/{name}/image_raw/compressed", COMPRESSED_IMAGE, stamp_ns, image),
+        Event(f"/{name}/camera_info", CAMERA_INFO, stamp_ns, camera_info(camera, stamp_ns)),
     ]
 
 
 def camera_info(camera: SimCamera, stamp_ns: int) -> Any:
     """sensor_msgs/CameraInfo of a camera without distortion."""
-    info = new_message(INFO_TYPE)
+    info = new_message(CAMERA_INFO)
     _head(info, stamp_ns, frame_id(camera))
     info.height, info.width, info.distortion_model = camera.height, camera.width, "plumb_bob"
     info.d, info.r = np.zeros(5), np.eye(3).ravel()
@@ -104,16 +103,16 @@ def camera_info(camera: SimCamera, stamp_ns: int) -> Any:
 
 def static_transforms(rig: Rig, stamp_ns: int) -> Any:
     """tf2_msgs/TFMessage with the mounting of every camera."""
-    message = new_message(TF_TYPE)
+    message = new_message(TRANSFORMS)
     message.transforms = [_transform(BASE_FRAME, frame_id(c), stamp_ns, c.ego_from_camera) for c in rig]
     return message
 
 
 def odometry_event(world_from_ego: Matrix, stamp_ns: int) -> Event:
     """The vehicle's pose [4, 4] as a transform on /tf."""
-    message = new_message(TF_TYPE)
+    message = new_message(TRANSFORMS)
     message.transforms = [_transform(ODOM_FRAME, BASE_FRAME, stamp_ns, world_from_ego)]
-    return Event(TF_TOPIC, TF_TYPE, stamp_ns, message)
+    return Event(TF_TOPIC, TRANSFORMS, stamp_ns, message)
 
 
 def _transform(parent: str, child: str, stamp_ns: int, parent_from_child: Matrix) -> Any:

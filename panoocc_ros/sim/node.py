@@ -18,14 +18,14 @@ from panoocc_core.sim.pool import WORKER_KILLED
 from ..health.publisher import Diagnostics
 from ..messages.fields import set_stamp
 from ..messages.truth import TYPES
-from ..messages.types import typestore
+from ..messages.types import CAMERA_INFO, COMPRESSED_IMAGE, TRANSFORMS, typestore
 from ..ros.graph import message_class, qos
 from ..ros.parameter_fields import SettingsError
 from ..ros.parameters import declared
 from ..ros.signals import stopped_by_signals
-from .faults import IMAGE_TYPE, INFO_TYPE, TF_TOPIC, Event
+from .faults import TF_TOPIC, Event
 from .live import LiveDrive, live_healths
-from .messages import START_NS, TF_TYPE
+from .messages import START_NS
 from .settings import SimSettings
 from .setup import drive_of, faults_of, setup_of
 
@@ -64,10 +64,10 @@ class SimulatorNode(Node):
         return drive_of(self._settings, number) if number == 0 or self._settings.is_endless else None
 
     def _publishers_by_topic(self) -> dict[str, Publisher]:
-        topics = [("/tf_static", TF_TYPE, qos(latched=True, depth=1)), (TF_TOPIC, TF_TYPE, qos(depth=TF_DEPTH))]
+        topics = [("/tf_static", TRANSFORMS, qos(latched=True, depth=1)), (TF_TOPIC, TRANSFORMS, qos(depth=TF_DEPTH))]
         for name in map(frame_id, self._setup.rig):
-            topics.append((f"/{name}/image_raw/compressed", IMAGE_TYPE, qos(depth=SENSOR_DEPTH)))
-            topics.append((f"/{name}/camera_info", INFO_TYPE, qos(depth=SENSOR_DEPTH)))
+            topics.append((f"/{name}/image_raw/compressed", COMPRESSED_IMAGE, qos(depth=SENSOR_DEPTH)))
+            topics.append((f"/{name}/camera_info", CAMERA_INFO, qos(depth=SENSOR_DEPTH)))
         if self._setup.grid is not None:
             for topic, kind in TYPES.items():
                 is_latched = kind.endswith("LabelSet")

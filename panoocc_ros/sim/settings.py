@@ -36,7 +36,7 @@ class SimSettings:
         "the renderer cannot keep up.",
     )
     workers: int = parameter(0, "Processes that render; 0 takes all processors but one.", (0, 16))
-    device: str = parameter("cpu", "Device that renders the images: cpu, cuda, cuda:<number> or auto.")
+    device: str = parameter("cpu", "Device on which the images are rendered: cpu, cuda, cuda:<number> or auto.")
     diagnostics_period_s: float = parameter(1.0, "Time between two messages on /diagnostics.", (0.1, 60.0))
 
     def __post_init__(self) -> None:

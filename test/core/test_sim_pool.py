@@ -85,6 +85,13 @@ def test_closing_gives_up_what_is_in_work(moment, unwinds):
     assert not any(process.is_alive() for process in processes)
 
 
+def test_a_process_that_was_never_started_is_no_obstacle():
+    """As Ctrl-C leaves it that comes while a worker is started."""
+    with WorkerPool(1) as pool:
+        pool.submit(os.getpid).result(120)
+        pool._context.Process(target=os.getpid)
+
+
 def test_work_that_is_given_up_cleans_up(tmp_path):
     with WorkerPool(1) as pool:
         pool.submit(_until_ended, tmp_path / "half")

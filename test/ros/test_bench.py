@@ -4,6 +4,7 @@ import json
 
 import pytest
 
+from panoocc_core import model_config
 from panoocc_core.sim import nuscenes_rig
 from panoocc_ros.commands import bench
 from panoocc_ros.commands.cli import main
@@ -45,3 +46,18 @@ def test_bad_input_is_said_and_gives_status_2(small_bag, tmp_path, capsys):
     assert "panoocc bench: " in capsys.readouterr().err
     assert panoocc("--model", "nanu", "--bag", small_bag) == 2
     assert "unknown model preset 'nanu'" in capsys.readouterr().err
+
+
+def test_no_street_is_rendered_for_what_must_fail(tmp_path, capsys, monkeypatch):
+    monkeypatch.setattr(bench, "_street", lambda *_: pytest.fail("a street was rendered"))
+    (tmp_path / "rig.yaml").write_text(RIG)
+    assert panoocc("--model", "nano", "--json", tmp_path) == 2
+    assert f"--json: {tmp_path} is a folder" in capsys.readouterr().err
+    assert panoocc("--model", "nano", "--json", tmp_path / "rig.yaml" / "bench.json") == 4
+    assert panoocc("--model", "nano", "--rig", tmp_path / "rig.yaml") == 2
+    assert "--rig: its topics are not those of the simulated street" in capsys.readouterr().err
+
+
+RIG = "reference: CAM_FRONT\ncameras:\n" + "\n".join(
+    f"- {{name: {name}, topic: /own/{name}, info_topic: /own/{name}/info}}" for name in model_config("nano").cameras
+)

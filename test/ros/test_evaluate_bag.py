@@ -5,13 +5,13 @@ import pytest
 
 from panoocc_core.labels import LIDARSEG_FREE, OCC3D
 from panoocc_ros.bags.bag import BagError
-from panoocc_ros.bags.recording import LABEL_SET, read_recording
+from panoocc_ros.bags.recording import read_recording
 from panoocc_ros.bags.writer import BagWriter
 from panoocc_ros.demo import run as demo
 from panoocc_ros.evaluation.bag import evaluate_bag, truth_labels
 from panoocc_ros.evaluation.evaluator import EvaluationError
 from panoocc_ros.messages import truth as truth_messages
-from panoocc_ros.messages.types import new_message
+from panoocc_ros.messages.types import LABEL_SET, new_message
 from panoocc_ros.messages.voxel_grid import fill_label_set
 from test.ros.drive import Drive
 from test.ros.test_evaluation import prediction, street, true_messages

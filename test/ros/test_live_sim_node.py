@@ -22,9 +22,8 @@ from panoocc_core.labels import OCC3D  # noqa: E402
 from panoocc_ros.frames.rig import load_rig  # noqa: E402
 from panoocc_ros.messages.fields import stamp_ns  # noqa: E402
 from panoocc_ros.messages.truth import BOXES, LABELS, OCCUPANCY, TYPES, VISIBLE, VISIBLE_LABELS  # noqa: E402
+from panoocc_ros.messages.types import CAMERA_INFO, COMPRESSED_IMAGE, TRANSFORMS  # noqa: E402
 from panoocc_ros.ros.graph import message_class, qos  # noqa: E402
-from panoocc_ros.sim.faults import IMAGE_TYPE, INFO_TYPE  # noqa: E402
-from panoocc_ros.sim.messages import TF_TYPE  # noqa: E402
 from panoocc_ros.sim.node import EXIT_BAD_START, main  # noqa: E402
 from test.ros.live import PATIENCE_S, ROOT, node_and_peer  # noqa: E402
 
@@ -44,8 +43,12 @@ class Listener:
         self.node = rclpy.create_node("listener")
         self.heard, self.health = {}, {}
         cameras = load_rig("nuscenes").cameras
-        types = TYPES | {"/tf": TF_TYPE, "/tf_static": TF_TYPE} | {camera.topic: IMAGE_TYPE for camera in cameras}
-        types |= {camera.info_topic: INFO_TYPE for camera in cameras}
+        types = (
+            TYPES
+            | {"/tf": TRANSFORMS, "/tf_static": TRANSFORMS}
+            | {camera.topic: COMPRESSED_IMAGE for camera in cameras}
+        )
+        types |= {camera.info_topic: CAMERA_INFO for camera in cameras}
         for topic, kind in types.items():
             self.listen(topic, message_class(kind))
         self.listen("/clock", Clock)

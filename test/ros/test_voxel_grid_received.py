@@ -10,13 +10,14 @@ import numpy as np
 import pytest
 import torch
 
+from panoocc_core.base.whole_files import write_json
 from panoocc_core.geometry import rigid
 from panoocc_core.labels import LIDARSEG, OCC3D
 from panoocc_core.types import GridGeometry, HistoryReport, Occupancy
 from panoocc_ros.bags.bag import BagError
 from panoocc_ros.bags.recording import images_of_grid, read_recording
 from panoocc_ros.bags.writer import BagWriter
-from panoocc_ros.demo.report import DemoRun, demo_report, rate_hz, stages, write_picture, write_report
+from panoocc_ros.demo.report import DemoRun, demo_report, rate_hz, stages, write_picture
 from panoocc_ros.health.latency import summarise
 from panoocc_ros.health.ledger import Accounts
 from panoocc_ros.health.verdicts import ERROR, OUTPUT, TIMING, Health, output_health, timing_health
@@ -225,7 +226,7 @@ def run(tmp_path):
 def test_the_report_has_what_the_node_said(run, tmp_path, monkeypatch):
     monkeypatch.setenv("ROS_DISTRO", "jazzy")
     recording, how, summary = run
-    write_report(tmp_path / "report.json", demo_report(recording, how))
+    write_json(tmp_path / "report.json", demo_report(recording, how))
     report = json.loads((tmp_path / "report.json").read_text())
     assert (report["sets_in"], report["grids_out"], report["grids_recorded"]) == (3, 2, 2)
     assert report["drops"] == {"busy": 1} and report["sets_in"] == report["grids_out"] + sum(report["drops"].values())
