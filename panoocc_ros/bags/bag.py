@@ -116,7 +116,7 @@ class BagReader:
         """
         try:
             return self._reader.deserialize(message.data, message.type)
-        except _DAMAGE as error:
+        except Exception as error:  # torn bytes raise any kind, plain assertions among them
             raise BrokenMessage(
                 f"{self.path}: {message.topic}: a {message.type} at {message.stamp_ns} ns cannot be read: "
                 f"{_said(error)}"
@@ -134,12 +134,8 @@ class BagReader:
             yield
         except BagError:
             raise
-        except _DAMAGE as error:
+        except Exception as error:
             raise BagError(f"{self.path}: {what}: {_said(error)}{_advice(self.path, error)}") from error
-
-
-# What reading torn bytes raises: rosbags' own errors are Exceptions of many kinds, some plain assertions.
-_DAMAGE = (Exception,)
 
 
 def _said(error: Exception) -> str:

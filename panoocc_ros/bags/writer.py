@@ -264,7 +264,7 @@ class _GrowingBag:
 
     def _take(self, room: int) -> None:
         try:
-            os.posix_fallocate(self._storage.bio.fileno(), 0, room)
+            os.posix_fallocate(self._storage.bio.fileno(), self._room, room - self._room)
         except OSError as error:
             if error.errno not in (errno.EOPNOTSUPP, errno.EINVAL):  # a file system that promises nothing
                 raise

@@ -385,7 +385,7 @@ def test_a_folder_that_cannot_be_written_is_named(tmp_path):
 
 def test_a_full_disk_keeps_every_message_up_to_the_last(tmp_path, monkeypatch):
     def take(descriptor, begin, size, whole=os.posix_fallocate):
-        if size > 3_000_000:
+        if begin + size > 3_000_000:
             raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
         whole(descriptor, begin, size)
 
