@@ -14,6 +14,7 @@ MAX_RUN = 16  # images of a clock that may have gone back
 NEAR, FAR = 0.5, 0.6  # of a period: surely the nearest; the furthest that is taken
 FAR_OF_GAP = 0.35  # of the gaps around an image, while the period is unknown: an image lost doubles the gap
 BACK_PERIODS, BACK_NS = 3, NS_PER_S // 2  # further behind than both is no image that was late
+IN_ORDER = 3  # images in a row: one sender, and not two in turn
 NEVER_NS = -(2**63)
 
 
@@ -112,9 +113,9 @@ class CameraStream:
         return time_ns - max(begin_ns, newest_ns) > self.silent_ns
 
     def went_back(self, spread_ns: int) -> bool:
-        """Whether its newest image lies so far behind an earlier one that lateness does not explain it."""
+        """Whether images that came in order go on so far behind that lateness does not explain it."""
         period_ns = self._period_ns() or spread_ns
-        return self.time.back_ns > max(BACK_NS, BACK_PERIODS * period_ns)
+        return self.time.risen >= IN_ORDER and self.time.back_ns > max(BACK_NS, BACK_PERIODS * period_ns)
 
     def forget_before(self, time_ns: int) -> int:
         """Drop the images that no later set can take: those in sets, and those before the newest one at `time_ns`.

@@ -21,6 +21,7 @@ class StreamTime:
 
     newest_ns: int | None = None
     behind: int = 0  # messages in a row behind the newest one, with rising stamps
+    risen: int = 0  # messages in a row, each newer than the one before, up to the newest
     _last_ns: int = 0
     _left_ns: int | None = None  # where the time before the last restart ended
     _stragglers: int = 0  # that may still come
@@ -31,6 +32,7 @@ class StreamTime:
             self._stragglers -= 1
             return "straggler"
         if self.newest_ns is None or stamp_ns > self.newest_ns:
+            self.risen = 1 if self.behind else self.risen + 1
             self.newest_ns, self._last_ns, self.behind = stamp_ns, stamp_ns, 0
             return "newer"
         if stamp_ns == (self._last_ns if self.behind else self.newest_ns):
@@ -48,7 +50,7 @@ class StreamTime:
         """The clock went back: what was behind is the new time; if nothing was, it begins with the next message."""
         self._left_ns, self._stragglers = self.newest_ns, MAX_STRAGGLERS
         self.newest_ns = self._last_ns if self.behind else None
-        self.behind = 0
+        self.risen, self.behind = self.behind, 0
 
     def _is_straggler(self, stamp_ns: int) -> bool:
         if not self._stragglers or self._left_ns is None or not 0 < stamp_ns - self._left_ns <= STRAGGLE_NS:

@@ -235,6 +235,8 @@ class Synchroniser:
             return True
         if other.first is None or other.time.newest_ns is None or self._is_alive(camera):
             return False
+        if self._streams[camera].time.newest_ns is None and len(other.items) > self.depth:
+            return True  # never heard, and there is no room to wait on
         is_over = self._now_ns - other.first.arrived_ns >= self.silent_ns
         return is_over and self._streams[camera].is_dead(other, other.time.newest_ns)
 
