@@ -1,7 +1,7 @@
 """From a frame to the network's input: choose the cameras, crop, resize, normalise, pad; projections follow.
 
-Published order and constants: the top rows are cropped, the rest is resized bilinearly without a
-half-pixel term in the intrinsics, zeros are padded at the right and the bottom after normalisation.
+In the published order: the top rows are cropped, the rest is resized bilinearly, zeros are padded at the right and the
+bottom after normalisation.
 """
 
 from dataclasses import dataclass

@@ -90,9 +90,16 @@ def test_reference_heights_are_the_published_ones():
 
 def test_positions_of_voxel_centres_are_whole_numbers():
     grid = model_config("nano").grid
-    positions = voxels.voxel_positions(torch.from_numpy(voxels.centres_m(grid)), grid)
-    assert positions.max(0).values.tolist() == pytest.approx([31, 31, 7])
-    torch.testing.assert_close(positions, positions.round())
+    matrix = voxels.voxel_from_network(grid)
+    positions = voxels.centres_m(grid) @ matrix[:3, :3].T + matrix[:3, 3]
+    assert positions.max(0) == pytest.approx([31, 31, 7])
+    np.testing.assert_allclose(positions, positions.round(), atol=1e-9)
+
+
+def test_two_poses_are_apart_by_metres_and_degrees():
+    turned = g.rigid(g.rotation_from_quaternion(np.array([0, 0, np.sin(np.pi / 12), np.cos(np.pi / 12)])), np.zeros(3))
+    assert g.shift_and_turn(turned, g.rigid(np.eye(3), np.array([3.0, 0, 4]))) == pytest.approx((5, 30))
+    assert g.shift_and_turn(turned, turned) == pytest.approx((0, 0), abs=1e-5)
 
 
 def test_a_transform_to_nowhere_is_refused():
