@@ -204,7 +204,7 @@ def _check_file(path: Path) -> None:
         )
     magic = {".mcap": MCAP_MAGIC, ".db3": SQLITE_MAGIC}.get(path.suffix)
     if magic is None:
-        raise BagError(f"{path}: no bag: give a rosbag2 folder, or an .mcap or .db3 file")
+        raise BagError(f"{path}: not a bag: give a rosbag2 folder, or an .mcap or .db3 file")
     if not head.startswith(magic[: len(head)]):
         kind = "MCAP file" if path.suffix == ".mcap" else "sqlite3 database"
         raise BagError(f"{path}: no {kind}, whatever its name says: it begins with {head[:16]!r}")

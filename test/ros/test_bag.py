@@ -149,7 +149,7 @@ def test_odd_names_and_kinds_of_files(tmp_path):
     os.rename(write_drive(tmp_path / "drive.mcap"), name)
     assert count(name) == len(drive())
     (tmp_path / "link").symlink_to(name)
-    with pytest.raises(BagError, match="link: no bag: give a rosbag2 folder, or an .mcap or .db3 file"):
+    with pytest.raises(BagError, match="link: not a bag: give a rosbag2 folder, or an .mcap or .db3 file"):
         BagReader(tmp_path / "link")
 
 
