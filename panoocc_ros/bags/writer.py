@@ -140,18 +140,15 @@ class BagWriter:
         bag, self._bag = self._bag, None
         if bag is None or not bag.has_messages:
             return None
-        note = ""
-        try:
+        with contextlib.suppress(OSError):
             bag.close()
-        except OSError:
-            note = f" {RECOVER}"
         kept = _free_name(self._target)
         try:
             os.replace(bag.file, kept)
         except OSError:
             kept = bag.file
             self._unlock()  # so that `_leave` leaves it there
-        return f"{kept}{note}"
+        return f"{kept}" if bag.is_whole else f"{kept} {RECOVER}"
 
     def _own_folder(self) -> int:
         """The working folder, for this process alone; what a killed process left there is moved to a visible name."""
@@ -224,6 +221,10 @@ class _GrowingBag:
     def has_messages(self) -> bool:
         return any(self._writer.counts.values())
 
+    @property
+    def is_whole(self) -> bool:
+        return self._writer.storage is None  # then only the folder's metadata.yaml may be missing
+
     def declare(self, topic: str, kind: str, latched: bool) -> Connection:
         return self._writer.add_connection(topic, kind, typestore=typestore(), offered_qos_profiles=[_qos(latched)])
 
@@ -237,7 +238,7 @@ class _GrowingBag:
             self._storage.bio.flush()
 
     def close(self) -> None:
-        if self._writer.storage is None:
+        if self.is_whole:
             return
         descriptor = os.dup(self._storage.bio.fileno())
         try:
