@@ -135,7 +135,7 @@ def is_running(pid):
         return False
 
 
-def all_end(children, timeout_s=20.0):
+def all_end(children, timeout_s=PATIENCE_S):
     end_s = time.monotonic() + timeout_s
     while any(map(is_running, children)):
         assert time.monotonic() < end_s, "children have outlived their node"
@@ -170,7 +170,7 @@ def test_images_truth_and_transforms_come_at_the_rate_with_true_stamps(tmp_path)
         children = workers_of(process)
         assert children
         process.send_signal(signal.SIGINT)
-        assert process.wait(90) == 0, log.read_text()
+        assert process.wait(PATIENCE_S) == 0, log.read_text()
         assert "Traceback" not in log.read_text(), log.read_text()
         all_end(children)
 
@@ -202,7 +202,7 @@ def test_ctrl_c_during_the_start_ends_node_and_renderers_without_a_traceback(tmp
         for _ in range(3):  # by somebody impatient
             os.killpg(process.pid, signal.SIGINT)  # as a terminal does: to all of them
             time.sleep(0.1)
-        assert process.wait(90) == 0, log.read_text()
+        assert process.wait(PATIENCE_S) == 0, log.read_text()
         assert "Traceback" not in log.read_text(), log.read_text()
         all_end(children)
     finally:

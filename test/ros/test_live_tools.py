@@ -21,7 +21,7 @@ from panoocc_ros.bags import play, record  # noqa: E402
 from panoocc_ros.bags.bag import BagReader  # noqa: E402
 from panoocc_ros.bags.writer import BagWriter  # noqa: E402
 from test.ros.drive import IMAGE_TYPE, TF_TYPE, Drive  # noqa: E402
-from test.ros.live import ROOT, NodeProcess, Peer  # noqa: E402
+from test.ros.live import PATIENCE_S, ROOT, NodeProcess, Peer  # noqa: E402
 
 pytestmark = pytest.mark.live
 
@@ -64,7 +64,7 @@ def test_what_is_played_is_what_is_recorded_byte_for_byte(tmp_path, bag, recorde
     process, log = recorder(camera, "/tf", "/tf_static", "--out", tmp_path / "again.mcap", "--count", count)
     options = ("--topics", camera, "/tf", "/tf_static", "--rate", "3", "--wait-for-subscribers")
     assert played(bag, *options) == 0, log.read_text()
-    assert process.wait(60) == 0, log.read_text()
+    assert process.wait(PATIENCE_S) == 0, log.read_text()
     assert f"{count} messages" in capsys.readouterr().out
     with BagReader(bag) as before, BagReader(tmp_path / "again.mcap") as after:
         assert after.topics == {camera: IMAGE_TYPE, "/tf": TF_TYPE, "/tf_static": TF_TYPE}
@@ -94,7 +94,7 @@ def test_the_rhythm_of_the_stamps_is_kept(bag):
 
 
 def spin_until(player, condition):
-    end_s = time.monotonic() + 30
+    end_s = time.monotonic() + PATIENCE_S
     while not condition():
         assert time.monotonic() < end_s
         player.spin(0.05)
@@ -174,10 +174,10 @@ def test_a_recorder_that_is_interrupted_leaves_a_whole_bag(tmp_path, recorder, o
         poses = DRIVE.poses(0)
         peer.advertise(poses)
         peer.send(poses)
-        assert peer.publishers["/tf"].wait_for_all_acked(Duration(seconds=60))
+        assert peer.publishers["/tf"].wait_for_all_acked(Duration(seconds=PATIENCE_S))
         assert not out.exists(), "a bag that is not whole must not have its name"
         process.send_signal(signal.SIGINT)
-        assert process.wait(60) == 0, log.read_text()
+        assert process.wait(PATIENCE_S) == 0, log.read_text()
     finally:
         peer.close()
     with BagReader(out) as reader:
@@ -196,15 +196,15 @@ def test_a_recorder_that_is_killed_leaves_what_it_had_and_the_next_one_says_wher
         poses = DRIVE.poses(0)
         peer.advertise(poses)
         peer.send(poses)
-        assert peer.publishers["/tf"].wait_for_all_acked(Duration(seconds=60))
+        assert peer.publishers["/tf"].wait_for_all_acked(Duration(seconds=PATIENCE_S))
         part = tmp_path / "drive.mcap.part" / "drive" / "drive.mcap"
-        end_s = time.monotonic() + 60
+        end_s = time.monotonic() + PATIENCE_S
         while not any(part.read_bytes()[500:]) and time.monotonic() < end_s:
             time.sleep(0.2)
         process.kill()
         process.wait()
         again, log = recorder("/tf", "--out", out, "--timeout", "1")
-        assert again.wait(60) == 0, log.read_text()
+        assert again.wait(PATIENCE_S) == 0, log.read_text()
     finally:
         peer.close()
     assert f"what it had is in {tmp_path / 'drive.partial.mcap'}" in log.read_text()
