@@ -88,6 +88,11 @@ class FrameAssembler:
         self._counters = Counters()
         self._lock = threading.Lock()
 
+    @property
+    def sets_formed(self) -> int:
+        """How many sets of images there have been, whatever became of them."""
+        return self._counters.sets
+
     def on_image(self, camera: str, message: Any, now_ns: int) -> None:
         """Take a sensor_msgs Image or CompressedImage of `camera`."""
         restarts = self._synchroniser.restarts
@@ -214,7 +219,7 @@ class FrameAssembler:
             return
         seconds = (self._clock_ns - given_up.at_ns) / NS_PER_S
         text = f"the transform {name} came {seconds:.2f} s after the set was given up that needed it"
-        self._notices.note("late", shown(child), text, self._clock_ns)
+        self._notices.note("late_transform", shown(child), text, self._clock_ns)
         self._counters.last_drop, self._given_up = text, None
 
     def _note_or_clear(self, kind: Any, subject: str, text: str | None) -> None:

@@ -8,6 +8,7 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass, replace
 
 import numpy as np
+import torch
 from numpy.typing import NDArray
 
 from panoocc_core.config import ModelConfig
@@ -68,9 +69,19 @@ class GeometryWatch:
         seeing = {camera.name: camera for camera in frame.cameras if not camera.is_blank}
         if all(name in self._judged and not _differs(camera, self._judged[name]) for name, camera in seeing.items()):
             return False
-        self._judged |= seeing
-        self.warnings = geometry_warnings(replace(frame, cameras=tuple(self._judged.values())), config, turns)
+        self._judged |= {name: _without_picture(camera) for name, camera in seeing.items()}
+        judged = replace(frame, cameras=tuple(self._judged.values()))
+        try:
+            self.warnings = geometry_warnings(judged, config, turns)
+        except Exception as error:  # a warning that cannot be made must not cost a grid
+            names = ", ".join(self._judged)
+            self.warnings = (f"{names}: mounts and intrinsics could not be judged: {type(error).__name__}: {error}",)
         return True
+
+
+def _without_picture(camera: CameraImage) -> CameraImage:
+    """The same camera with a picture of its size that takes one byte: those of a rig may be hundreds of megabytes."""
+    return replace(camera, image=torch.zeros(1, 1, 1, dtype=torch.uint8).expand(*camera.size_hw, 3))
 
 
 def geometry_warnings(frame: Frame, config: ModelConfig, turns: Mapping[str, int]) -> tuple[str, ...]:

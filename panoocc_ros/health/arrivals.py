@@ -23,7 +23,10 @@ class Arrivals:
         return self._now_s() - arrivals_s[-1] if arrivals_s else None
 
     def rate_hz(self, camera: str) -> float:
-        """Images per second, over the last ones; 0 before there are two."""
+        """Images per second, over the last ones; it falls while the next one is overdue.  0 before there are two."""
         arrivals_s = self._arrivals_s[camera]
-        duration_s = arrivals_s[-1] - arrivals_s[0] if len(arrivals_s) > 1 else 0.0
-        return (len(arrivals_s) - 1) / duration_s if duration_s > 0 else 0.0
+        periods, duration_s = len(arrivals_s) - 1, arrivals_s[-1] - arrivals_s[0] if arrivals_s else 0.0
+        if periods < 1 or duration_s <= 0:
+            return 0.0
+        overdue_s = self._now_s() - arrivals_s[-1] - duration_s / periods
+        return periods / (duration_s + max(0.0, overdue_s))

@@ -8,10 +8,11 @@ import threading
 from collections import Counter, deque
 from collections.abc import Callable
 from dataclasses import dataclass, field
+from itertools import pairwise
 
 from panoocc_core import Occupancy
 
-INTERVALS = 20  # between complete sets, of which the period is taken
+INTERVALS = 20  # between sets, of which the period is taken
 
 
 @dataclass(frozen=True, slots=True)
@@ -22,7 +23,11 @@ class Accounts:
     drops: Counter[str] = field(default_factory=Counter)  # reason -> complete sets that gave no grid
     failures: int = 0
     first_set_age_s: float | None = None  # of the first complete set
-    set_period_s: float | None = None  # usual time between complete sets
+    last_formed_age_s: float | None = (
+        None  # of the last set whose images had come, whether it got its transforms or not
+    )
+    set_period_s: float | None = None  # usual time between these
+    step_age_s: float | None = None  # since the worker began the set that it is at; None between sets
     last_grid_age_s: float | None = None
     problem: str | None = None  # why the newest set gave no grid; None once a grid came
     problem_age_s: float | None = None
@@ -42,28 +47,49 @@ class Ledger:
         self._drops: Counter[str] = Counter()
         self._resets: Counter[str] = Counter()
         self._first_set_s: float | None = None
-        self._sets_s: deque[float] = deque(maxlen=INTERVALS + 1)
+        self._formed, self._formed_s = 0, deque[float](maxlen=INTERVALS + 1)
+        self._step_s: float | None = None
+        self._sequence = -1
         self._last_grid_s: float | None = None
         self._problem: tuple[float, str, bool] | None = None  # when, what, whether it was a failure
 
-    def complete(self) -> None:
-        """A set is complete, and goes to the worker."""
+    def formed(self, sets: int) -> None:
+        """So many sets of images have been formed so far; to be told often, since its time counts."""
         with self._lock:
-            self._sets_s.append(self._now_s())
-            if self._first_set_s is None:
-                self._first_set_s = self._sets_s[0]
+            self._formed_s.extend([self._now_s()] * min(INTERVALS + 1, sets - self._formed))
+            self._formed = sets
 
-    def grid(self, occupancy: Occupancy) -> int:
-        """A grid is about to go out; returns its sequence number, counted from 0."""
+    def complete(self) -> None:
+        """A set has its transforms, and goes to the worker."""
         with self._lock:
-            sequence = self._grids
+            if self._first_set_s is None:
+                self._first_set_s = self._now_s()
+
+    def begin(self) -> None:
+        """The worker begins a set, and ends the one before."""
+        with self._lock:
+            self._step_s = self._now_s()
+
+    def end(self) -> None:
+        """The worker is done with its set, whatever became of it."""
+        with self._lock:
+            self._step_s = None
+
+    def next_sequence(self) -> int:
+        """The number of a grid that is about to be sent, counted from 0."""
+        with self._lock:
+            self._sequence += 1
+            return self._sequence
+
+    def grid(self, occupancy: Occupancy) -> None:
+        """A grid has been sent."""
+        with self._lock:
             self._grids += 1
             self._last_grid_s, self._problem = self._now_s(), None
             self._history_fused = len(occupancy.history.ages_s)
             self._states_kept = occupancy.history.states_kept
             if occupancy.history.reset is not None:
                 self._resets[occupancy.history.reset] += 1
-            return sequence
 
     def replace(self) -> None:
         """A complete set made place for a newer one before the worker was free."""
@@ -76,7 +102,7 @@ class Ledger:
             self._problem = (self._now_s(), text, False)
 
     def fail(self, text: str) -> None:
-        """The network failed on a set, or its grid could not be sent."""
+        """The step failed on a set, or its grid could not be sent."""
         with self._lock:
             self._drops["failed"] += 1
             self._failures += 1
@@ -85,14 +111,16 @@ class Ledger:
     def read(self) -> Accounts:
         """A consistent copy."""
         with self._lock:
-            now_s, sets_s = self._now_s(), list(self._sets_s)
+            now_s, formed_s = self._now_s(), list(self._formed_s)
             problem_s, problem, is_failure = self._problem or (None, None, False)
             return Accounts(
                 grids=self._grids,
                 drops=Counter(self._drops),
                 failures=self._failures,
                 first_set_age_s=_age(now_s, self._first_set_s),
-                set_period_s=statistics.median(b - a for a, b in zip(sets_s, sets_s[1:])) if sets_s[1:] else None,
+                last_formed_age_s=_age(now_s, formed_s[-1] if formed_s else None),
+                set_period_s=statistics.median(b - a for a, b in pairwise(formed_s)) if formed_s[1:] else None,
+                step_age_s=_age(now_s, self._step_s),
                 last_grid_age_s=_age(now_s, self._last_grid_s),
                 problem=problem,
                 problem_age_s=_age(now_s, problem_s),

@@ -4,7 +4,8 @@ import threading
 import time
 from collections.abc import Callable
 
-MAX_STEP_S = 10.0  # between two looks at the clock; more is a jump
+MAX_STEP_S = 10.0  # between two looks at the clock; more is a jump,
+MAX_RATE = 2.0  # ... unless the machine's own clock has gone on nearly as far since the last look
 
 
 class RunningTime:
@@ -17,6 +18,7 @@ class RunningTime:
         self._now_ns, self._wall_s = now_ns, wall_s
         self._lock = threading.Lock()
         self._clock_ns, self._running_s, self._moved_s = now_ns(), 0.0, wall_s()
+        self._read_s = self._moved_s
 
     def __call__(self) -> float:
         """Seconds since this was made."""
@@ -38,9 +40,11 @@ class RunningTime:
             return self._wall_s() - self._moved_s
 
     def _read(self) -> int:
-        clock_ns = self._now_ns()
+        clock_ns, wall_s = self._now_ns(), self._wall_s()
         if clock_ns != self._clock_ns:
             step_s = (clock_ns - self._clock_ns) * 1e-9
-            self._running_s += step_s if self._clock_ns and 0 < step_s < MAX_STEP_S else 0.0
-            self._clock_ns, self._moved_s = clock_ns, self._wall_s()
+            most_s = max(MAX_STEP_S, MAX_RATE * (wall_s - self._read_s))
+            self._running_s += step_s if self._clock_ns and 0 < step_s < most_s else 0.0
+            self._clock_ns, self._moved_s = clock_ns, wall_s
+        self._read_s = wall_s
         return clock_ns

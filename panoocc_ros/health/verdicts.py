@@ -26,11 +26,13 @@ IDLE, WORKING, WAITING = "idle", "working", "waiting"  # values of its key `stat
 
 READY_TO_OUTPUT = "ready_to_output"  # stage: from a set complete with its transforms to its grid published
 
-GRID_LATE_S, GRID_LATE_PERIODS = 2.0, 3.0  # a grid is late after the longer one of the two
-STEP_LATE_S = 60.0  # a step of the network that takes longer is worth a warning
+GRID_LATE_S, GRID_LATE_PERIODS = 2.0, 3.0  # a grid is late after the longer one of the two,
+MAX_GRID_LATE_S = 30.0  # ... but never later than this, however seldom sets come
+WARM_UP_S = 60.0  # the first step may take so long
+STEP_LATE_S, STEP_LATE_TIMES = 2.0, 5.0  # each other one so long, or a multiple of what is usual
 CLOCK_STANDS_S = 5.0
 CAMERA_NOTICES: tuple[NoticeKind, ...] = ("clock", "apart", "late", "calibration")
-TRANSFORM_NOTICES: tuple[NoticeKind, ...] = ("refused", "contradiction", "late")
+TRANSFORM_NOTICES: tuple[NoticeKind, ...] = ("refused", "contradiction", "late_transform")
 MAX_NOTICES = 3  # in one message
 MISSING_CAMERA = "missing_camera"  # reason of sets that lacked an image of a camera
 
@@ -43,6 +45,20 @@ class Health:
     level: int
     message: str
     values: Mapping[str, str] = field(default_factory=dict)
+
+
+@dataclass(frozen=True, slots=True)
+class StepTime:
+    """For how long the worker has been at its set, and what is usual, by the machine's own clock."""
+
+    busy_s: float | None = None  # None between sets
+    usual_s: float | None = None  # p95 from complete set to grid so far; None before the first grid
+
+    @property
+    def is_late(self) -> bool:
+        """Whether it seems to hang."""
+        limit_s = WARM_UP_S if self.usual_s is None else max(STEP_LATE_S, STEP_LATE_TIMES * self.usual_s)
+        return self.busy_s is not None and self.busy_s > limit_s
 
 
 class Lately:
@@ -131,24 +147,31 @@ def _unusable(
     return None
 
 
-def transforms_health(status: AssemblerStatus, problems: Sequence[str], cameras: Sequence[str]) -> Health:
+def transforms_health(
+    status: AssemblerStatus, lost_sets: Mapping[tuple[str, str], int], problems: Sequence[str]
+) -> Health:
     """ERROR while sets are lost for the lack of a transform; WARN about transforms that are refused or not heard.
 
     Args:
+        lost_sets: those lost lately, by (reason, camera).
         problems: what is wrong with the publishers of the transforms.
-        cameras: names of the rig, whose notices are not of transforms.
     """
-    lost = sum(count for (reason, _), count in status.set_drops.items() if reason.startswith("tf_"))
+    lost, lost_lately = (
+        sum(count for (reason, _), count in counts.items() if reason.startswith("tf_"))
+        for counts in (status.set_drops, lost_sets)
+    )
     values = {"fixed_frame": status.fixed_frame or "not known yet", "sets_lost": str(lost)}
     values |= {f"transforms.{reason}": str(count) for reason, count in sorted(status.transform_drops.items())}
-    notices = [one.text for one in of_now(status, *TRANSFORM_NOTICES) if one.subject not in cameras]
+    notices = [one.text for one in of_now(status, *TRANSFORM_NOTICES)]
     warnings = [*notices[:MAX_NOTICES], *problems]
-    if status.tf_missing is not None:
+    if status.tf_missing is not None and lost_lately:
         return Health("transforms", ERROR, "; ".join([status.tf_missing, *warnings]), values)
     if warnings:
         return Health("transforms", WARN, "; ".join(warnings), values)
     if not status.ready:
         return Health("transforms", WARN, "no set of images has had its transforms yet", values)
+    if status.fixed_frame is None:
+        return Health("transforms", WARN, "no set of images has had its transforms since the stamps went back", values)
     return Health("transforms", OK, f"history is fused through {values['fixed_frame']}", values)
 
 
@@ -246,18 +269,20 @@ def summary_from_values(values: Mapping[str, str]) -> Summary:
 def output_health(
     status: AssemblerStatus,
     accounts: Accounts,
-    busy_s: float | None,
+    step: StepTime,
     is_idle: bool,
     subscribers: int,
+    clock: Health,
     inputs: Sequence[Health],
 ) -> Health:
     """OK while grids come as often as sets do; else the reason why not.
 
     Args:
-        busy_s: for how long the worker has been at its set; None between sets.
+        step: the times of the worker.
         is_idle: the worker has nothing to do.
         subscribers: of the grids.
-        inputs: the statuses of all that a grid needs.
+        clock: its status: while it stands, no age tells anything.
+        inputs: the statuses of all else that a grid needs.
     """
     drops = Counter(accounts.drops)
     for (reason, _), count in status.set_drops.items():
@@ -273,44 +298,57 @@ def output_health(
         "last_grid_age_s": _age(accounts.last_grid_age_s),
     }
     values |= {f"drops.{reason}": str(count) for reason, count in sorted(drops.items())}
-    if _grids_come(accounts, busy_s):
+    if step.is_late:
+        return Health(OUTPUT, *_why_no_grid(status, accounts, step, inputs), values)
+    if clock.level != OK:
+        return Health(
+            OUTPUT, clock.level, f"{NO_NEW_GRID if accounts.grids else 'no grid yet'}: {clock.message}", values
+        )
+    if _grids_come(accounts):
         text = f"{accounts.grids} grids from {status.sets} sets" if accounts.grids else "first set in work"
         return Health(OUTPUT, OK, text, values)
-    return Health(OUTPUT, *_why_no_grid(status, accounts, busy_s, inputs), values)
+    return Health(OUTPUT, *_why_no_grid(status, accounts, step, inputs), values)
 
 
-def _grids_come(accounts: Accounts, busy_s: float | None) -> bool:
+def _grids_come(accounts: Accounts) -> bool:
     """Whether the last grid is not older than it may be; the time of the step in work does not count.
 
     Before the first grid the worker must be at work.
     """
     since_s = accounts.first_set_age_s if accounts.last_grid_age_s is None else accounts.last_grid_age_s
-    if since_s is None or (accounts.last_grid_age_s is None and busy_s is None):
+    if since_s is None or (accounts.last_grid_age_s is None and accounts.step_age_s is None):
         return False
-    limit_s = max(GRID_LATE_S, GRID_LATE_PERIODS * (accounts.set_period_s or 0.0))
-    return since_s - (busy_s or 0.0) <= limit_s and (busy_s or 0.0) <= max(STEP_LATE_S, limit_s)
+    limit_s = max(GRID_LATE_S, min(GRID_LATE_PERIODS * (accounts.set_period_s or 0.0), MAX_GRID_LATE_S))
+    return since_s - (accounts.step_age_s or 0.0) <= limit_s
 
 
 def _why_no_grid(
-    status: AssemblerStatus, accounts: Accounts, busy_s: float | None, inputs: Sequence[Health]
+    status: AssemblerStatus, accounts: Accounts, step: StepTime, inputs: Sequence[Health]
 ) -> tuple[int, str]:
     """Level and message: what the newest set was lost for, else what is missing at the inputs."""
     age_s = accounts.last_grid_age_s
+    if step.is_late:
+        return WARN, f"{_since(age_s)}: the network has been at one set for {step.busy_s or 0.0:.0f} s"
     errors, warnings = ([health for health in inputs if health.level == level] for level in (ERROR, WARN))
     is_fresh = accounts.problem_age_s is not None and accounts.problem_age_s <= HOLD_S
     if accounts.problem and (is_fresh or not errors):
         since = "" if age_s is None else f" and none for {age_s:.1f} s"
         return ERROR if accounts.is_failure else WARN, f"no grid from the last set{since}: {accounts.problem}"
-    since = "no grid yet" if age_s is None else f"{NO_NEW_GRID} for {age_s:.1f} s"
+    since = _since(age_s)
     if errors:
         return ERROR, f"{since}: {_first_of(errors)}"
-    if busy_s is not None and busy_s > STEP_LATE_S:
-        return WARN, f"{since}: the network has been at one set for {busy_s:.0f} s"
     if status.waiting_for:
         return WARN, f"{since}: the oldest set waits, since {status.waiting_for}"
     if warnings:
         return WARN, f"{since}: {_first_of(warnings)}"
-    return WARN, f"{since}: no complete set of images has come"
+    formed_s = accounts.last_formed_age_s
+    if formed_s is None:
+        return WARN, f"{since}: no complete set of images has come"
+    return WARN, f"{since}: the images have stopped, the last complete set came {formed_s:.1f} s ago"
+
+
+def _since(age_s: float | None) -> str:
+    return "no grid yet" if age_s is None else f"{NO_NEW_GRID} for {age_s:.1f} s"
 
 
 def _first_of(healths: Sequence[Health]) -> str:

@@ -39,7 +39,7 @@ from .load import chosen_calibration, chosen_config, chosen_rig, loaded_network,
 from .publishers import Publishers
 from .settings import NodeSettings
 from .status import StatusReport, model_facts
-from .step import Lost, Step, error_text, step
+from .step import Lost, error_text, step
 from .worker import Worker
 
 TICK_S = 0.05  # how often waiting sets look for what they lack
@@ -96,7 +96,7 @@ class OccupancyNode(Node):
         self._times = StageTimes()
         self._outputs = Publishers(self, settings, rig.names, self._rig.base_frame)
         self._outputs.publish_labels(config.labels)
-        self._worker = Worker(self._work, self._on_failure, keep_reset, "inference", self._time)
+        self._worker = Worker(self._work, self._on_failure, keep_reset, "inference")
         self._requested_reset: str | None = None
         self._guard = Guard(self._log)
         self._inputs = Inputs(self, self._rig, settings, self, self._guard)
@@ -137,26 +137,40 @@ class OccupancyNode(Node):
 
     def _poll(self) -> None:
         """Hand complete sets to the worker."""
+        self._time()  # a clock that is seldom looked at seems to jump
         while (ready := self._assembler.poll(self._now_ns())) is not None:
             reset, self._requested_reset = ready.reset or self._requested_reset, None
             self._ledger.complete()
             if self._worker.submit(Job(ready, reset, time.perf_counter())) is not None:
                 self._ledger.replace()
+        self._ledger.formed(self._assembler.sets_formed)
 
     def _work(self, job: Job) -> None:
         """Worker thread: one set from messages to grids."""
+        self._ledger.begin()
+        try:
+            self._work_on(job)
+        finally:
+            self._ledger.end()
+
+    def _work_on(self, job: Job) -> None:
         begin_s = time.perf_counter()
         done = step(self._assembler, self._stream, job.ready, job.reset)
+        if not rclpy.ok():
+            return  # the node ended during the step
+        for number, text in enumerate(done.geometry or ()):
+            self._log.warn(f"geometry {number}", text)
         if isinstance(done, Lost):
             self._on_lost(done)
             return
+        if (reason := done.occupancy.history.reset) is not None:
+            self._log.warn(f"reset {reason}", f"the memory is cleared: {reason}")
         stepped_s = time.perf_counter()
-        sequence = self._ledger.grid(done.occupancy)
-        self._outputs.publish(done.occupancy, sequence)
+        self._outputs.publish(done.occupancy, self._ledger.next_sequence())
+        self._ledger.grid(done.occupancy)
         end_s = time.perf_counter()
         times_ms = {"queue": (begin_s - job.since_s) * 1e3, **done.times_ms, "publish": (end_s - stepped_s) * 1e3}
         self._record_times(done.occupancy.stamp_ns, times_ms | {READY_TO_OUTPUT: (end_s - job.since_s) * 1e3})
-        self._note(done)
 
     def _record_times(self, stamp_ns: int, times_ms: dict[str, float]) -> None:
         stamp_age_s = (self._now_ns() - stamp_ns) * 1e-9
@@ -164,17 +178,8 @@ class OccupancyNode(Node):
             times_ms["stamp_to_output"] = stamp_age_s * 1e3
         self._times.add(times_ms)
 
-    def _note(self, done: Step) -> None:
-        """Worker thread: say what is odd about a grid that came."""
-        if (reason := done.occupancy.history.reset) is not None:
-            self._log.warn(f"reset {reason}", f"the memory is cleared: {reason}")
-        for number, text in enumerate(done.geometry or ()):
-            self._log.warn(f"geometry {number}", text)
-
     def _on_lost(self, lost: Lost) -> None:
         """Worker thread: a set gave no grid."""
-        if not rclpy.ok():
-            return  # the node ended during the step
         if lost.kind == "refused":
             self._ledger.refuse(lost.text)
             self._log.error("refused", f"set refused: {lost.text}")

@@ -11,8 +11,10 @@ from ..health.ledger import Accounts
 from ..health.running_time import RunningTime
 from ..health.verdicts import (
     OK,
+    READY_TO_OUTPUT,
     Health,
     Lately,
+    StepTime,
     callbacks_health,
     camera_health,
     clock_health,
@@ -76,11 +78,13 @@ class StatusReport:
         """
         lately, settings = self._lately, self._settings
         lately.look(status, guard.errors)
-        inputs = self._inputs(status, arrivals, problems)
-        output = output_health(status, accounts, worker.busy_s, not worker.busy, subscribers, inputs)
+        clock, inputs = clock_health(self._time), self._inputs(status, arrivals, problems)
+        step = StepTime(worker.busy_s, summary[READY_TO_OUTPUT]["p95_ms"] * 1e-3 if summary else None)
+        output = output_health(status, accounts, step, not worker.busy, subscribers, clock, inputs)
         self._log_bad(inputs[-1], output)
         self._log_pictures(status.pictures)
         return [
+            clock,
             *inputs,
             geometry_health(status),
             model_health(self._facts, settings.seeded_weights, accounts),
@@ -103,13 +107,8 @@ class StatusReport:
             )
             for camera in rig.cameras
         ]
-        transforms = transforms_health(status, [*problems[rig.tf_topic], *problems[rig.tf_static_topic]], rig.names)
-        return [
-            clock_health(self._time),
-            *cameras,
-            transforms,
-            sets_health(status, lost, self._lately.incomplete_sets),
-        ]
+        transforms = transforms_health(status, lost, [*problems[rig.tf_topic], *problems[rig.tf_static_topic]])
+        return [*cameras, transforms, sets_health(status, lost, self._lately.incomplete_sets)]
 
     def _log_bad(self, sets: Health, output: Health) -> None:
         """Sets that are lost, and grids that stop and come: the log alone must tell why nothing comes out."""

@@ -28,34 +28,35 @@ class Step:
 
 @dataclass(frozen=True, slots=True)
 class Lost:
-    """A set that became none: one image could not be used, or the network failed and its memory was cleared."""
+    """A set that became none: one image could not be used, or the step failed and the memory was cleared."""
 
     kind: Literal["refused", "failed"]
     text: str
+    geometry: tuple[str, ...] | None = None  # as in `Step`: it may be why the network failed
 
 
 def step(assembler: FrameAssembler, stream: OccupancyStream, ready: ReadySet, reset: str | None) -> Step | Lost:
     """Work on one set; `reset` is why the memory is cleared before it, or None.
 
-    A set that is refused leaves the memory as it was: time goes on without it.  After any failure the memory is
-    cleared, since nobody knows what is in it.
+    A set that is refused leaves the memory as it was: time goes on without it.  After any other failure, in decoding as
+    in the network, the memory is cleared, since nobody knows what is in it.
     """
-    begin_s = time.perf_counter()
+    begin_s, geometry = time.perf_counter(), None
     if reset is not None:
         stream.reset(reset)
     try:
         frame = assembler.frame(ready)
+        decoded_s = time.perf_counter()
+        geometry = assembler.judge_geometry(frame, stream.network.config)
+        occupancy = stream.step(frame)
     except Refused as refusal:
         return Lost("refused", str(refusal))
-    decoded_s = time.perf_counter()
-    try:
-        occupancy = stream.step(frame)
     except Exception as error:  # of any kind: the next set must not meet what this one left behind
         if not isinstance(error, NonFiniteError):  # for which the stream has cleared its memory itself
             stream.reset(FAILED_RESET)
-        return Lost("failed", error_text(error))
+        return Lost("failed", error_text(error), geometry)
     times_ms = {"decode": (decoded_s - begin_s) * 1e3, **occupancy.timings_ms}
-    return Step(frame, occupancy, times_ms, assembler.judge_geometry(frame, stream.network.config))
+    return Step(frame, occupancy, times_ms, geometry)
 
 
 def error_text(error: Exception) -> str:

@@ -5,21 +5,21 @@ from typing import Literal
 
 from panoocc_core.geometry import NS_PER_S
 
-NoticeKind = Literal["refused", "contradiction", "late", "clock", "apart", "calibration"]
+NoticeKind = Literal["refused", "contradiction", "late_transform", "late", "clock", "apart", "calibration"]
 
 
 @dataclass(frozen=True, slots=True)
 class Notice:
     """Something odd about the input: what it is, whom it concerns, and when it was seen.
 
-    The kinds: a transform was `refused`; senders `contradict` each other; what came too `late` for its set, and by how
-    much; a camera's `clock` is another one or stands; an image lies too far `apart` from the reference camera's; a
-    CameraInfo disagrees with the `calibration` file.  A notice goes when its cause is seen to be mended; else its age
-    tells whether it still matters.
+    The kinds: a transform was `refused`; senders `contradict` each other; an image came too `late` for its set, or a
+    transform (`late_transform`), and by how much; a camera's `clock` is another one or stands; an image lies too far
+    `apart` from the reference camera's; a CameraInfo disagrees with the `calibration` file.  A notice goes when its
+    cause is seen to be mended; else its age tells whether it still matters.
     """
 
     kind: NoticeKind
-    subject: str  # a camera's name, or the frame of a transform
+    subject: str  # a camera's name, or the frame of a transform: the kind says which
     text: str  # a sentence that names camera, frame or topic
     count: int  # how often it was seen
     since_s: float  # seconds since it was first seen

@@ -420,7 +420,7 @@ def test_transforms_once_a_second_serve_when_the_timeout_allows_it():
     assert len(ready) >= 49 and not assembler.status(0).resets
     assembler = ready_assembler(tf_timeout_s=0.3)
     play(assembler, timeline(50, tf_ms=1000), straight)
-    (late,) = assembler.status(50 * NS_PER_S).of_kind("late")
+    (late,) = assembler.status(50 * NS_PER_S).of_kind("late_transform")
     assert late.subject == "base_link"
     assert re.match(r"the transform odom <- base_link came 0\.\d\d s after the set was given up", late.text)
 

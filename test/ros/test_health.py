@@ -20,6 +20,7 @@ from panoocc_ros.health.verdicts import (
     WARN,
     Health,
     Lately,
+    StepTime,
     callbacks_health,
     camera_health,
     clock_health,
@@ -92,6 +93,19 @@ def test_running_time_stands_with_the_clock_and_jumps_take_no_time():
     assert health.level == WARN and "has stood for 8 s" in health.message
 
 
+def test_a_clock_that_is_seldom_looked_at_does_not_stand():
+    ros, wall = Clock(), Clock()
+    time = RunningTime(ros.ns, wall)
+    for _ in range(3):
+        ros.now_s += 60.0
+        wall.now_s += 60.0
+        time()
+    assert time() == pytest.approx(180.0)
+    wall.now_s += 0.05
+    ros.now_s += 60.0  # a seek
+    assert time() == pytest.approx(180.0)
+
+
 # --- cameras ---
 
 
@@ -121,6 +135,9 @@ def test_a_dead_camera_is_an_error_with_the_age_of_its_last_image(alive):
     clock.now_s += 7.25
     health = camera(arrivals)
     assert health.level == ERROR and f"{BACK.topic} came 7.2 s ago" in health.message
+    assert float(health.values["rate_hz"]) < 0.6
+    clock.now_s += 600
+    assert float(camera(arrivals).values["rate_hz"]) <= 0.01
 
 
 def test_a_camera_that_never_came_is_an_error_only_after_the_timeout():
@@ -163,15 +180,48 @@ def test_odd_pictures_and_odd_mounts_are_named(alive):
 
 def test_transforms():
     refused = Notice("refused", "cam_back", "rotation is zero", 1, 9.0, 1.0)
-    fine = transforms_health(status(), [], RIG.names)
+    fine = transforms_health(status(), {}, [])
     assert (fine.level, fine.message) == (OK, "history is fused through odom")
-    before = transforms_health(status(ready=0, fixed_frame=None), [], RIG.names)
+    before = transforms_health(status(ready=0, fixed_frame=None), {}, [])
     assert before.level == WARN and "known" not in before.message
-    health = transforms_health(status(tf_missing="no cam_back", notices=(refused,)), [], RIG.names)
+    lost = {("tf_timeout", "CAM_BACK"): 1}
+    health = transforms_health(status(tf_missing="no cam_back", notices=(refused,)), lost, [])
     assert health.level == ERROR and "no cam_back" in health.message and "rotation is zero" in health.message
-    assert transforms_health(status(notices=(refused,)), [], RIG.names).level == WARN
-    assert transforms_health(status(notices=(replace(refused, age_s=HOLD_S + 1),)), [], RIG.names).level == OK
-    assert "VOLATILE" in transforms_health(status(), ["/tf_static is VOLATILE"], RIG.names).message
+    assert transforms_health(status(notices=(refused,)), {}, []).level == WARN
+    assert transforms_health(status(notices=(replace(refused, age_s=HOLD_S + 1),)), {}, []).level == OK
+    assert "VOLATILE" in transforms_health(status(), {}, ["/tf_static is VOLATILE"]).message
+
+
+def test_transforms_are_no_error_for_ever_when_the_images_stop():
+    clock = Clock()
+    lately = Lately(clock)
+    after = status(tf_missing="no cam_back", set_drops=Counter({("tf_timeout", "CAM_BACK"): 2}))
+    lately.look(status(), 0)
+    lately.look(after, 0)
+    assert transforms_health(after, lately.lost_sets, []).level == ERROR
+    clock.now_s += HOLD_S + 1
+    lately.look(after, 0)
+    assert transforms_health(after, lately.lost_sets, []).level == OK
+
+
+def test_after_a_restart_the_fixed_frame_is_not_known_and_that_is_not_ok():
+    health = transforms_health(status(fixed_frame=None), {}, [])
+    assert health.level == WARN and "since the stamps went back" in health.message
+
+
+@pytest.mark.parametrize("kind", ["refused", "contradiction", "late_transform"])
+def test_a_notice_of_a_frame_that_is_called_like_its_camera_is_one_of_transforms(alive, kind):
+    notice = Notice(kind, "CAM_BACK", "odd", 1, 9.0, 1.0)
+    health = transforms_health(status(notices=(notice,)), {}, [])
+    assert (health.level, health.message) == (WARN, "odd")
+    assert camera(alive[0], notices=(notice,)).level == OK
+
+
+@pytest.mark.parametrize("kind", ["late", "clock", "apart", "calibration"])
+def test_a_notice_of_a_camera_is_none_of_transforms(alive, kind):
+    notice = Notice(kind, "CAM_BACK", "odd", 1, 9.0, 1.0)
+    assert transforms_health(status(notices=(notice,)), {}, []).level == OK
+    assert "odd" in camera(alive[0], notices=(notice,)).message
 
 
 def test_a_lost_set_warns_for_a_while():
@@ -196,8 +246,11 @@ def test_a_lost_set_warns_for_a_while():
 # --- output ---
 
 
-def output(accounts, *inputs, busy_s=None, is_idle=True, **fields):
-    return output_health(status(**fields), accounts, busy_s, is_idle, 1, inputs)
+GOES_ON = Health("clock", OK, "time goes on")
+
+
+def output(accounts, *inputs, step=StepTime(), is_idle=True, clock=GOES_ON, **fields):  # noqa: B008
+    return output_health(status(**fields), accounts, step, is_idle, 1, clock, inputs)
 
 
 DEAD = Health("camera CAM_BACK", ERROR, "dead: the last image came 7.2 s ago")
@@ -211,7 +264,7 @@ def test_grids_that_come_are_ok_whatever_else_is_wrong():
 
 def test_the_age_of_the_last_grid_decides_and_the_reason_is_named():
     late = replace(GOOD, last_grid_age_s=3.5)
-    health = output(late, Health("clock", OK, ""), DEAD, Health("transforms", ERROR, "x"))
+    health = output(late, Health("sets", OK, ""), DEAD, Health("transforms", ERROR, "x"))
     assert health.level == ERROR and "no new grid for 3.5 s: camera CAM_BACK: dead" in health.message
     assert "(and transforms)" in health.message
     waits = output(late, waiting=1, waiting_for="camera CAM_BACK: no transform")
@@ -227,18 +280,70 @@ def test_the_age_of_the_last_grid_decides_and_the_reason_is_named():
 
 def test_slow_rigs_and_slow_networks_are_not_called_dead():
     assert output(replace(GOOD, last_grid_age_s=10.0, set_period_s=5.0)).level == OK
-    assert output(replace(GOOD, last_grid_age_s=10.5), busy_s=10.0, is_idle=False).level == OK
-    assert output(replace(GOOD, last_grid_age_s=10.5), busy_s=0.1, is_idle=False).level == WARN  # sets keep failing
-    hung = output(replace(GOOD, last_grid_age_s=90.5), busy_s=90.0, is_idle=False)
-    assert hung.level == WARN and "at one set for 90 s" in hung.message
+    at_work = StepTime(10.0, usual_s=8.0)
+    assert output(replace(GOOD, last_grid_age_s=10.5, step_age_s=10.0), step=at_work, is_idle=False).level == OK
+    failing = replace(GOOD, last_grid_age_s=10.5, step_age_s=0.1)
+    assert output(failing, step=StepTime(0.1, usual_s=8.0), is_idle=False).level == WARN
+
+
+@pytest.mark.parametrize("usual_s, fine_s, late_s", [(0.1, 1.9, 2.1), (1.0, 4.9, 5.1), (30.0, 149.0, 151.0)])
+def test_a_step_hangs_when_it_takes_much_longer_than_is_usual(usual_s, fine_s, late_s):
+    for busy_s, level in ((fine_s, OK), (late_s, WARN)):
+        accounts = replace(GOOD, last_grid_age_s=busy_s + 0.5, step_age_s=busy_s)
+        assert output(accounts, step=StepTime(busy_s, usual_s), is_idle=False).level == level
+    stands = Health("clock", WARN, "playback is paused, or over")  # the machine's clock goes on
+    hung = output(replace(GOOD, step_age_s=0.0), DEAD, step=StepTime(late_s, usual_s), clock=stands, is_idle=False)
+    assert hung.level == WARN and f"at one set for {late_s:.0f} s" in hung.message
+
+
+def test_the_first_step_may_take_a_minute():
+    for busy_s, level in ((59.0, OK), (61.0, WARN)):
+        accounts = Accounts(first_set_age_s=busy_s, step_age_s=busy_s)
+        assert output(accounts, step=StepTime(busy_s), is_idle=False).level == level
+
+
+def test_sets_that_are_lost_do_not_make_old_grids_new_ones():
+    """One set in a hundred has its transforms; the images come twice a second all the time."""
+    clock = Clock()
+    ledger = Ledger(clock)
+    for k in range(200):
+        ledger.formed(k + 1)
+        if k % 100 == 0:
+            ledger.complete()
+            ledger.grid(occupancy())
+        clock.now_s += 0.5
+        late = (k % 100 + 1) * 0.5 > 2.0
+        health = output(ledger.read(), Health("transforms", ERROR, "no odom"))
+        assert health.level == (ERROR if late else OK), (k, health)
+
+
+def test_images_that_stop_end_the_ok_however_seldom_they_came():
+    clock = Clock()
+    ledger = Ledger(clock)
+    for k in range(5):
+        ledger.formed(k + 1)
+        ledger.complete()
+        ledger.grid(occupancy())
+        clock.now_s += 600.0
+    health = output(ledger.read())
+    assert health.level == WARN and "images have stopped, the last complete set came 600.0 s ago" in health.message
+
+
+def test_while_the_clock_stands_no_output_is_ok_and_a_pause_is_no_error():
+    stands = Health("clock", WARN, "the time on /clock has stood for 8 s: playback is paused, or over")
+    health = output(GOOD, clock=stands)
+    assert (health.level, health.message) == (WARN, f"no new grid: {stands.message}")
+    never = Health("clock", ERROR, "nothing has come on /clock")
+    assert output(Accounts(), clock=never).message == f"no grid yet: {never.message}"
 
 
 def test_before_the_first_grid_only_work_is_ok():
     none = Accounts()
     assert "no complete set" in output(none).message and output(none).level == WARN
     first = replace(none, first_set_age_s=9.0)
-    assert output(first, busy_s=8.9, is_idle=False).message == "first set in work"
-    assert output(first, busy_s=0.1, is_idle=False).level == WARN
+    at_work = replace(first, step_age_s=8.9)
+    assert output(at_work, step=StepTime(8.9), is_idle=False).message == "first set in work"
+    assert output(replace(first, step_age_s=0.1), step=StepTime(0.1), is_idle=False).level == WARN
     assert output(replace(first, first_set_age_s=0.1)).level == WARN
 
 
@@ -283,21 +388,26 @@ def test_the_ledger_numbers_grids_and_forgets_a_problem_when_one_comes():
     clock = Clock()
     ledger = Ledger(clock)
     assert ledger.read() == Accounts()
+    ledger.formed(1)
     ledger.complete()
-    assert ledger.grid(occupancy(reset="gap", ages=())) == 0
+    assert ledger.next_sequence() == 0 and ledger.read() == Accounts(
+        first_set_age_s=0.0, last_formed_age_s=0.0
+    )  # a grid counts when it has been sent
+    ledger.grid(occupancy(reset="gap", ages=()))
     ledger.replace()
     ledger.refuse("CAM_BACK: corrupt")
     assert (ledger.read().problem, ledger.read().is_failure) == ("CAM_BACK: corrupt", False)
     ledger.fail("out of memory")
-    for _ in range(3):
+    for k in range(3):
         clock.now_s += 0.5
-        ledger.complete()
+        ledger.formed(k + 2)
     clock.now_s += 1
     accounts = ledger.read()
     assert accounts.drops == Counter(busy=1, failed=1)
     assert (accounts.problem, accounts.problem_age_s, accounts.is_failure) == ("out of memory", 2.5, True)
     assert (accounts.last_grid_age_s, accounts.first_set_age_s, accounts.set_period_s) == (2.5, 2.5, 0.5)
-    assert ledger.grid(occupancy()) == 1
+    assert ledger.next_sequence() == 1
+    ledger.grid(occupancy())
     accounts = ledger.read()
     assert (accounts.problem, accounts.is_failure, accounts.failures, accounts.grids) == (None, False, 1, 2)
     assert accounts.resets == Counter(gap=1) and accounts.history_fused == 1

@@ -209,6 +209,24 @@ def test_a_step_that_fails_is_reported_and_the_next_one_starts_afresh(node_insid
     assert node._stream.memory.resets == {reset: 1}
 
 
+def test_grids_that_cannot_be_sent_are_none(node_inside, monkeypatch):
+    node, peer = node_inside
+    peer.advertise(DRIVE.messages(1))
+
+    def fail(*_):
+        raise ValueError("no such message on the test bench")
+
+    with monkeypatch.context() as patch:
+        patch.setattr(node._outputs, "publish", fail)
+        peer.send(DRIVE.messages(1))
+        peer.wait_for_health("output", 2, "no grid from the last set: no such message")
+        assert peer.values("output")["grids_out"] == "0" and peer.values("output")["drops.failed"] == "1"
+    peer.send(DRIVE.whole_set(1))
+    peer.wait_for_grids(1)
+    assert peer.grids[-1].sequence == 1  # its gap tells of the one that was lost
+    peer.wait_for_health("output", 0, "1 grids from")
+
+
 def test_a_callback_that_fails_is_counted_and_the_node_goes_on(node_inside, monkeypatch):
     node, peer = node_inside
     peer.advertise(DRIVE.messages(1))

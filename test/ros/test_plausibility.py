@@ -208,3 +208,24 @@ def repeated(drive, k):
     """Set k of a drive whose CAM_BACK sends its first picture with new stamps."""
     drive.pictures["CAM_BACK"][1] = drive.pictures["CAM_BACK"][0]
     return drive.whole_set(k)
+
+
+def test_what_was_judged_keeps_no_pictures():
+    watch = GeometryWatch()
+    judged = frame()
+    assert watch.look(judged, NANO, {})
+    kept = watch._judged.values()
+    assert [one.size_hw for one in kept] == [one.size_hw for one in judged.cameras]
+    assert sum(one.image.untyped_storage().nbytes() for one in kept) == len(judged.cameras)
+    assert not watch.look(judged, NANO, {})
+
+
+def test_a_judgement_that_fails_is_a_warning_and_no_exception(monkeypatch):
+    def fail(*_):
+        raise FloatingPointError("a bug on the test bench")
+
+    monkeypatch.setattr("panoocc_ros.frames.plausibility.geometry_warnings", fail)
+    watch = GeometryWatch()
+    assert watch.look(frame(), NANO, {}) and not watch.look(frame(), NANO, {})
+    (text,) = watch.warnings
+    assert "could not be judged: FloatingPointError: a bug" in text and text.startswith(SIX)

@@ -390,11 +390,22 @@ def test_a_network_that_fails_is_counted_and_the_memory_cleared(good, tmp_path, 
     assert report.grids == 1 and report.failures == {"the class logits are not finite": 1} and len(calls) == 2
 
 
+def test_a_decoder_that_fails_is_counted_like_a_network(good, tmp_path, monkeypatch, capsys):
+    from panoocc_ros.frames.decoder import FrameDecoder
+
+    def fail(*_):
+        raise MemoryError("4 GB for a picture")
+
+    monkeypatch.setattr(FrameDecoder, "frame", fail)
+    status, error = refused(capsys, tmp_path, good, *NANO)
+    assert status == 5 and "every set failed: MemoryError: 4 GB for a picture" in error
+
+
 def test_a_network_that_cannot_take_the_frames_of_a_bag_says_why(good, tmp_path, capsys):
     model = tmp_path / "sensors.yaml"
     model.write_text("extends: nano\nego_motion: {rates: sensors}\n")
     status, error = refused(capsys, tmp_path, good, "--model", model, *NANO[2:])
-    assert status == 5 and "the network failed on all sets: ego_motion.rates is 'sensors'" in error
+    assert status == 5 and "every set failed: ego_motion.rates is 'sensors'" in error
 
 
 @pytest.mark.skipif(not REAL_BAG.is_dir(), reason="needs the folder ../shared/data/nuscenes_scene0103")

@@ -24,13 +24,13 @@ class Stream:
         return SimpleNamespace(timings_ms={"backbone": 2.0})
 
 
-def assembler(error=None):
+def assembler(error=None, geometry=None):
     def frame(ready):
         if error is not None:
             raise error
         return ready
 
-    return SimpleNamespace(frame=frame, judge_geometry=lambda *_: None)
+    return SimpleNamespace(frame=frame, judge_geometry=lambda *_: geometry)
 
 
 def test_a_set_becomes_an_occupancy_with_its_times():
@@ -44,6 +44,23 @@ def test_a_refused_image_leaves_the_memory_as_it_was():
     stream = Stream()
     done = step(assembler(Refused("image", "CAM_BACK", "corrupt")), stream, "set", None)
     assert done == Lost("refused", "camera CAM_BACK: corrupt") and stream.resets == []
+
+
+ODD = ("CAM_BACK: looking at the sky",)
+
+
+def test_geometry_is_judged_before_the_network_which_may_fail_for_it():
+    done = step(assembler(geometry=ODD), Stream(), "set", None)
+    assert isinstance(done, Step) and done.geometry == ODD
+    assert step(assembler(geometry=ODD), Stream(KeyError()), "set", None) == Lost("failed", "KeyError: ", ODD)
+
+
+@pytest.mark.parametrize(
+    "error, text", [(MemoryError("4 GB"), "MemoryError: 4 GB"), (IndexError("row 7"), "IndexError: row 7")]
+)
+def test_whatever_a_decoder_raises_is_a_failure_like_that_of_the_network(error, text):
+    stream = Stream()
+    assert step(assembler(error), stream, "set", None) == Lost("failed", text) and stream.resets == [FAILED_RESET]
 
 
 @pytest.mark.parametrize(
