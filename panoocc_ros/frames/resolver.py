@@ -1,11 +1,10 @@
 """What a set of images needs beside them: the pose of the vehicle, and of every camera its lens and its mount."""
 
-import itertools
 from typing import Any
 
 from panoocc_core.geometry import Matrix
 
-from ..streams.edge import TooEarly, TooLate, TransformError
+from ..streams.edge import TooEarly, TooLate, TransformError, shown
 from ..streams.synchroniser import MessageSet
 from ..streams.transforms import TransformBuffer, UnknownFrame, clean_frame
 from .calibration_file import CalibrationFile
@@ -75,7 +74,7 @@ class Resolver:
                 text = f"camera {name}: no CameraInfo on {topic} yet"
                 raise Lacking("no_camera_info", name, text, LookupError())
         try:
-            fixed = self._fixed(may_guess)
+            fixed = self._fixed(messages.stamp_ns, may_guess)
             world_from_ego = self.buffer.lookup(fixed, self._rig.base_frame, messages.stamp_ns)
         except TransformError as error:
             raise Lacking(_reason(error), "", f"pose of the vehicle: {error}", error) from error
@@ -105,17 +104,17 @@ class Resolver:
             raise Lacking("no_frame_id", name, text)
         return self.buffer.lookup(self._rig.base_frame, frame, stamp_ns)
 
-    def _fixed(self, may_guess: bool) -> str:
+    def _fixed(self, stamp_ns: int, may_guess: bool) -> str:
         """The frame that counts as not moving; "auto" waits for a usual name before it takes just any."""
         if self.fixed_frame is None:
-            chain = self.buffer.ancestors(self._rig.base_frame)
-            usual = [frame for frame in FIXED_FRAMES if frame in chain]
-            moved_in = [parent for child, parent in itertools.pairwise(chain) if self.buffer.is_moving(child)]
+            above = self.buffer.ancestors(self._rig.base_frame, stamp_ns)
+            usual = [frame for frame in FIXED_FRAMES if frame in above]
+            moved_in = [frame for frame, is_moving in above.items() if is_moving]
             if not usual and not (moved_in and may_guess):
                 raise TransformError(
-                    f"above {self._rig.base_frame!r} there is none of {', '.join(FIXED_FRAMES)}, only {chain[1:]}"
-                    f"{self.buffer.why_refused(*chain)}: send the vehicle's pose on {self._rig.tf_topic}, or set "
-                    "fixed_frame"
+                    f"above {self._rig.base_frame!r} there is none of {', '.join(FIXED_FRAMES)}, only "
+                    f"{[*map(shown, above)][:12]}{self.buffer.why_refused(self._rig.base_frame, *above)}: send the "
+                    f"vehicle's pose on {self._rig.tf_topic}, or set fixed_frame"
                 )
             self.fixed_frame = usual[0] if usual else moved_in[0]
         return self.fixed_frame

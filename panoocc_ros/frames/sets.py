@@ -50,7 +50,7 @@ class AssemblerStatus:
     ready: int  # of these, complete with transforms
     image_drops: Counter[tuple[str, str]]  # (reason, camera)
     set_drops: Counter[tuple[str, str]]  # (reason, camera; "" where none is to blame)
-    transform_drops: Counter[str]  # by reason: "late" (filed all the same), "repeated", "too_old", "refused"
+    transform_drops: Counter[str]  # by reason: "late" (filed all the same), "repeated", "too_old", "too_far_ahead", ...
     resets: Counter[str]  # by reason
     waiting: int  # sets that are complete but for transforms and calibrations
     collecting: int  # sets whose images are still coming

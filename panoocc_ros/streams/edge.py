@@ -11,9 +11,13 @@ from panoocc_core.geometry import NS_PER_S, Matrix, interpolate
 from .stream_time import StreamTime
 
 MAX_SHOWN = 60  # characters of a name in a text
+SUSTAINED = 3  # so often in a row is sent what is no mistake
 LIVE_NS = 3 * NS_PER_S  # a moving edge without a sample for so long is stale
 MAX_RUN = 2000  # samples of a clock that may have gone back
-MOVED = 0.01  # metres, or entries of a rotation: a fixed edge that was sent anew is another one
+# In metres and in entries of a rotation: beyond `MOVED` a fixed edge that was sent anew is another one; a sample may lie
+# so far off the line between its neighbours, and so much more after a second: nothing accelerates so.
+MOVED = (0.01, 0.01)
+OFF_LINE, OFF_LINE_PER_S2 = (1.0, 0.2), (10.0, 5.0)
 # What speaks for two senders adds, what speaks against it takes away; beyond the limit there are two.
 DOUBT, RELIEF, CONTRADICTION, MAX_DOUBT = 4, 1, 20, 64
 
@@ -36,50 +40,67 @@ class TooLate(TransformError):
 
 @dataclass(slots=True)
 class Edge:
-    """What one child is told about one parent, fixed or moving; belongs to the buffer."""
+    """What one child is told about one parent, fixed or moving; belongs to the buffer.
+
+    The edge's time is the oldest of the last three stamps, so that it takes three messages to move it: a stamp further
+    than `keep_ns` from it is a mistake, unless three such stamps come in a row and rise.
+    """
 
     parent: str
     child: str
     static: bool
-    count: int = 0  # messages
+    keep_ns: int
+    max_samples: int
     stamps_ns: list[int] = field(default_factory=list)  # ascending
     parent_from_child: list[Matrix] = field(default_factory=list)  # [4, 4] each
-    time: StreamTime = field(default_factory=StreamTime)
-    run: deque[tuple[int, Matrix]] = field(default_factory=lambda: deque(maxlen=MAX_RUN))  # behind the newest
     doubt: int = 0  # that all samples are of one sender
+    _time: StreamTime = field(default_factory=StreamTime)
+    _recent_ns: deque[int] = field(default_factory=lambda: deque(maxlen=SUSTAINED))  # stamps as they came
+    _kept_from_ns: int = 0
+    _run: deque[tuple[int, Matrix]] = field(default_factory=lambda: deque(maxlen=MAX_RUN))  # behind the newest, or away
+    _is_away: bool = False  # the run lies outside of the time that is kept
+    _back_ns: int | None = None  # where the time began to which the edge went back by itself
 
-    def file(self, stamp_ns: int, matrix: Matrix, keep_ns: int, max_samples: int) -> str:
-        """Add a sample; returns its place in time, "" for the ordinary one."""
-        self.count += 1
+    def file(self, stamp_ns: int, matrix: Matrix) -> str:
+        """Add a sample; returns its place in time, "" for the ordinary one.
+
+        Only "" and "late" ones were taken; "too_old", "too_far_ahead", "repeated" and "clock_back" ones were not.
+        """
         if self.static:
             if self.stamps_ns:
-                self._doubt(bool(np.abs(matrix - self.parent_from_child[-1]).max() > MOVED))
+                self._doubt(_is_apart(self.parent_from_child[-1], matrix, *MOVED))
             self.stamps_ns, self.parent_from_child = [stamp_ns], [matrix]
             return ""
-        place = self.time.note(stamp_ns)
+        if self._is_outside(stamp_ns) and not self._time.is_straggler(stamp_ns):
+            return self._file_outside(stamp_ns, matrix)
+        if self._is_away:
+            self._is_away = False
+            self._run.clear()
+            self._doubt(True)
+        place = self._time.note(stamp_ns)
         if place == "straggler":
             return "clock_back"
-        if place == "newer" or (place == "late" and self.time.behind == 1):
-            self.run.clear()
+        if place == "newer" or (place == "late" and self._time.behind == 1):
+            self._run.clear()
         if place == "late":
-            self.run.append((stamp_ns, matrix))
-        if self.time.newest_ns is not None and stamp_ns < self.time.newest_ns - keep_ns:
-            return "too_old"
+            self._run.append((stamp_ns, matrix))
         k = bisect_left(self.stamps_ns, stamp_ns)
         if k < len(self.stamps_ns) and self.stamps_ns[k] == stamp_ns:
             return "repeated"
         self.stamps_ns.insert(k, stamp_ns)
         self.parent_from_child.insert(k, matrix)
         self._doubt_around(k)
-        self._forget_before(self.stamps_ns[-1] - keep_ns, max_samples)
+        self._recent_ns.append(stamp_ns)
+        self._kept_from_ns = max(self._kept_from_ns, min(self._recent_ns) - self.keep_ns)
+        self._forget()
         return "late" if place == "late" else ""
 
     def restart(self) -> None:
         """The clock went back: keep what has come since."""
-        self.time.restart()
-        self.stamps_ns = [stamp_ns for stamp_ns, _ in self.run]
-        self.parent_from_child = [matrix for _, matrix in self.run]
-        self.run.clear()
+        has_gone_back = self._back_ns is not None and self.stamps_ns[-1] - self._back_ns <= LIVE_NS
+        self._back_ns = None
+        if self._run or not has_gone_back:
+            self._go_on_with_run()
 
     def at(self, stamp_ns: int) -> Matrix:
         """parent_from_child [4, 4] at a time.
@@ -101,15 +122,44 @@ class Edge:
         ratio = (stamp_ns - start_ns) / (end_ns - start_ns)
         return interpolate(self.parent_from_child[after - 1], self.parent_from_child[after], ratio)
 
-    def is_stale(self, stamp_ns: int) -> bool:
-        """Whether its sender has fallen silent."""
-        return not self.static and (not self.stamps_ns or stamp_ns - self.stamps_ns[-1] > LIVE_NS)
+    def serves(self, stamp_ns: int) -> bool:
+        """Whether it can be counted on at a time: it is fixed, or is sent again and again around then."""
+        if self.static or len(self.stamps_ns) < SUSTAINED:
+            return self.static
+        return self.stamps_ns[0] <= stamp_ns <= self.stamps_ns[-1] + LIVE_NS
 
     def __str__(self) -> str:
         return f"{shown(self.parent)} <- {shown(self.child)}"
 
-    def _forget_before(self, stamp_ns: int, most: int) -> None:
-        count = max(bisect_left(self.stamps_ns, stamp_ns), len(self.stamps_ns) - most)
+    def _is_outside(self, stamp_ns: int) -> bool:
+        return bool(self.stamps_ns) and not self._kept_from_ns <= stamp_ns <= self.stamps_ns[-1] + self.keep_ns
+
+    def _file_outside(self, stamp_ns: int, matrix: Matrix) -> str:
+        """A stamp that is wrong, or begins another time; the third one in a row tells."""
+        if not self._is_away or stamp_ns <= self._run[-1][0]:
+            self._run.clear()
+        self._is_away = True
+        self._run.append((stamp_ns, matrix))
+        is_old = stamp_ns < self._kept_from_ns
+        if len(self._run) < SUSTAINED:
+            return "too_old" if is_old else "too_far_ahead"
+        self._back_ns = self._run[0][0] if is_old else None
+        self._go_on_with_run()
+        return ""
+
+    def _go_on_with_run(self) -> None:
+        self.stamps_ns = [stamp_ns for stamp_ns, _ in self._run]
+        self.parent_from_child = [matrix for _, matrix in self._run]
+        self._run.clear()
+        self._is_away = False
+        self._time.restart()
+        self._time.newest_ns = self.stamps_ns[-1] if self.stamps_ns else None
+        self._recent_ns = deque(self.stamps_ns[-SUSTAINED:], maxlen=SUSTAINED)
+        self._kept_from_ns = self.stamps_ns[-1] - self.keep_ns if self.stamps_ns else 0
+        self._forget()
+
+    def _forget(self) -> None:
+        count = max(bisect_left(self.stamps_ns, self._kept_from_ns), len(self.stamps_ns) - self.max_samples)
         del self.stamps_ns[:count], self.parent_from_child[:count]
 
     def _doubt_around(self, k: int) -> None:
@@ -118,10 +168,11 @@ class Edge:
         if middle < 1:
             return
         start_ns, at_ns, end_ns = self.stamps_ns[middle - 1 : middle + 2]
-        start, at, end = (matrix[:3, 3] for matrix in self.parent_from_child[middle - 1 : middle + 2])
-        between = start + (at_ns - start_ns) / (end_ns - start_ns) * (end - start)
-        limit_m = 1.0 + 10.0 * ((end_ns - start_ns) / NS_PER_S) ** 2  # no vehicle accelerates so hard
-        self._doubt(bool(np.abs(at - between).max() > limit_m))
+        start, at, end = self.parent_from_child[middle - 1 : middle + 2]
+        ratio = (at_ns - start_ns) / (end_ns - start_ns)
+        seconds2 = ((end_ns - start_ns) / NS_PER_S) ** 2
+        limits = (limit + seconds2 * more for limit, more in zip(OFF_LINE, OFF_LINE_PER_S2))
+        self._doubt(_is_apart((1 - ratio) * start + ratio * end, at, *limits))
 
     def _doubt(self, is_odd: bool) -> None:
         self.doubt = doubted(self.doubt, is_odd)
@@ -129,6 +180,11 @@ class Edge:
     def _gap(self, stamp_ns: int, sample_ns: int, where: str) -> str:
         seconds = abs(stamp_ns - sample_ns) / NS_PER_S
         return f"transform {self}: {stamp_ns} ns is {seconds:.3f} s {where} sample ({sample_ns} ns)"
+
+
+def _is_apart(one: Matrix, other: Matrix, limit_m: float, limit: float) -> bool:
+    off = np.abs(one - other)
+    return bool(off[:3, 3].max() > limit_m or off[:3, :3].max() > limit)
 
 
 def shown(name: str) -> str:

@@ -28,7 +28,7 @@ class StreamTime:
 
     def note(self, stamp_ns: int) -> Place:
         """Where the next message lies; one that straggles in from the time before a restart changes nothing."""
-        if self._is_straggler(stamp_ns):
+        if self.is_straggler(stamp_ns):
             self._stragglers -= 1
             return "straggler"
         if self.newest_ns is None or stamp_ns > self.newest_ns:
@@ -52,7 +52,8 @@ class StreamTime:
         self.newest_ns = self._last_ns if self.behind else None
         self.risen, self.behind = self.behind, 0
 
-    def _is_straggler(self, stamp_ns: int) -> bool:
+    def is_straggler(self, stamp_ns: int) -> bool:
+        """Whether a message comes from the time before the last restart."""
         if not self._stragglers or self._left_ns is None or not 0 < stamp_ns - self._left_ns <= STRAGGLE_NS:
             return False
         return self.newest_ns is None or stamp_ns - self.newest_ns > LEAP_NS

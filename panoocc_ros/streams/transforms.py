@@ -1,16 +1,16 @@
-"""A bounded tree of coordinate frames over time, with tf2's rules and int64 nanoseconds (REP-105).
+"""A bounded graph of coordinate frames over time, with tf2's rules and int64 nanoseconds (REP-105).
 
-Every frame has one parent.  A moving edge keeps its newest samples; between two of them a pose is interpolated (linear
-in translation, spherical in rotation), outside of them a lookup fails: nothing is extrapolated and nothing defaults
-to the identity.  Looking up never waits, so that a single thread can serve images and transforms.
+A moving edge keeps its newest samples; between two of them a pose is interpolated (linear in translation, spherical in
+rotation), outside of them a lookup fails: nothing is extrapolated and nothing defaults to the identity.  Looking up
+never waits, so that a single thread can serve images and transforms.
 
 Late samples are filed into the time that is kept, and a stamp that is there already is ignored.  Of several senders
-that give a frame different parents the last one wins, as in tf2; but one stray message neither takes a fixed frame
-away nor closes a loop: for that a transform must be sent again and again.
+that give a frame different parents the last one comes first, as in tf2.  Nothing is refused for contradicting another
+sender: a lookup climbs the edges that can be counted on at its time and that lead where it wants, so that neither a
+stray message nor an inverse one takes a frame away.
 """
 
-from collections import Counter
-from collections.abc import Iterator
+from collections import Counter, deque
 from dataclasses import dataclass, field
 from itertools import islice
 
@@ -20,10 +20,11 @@ from panoocc_core.geometry import NS_PER_S, Matrix, check_rigid, invert
 
 from .edge import CONTRADICTION, Edge, TransformError, doubted, shown
 
-MAX_DEPTH = 64
 MAX_NAME = 256  # characters of a frame's name
 MAX_SENDERS = 4  # of one frame that are told apart
-SUSTAINED = 3  # so often is sent what is no mistake
+MAX_ABOVE = 256  # frames above one that a lookup sees
+MAX_REFUSED = 64  # reasons that are remembered
+MAX_KNOWN = 12  # frames that a text names
 
 
 class UnknownFrame(TransformError):
@@ -34,30 +35,30 @@ class NotConnected(TransformError):
     """Both frames are known, but no chain of transforms joins them."""
 
 
-class ConflictingTransform(ValueError):
-    """A frame would be its own ancestor, or a fixed one was moved by a stray message; the text names the frames."""
-
-
 @dataclass(slots=True)
 class _Frame:
     """What is said about the parent of one frame."""
 
-    edges: dict[tuple[str, bool], Edge] = field(default_factory=dict)  # by parent and whether it is fixed
-    chosen: Edge | None = None
+    edges: dict[tuple[str, bool], Edge] = field(
+        default_factory=dict
+    )  # by parent and whether fixed; newest message last
+    is_used: bool = False  # by lookups
     doubt: int = 0  # that there is one parent
 
 
 class TransformBuffer:
-    """The newest `keep_ns` nanoseconds (and at most `max_samples` samples) of every edge of the frame tree.
+    """The newest `keep_ns` nanoseconds (and at most `max_samples` samples) of every edge between frames.
 
-    `counts` tells how many samples were "late" (and filed), "repeated", "too_old" or of before a restart
-    ("clock_back").
+    When more than `max_frames` are sent, those go first that lookups have not used, that are not fixed, and that have
+    been silent longest.  `counts` tells how many samples were "late" (and filed), "repeated", "too_old",
+    "too_far_ahead", or of before a restart ("clock_back"), and how many frames were "forgotten".
     """
 
     def __init__(self, keep_ns: int = 10 * NS_PER_S, max_samples: int = 20_000, max_frames: int = 5_000) -> None:
         self.keep_ns, self.max_samples, self.max_frames = keep_ns, max_samples, max_frames
         self.counts: Counter[str] = Counter()
         self._frames: dict[str, _Frame] = {}  # by child
+        self._spare: dict[str, None] = {}  # frames that are neither fixed nor used, the longest silent one first
         self._parents: Counter[str] = Counter()  # edges below each frame
         self._refused: dict[str, str] = {}  # child -> why its newest transform was refused
 
@@ -68,29 +69,28 @@ class TransformBuffer:
 
         Raises:
             ValueError: an empty or endless name, a frame that is its own parent, or a matrix that is not rigid.
-            ConflictingTransform: the frame would be its own ancestor, or it is fixed and this may be a stray message.
         """
         parent, child = clean_frame(parent), clean_frame(child)
         _check_names(parent, child)
         matrix = check_rigid(parent_from_child, f"transform {parent} <- {child}")
-        edge = self._edge(parent, child, static)
-        outcome = edge.file(stamp_ns, matrix, self.keep_ns, self.max_samples)
+        frame = self._frame(child, static)
+        edge = frame.edges.get((parent, static)) or self._new_edge(frame, parent, child, static)
+        outcome = edge.file(stamp_ns, matrix)
         if outcome:
             self.counts[outcome] += 1
-        frame = self._frames[child]
-        rival = frame.chosen
-        if rival is not edge:
-            self._choose(frame, edge, stamp_ns)
+        if outcome in ("", "late"):
+            rival = next(reversed(frame.edges.values()))
+            frame.edges[parent, static] = frame.edges.pop((parent, static))
+            frame.doubt = doubted(frame.doubt, rival is not edge)
         self._refused.pop(child, None)
-        frame.doubt = doubted(frame.doubt, rival is not None and rival is not edge)
-        return self._contradiction(frame, edge)
+        return self._contradiction(frame, edge, stamp_ns)
 
     def refuse(self, child: str, text: str) -> None:
         """Remember why the newest transform of a frame is not there, for the texts of lookups."""
         child = clean_frame(child)
         self._refused.pop(child, None)
         self._refused[child] = text
-        if len(self._refused) > MAX_DEPTH:
+        if len(self._refused) > MAX_REFUSED:
             del self._refused[next(iter(self._refused))]
 
     def lookup(self, target: str, source: str, stamp_ns: int) -> Matrix:
@@ -100,38 +100,32 @@ class TransformBuffer:
             UnknownFrame, NotConnected, TooEarly, TooLate: see these classes.
         """
         target, source = clean_frame(target), clean_frame(source)
-        targets, sources = list(self._chain(target, stamp_ns)), list(self._chain(source, stamp_ns))
-        above = {target, *(edge.parent for edge in targets)}
-        common = next((name for name in (source, *(edge.parent for edge in sources)) if name in above), None)
+        self._check_known(target)
+        self._check_known(source)
+        sources = self._paths(source, stamp_ns)
+        targets = {target: ()} if target in sources else self._paths(target, stamp_ns)
+        common = next((name for name in sources if name in targets), None)
         if common is None:
-            roots = [edges[-1].parent if edges else name for edges, name in ((targets, target), (sources, source))]
+            roots = next(reversed(targets)), next(reversed(sources))
             raise NotConnected(
                 f"no transform joins {shown(target)!r} and {shown(source)!r}: their trees end at {shown(roots[0])!r} "
                 f"and {shown(roots[1])!r}{self.why_refused(*roots)}"
             )
-        common_from_source = _climb(sources, common, stamp_ns)
-        if target == common:
-            return common_from_source
-        return invert(_climb(targets, common, stamp_ns)) @ common_from_source
+        for edge in (*sources[common], *targets[common]):
+            self._frames[edge.child].is_used = True
+            self._spare.pop(edge.child, None)
+        common_from_source = _climb(sources[common], stamp_ns)
+        return invert(_climb(targets[common], stamp_ns)) @ common_from_source if targets[common] else common_from_source
 
-    def ancestors(self, frame: str) -> list[str]:
-        """The frame, its parent, and so on up to the root.
+    def ancestors(self, frame: str, stamp_ns: int) -> dict[str, bool]:
+        """The frames above one at a time, the nearest first, and whether each moves against the one below it.
 
         Raises:
             UnknownFrame: no transform has named the frame.
         """
         frame = clean_frame(frame)
-        return [frame, *(edge.parent for edge in self._chain(frame))]
-
-    def is_moving(self, child: str) -> bool:
-        """Whether the edge above `child` is fed with samples over time."""
-        edge = self._above(clean_frame(child))
-        return edge is not None and not edge.static
-
-    def newest_ns(self, child: str) -> int | None:
-        """Stamp of the newest sample of the moving edge above `child`."""
-        edge = self._above(clean_frame(child))
-        return None if edge is None or edge.static else edge.stamps_ns[-1]
+        self._check_known(frame)
+        return {name: not edges[-1].static for name, edges in self._paths(frame, stamp_ns).items() if edges}
 
     def why_refused(self, *frames: str) -> str:
         """The end of a sentence: why a transform is missing below one of the frames; empty if none was refused."""
@@ -144,102 +138,83 @@ class TransformBuffer:
                 if not edge.static:
                     edge.restart()
 
-    def _edge(self, parent: str, child: str, static: bool) -> Edge:
+    def _frame(self, child: str, static: bool) -> _Frame:
+        """What is known of a child; room is made where it is new."""
         frame = self._frames.get(child)
         if frame is None:
             if len(self._frames) >= self.max_frames:
-                raise ValueError(f"more than {self.max_frames} frames: {shown(child)!r} is refused")
+                self._forget_one()
             frame = self._frames[child] = _Frame()
-        edge = frame.edges.get((parent, static))
-        if edge is None:
-            if len(frame.edges) >= MAX_SENDERS:
-                spare = next(key for key, other in frame.edges.items() if other is not frame.chosen)
-                self._parents[frame.edges.pop(spare).parent] -= 1
-            edge = frame.edges[parent, static] = Edge(parent, child, static)
-            self._parents[parent] += 1
+        is_kept = frame.is_used or static or any(edge.static for edge in frame.edges.values())
+        self._spare.pop(child, None)
+        if not is_kept:
+            self._spare[child] = None
+        return frame
+
+    def _forget_one(self) -> None:
+        unused = (name for name, frame in self._frames.items() if not frame.is_used)
+        name = next(iter(self._spare), None) or next(unused, None) or next(iter(self._frames))
+        self._spare.pop(name, None)
+        self.counts["forgotten"] += 1
+        for edge in self._frames.pop(name).edges.values():
+            self._forget_parent(edge)
+
+    def _new_edge(self, frame: _Frame, parent: str, child: str, static: bool) -> Edge:
+        if len(frame.edges) >= MAX_SENDERS:
+            spare = next((key for key in frame.edges if not key[1]), next(iter(frame.edges)))
+            self._forget_parent(frame.edges.pop(spare))
+        edge = frame.edges[parent, static] = Edge(parent, child, static, self.keep_ns, self.max_samples)
+        self._parents[parent] += 1
         return edge
 
-    def _choose(self, frame: _Frame, edge: Edge, stamp_ns: int) -> None:
-        """Let `edge` be the one above its child, unless it looks like a mistake."""
-        rival = frame.chosen
-        stray = not edge.static and edge.count < SUSTAINED
-        if rival is not None and rival.static and stray:
-            raise ConflictingTransform(f"frame {shown(edge.child)!r} is fixed ({rival}), now sent as moving ({edge})")
-        loop = self._loop(edge)
+    def _forget_parent(self, edge: Edge) -> None:
+        self._parents[edge.parent] -= 1
+        if not self._parents[edge.parent]:
+            del self._parents[edge.parent]
+
+    def _paths(self, frame: str, stamp_ns: int, sure: bool = False) -> dict[str, tuple[Edge, ...]]:
+        """The frames above one, itself and the nearest first, and the edges that lead up to each.
+
+        Of several edges above a frame those count that serve at the time; `sure`: no others even where there is none.
+        """
+        paths: dict[str, tuple[Edge, ...]] = {frame: ()}
+        waiting = deque([frame])
+        while waiting and len(paths) < MAX_ABOVE:
+            below = waiting.popleft()
+            if below not in self._frames:
+                continue
+            edges = [edge for edge in reversed(self._frames[below].edges.values()) if edge.stamps_ns]
+            serving = [edge for edge in edges if edge.serves(stamp_ns)]
+            for edge in serving if serving or sure else edges:
+                if edge.parent not in paths:
+                    paths[edge.parent] = (*paths[below], edge)
+                    waiting.append(edge.parent)
+        return paths
+
+    def _contradiction(self, frame: _Frame, edge: Edge, stamp_ns: int) -> str | None:
+        loop = self._paths(edge.parent, stamp_ns, sure=True).get(edge.child)
         if loop:
-            has_parent = rival is not None and not rival.is_stale(stamp_ns)
-            weak = [one for one in loop if one.static or one.count < SUSTAINED or one.is_stale(stamp_ns)]
-            if edge.static or stray or has_parent or not weak:
-                raise ConflictingTransform(f"transform {edge} closes a loop: {', '.join(map(str, loop[:8]))}")
-            self._frames[weak[0].child].chosen = None
-        frame.chosen = edge
-
-    def _loop(self, edge: Edge) -> list[Edge]:
-        """The edges from the parent of `edge` up to its child; empty where they do not lead there."""
-        found: list[Edge] = []
-        above = self._chosen(edge.parent)
-        while above is not None and len(found) < MAX_DEPTH:
-            found.append(above)
-            if above.parent == edge.child:
-                return found
-            above = self._chosen(above.parent)
-        return found if above is not None else []
-
-    def _chosen(self, child: str) -> Edge | None:
-        frame = self._frames.get(child)
-        return None if frame is None else frame.chosen
-
-    def _above(self, child: str, stamp_ns: int | None = None) -> Edge | None:
-        """The edge above a frame, if it has samples; one that grew stale gives way to another sender's."""
-        frame = self._frames.get(child)
-        if frame is None:
-            return None
-        edge = frame.chosen
-        is_gone = edge is None or not edge.stamps_ns
-        if is_gone or (stamp_ns is not None and len(frame.edges) > 1 and edge is not None and edge.is_stale(stamp_ns)):
-            edge = frame.chosen = self._fallback(frame) or edge
-        return edge if edge is not None and edge.stamps_ns else None
-
-    def _fallback(self, frame: _Frame) -> Edge | None:
-        """Another edge that can take the place of one that was refused, set aside, or has grown stale."""
-        edge = frame.chosen
-        newest_ns = edge.stamps_ns[-1] if edge is not None and edge.stamps_ns else None
-        for other in frame.edges.values():
-            is_newer = (
-                edge is not None and bool(other.stamps_ns) and (newest_ns is None or other.stamps_ns[-1] > newest_ns)
-            )
-            if other is not edge and (other.static or is_newer) and not self._loop(other):
-                return other
-        return None
-
-    def _chain(self, frame: str, stamp_ns: int | None = None) -> Iterator[Edge]:
-        """The edges from a frame up to the root."""
-        edge = self._above(frame, stamp_ns)
-        if edge is None and not self._parents[frame]:
-            raise UnknownFrame(
-                f"no transform has named the frame {shown(frame)!r}{self.why_refused(frame)}; "
-                f"known frames: {self._known()}"
-            )
-        depth = 0
-        while edge is not None:
-            yield edge
-            depth += 1
-            if depth > MAX_DEPTH:
-                raise NotConnected(f"more than {MAX_DEPTH} transforms lie above {shown(frame)!r}")
-            edge = self._above(edge.parent, stamp_ns)
-
-    def _contradiction(self, frame: _Frame, edge: Edge) -> str | None:
+            return f"transform {edge} closes a loop with {', '.join(map(str, loop[:8]))}: stop one of their senders"
         if frame.doubt >= CONTRADICTION:
             senders = ", ".join(f"{one} ({'fixed' if one.static else 'moving'})" for one in frame.edges.values())
             return f"frame {shown(edge.child)!r} has several parents in turn: {senders}: stop all senders but one"
-        if edge.doubt >= CONTRADICTION:
+        if edge.doubt >= CONTRADICTION and frame.is_used:  # wheels turn too fast for their rate
             return f"transform {edge} jumps to and fro: two senders contradict each other; stop one"
         return None
 
+    def _check_known(self, name: str) -> None:
+        frame = self._frames.get(name)
+        if name in self._parents or (frame is not None and any(edge.stamps_ns for edge in frame.edges.values())):
+            return
+        raise UnknownFrame(
+            f"no transform has named the frame {shown(name)!r}{self.why_refused(name)}; known frames: {self._known()}"
+        )
+
     def _known(self) -> str:
-        names = {*islice((name for name, count in self._parents.items() if count), 12), *islice(self._frames, 12)}
-        shown_names = [shown(name) for name in sorted(names)]
-        return ", ".join(shown_names[:12]) + (" ..." if len(names) > 12 else "") if names else "none"
+        some = islice(self._frames.items(), MAX_KNOWN)
+        names = sorted({name for child, frame in some for name in (child, *(key[0] for key in frame.edges))})
+        more = " ..." if max(len(names), len(self._frames)) > MAX_KNOWN else ""
+        return ", ".join(map(shown, names[:MAX_KNOWN])) + more if names else "none"
 
 
 def clean_frame(name: str) -> str:
@@ -255,13 +230,9 @@ def _check_names(parent: str, child: str) -> None:
             raise ValueError(f"the name of the frame {shown(name)!r} has {len(name)} characters, more than {MAX_NAME}")
 
 
-def _climb(edges: list[Edge], top: str, stamp_ns: int) -> Matrix:
+def _climb(edges: tuple[Edge, ...], stamp_ns: int) -> Matrix:
     """top_from_frame [4, 4] along the edges above a frame."""
     top_from_frame = np.eye(4)
-    reached = edges[0].child if edges else top
     for edge in edges:
-        if reached == top:
-            break
         top_from_frame = edge.at(stamp_ns) @ top_from_frame
-        reached = edge.parent
     return top_from_frame
