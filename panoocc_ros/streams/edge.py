@@ -14,8 +14,8 @@ MAX_SHOWN = 60  # characters of a name in a text
 SUSTAINED = 3  # so often in a row is sent what is no mistake
 LIVE_NS = 3 * NS_PER_S  # a moving edge without a sample for so long is stale
 MAX_RUN = 2000  # samples of a clock that may have gone back
-# In metres and in entries of a rotation: beyond `MOVED` a fixed edge that was sent anew is another one; a sample may lie
-# so far off the line between its neighbours, and so much more after a second: nothing accelerates so.
+# In metres and in entries of a rotation: beyond `MOVED` a fixed edge that was sent anew is another one; a sample may
+# lie so far off the line between its neighbours, and so much more after a second: nothing accelerates so.
 MOVED = (0.01, 0.01)
 OFF_LINE, OFF_LINE_PER_S2 = (1.0, 0.2), (10.0, 5.0)
 # What speaks for two senders adds, what speaks against it takes away; beyond the limit there are two.
