@@ -13,7 +13,8 @@ from launch_ros.substitutions import FindPackageShare
 
 from launch import LaunchContext, LaunchDescription
 from panoocc_ros.node.settings import NodeSettings
-from panoocc_ros.ros.launching import LaunchError, check_arguments, required
+from panoocc_ros.ros.argument_types import LOOPS, RATE
+from panoocc_ros.ros.launching import check_arguments, check_number, required
 
 ARGUMENTS = ("bag", "rate", "loop", "rviz")
 OF_THE_NODE = (*(field.name for field in fields(NodeSettings)), "namespace", "params")
@@ -22,12 +23,8 @@ OF_THE_NODE = (*(field.name for field in fields(NodeSettings)), "namespace", "pa
 def check(context: LaunchContext) -> None:
     """Before anything is started."""
     check_arguments(context, __file__, (*ARGUMENTS, *OF_THE_NODE))
-    for argument, kind in (("rate", float), ("loop", int)):
-        text = context.launch_configurations[argument]
-        try:
-            kind(text)
-        except ValueError as error:
-            raise LaunchError(f"{argument}:={text}: not a number") from error
+    check_number(context, "rate", RATE)
+    check_number(context, "loop", LOOPS)
 
 
 def player(context: LaunchContext) -> list[Node]:

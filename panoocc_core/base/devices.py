@@ -1,7 +1,9 @@
 """Which devices networks and renderers can run on."""
 
+import threading
 from collections.abc import Iterator
 from contextlib import contextmanager
+from typing import Any
 
 import torch
 
@@ -28,23 +30,39 @@ def usable_device(device: str | torch.device) -> torch.device:
     return target
 
 
-@contextmanager
-def full_float32() -> Iterator[None]:
-    """Float32 means float32 while it lasts: by default cuDNN rounds the inputs of convolutions to the ten bits of TF32.
+class _FullFloat32:
+    """Torch's switches for TF32, which are set when the first one enters and set back when the last one leaves."""
 
-    The switches are torch's and belong to the process: what other threads compute on CUDA meanwhile has them too.
-    """
-    cudnn, matmul = torch.backends.cudnn, torch.backends.cuda.matmul
-    exact: str | bool
-    if hasattr(cudnn, "conv"):  # since torch 2.9; the older switches may not be read where a program uses these
-        switches, name, exact = (cudnn.conv, matmul), "fp32_precision", "ieee"
-    else:
-        switches, name, exact = (cudnn, matmul), "allow_tf32", False
-    before = [getattr(switch, name) for switch in switches]
-    for switch in switches:
-        setattr(switch, name, exact)
-    try:
-        yield
-    finally:
-        for switch, value in zip(switches, before):
-            setattr(switch, name, value)
+    def __init__(self) -> None:
+        self._lock, self._inside = threading.Lock(), 0
+        self._before: list[Any] = []
+
+    @contextmanager
+    def __call__(self) -> Iterator[None]:
+        """Float32 means float32 while it lasts: by default cuDNN rounds what it convolves to the ten bits of TF32.
+
+        The switches belong to the process: what other threads compute on CUDA meanwhile has them too.
+        """
+        cudnn, matmul = torch.backends.cudnn, torch.backends.cuda.matmul
+        exact: str | bool
+        if hasattr(cudnn, "conv"):  # since torch 2.9; the older switches may not be read where a program uses these
+            switches, name, exact = (cudnn.conv, matmul), "fp32_precision", "ieee"
+        else:
+            switches, name, exact = (cudnn, matmul), "allow_tf32", False
+        with self._lock:
+            self._inside += 1
+            if self._inside == 1:
+                self._before = [getattr(switch, name) for switch in switches]
+                for switch in switches:
+                    setattr(switch, name, exact)
+        try:
+            yield
+        finally:
+            with self._lock:
+                self._inside -= 1
+                if not self._inside:
+                    for switch, value in zip(switches, self._before):
+                        setattr(switch, name, value)
+
+
+full_float32 = _FullFloat32()  # a context manager, for any number of threads at once

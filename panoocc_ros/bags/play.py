@@ -17,14 +17,16 @@ import rclpy
 from rclpy.duration import Duration
 from rclpy.executors import ExternalShutdownException, SingleThreadedExecutor
 from rclpy.node import Node
-from rclpy.utilities import remove_ros_args
 from rosgraph_msgs.msg import Clock
 from tqdm import tqdm
 
 from ..health.watch import NodeWatch
 from ..messages.types import IMAGE_TYPES, LABEL_SET, TRANSFORMS
-from ..ros.argument_types import number, whole_number
+from ..ros.argument_types import LOOPS, RATE, number, whole_number
+from ..ros.exit_codes import BAD_INPUT, INTERRUPTED, NO_ANSWER, NO_SUBSCRIBER, OK, failed
 from ..ros.graph import UnknownType, message_class, qos
+from ..ros.parameter_fields import SettingsError
+from ..ros.parameters import refusals_named, without_ros_arguments
 from .bag import LATCHED_TOPICS, BagError, BagReader, RawMessage
 from .pacing import Pacer, steps
 
@@ -32,7 +34,6 @@ STEP_LEAD_NS = 500_000_000
 TICK_S = 0.01
 LAST_S = 2.0  # for the last messages to arrive
 CLOCK_HZ = 40.0  # as `ros2 bag play --clock`
-EXIT_BAD_INPUT, EXIT_NO_SUBSCRIBER, EXIT_NO_ANSWER, EXIT_INTERRUPTED = 2, 3, 4, 130
 
 
 class PlayError(RuntimeError):
@@ -85,13 +86,11 @@ class Player:
         """
         absent = sorted(set(topics) - set(self._publishers))
         if absent:
-            raise PlayError(f"the bag has no topic {', '.join(absent)}", EXIT_BAD_INPUT)
+            raise PlayError(f"the bag has no topic {', '.join(absent)}", BAD_INPUT)
         end_s = time.monotonic() + timeout_s
         while missing := [topic for topic in topics if not self._publishers[topic].get_subscription_count()]:
             if time.monotonic() > end_s:
-                raise PlayError(
-                    f"nobody has subscribed to {', '.join(missing)} within {timeout_s:g} s", EXIT_NO_SUBSCRIBER
-                )
+                raise PlayError(f"nobody has subscribed to {', '.join(missing)} within {timeout_s:g} s", NO_SUBSCRIBER)
             self.spin(0.05)
 
     def send(self, message: RawMessage) -> None:
@@ -170,7 +169,7 @@ def play(arguments: argparse.Namespace, node: Node) -> PlayReport:
             _play_once(player, watch, messages, arguments, report)
         if watch and not watch.wait_until_idle(arguments.step_timeout, player.run_clock):
             text = f"node {arguments.wait_for_node} is still busy {arguments.step_timeout:g} s after the last message"
-            raise PlayError(text, EXIT_NO_ANSWER)
+            raise PlayError(text, NO_ANSWER)
         player.wait_for_arrival(LAST_S)
         report.topics = len(player.heard)
         report.unheard = tuple(topic for topic, heard in player.heard.items() if not heard)
@@ -189,10 +188,10 @@ def _watch(node: Node, name: str | None) -> Iterator[NodeWatch | None]:
 def _wait_for_node(watch: NodeWatch, player: Player, arguments: argparse.Namespace) -> None:
     name, timeout_s, wanted = arguments.wait_for_node, arguments.wait_timeout, arguments.wait_for_listeners
     if not watch.wait_until_idle(timeout_s, lambda: player.spin(TICK_S)):
-        raise PlayError(f"node {name} is not there, or not ready, within {timeout_s:g} s", EXIT_NO_SUBSCRIBER)
+        raise PlayError(f"node {name} is not there, or not ready, within {timeout_s:g} s", NO_SUBSCRIBER)
     if not watch.wait_for_listeners(wanted, timeout_s, lambda: player.spin(TICK_S)):
         text = f"the grids of node {name} have {watch.listeners} of {wanted} listeners after {timeout_s:g} s"
-        raise PlayError(text, EXIT_NO_SUBSCRIBER)
+        raise PlayError(text, NO_SUBSCRIBER)
 
 
 def _play_once(
@@ -231,7 +230,7 @@ def _playable(types: dict[str, str], wanted: Sequence[str] | None) -> dict[str, 
     """The topics to play, with their types; whoever asks for a topic by name gets it or an error."""
     absent = sorted(set(wanted or ()) - set(types))
     if absent:
-        raise PlayError(f"the bag has no topic {', '.join(absent)}; it has {', '.join(types)}", EXIT_BAD_INPUT)
+        raise PlayError(f"the bag has no topic {', '.join(absent)}; it has {', '.join(types)}", BAD_INPUT)
     playable = {}
     for topic in types if wanted is None else wanted:
         try:
@@ -239,7 +238,7 @@ def _playable(types: dict[str, str], wanted: Sequence[str] | None) -> dict[str, 
             playable[topic] = types[topic]
         except UnknownType as error:
             if wanted is not None:
-                raise PlayError(f"{topic}: {error}", EXIT_BAD_INPUT) from error
+                raise PlayError(f"{topic}: {error}", BAD_INPUT) from error
             print(f"play: {topic} is left out: {error}", file=sys.stderr)
     playable.pop("/clock", None)  # --clock gives the time
     return playable
@@ -261,10 +260,8 @@ def parser() -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(prog="play_bag", description=(__doc__ or "").splitlines()[0])
     parser.add_argument("bag", type=Path, help="rosbag2 folder, or .mcap or .db3 file")
     parser.add_argument("--topics", nargs="+", metavar="TOPIC", help="play these only")
-    parser.add_argument("--rate", type=number(1e-3, 1e6), default=1.0, help="times real time (default: 1)")
-    parser.add_argument(
-        "--loop", type=whole_number(0), default=1, metavar="N", help="how often; 0: for ever (default: 1)"
-    )
+    parser.add_argument("--rate", type=RATE, default=1.0, help="times real time (default: 1)")
+    parser.add_argument("--loop", type=LOOPS, default=1, metavar="N", help="how often; 0: for ever (default: 1)")
     parser.add_argument(
         "--clock",
         nargs="?",
@@ -317,20 +314,20 @@ def parser() -> argparse.ArgumentParser:
 def main(argv: Sequence[str] | None = None) -> int:
     """Play a bag; `argv` is without the program's name, and may have --ros-args.  Returns the exit code."""
     words = sys.argv[1:] if argv is None else list(argv)
-    arguments = parser().parse_args(remove_ros_args(words))
-    if arguments.step and not arguments.wait_for_node:
-        parser().error("--step needs --wait-for-node: whose grids are to be waited for?")
-    if arguments.wait_for_listeners and not arguments.wait_for_node:
-        parser().error("--wait-for-listeners needs --wait-for-node: whose listeners are to be waited for?")
-    rclpy.init(args=words)
-    node = rclpy.create_node("play_bag")
     try:
+        arguments = parser().parse_args(without_ros_arguments(words))
+        if arguments.step and not arguments.wait_for_node:
+            parser().error("--step needs --wait-for-node: whose grids are to be waited for?")
+        if arguments.wait_for_listeners and not arguments.wait_for_node:
+            parser().error("--wait-for-listeners needs --wait-for-node: whose listeners are to be waited for?")
+        with refusals_named():
+            rclpy.init(args=words)
+            node = rclpy.create_node("play_bag")
         report = play(arguments, node)
-    except (BagError, PlayError) as error:
-        print(f"play: {error}", file=sys.stderr)
-        return error.code if isinstance(error, PlayError) else EXIT_BAD_INPUT
+    except (BagError, PlayError, SettingsError) as error:
+        return failed("play", error, error.code if isinstance(error, PlayError) else BAD_INPUT)
     except (KeyboardInterrupt, ExternalShutdownException):
-        return EXIT_INTERRUPTED
+        return INTERRUPTED
     finally:
         rclpy.try_shutdown()
     how = f"at most {report.max_late_s * 1e3:.0f} ms late"
@@ -339,7 +336,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     print(f"play: {report.messages} messages, {how}")
     if report.unheard:
         print(f"play: nobody has subscribed to {', '.join(report.unheard)}", file=sys.stderr)
-    return EXIT_NO_SUBSCRIBER if report.topics and len(report.unheard) == report.topics else 0
+    return NO_SUBSCRIBER if report.topics and len(report.unheard) == report.topics else OK
 
 
 if __name__ == "__main__":

@@ -19,17 +19,18 @@ from rclpy.executors import SingleThreadedExecutor
 from rclpy.node import Node
 from rclpy.parameter import Parameter
 from rclpy.signals import SignalHandlerOptions
-from rclpy.utilities import remove_ros_args
 
 from ..ros.argument_types import number, whole_number
+from ..ros.exit_codes import BAD_INPUT, NOT_WRITTEN, OK, TOO_FEW, failed
 from ..ros.graph import UnknownType, message_class, qos, take_what_has_come
+from ..ros.parameter_fields import SettingsError
+from ..ros.parameters import refusals_named, without_ros_arguments
 from ..ros.signals import stopped_by_signals
 from .bag import BagError, BagWriteError
 from .writer import BagWriter
 
 MAX_EARLY = 1000  # messages that wait for simulated time to begin
 FLUSH_S = 1.0  # what a kill may cost
-EXIT_BAD_INPUT, EXIT_TOO_FEW, EXIT_NOT_WRITTEN = 2, 3, 4
 
 
 class Recorder:
@@ -149,20 +150,20 @@ def main(argv: Sequence[str] | None = None) -> int:
     Returns the exit code: 0; 2 bad input; 3 fewer messages came than `--count`; 4 the bag could not be written.
     """
     words = sys.argv[1:] if argv is None else list(argv)
-    arguments = parser().parse_args(remove_ros_args(words))
-    rclpy.init(args=words, signal_handler_options=SignalHandlerOptions.NO)
-    use_sim_time = Parameter("use_sim_time", value=arguments.use_sim_time)
-    node = rclpy.create_node("record_bag", parameter_overrides=[use_sim_time])
     try:
+        arguments = parser().parse_args(without_ros_arguments(words))
         with stopped_by_signals() as stop:
+            with refusals_named():
+                rclpy.init(args=words, signal_handler_options=SignalHandlerOptions.NO)
+                use_sim_time = Parameter("use_sim_time", value=arguments.use_sim_time)
+                node = rclpy.create_node("record_bag", parameter_overrides=[use_sim_time])
             counts = record(arguments, node, stop)
-    except (BagError, UnknownType) as error:
-        print(f"record: {error}", file=sys.stderr)
-        return EXIT_NOT_WRITTEN if isinstance(error, BagWriteError) else EXIT_BAD_INPUT
+    except (BagError, UnknownType, SettingsError) as error:
+        return failed("record", error, NOT_WRITTEN if isinstance(error, BagWriteError) else BAD_INPUT)
     finally:
         rclpy.try_shutdown()
     print(f"record: {arguments.out}: " + ", ".join(f"{count} on {topic}" for topic, count in counts.items()))
-    return EXIT_TOO_FEW if sum(counts.values()) < arguments.count else 0
+    return TOO_FEW if sum(counts.values()) < arguments.count else OK
 
 
 if __name__ == "__main__":

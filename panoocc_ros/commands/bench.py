@@ -22,10 +22,11 @@ from ..frames.rig import Rig
 from ..frames.waiting import AssemblerOptions
 from ..node.load import chosen_config, chosen_device, chosen_rig, loaded_network, rig_for
 from ..ros.argument_types import whole_number
+from ..ros.exit_codes import BAD_INPUT, FAILED, NETWORK_FAILED, NOT_WRITTEN, explained
 from ..ros.parameter_fields import SettingsError
 from ..sim.bag import write_street_bag
 from . import options
-from .exit_codes import BAD_INPUT, NOT_WRITTEN, OK, explained, fail
+from .failures import status_of
 
 STREET_RIG = "nuscenes"  # whose topics the simulated street has
 
@@ -40,7 +41,7 @@ examples:
   panoocc bench                                     Pano-small (Occ3D) and nano on a simulated street
   panoocc bench --model pano_small_4f --bag drive/  one network on your own images
 
-{explained(BAD_INPUT, NOT_WRITTEN)}
+{explained(FAILED, BAD_INPUT, NOT_WRITTEN, NETWORK_FAILED)}
 """
 
 
@@ -69,27 +70,25 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 def run(arguments: argparse.Namespace) -> int:
     """Run `panoocc bench`; returns the exit status, errors are said on stderr."""
-    try:
-        # All of it before a street is rendered for a minute.
-        configs = [chosen_config(name) for name in arguments.model]
-        rig = chosen_rig(arguments.rig)
-        rigs = [rig_for(config, rig) for config in configs]
-        chosen_device(arguments.device)
-        _check(arguments, rig)
-        with TemporaryDirectory() as folder:
-            bag = arguments.bag or _street(Path(folder) / "street.mcap", arguments.frames)
-            networks = [_measure(config, bag, own, arguments).as_dict() for config, own in zip(configs, rigs)]
-        numbers: dict[str, object] = {"networks": networks}
-        if arguments.bag is None:
-            numbers["rendering"] = _measure_rendering().as_dict()
-        if arguments.json is not None:
-            write_json(arguments.json, numbers)
-            print(f"written: {arguments.json}")
-    except (BagError, ValueError) as error:
-        return fail("bench", error, BAD_INPUT)
-    except OSError as error:
-        return fail("bench", error, NOT_WRITTEN)
-    return OK
+    return status_of("bench", lambda: _bench(arguments))
+
+
+def _bench(arguments: argparse.Namespace) -> None:
+    # All of it before a street is rendered for a minute.
+    configs = [chosen_config(name) for name in arguments.model]
+    rig = chosen_rig(arguments.rig)
+    rigs = [rig_for(config, rig) for config in configs]
+    chosen_device(arguments.device)
+    _check(arguments, rig)
+    with TemporaryDirectory() as folder:
+        bag = arguments.bag or _street(Path(folder) / "street.mcap", arguments.frames)
+        networks = [_measure(config, bag, own, arguments).as_dict() for config, own in zip(configs, rigs)]
+    numbers: dict[str, object] = {"networks": networks}
+    if arguments.bag is None:
+        numbers["rendering"] = _measure_rendering().as_dict()
+    if arguments.json is not None:
+        write_json(arguments.json, numbers)
+        print(f"written: {arguments.json}")
 
 
 def _check(arguments: argparse.Namespace, rig: Rig) -> None:

@@ -7,7 +7,7 @@ from panoocc_core import CheckpointError
 from panoocc_core.config import ConfigError
 from panoocc_core.weights.checkpoint import convert
 
-from .exit_codes import BAD_INPUT, NOT_WRITTEN, OK, explained, fail
+from ..ros.exit_codes import BAD_INPUT, NOT_WRITTEN, OK, explained, fail
 
 DESCRIPTION = """\
 Reads a published PanoOcc checkpoint (.pth), finds the preset that it fits, checks every entry, and writes safetensors.

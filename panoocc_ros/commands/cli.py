@@ -9,8 +9,8 @@ import sys
 from collections.abc import Sequence
 from importlib import import_module
 
+from ..ros.exit_codes import BROKEN_PIPE, INTERRUPTED
 from ..ros.signals import Terminated, ended_by_interrupt, unwound_by_signals
-from .exit_codes import BROKEN_PIPE, INTERRUPTED
 
 # Command -> what it is for; its module in this folder has the same name, DESCRIPTION, add_arguments and run.
 COMMANDS = {

@@ -3,7 +3,6 @@
 import argparse
 import tempfile
 from collections.abc import Iterator, Sequence
-from concurrent.futures import BrokenExecutor
 from contextlib import contextmanager
 from functools import partial
 from pathlib import Path
@@ -23,13 +22,13 @@ from panoocc_core.metrics.confusion import Confusion
 from panoocc_core.metrics.report import as_plain, as_text
 from panoocc_core.pictures.render import write_png
 from panoocc_core.pictures.scores import picture
-from panoocc_core.sim.pool import WORKER_KILLED
 from panoocc_core.stream import output_geometry
 
 from ..node.load import chosen_config, loaded_network
 from ..ros.argument_types import whole_number
+from ..ros.exit_codes import BAD_INPUT, FAILED, NETWORK_FAILED, NOT_WRITTEN, explained
 from . import options
-from .exit_codes import BAD_INPUT, FAILED, NOT_WRITTEN, OK, explained, fail
+from .failures import status_of
 
 TRAINING_SEEDS_FROM = 9_000  # the package's weights were trained and validated on seeds from here on
 
@@ -46,7 +45,7 @@ examples:
   panoocc eval --checkpoint runs/nano/weights.safetensors --scenes 5
   panoocc eval --model pano_small_occ3d --checkpoint PanoOcc_small.pth --data /data/nuscenes --split mini_val
 
-{explained(FAILED, BAD_INPUT, NOT_WRITTEN)}
+{explained(FAILED, BAD_INPUT, NOT_WRITTEN, NETWORK_FAILED)}
 """
 
 
@@ -111,17 +110,7 @@ class _OfStreets(argparse.Action):
 
 def run(arguments: argparse.Namespace) -> int:
     """Run `panoocc eval`; returns the exit status, errors are said on stderr."""
-    try:
-        _evaluate(arguments)
-    except BrokenExecutor:
-        return fail("eval", f"{WORKER_KILLED}; fewer --workers need less", FAILED)
-    except ValueError as error:  # settings and data raise ValueErrors
-        return fail("eval", error, BAD_INPUT)
-    except BrokenPipeError:
-        raise
-    except OSError as error:
-        return fail("eval", error, NOT_WRITTEN)
-    return OK
+    return status_of("eval", lambda: _evaluate(arguments), "fewer --workers need less")
 
 
 def _evaluate(arguments: argparse.Namespace) -> None:

@@ -9,8 +9,8 @@ import torch
 from panoocc_core.config import ModelConfig, model_config, presets
 from panoocc_core.models import build_network
 
+from ..ros.exit_codes import NOT_WRITTEN, OK, explained, fail
 from . import options
-from .exit_codes import NOT_WRITTEN, OK, explained, fail
 
 DESCRIPTION = "Lists the presets that --model takes: what each network sees, computes and remembers."
 EPILOG = explained(NOT_WRITTEN)

@@ -1,9 +1,10 @@
 """Options that several commands have, each described once."""
 
+import dataclasses
 from pathlib import Path
 from typing import Any
 
-from ..ros.argument_types import whole_number
+from ..ros.argument_types import number, whole_number
 
 MAX_THREADS, MAX_WORKERS = 1024, 64
 MAX_SEED = 2**63 - 1
@@ -67,3 +68,24 @@ def add(group: Any, *names: str, **changes: Any) -> None:
     """Add the options called so to a parser or one of its groups; `changes` are made to all of them."""
     for name in names:
         group.add_argument(name, **{**_OPTIONS[name], **changes})
+
+
+def add_parameters(group: Any, settings: type, *names: str, usual: str | None = None) -> None:
+    """Add options for parameters of a node, with its texts, limits, choices and defaults.
+
+    Args:
+        settings: dataclass of the node's parameters; those of `names` have numbers or choices.
+        usual: what holds without the option, which is None then, in place of the node's default.
+    """
+    fields = {field.name: field for field in dataclasses.fields(settings)}
+    for name in names:
+        default, metadata = fields[name].default, fields[name].metadata
+        kind = {"choices": metadata["choices"]} if metadata["choices"] else {"type": number(*metadata["limits"])}
+        text = metadata["description"]
+        group.add_argument(
+            f"--{name.replace('_', '-')}",
+            **kind,
+            default=default if usual is None else None,
+            metavar=None if metadata["choices"] else "X",
+            help=f"{text[0].lower()}{text[1:].rstrip('.')} (default: {usual or default})",
+        )

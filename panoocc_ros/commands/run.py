@@ -11,19 +11,20 @@ from typing import Any
 from panoocc_core import OccupancyStream
 from panoocc_core.config import TemporalConfig
 
-from ..bags.bag import BagError, BagReader, BagWriteError
+from ..bags.bag import BagReader
 from ..bags.replay import Replay, ReplayOptions, ReplayReport, check_topics, lacks
 from ..bags.writer import BagWriter
 from ..frames.assembler import FrameAssembler
-from ..frames.waiting import FOREVER_S, AssemblerOptions
+from ..frames.waiting import AssemblerOptions
 from ..health.latency import latency_table, summarise
 from ..node.load import chosen_calibration, chosen_config, chosen_rig, loaded_network, rig_for
 from ..node.outputs import FOXGLOVE, OUTPUTS, POINTS
+from ..node.settings import CAMERA_LIMITS, NodeSettings, camera_limits
 from ..ros.argument_types import number, whole_number
+from ..ros.exit_codes import BAD_INPUT, NETWORK_FAILED, NO_GRID, NOT_WRITTEN, explained
 from ..ros.parameter_fields import SettingsError
-from ..streams.missing import MISSING_POLICIES
 from . import options
-from .exit_codes import BAD_INPUT, NETWORK_FAILED, NO_GRID, NOT_WRITTEN, OK, explained, fail
+from .failures import Ended, status_of
 
 MAX_NOTICES = 6  # oddities of the input that are told
 
@@ -99,56 +100,19 @@ def _add_input_options(parser: argparse.ArgumentParser) -> None:
         metavar="FILE",
         help="YAML file with mounts and intrinsics, in place of /tf_static and CameraInfo",
     )
-    usual = AssemblerOptions()
-    inputs.add_argument(
-        "--missing-camera",
-        choices=MISSING_POLICIES,
-        default=usual.missing_camera,
-        help="what becomes of a set that lacks an image (default: %(default)s)",
-    )
-    _add_seconds(inputs, "--reuse-age-s", usual.reuse_age_s, "the oldest image that reuse_last takes")
-    _add_seconds(
-        inputs,
-        "--camera-timeout-s",
-        usual.camera_timeout_s,
-        "a camera without images for so long (by stamps) is dead",
-    )
-    _add_seconds(inputs, "--deadline-s", None, "a set waits so long for its images")
-    _add_seconds(inputs, "--tf-timeout-s", None, "... and so long for its transforms and CameraInfos")
-
-
-def _add_seconds(group: Any, name: str, default: float | None, text: str) -> None:
-    usual = (
-        "as long as it takes; a number: as the node, by the times of recording" if default is None else "%(default)s"
-    )
-    kind = number(0.0, FOREVER_S)
-    group.add_argument(name, type=kind, default=default, metavar="S", help=f"{text} (default: {usual})")
+    options.add_parameters(inputs, AssemblerOptions, "missing_camera", "reuse_age_s", "camera_timeout_s")
+    usual = "as long as it takes; a number: as the node, by the times of recording"
+    options.add_parameters(inputs, AssemblerOptions, "deadline_s", "tf_timeout_s", usual=usual)
+    options.add_parameters(inputs, NodeSettings, *CAMERA_LIMITS)
 
 
 def run(arguments: argparse.Namespace) -> int:
     """Work on one bag; returns the exit status."""
-    try:
-        return _run(arguments)
-    except BagWriteError as error:
-        return fail("run", error, NOT_WRITTEN)
-    except (BagError, SettingsError) as error:
-        return fail("run", error, BAD_INPUT)
-    except NoGrid as error:
-        return fail("run", error, error.status)
-    except RuntimeError as error:  # torch: out of memory, a broken driver
-        return fail("run", f"the network failed: {error}", NETWORK_FAILED)
+    return status_of("run", lambda: _run(arguments))
 
 
-class NoGrid(Exception):
-    """The bag was read to its end and gave no grid; the text says why, `status` is the exit status."""
-
-    def __init__(self, text: str, status: int) -> None:
-        super().__init__(text)
-        self.status = status
-
-
-def _run(arguments: argparse.Namespace) -> int:
-    config = chosen_config(arguments.model)
+def _run(arguments: argparse.Namespace) -> None:
+    config = chosen_config(arguments.model, camera_limits(arguments))
     rig = chosen_rig(arguments.rig, arguments.base_frame, arguments.fixed_frame, arguments.spread_ms)
     topics = {"tf_topic": arguments.tf_topic, "tf_static_topic": arguments.tf_static_topic}
     try:
@@ -185,10 +149,9 @@ def _run(arguments: argparse.Namespace) -> int:
                 )
             if report.grids == 0:
                 why = [why_no_grid(report, chosen.names), lacks(bag, chosen, calibration)]
-                raise NoGrid("; ".join(filter(None, why)), NETWORK_FAILED if report.failures else NO_GRID)
+                raise Ended("; ".join(filter(None, why)), NETWORK_FAILED if report.failures else NO_GRID)
     print(summary(report, stream.network.device, config.temporal))
     print(f"written: {str(arguments.out).encode(errors='backslashreplace').decode()}")
-    return OK
 
 
 def chosen_waiting(arguments: argparse.Namespace) -> AssemblerOptions:

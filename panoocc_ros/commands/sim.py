@@ -2,7 +2,6 @@
 
 import argparse
 from collections.abc import Sequence
-from concurrent.futures import BrokenExecutor
 from typing import Any
 
 from tqdm import tqdm
@@ -10,14 +9,13 @@ from tqdm import tqdm
 from panoocc_core.base.devices import usable_device
 from panoocc_core.sim import load_sim_rig
 from panoocc_core.sim.drive_renderer import Drive, RenderSetup, truth_grid
-from panoocc_core.sim.pool import WORKER_KILLED
 
-from ..bags.bag import BagError
 from ..ros.argument_types import whole_number
+from ..ros.exit_codes import BAD_INPUT, FAILED, NETWORK_FAILED, NOT_WRITTEN, explained
 from ..sim.bag import write_street_bag
 from ..sim.faults import Faults, fault_table, parse_fault
 from . import options
-from .exit_codes import BAD_INPUT, FAILED, NOT_WRITTEN, OK, explained, fail
+from .failures import status_of
 
 DESCRIPTION = """\
 Writes a rosbag2 (MCAP) of a drive through a simulated street: every camera of a rig as JPEG, each with its own shutter
@@ -31,7 +29,7 @@ examples:
   panoocc sim --out drive --seed 7 --seconds 20 --rate 10 --scale 0.18
   panoocc sim --out faulty.mcap --fault "dead camera=cam_back from=4" --fault "drop share=0.1"
 
-{explained(FAILED, BAD_INPUT, NOT_WRITTEN, more="Whenever it is not 0, nothing is left at --out.")}
+{explained(FAILED, BAD_INPUT, NOT_WRITTEN, NETWORK_FAILED, more="Whenever it is not 0, nothing is left at --out.")}
 """
 
 
@@ -107,39 +105,35 @@ class _ListFaults(argparse.Action):
 
 def run(arguments: argparse.Namespace) -> int:
     """Run `panoocc sim`; returns the exit status, errors are said on stderr."""
+    return status_of("sim", lambda: _simulate(arguments), "fewer --workers need less", "the renderer")
+
+
+def _simulate(arguments: argparse.Namespace) -> None:
     bar = tqdm(unit="set", desc="rendering", disable=True if arguments.no_progress else None)
 
     def show(done: int, total: int) -> None:
         bar.total = total
         bar.update(done - bar.n)
 
-    try:
-        drive = Drive(arguments.seed, arguments.seconds, arguments.rate, arguments.supersample)
-        grid = None if arguments.no_truth else truth_grid(arguments.grid)
-        setup = RenderSetup(load_sim_rig(arguments.rig, arguments.scale), grid, str(usable_device(arguments.device)))
-        faults = Faults([parse_fault(text) for text in arguments.fault], setup.names, drive.seed)
-        with bar:
-            write_street_bag(
-                arguments.out,
-                drive.seed,
-                drive.seconds,
-                drive.rate_hz,
-                setup.rig,
-                supersample=drive.supersample,
-                grid=setup.grid,
-                faults=faults,
-                overwrite=arguments.overwrite,
-                workers=arguments.workers,
-                device=setup.device,
-                progress=show,
-            )
-    except ValueError as error:
-        return fail("sim", error, BAD_INPUT)
-    except BagError as error:
-        return fail("sim", error, NOT_WRITTEN)
-    except BrokenExecutor:
-        return fail("sim", f"{WORKER_KILLED}; fewer --workers need less", FAILED)
+    drive = Drive(arguments.seed, arguments.seconds, arguments.rate, arguments.supersample)
+    grid = None if arguments.no_truth else truth_grid(arguments.grid)
+    setup = RenderSetup(load_sim_rig(arguments.rig, arguments.scale), grid, str(usable_device(arguments.device)))
+    faults = Faults([parse_fault(text) for text in arguments.fault], setup.names, drive.seed)
+    with bar:
+        write_street_bag(
+            arguments.out,
+            drive.seed,
+            drive.seconds,
+            drive.rate_hz,
+            setup.rig,
+            supersample=drive.supersample,
+            grid=setup.grid,
+            faults=faults,
+            overwrite=arguments.overwrite,
+            workers=arguments.workers,
+            device=setup.device,
+            progress=show,
+        )
     print(f"{arguments.out}: {drive.sets} sets of images")
     for label, count in faults.injected.most_common():
         print(f"  {label}: {count} messages")
-    return OK

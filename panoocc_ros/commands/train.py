@@ -4,7 +4,6 @@ import argparse
 import contextlib
 import sys
 from collections.abc import Sequence
-from concurrent.futures import BrokenExecutor
 from pathlib import Path
 from typing import Any
 
@@ -29,11 +28,12 @@ from panoocc_core.train.snapshot import FILE
 from panoocc_core.train.train_config import FolderConfig, StreetsConfig, TrainConfig, train_config
 from panoocc_core.types import GridGeometry
 from panoocc_core.weights.checkpoint import load_published
-from panoocc_core.weights.tensor_files import CheckpointError, read_tensors
+from panoocc_core.weights.tensor_files import read_tensors
 
 from ..ros.argument_types import number, whole_number
+from ..ros.exit_codes import BAD_INPUT, FAILED, NETWORK_FAILED, NOT_WRITTEN, explained
 from . import options
-from .exit_codes import BAD_INPUT, FAILED, NOT_WRITTEN, OK, explained, fail
+from .failures import Ended, status_of
 
 DESCRIPTION = """\
 Trains a network by a recipe: a name in config/train, or a YAML file.  Recipes on simulated streets render their drives
@@ -49,7 +49,7 @@ examples:
   torchrun --nproc-per-node 2 -m panoocc_ros.commands.cli train nano --out runs/nano --threads 1
   panoocc train nano --out runs/try --set epochs=1 data.drives=4 optimiser.lr=3e-4
 
-{explained(FAILED, BAD_INPUT, NOT_WRITTEN)}
+{explained(FAILED, BAD_INPUT, NOT_WRITTEN, NETWORK_FAILED)}
 """
 
 
@@ -123,21 +123,17 @@ def changes_from(pairs: Sequence[str]) -> dict[str, Any]:
 
 def run(arguments: argparse.Namespace) -> int:
     """Run `panoocc train`; returns the exit status, errors are said on stderr."""
+    return status_of("train", lambda: _train_or_end(arguments), "fewer --workers need less")
+
+
+def _train_or_end(arguments: argparse.Namespace) -> None:
     try:
-        weights = _train(arguments)
-    except (TrainingError, BrokenExecutor) as error:
-        return fail("train", error, FAILED)
-    except (CheckpointError, ValueError, ImportError) as error:  # settings, data and snapshots raise ValueErrors
-        return fail("train", error, BAD_INPUT)
-    except OSError as error:
-        return fail("train", error, NOT_WRITTEN)
-    if weights is not None:
-        print(weights)
-    return OK
+        _train(arguments)
+    except TrainingError as error:
+        raise Ended(str(error), FAILED) from error
 
 
-def _train(arguments: argparse.Namespace) -> Path | None:
-    """The path of what was written, or None in a process that writes nothing."""
+def _train(arguments: argparse.Namespace) -> None:
     if arguments.threads is not None:
         torch.set_num_threads(arguments.threads)
     config = train_config(arguments.recipe, changes_from(arguments.set))
@@ -161,7 +157,8 @@ def _train(arguments: argparse.Namespace) -> Path | None:
         drives, validation = open_drives(config, arguments, show)
         with _Bar(show) as bar:
             path = train(config, model.to(device), drives, validation, bar.options(arguments), processes)
-    return path if processes.is_first else None
+    if processes.is_first:
+        print(path)
 
 
 def _tell_where_it_begins(arguments: argparse.Namespace, begun: bool) -> None:

@@ -20,9 +20,8 @@ from typing import Any
 
 from tqdm import tqdm
 
-from panoocc_core import CheckpointError, ModelConfig
+from panoocc_core import ModelConfig
 from panoocc_core.base.resources import folder, shipped_weights
-from panoocc_core.base.strict_yaml import ConfigError
 from panoocc_core.base.whole_files import write_json
 from panoocc_core.labels import OCC3D, LabelSet
 from panoocc_core.pictures.animation import Style
@@ -39,7 +38,7 @@ from ..frames.rig import Rig
 from ..health.latency import latency_table
 from ..messages import truth as truth_messages
 from ..node.load import chosen_config, chosen_device, chosen_rig, rig_for
-from ..ros.parameter_fields import SettingsError
+from ..ros.exit_codes import BAD_INPUT, FAILED, INTERRUPTED, OK, failed
 from ..ros.signals import Terminated, unwound_by_signals
 from ..sim.bag import write_street_bag
 from .animation import animate
@@ -65,11 +64,12 @@ DRIVES = {"real": (17.0, 6.0), "step": (8.0, 2.0)}  # pace -> seconds and sets p
 RIG_WIDTH_PX = 1600
 MAX_SCALE = 0.25  # simulated images are as wide as the network's, but not slow to make
 RESULTS = ("panoocc_demo.gif", "panoocc_demo.png", "occupancy.mcap", "report.json")
+STREET, LOGS = "street.mcap", ("node.log", "evaluator.log", "recorder.log", "player.log")
+MARK = ".panoocc_demo"  # lies in the folder of a demo, whose files the next one replaces
 START_S = 300.0  # for weights to be made or loaded
 STEP_S = 600.0  # for one set
 RECORDER_STOP_S = 60.0  # to write what it has
 BF16_FLAGS = ("avx512_bf16", "amx_bf16")
-EXIT_FAILED, EXIT_BAD_INPUT, EXIT_INTERRUPTED = 1, 2, 130
 
 
 class DemoError(RuntimeError):
@@ -84,10 +84,10 @@ def demo(arguments: argparse.Namespace) -> Path:
         ProcessError: node, player or recorder failed; the message has the end of its log.
     """
     out = arguments.out
-    out.mkdir(parents=True, exist_ok=True)
+    _take(out)
     config, rig = chosen_config(arguments.model), chosen_rig(arguments.rig)
     pace = _pace(arguments, config)
-    bag = arguments.bag or _simulated_street(out / "street.mcap", config, pace)
+    bag = arguments.bag or _simulated_street(out / STREET, config, pace)
     with BagReader(bag) as reader:
         check_topics(reader, rig_for(config, rig))
     truth = _usable_truth(bag, config)
@@ -101,6 +101,20 @@ def demo(arguments: argparse.Namespace) -> Path:
     run = DemoRun(bag, arguments.bag is None, PACES[pace], wall_s, (scene,))
     _leave_results(out, recording, run, rig, truth)
     return out
+
+
+def _take(out: Path) -> None:
+    """Make the folder of the results, or take that of an earlier demo.
+
+    Raises:
+        ValueError: files are in the way that may be somebody else's.
+    """
+    out.mkdir(parents=True, exist_ok=True)
+    mark = out / MARK
+    foreign = [name for name in (*RESULTS, STREET, *LOGS) if os.path.lexists(out / name) and not mark.exists()]
+    if foreign:
+        raise ValueError(f"{out} has files that no demo has left there ({', '.join(foreign)}): give another --out")
+    mark.touch()
 
 
 def _simulated_street(path: Path, config: ModelConfig, pace: str) -> Path:
@@ -381,24 +395,18 @@ def main(argv: Sequence[str] | None = None) -> int:
     except Terminated as ended:
         return ended.exit_status
     except KeyboardInterrupt:
-        return EXIT_INTERRUPTED
+        return INTERRUPTED
     except (DemoError, ProcessError, BagWriteError) as error:
-        print(f"demo: {error}", file=sys.stderr)
-        return EXIT_FAILED
+        print(f"demo: {error}", file=sys.stderr)  # as it is: it may have lines of a log
+        return FAILED
     except BrokenExecutor:
-        print(f"demo: {WORKER_KILLED}", file=sys.stderr)
-        return EXIT_FAILED
+        return failed("demo", WORKER_KILLED, FAILED)
     except OSError as error:
         text = f"cannot write {error.filename}: {error.strerror}" if error.filename else str(error)
-        print(f"demo: {text}", file=sys.stderr)
-        return EXIT_FAILED
-    except SettingsError as error:
-        print(f"demo: {error.of_options()}", file=sys.stderr)
-        return EXIT_BAD_INPUT
-    except (BagError, CheckpointError, ConfigError, ValueError) as error:
-        print(f"demo: {error}", file=sys.stderr)
-        return EXIT_BAD_INPUT
-    return 0
+        return failed("demo", text, FAILED)
+    except (BagError, ValueError) as error:
+        return failed("demo", error, BAD_INPUT)
+    return OK
 
 
 if __name__ == "__main__":

@@ -28,6 +28,7 @@ from ..health.recent import Recent
 from ..health.verdicts import callbacks_health
 from ..messages import truth as truth_messages
 from ..ros.callbacks import Guard
+from ..ros.exit_codes import BAD_INPUT
 from ..ros.graph import qos, take_what_has_come
 from ..ros.parameter_fields import SettingsError, check_parameters, parameter
 from ..ros.parameters import declared, refusals_named
@@ -39,7 +40,6 @@ SCORES = ("iou", "miou", "pq")  # fields of evaluation.Scores and names of topic
 GRID_DEPTH, SCORE_DEPTH = 20, 10
 STOP_TICK_S = 0.1  # how soon a signal ends the node
 LAST_REPORT_S = 2.0
-EXIT_BAD_START = 2
 
 
 @dataclass(frozen=True, slots=True)
@@ -167,7 +167,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
             node.report_last()
     except SettingsError as error:
         rclpy.logging.get_logger("evaluator").fatal(str(error))
-        return EXIT_BAD_START
+        return BAD_INPUT
     finally:
         rclpy.try_shutdown()
     return 0

@@ -31,13 +31,14 @@ from ..health.publisher import Diagnostics
 from ..health.running_time import RunningTime
 from ..health.verdicts import READY_TO_OUTPUT
 from ..ros.callbacks import Guard
+from ..ros.exit_codes import BAD_INPUT
 from ..ros.parameter_fields import SettingsError
 from ..ros.parameters import declared, refusals_named
 from ..ros.throttle import ProblemLog
 from .inputs import Inputs
 from .load import chosen_calibration, chosen_config, chosen_rig, loaded_network, rig_for
 from .publishers import Publishers
-from .settings import NodeSettings
+from .settings import NodeSettings, camera_limits
 from .status import StatusReport, model_facts
 from .step import Lost, error_text, step
 from .worker import Worker
@@ -46,7 +47,6 @@ TICK_S = 0.05  # how often waiting sets look for what they lack
 FOLLOW_S = 0.2  # how often the types of the topics are looked up
 STOP_S = 2.0
 MAX_STAMP_AGE_S = 60.0  # older stamps are of another clock (a bag played without /clock)
-EXIT_BAD_START = 2
 
 
 @dataclass(frozen=True, slots=True)
@@ -75,7 +75,7 @@ class OccupancyNode(Node):
         begin_s = time.perf_counter()
         self._settings = settings = declared(self, NodeSettings)
         rig = chosen_rig(settings.rig, settings.base_frame, settings.fixed_frame, settings.sync_spread_ms)
-        config = chosen_config(settings.model, settings.camera_limits)
+        config = chosen_config(settings.model, camera_limits(settings))
         self._rig = rig_for(config, rig)
         calibration = chosen_calibration(settings.calibration, rig)
         self.get_logger().info(f"loading {config.name}")
@@ -236,7 +236,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
         rclpy.spin(node)
     except SettingsError as error:
         rclpy.logging.get_logger("panoocc").fatal(str(error))
-        code = EXIT_BAD_START
+        code = BAD_INPUT
     except (KeyboardInterrupt, ExternalShutdownException):
         pass
     except Exception:

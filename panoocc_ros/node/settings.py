@@ -5,10 +5,12 @@ other nodes' settings are made of the same `parameter`s.  No ROS here: offline c
 """
 
 from dataclasses import dataclass
-from typing import Literal
+from typing import Any, Literal
 
 from ..frames.waiting import AssemblerOptions
 from ..ros.parameter_fields import SettingsError, check_parameters, parameter
+
+CAMERA_LIMITS = ("max_focal_change", "max_centre_shift", "max_mount_shift_m", "max_mount_turn_deg")  # parameters
 
 
 @dataclass(frozen=True, slots=True)
@@ -88,8 +90,11 @@ class NodeSettings(AssemblerOptions):
         if self.checkpoint and self.seeded_weights:
             raise SettingsError("parameters checkpoint and seeded_weights exclude each other: keep one of the two")
 
-    @property
-    def camera_limits(self) -> dict[str, float]:
-        """How far cameras may move before the memory is cleared, where that is not the network's own choice."""
-        names = ("max_focal_change", "max_centre_shift", "max_mount_shift_m", "max_mount_turn_deg")
-        return {name: value for name in names if (value := getattr(self, name))}
+
+def camera_limits(chosen: Any) -> dict[str, float]:
+    """How far cameras may move before the memory is cleared, where that is not the network's own choice.
+
+    Args:
+        chosen: the parameters CAMERA_LIMITS as attributes.
+    """
+    return {name: value for name in CAMERA_LIMITS if (value := getattr(chosen, name))}

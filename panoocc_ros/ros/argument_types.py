@@ -30,3 +30,6 @@ def _within(kind: type[T], name: str, low: float, high: float) -> Callable[[str]
         return value
 
     return parse
+
+
+RATE, LOOPS = number(1e-3, 1e6), whole_number(0)  # how fast a bag is played, and how often (0: for ever)

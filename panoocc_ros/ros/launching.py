@@ -7,7 +7,8 @@ import dataclasses
 import difflib
 import os
 import sys
-from collections.abc import Mapping, Sequence
+from argparse import ArgumentTypeError
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -64,6 +65,19 @@ def is_true(context: LaunchContext, argument: str) -> bool:
     if text.lower() not in ("true", "false"):
         raise LaunchError(f"{argument}:={text}: {text!r} is not true or false")
     return text.lower() == "true"
+
+
+def check_number(context: LaunchContext, argument: str, kind: Callable[[str], float]) -> None:
+    """Refuse an argument that the executable would refuse, when all else runs already; `kind` as in argument_types.
+
+    Raises:
+        LaunchError: it is no such number.
+    """
+    text = context.launch_configurations[argument]
+    try:
+        kind(text)
+    except ArgumentTypeError as error:
+        raise LaunchError(f"{argument}:={text}: {error}") from error
 
 
 def file_of(context: LaunchContext, argument: str) -> str:

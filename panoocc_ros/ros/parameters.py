@@ -3,7 +3,7 @@
 import dataclasses
 import difflib
 import re
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from typing import Any, TypeVar
 
@@ -15,6 +15,7 @@ from rclpy.exceptions import (
     ParameterException,
 )
 from rclpy.node import Node
+from rclpy.utilities import remove_ros_args
 
 from .parameter_fields import SettingsError
 
@@ -48,6 +49,16 @@ def refusals_named() -> Iterator[None]:
         if not text.startswith(INIT_FAILED) and "ROSArgs" not in type(error).__name__:
             raise
         raise SettingsError(re.sub(r",? at /[^\s,]+", "", text.removeprefix(INIT_FAILED))) from error
+
+
+def without_ros_arguments(words: Sequence[str]) -> list[str]:
+    """A command line without its --ros-args.
+
+    Raises:
+        SettingsError: these cannot be used.
+    """
+    with refusals_named():
+        return list(remove_ros_args(list(words)))
 
 
 def unknown_parameters(given: Iterable[str], known: Iterable[str]) -> list[str]:

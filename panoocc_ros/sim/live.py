@@ -11,7 +11,7 @@ after a reset of a vehicle's odometry.  No image falls into the time around it.
 import math
 from collections import deque
 from collections.abc import Callable
-from concurrent.futures import Future
+from concurrent.futures import BrokenExecutor, Future
 from dataclasses import dataclass, field
 from typing import Any, Protocol
 
@@ -82,6 +82,19 @@ class LiveCounts:
         return rate if pause_s <= 2 * period_s else len(self.set_times_s) / (span_s + pause_s)
 
 
+class RenderError(RuntimeError):
+    """The renderer failed; the text says with what."""
+
+
+def _result_of(future: "Future[Any]") -> Any:
+    try:
+        return future.result()
+    except BrokenExecutor:
+        raise
+    except Exception as error:
+        raise RenderError(f"the renderer failed: {error!r}") from error
+
+
 class LiveDrive:
     """The messages of a drive that goes on while somebody asks for them.
 
@@ -146,7 +159,8 @@ class LiveDrive:
             system_ns: the system's clock.
 
         Raises:
-            Exception: whatever the renderer failed with.
+            RenderError: the renderer failed.
+            BrokenExecutor: one of its processes was killed.
         """
         self._collect()
         self._plan()
@@ -197,7 +211,7 @@ class LiveDrive:
     def _collect(self) -> None:
         while self._jobs and self._jobs[0][1].done():
             slot, future = self._jobs.popleft()
-            rendered = future.result()
+            rendered = _result_of(future)
             mean_s = self.counts.work_s
             self.counts.work_s = mean_s + _NEWEST * (rendered.work_s - mean_s) if mean_s else rendered.work_s
             self.counts.late += self.has_begun and slot.due_s < self._now_s
@@ -214,7 +228,7 @@ class LiveDrive:
             street = self._streets[0]
             while street.told < len(street.times_s) and street.times_s[street.told] <= self._now_s:
                 stamp_ns = self._stamp_ns(street.times_s[street.told])
-                self._faults.push(odometry_event(street.poses.result()[street.told], stamp_ns))
+                self._faults.push(odometry_event(_result_of(street.poses)[street.told], stamp_ns))
                 street.told += 1
             if street.told < len(street.times_s):
                 return

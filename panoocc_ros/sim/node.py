@@ -19,17 +19,17 @@ from ..health.publisher import Diagnostics
 from ..messages.fields import set_stamp
 from ..messages.truth import TYPES
 from ..messages.types import CAMERA_INFO, COMPRESSED_IMAGE, TRANSFORMS, typestore
+from ..ros.exit_codes import BAD_INPUT, FAILED, OK
 from ..ros.graph import message_class, qos
 from ..ros.parameter_fields import SettingsError
-from ..ros.parameters import declared
+from ..ros.parameters import declared, refusals_named
 from ..ros.signals import stopped_by_signals
 from .faults import TF_TOPIC, Event
-from .live import LiveDrive, live_healths
+from .live import LiveDrive, RenderError, live_healths
 from .messages import START_NS
 from .settings import SimSettings
 from .setup import drive_of, faults_of, setup_of
 
-EXIT_BAD_START, EXIT_FAILED = 2, 1
 SENSOR_DEPTH, TRUTH_DEPTH, TF_DEPTH = 10, 2, 100
 LAST_MESSAGES_S = 0.2  # they leave before the publishers are destroyed
 
@@ -126,10 +126,11 @@ def _read_settings(node: Node) -> SimSettings:
 def main(arguments: Sequence[str] | None = None) -> int:
     """Run the node until the drive is over or it is interrupted; returns the exit code."""
     with stopped_by_signals() as stop:  # once or many times: a second Ctrl-C does not disturb the end
-        rclpy.init(args=arguments, signal_handler_options=SignalHandlerOptions.NO)
         node: SimulatorNode | None = None
         try:
-            node = SimulatorNode()
+            with refusals_named():
+                rclpy.init(args=arguments, signal_handler_options=SignalHandlerOptions.NO)
+                node = SimulatorNode()
             while not stop.is_set() and not node.is_over:
                 rclpy.spin_once(node, timeout_sec=node.step())
             if node.is_over:
@@ -137,18 +138,18 @@ def main(arguments: Sequence[str] | None = None) -> int:
                 time.sleep(LAST_MESSAGES_S)
         except SettingsError as error:
             rclpy.logging.get_logger("simulator").fatal(str(error))
-            return EXIT_BAD_START
+            return BAD_INPUT
         except BrokenExecutor:
             rclpy.logging.get_logger("simulator").fatal(f"{WORKER_KILLED}; fewer `workers` need less")
-            return EXIT_FAILED
-        except Exception as error:
-            rclpy.logging.get_logger("simulator").fatal(f"the renderer failed: {error!r}")
-            return EXIT_FAILED
+            return FAILED
+        except RenderError as error:
+            rclpy.logging.get_logger("simulator").fatal(str(error))
+            return FAILED
         finally:
             if node is not None:
                 node.stop()
             rclpy.try_shutdown()
-    return 0
+    return OK
 
 
 if __name__ == "__main__":

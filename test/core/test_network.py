@@ -181,6 +181,18 @@ def test_a_stream_leaves_the_switches_of_the_process_alone(nano_model):
     assert inside == ["ieee"] and torch.backends.cudnn.conv.fp32_precision == before != "ieee"
 
 
+def test_scopes_of_exact_float32_may_end_in_any_order():
+    conv = torch.backends.cudnn.conv
+    before = conv.fp32_precision
+    one, two = full_float32(), full_float32()
+    one.__enter__()
+    two.__enter__()
+    one.__exit__(None, None, None)
+    assert conv.fp32_precision == "ieee"  # the second stream is still at work
+    two.__exit__(None, None, None)
+    assert conv.fp32_precision == before != "ieee"
+
+
 def test_loading_a_network_changes_no_switch(nano):
     torch.backends.cuda.matmul.allow_tf32 = True
     try:

@@ -1,8 +1,10 @@
 """`panoocc bench` as a user calls it, on few small images."""
 
 import json
+from concurrent.futures import BrokenExecutor
 
 import pytest
+import torch
 
 from panoocc_core import model_config
 from panoocc_core.sim import nuscenes_rig
@@ -39,6 +41,24 @@ def test_a_bag_of_ones_own_says_nothing_of_rendering(small_bag, tmp_path, capsys
     assert panoocc("--model", "nano", "--frames", 2, "--bag", small_bag, "--json", tmp_path / "bench.json") == 0
     assert set(json.loads((tmp_path / "bench.json").read_text())) == {"networks"}
     assert "sets per CPU second" not in capsys.readouterr().out
+
+
+@pytest.mark.parametrize(
+    "where, error, status, words",
+    [
+        ("loaded_network", torch.OutOfMemoryError("CUDA out of memory"), 5, "the network failed: CUDA out of memory"),
+        ("bench", MemoryError(), 5, "the network failed: MemoryError"),
+        ("_measure_rendering", BrokenExecutor("terminated"), 1, "a worker process was killed"),
+    ],
+)
+def test_what_fails_is_said_in_one_line(small_bag, monkeypatch, capsys, where, error, status, words):
+    def fail(*_, **__):
+        raise error
+
+    monkeypatch.setattr(bench, "_street", lambda path, frames: small_bag)
+    monkeypatch.setattr(bench, where, fail)
+    assert panoocc("--model", "nano", "--frames", 1) == status
+    assert f"panoocc bench: {words}" in capsys.readouterr().err
 
 
 def test_bad_input_is_said_and_gives_status_2(small_bag, tmp_path, capsys):

@@ -9,10 +9,15 @@ from argparse import ArgumentTypeError
 from pathlib import Path
 
 import pytest
+import torch
 
-from panoocc_ros.commands.cli import COMMANDS, main
-from panoocc_ros.commands.exit_codes import MEANINGS
+from panoocc_ros.commands import eval as eval_command
+from panoocc_ros.commands import run as run_command
+from panoocc_ros.commands import train as train_command
+from panoocc_ros.commands.cli import COMMANDS, main, parser
+from panoocc_ros.node.settings import camera_limits
 from panoocc_ros.ros.argument_types import number, whole_number
+from panoocc_ros.ros.exit_codes import MEANINGS
 
 CLI = [sys.executable, "-m", "panoocc_ros.commands.cli"]
 HEAVY = ("torch", "numpy", "cv2", "rosbags", "scipy")
@@ -53,6 +58,31 @@ def test_every_command_explains_itself_and_its_exit_statuses(command, capsys):
     lines = text[: text.index("exit status:")].split("\n")
     options_of = [line.split()[0] for line in lines if line.startswith("  --")]
     assert len(options_of) == len(set(options_of))
+
+
+@pytest.mark.parametrize(
+    "module, work, words",
+    [
+        (eval_command, "_evaluate", ["eval"]),
+        (train_command, "_train", ["train", "nano", "--out", "nowhere"]),
+        (run_command, "_run", ["run", "drive.mcap", "--out", "nowhere"]),
+    ],
+)
+def test_a_network_without_memory_ends_in_one_line(module, work, words, monkeypatch, capsys):
+    def fail(_):
+        raise torch.OutOfMemoryError("CUDA out of memory\nsecond line")
+
+    monkeypatch.setattr(module, work, fail)
+    assert main(words) == 5
+    assert capsys.readouterr().err == f"panoocc {words[0]}: the network failed: CUDA out of memory second line\n"
+
+
+def test_the_limits_of_cameras_are_options_of_run_as_they_are_parameters_of_the_node():
+    words = ["run", "drive.mcap", "--out", "x", "--max-mount-shift-m", "0.5", "--max-focal-change", "0.1"]
+    assert camera_limits(parser("run").parse_args(words)) == {"max_mount_shift_m": 0.5, "max_focal_change": 0.1}
+    assert camera_limits(parser("run").parse_args(words[:4])) == {}
+    with pytest.raises(SystemExit):
+        parser("run").parse_args([*words[:4], "--max-mount-turn-deg", "181"])
 
 
 def test_an_unknown_command_is_refused_with_those_that_there_are(capsys):

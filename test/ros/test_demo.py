@@ -108,6 +108,21 @@ def test_a_file_in_the_place_of_the_folder_is_told(tmp_path, bag, capsys):
     assert code == 1 and told == f"demo: cannot write {tmp_path / 'out'}: File exists\n"
 
 
+@pytest.mark.parametrize("name", ["report.json", "occupancy.mcap", "street.mcap", "node.log"])
+def test_files_of_others_in_the_folder_stay_as_they_are(tmp_path, bag, capsys, name, monkeypatch):
+    (tmp_path / "out").mkdir()
+    mine = tmp_path / "out" / name
+    mine.write_text("mine")
+    code, told = ended(tmp_path, capsys, "--bag", bag)
+    assert code == 2 and name in told and "give another --out" in told
+    assert [path.read_text() for path in (tmp_path / "out").iterdir()] == ["mine"]
+    mine.rename(tmp_path / "out" / "notes.txt")
+    monkeypatch.setattr(demo, "_run_processes", failing(OSError("stop")))
+    assert ended(tmp_path, capsys, "--bag", bag)[0] == 1  # other names do not matter
+    (tmp_path / "out" / "report.json").write_text("of the demo before")
+    assert ended(tmp_path, capsys, "--bag", bag)[0] == 1 and not (tmp_path / "out" / "report.json").exists()
+
+
 def test_slow_networks_on_a_cpu_are_fed_one_set_at_a_time(monkeypatch):
     monkeypatch.setattr(demo, "chosen_device", str)  # no GPU is needed here
 

@@ -239,7 +239,7 @@ def test_the_player_waits_for_the_node_where_it_is(ament, monkeypatch):
     words = launched(monkeypatch, "replay.launch.py", "bag:=drive", "rate:=2.0", "namespace:=robot1")["play_bag"]
     line = " ".join(words["arguments"])
     assert line.startswith("drive --clock") and "--wait-for-node robot1/panoocc" in line and "--rate 2.0" in line
-    for word in ("rate:=fast", "loop:=1.5", "speed:=2"):
+    for word in ("rate:=fast", "rate:=0", "rate:=nan", "loop:=1.5", "loop:=-1", "speed:=2"):
         with pytest.raises(RuntimeError, match=word.split(":")[0]):
             launched(monkeypatch, "replay.launch.py", "bag:=drive", word)
 

@@ -78,6 +78,7 @@ def test_truth_without_the_view_of_the_cameras_is_scored_as_well(tmp_path, capsy
             if not one.topic.startswith(VISIBLE):
                 writer.write(one.topic, one.type, one.stamp_ns, one.data)
     out.mkdir()
+    (out / demo.MARK).touch()
     (out / "report.json").write_text("of an earlier run")
     assert demo.main(["--bag", str(bag), "--out", str(out), "--pace", "step", "--seeded-weights"]) == 0, (
         capsys.readouterr()

@@ -24,7 +24,7 @@ from panoocc_ros.messages.fields import stamp_ns  # noqa: E402
 from panoocc_ros.messages.truth import BOXES, LABELS, OCCUPANCY, TYPES, VISIBLE, VISIBLE_LABELS  # noqa: E402
 from panoocc_ros.messages.types import CAMERA_INFO, COMPRESSED_IMAGE, TRANSFORMS  # noqa: E402
 from panoocc_ros.ros.graph import message_class, qos  # noqa: E402
-from panoocc_ros.sim.node import EXIT_BAD_START, main  # noqa: E402
+from panoocc_ros.sim.node import main  # noqa: E402
 from test.ros.live import PATIENCE_S, ROOT, node_and_peer  # noqa: E402
 
 pytestmark = pytest.mark.live
@@ -221,7 +221,7 @@ def test_ctrl_c_during_the_start_ends_node_and_renderers_without_a_traceback(tmp
 )
 def test_a_bad_start_ends_with_one_fatal_line(parameters, words, capfd):
     given = [word for name, value in parameters.items() for word in ("-p", f"{name}:={value}")]
-    assert main(["sim_node", "--ros-args", *given]) == EXIT_BAD_START
+    assert main(["sim_node", "--ros-args", *given]) == 2
     fatal = [line for line in capfd.readouterr().err.splitlines() if "[FATAL]" in line]
     assert len(fatal) == 1 and words in fatal[0]
 

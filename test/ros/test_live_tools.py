@@ -20,6 +20,7 @@ from rosgraph_msgs.msg import Clock  # noqa: E402
 from panoocc_ros.bags import play, record  # noqa: E402
 from panoocc_ros.bags.bag import BagReader  # noqa: E402
 from panoocc_ros.bags.writer import BagWriter  # noqa: E402
+from panoocc_ros.sim.node import main as sim_main  # noqa: E402
 from test.ros.drive import IMAGE_TYPE, TF_TYPE, Drive  # noqa: E402
 from test.ros.live import PATIENCE_S, ROOT, NodeProcess, Peer  # noqa: E402
 
@@ -51,6 +52,20 @@ def recorder(tmp_path):
         if process.poll() is None:
             process.kill()
             process.wait()
+
+
+@pytest.mark.parametrize("arguments", [["--params-file", "/nowhere.yaml"], ["-p", "model"], ["-r", "__node:=a b"]])
+@pytest.mark.parametrize("name", ["play", "record", "sim"])
+def test_bad_arguments_of_ros_end_in_one_line(name, arguments, bag, tmp_path, capfd):
+    given = ["--ros-args", *arguments]
+    code = {
+        "play": lambda: play.main([str(bag), *given]),
+        "record": lambda: record.main(["/tf", "--out", str(tmp_path / "out.mcap"), *given]),
+        "sim": lambda: sim_main(["sim_node", *given]),
+    }[name]()
+    words = capfd.readouterr().err
+    assert code == 2 and "Traceback" not in words and "renderer" not in words, words
+    assert arguments[-1].split(":=")[-1] in words, words
 
 
 def played(bag, *options):

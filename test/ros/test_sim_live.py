@@ -12,7 +12,7 @@ from panoocc_ros.health.verdicts import OK, WARN
 from panoocc_ros.messages.fields import stamp_ns, transforms
 from panoocc_ros.ros.parameter_fields import SettingsError
 from panoocc_ros.sim.faults import Faults, parse_faults
-from panoocc_ros.sim.live import AHEAD_S, START_SETS, LiveDrive, live_healths
+from panoocc_ros.sim.live import AHEAD_S, START_SETS, LiveDrive, RenderError, live_healths
 from panoocc_ros.sim.settings import SimSettings
 from panoocc_ros.sim.setup import STREET_S, drive_of, faults_of, setup_of
 
@@ -214,7 +214,7 @@ def test_what_the_renderer_fails_with_is_raised():
     for _, future, _ in run.pool.open:
         if not future.done():
             future.set_exception(RuntimeError("no JPEG today"))
-    with pytest.raises(RuntimeError, match="no JPEG today"):
+    with pytest.raises(RenderError, match="the renderer failed: .*no JPEG today"):
         run.live.step(0.1, ZERO_NS)
 
 

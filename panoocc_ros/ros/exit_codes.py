@@ -1,11 +1,14 @@
-"""The exit statuses of the command `panoocc`: one number means the same in every command."""
+"""The exit statuses of the command `panoocc` and of all executables: one number means the same in each of them."""
 
 import sys
 import textwrap
 
-from ..ros.parameter_fields import SettingsError
+from .parameter_fields import SettingsError
 
-OK, FAILED, BAD_INPUT, NO_GRID, NOT_WRITTEN, NETWORK_FAILED, INTERRUPTED, BROKEN_PIPE = 0, 1, 2, 3, 4, 5, 130, 141
+OK, FAILED, BAD_INPUT, NO_GRID, NOT_WRITTEN, NETWORK_FAILED = 0, 1, 2, 3, 4, 5
+NO_SUBSCRIBER = TOO_FEW = NO_GRID  # nothing is broken, but what was wanted has not come
+NO_ANSWER = 6  # of a node that is waited for
+INTERRUPTED, BROKEN_PIPE = 130, 141
 
 MEANINGS = {
     OK: "done",
@@ -13,7 +16,8 @@ MEANINGS = {
     BAD_INPUT: "an argument or what it names cannot be used",
     NO_GRID: "the bag gave no grid",
     NOT_WRITTEN: "a result could not be written",
-    NETWORK_FAILED: "the network failed, e.g. for want of memory",
+    NETWORK_FAILED: "the network or the renderer failed, e.g. for want of memory",
+    NO_ANSWER: "a node that was waited for did not answer",
     INTERRUPTED: "interrupted by Ctrl-C",
 }
 
@@ -26,6 +30,11 @@ def explained(*codes: int, more: str = "") -> str:
 
 def fail(command: str, error: Exception | str, status: int) -> int:
     """Say in one line on stderr why a command failed; returns the status."""
+    return failed(f"panoocc {command}", error, status)
+
+
+def failed(program: str, error: Exception | str, status: int) -> int:
+    """The same for a program of another name."""
     text = error.of_options() if isinstance(error, SettingsError) else str(error)
-    print(f"panoocc {command}: {' '.join(text.split())}", file=sys.stderr)
+    print(f"{program}: {' '.join(text.split())}", file=sys.stderr)
     return status
