@@ -178,7 +178,8 @@ def why_no_grid(report: ReplayReport, rig_names: tuple[str, ...]) -> str:
     assert status is not None
     lost = ", ".join(lines_of_drops(status.set_drops))
     if report.failures:
-        return f"no grid: every set failed: {next(iter(report.failures))}"
+        geometry = "".join(f"; geometry: {text}" for text in status.geometry or ())  # which may be why
+        return f"no grid: every set failed: {next(iter(report.failures))}{geometry}"
     odd = [f"; {notice.text}" for notice in status.notices[:MAX_NOTICES] if notice.text not in (status.last_drop or "")]
     odd += [f"; {line}" for line in lines_of_broken(report)]
     if status.last_drop is not None:

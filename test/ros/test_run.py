@@ -401,11 +401,13 @@ def test_a_decoder_that_fails_is_counted_like_a_network(good, tmp_path, monkeypa
     assert status == 5 and "every set failed: MemoryError: 4 GB for a picture" in error
 
 
-def test_a_network_that_cannot_take_the_frames_of_a_bag_says_why(good, tmp_path, capsys):
+def test_a_network_that_cannot_take_the_frames_of_a_bag_says_why(good, tmp_path, capsys, monkeypatch):
+    monkeypatch.setattr("panoocc_ros.frames.plausibility.geometry_warnings", lambda *_: ("CAM_BACK: odd",))
     model = tmp_path / "sensors.yaml"
     model.write_text("extends: nano\nego_motion: {rates: sensors}\n")
     status, error = refused(capsys, tmp_path, good, "--model", model, *NANO[2:])
     assert status == 5 and "every set failed: ego_motion.rates is 'sensors'" in error
+    assert error.endswith("; geometry: CAM_BACK: odd\n")  # judged before the network failed
 
 
 @pytest.mark.skipif(not REAL_BAG.is_dir(), reason="needs the folder ../shared/data/nuscenes_scene0103")
