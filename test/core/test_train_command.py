@@ -215,7 +215,14 @@ def test_a_place_that_cannot_be_written_gives_status_4(folder, tmp_path, capsys)
 
 @pytest.mark.parametrize("boxes", [0.2, 0.0])
 def test_a_training_that_diverges_gives_status_1(folder, tmp_path, capsys, boxes):
-    changes = ("optimiser.lr=1e30", "schedule.warmup_steps=0", f"losses.box_class={boxes}", f"losses.box_l1={boxes}")
+    changes = (
+        "optimiser.lr=10",
+        "optimiser.weight_decay=10",
+        "optimiser.groups=[{prefix: decoder, lr_scale: 1000}]",
+        "schedule.warmup_steps=0",
+        f"losses.box_class={boxes}",
+        f"losses.box_l1={boxes}",
+    )
     assert train(folder, "--out", tmp_path / "out", "--set", *changes) == 1
     message = capsys.readouterr().err
     assert "not finite" in message and "step" in message and "lower optimiser.lr" in message
