@@ -4,6 +4,7 @@ import dataclasses
 from collections import Counter
 
 from panoocc_ros.frames.sets import AssemblerStatus
+from panoocc_ros.health.verdicts import OK, Health, StepTime, output_health
 
 EMPTY = {"waiting": 0, "collecting": 0, "waiting_for": None, "last_drop": None, "tf_missing": None}
 FINE = (
@@ -17,3 +18,10 @@ def status(**fields):
     """The fields that are not given are those of a good drive."""
     counters = {field.name: Counter() for field in dataclasses.fields(AssemblerStatus) if field.name not in FINE}
     return AssemblerStatus(**counters | FINE | fields)
+
+
+GOES_ON = Health("clock", OK, "time goes on")
+
+
+def output(accounts, *inputs, step=StepTime(), is_idle=True, clock=GOES_ON, **fields):  # noqa: B008
+    return output_health(status(**fields), accounts, step, is_idle, 1, clock, inputs)

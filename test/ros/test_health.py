@@ -26,14 +26,13 @@ from panoocc_ros.health.verdicts import (
     clock_health,
     geometry_health,
     model_health,
-    output_health,
     sets_health,
     summary_from_values,
     timing_health,
     transforms_health,
 )
 from panoocc_ros.streams.notices import Notice
-from test.ros.statuses import status
+from test.ros.statuses import output, status
 
 RIG = load_rig("nuscenes")
 BACK = RIG.camera("CAM_BACK")
@@ -244,13 +243,6 @@ def test_a_lost_set_warns_for_a_while():
 
 
 # --- output ---
-
-
-GOES_ON = Health("clock", OK, "time goes on")
-
-
-def output(accounts, *inputs, step=StepTime(), is_idle=True, clock=GOES_ON, **fields):  # noqa: B008
-    return output_health(status(**fields), accounts, step, is_idle, 1, clock, inputs)
 
 
 DEAD = Health("camera CAM_BACK", ERROR, "dead: the last image came 7.2 s ago")

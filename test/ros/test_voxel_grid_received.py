@@ -20,7 +20,7 @@ from panoocc_ros.bags.writer import BagWriter
 from panoocc_ros.demo.report import DemoRun, demo_report, rate_hz, stages, write_picture
 from panoocc_ros.health.latency import summarise
 from panoocc_ros.health.ledger import Accounts
-from panoocc_ros.health.verdicts import ERROR, OUTPUT, TIMING, Health, output_health, timing_health
+from panoocc_ros.health.verdicts import ERROR, OUTPUT, TIMING, Health, timing_health
 from panoocc_ros.messages.types import new_message, typestore
 from panoocc_ros.messages.voxel_grid import (
     fill_label_set,
@@ -30,7 +30,7 @@ from panoocc_ros.messages.voxel_grid import (
     voxels_from_message,
 )
 from test.ros.drive import Drive
-from test.ros.statuses import status
+from test.ros.statuses import output
 
 DRIVE = Drive()
 KINDS = {"occupancy": "panoocc/msg/VoxelGrid", "labels": "panoocc/msg/LabelSet"}
@@ -210,7 +210,7 @@ def run(tmp_path):
     states = [
         SimpleNamespace(subject="model", level=1, message="", values=model | {"resets.requested": "1"}),
         SimpleNamespace(subject="sets", level=0, message="", values={"formed": "3", "incomplete.CAM_BACK": "2"}),
-        output_health(status(sets=3), Accounts(2, Counter(busy=1), last_grid_age_s=0.1), None, True, 1, []),
+        output(Accounts(2, Counter(busy=1), last_grid_age_s=0.1), sets=3),
         timing_health(summary, 0, 0),
     ]
     with BagWriter(tmp_path / "occupancy.mcap") as writer:
@@ -241,7 +241,7 @@ def test_the_silence_after_the_end_of_a_bag_is_no_last_word(run):
     silent = Health("camera CAM_FRONT", ERROR, "dead: the last image came 3.0 s ago")
     accounts = {count: Accounts(count, last_grid_age_s=3.0 if count else None) for count in (0, 2)}
     accounts["failed"] = Accounts(2, last_grid_age_s=3.0, problem="no transform", problem_age_s=1.0)
-    words = {key: output_health(status(sets=3), one, None, True, 1, [silent]).message for key, one in accounts.items()}
+    words = {key: output(one, silent, sets=3).message for key, one in accounts.items()}
 
     def last_words(grids, message):
         recording.diagnostics[OUTPUT].message = message
