@@ -159,9 +159,10 @@ class FrameAssembler:
         """A copy of the counters."""
         now = self._now(now_ns)
         with self._lock:
-            drops = Counter(self._counters.set_drops)
+            drops, texts = Counter(self._counters.set_drops), dict(self._counters.last_texts)
         for camera, count in self._synchroniser.sets_dropped.items():
             drops["missing_camera", camera] += count
+            texts["missing_camera", camera] = self._synchroniser.last_texts[camera]
         return AssemblerStatus(
             images=Counter(self._counters.images),
             sets=self._counters.sets,
@@ -175,6 +176,7 @@ class FrameAssembler:
             images_waiting=self._synchroniser.waiting,
             waiting_for=self._waiting_for(),
             last_drop=self._counters.last_drop,
+            last_texts=texts,
             tf_missing=self._counters.tf_missing,
             notices=self._notices.read(now),
             blank=Counter(self._counters.blank),
@@ -284,7 +286,7 @@ class FrameAssembler:
     def _drop(self, reason: str, camera: str, text: str) -> None:
         with self._lock:
             self._counters.set_drops[reason, camera] += 1
-            self._counters.last_drop = text
+            self._counters.last_drop = self._counters.last_texts[reason, camera] = text
 
 
 def _ns(seconds: float) -> int:

@@ -57,6 +57,7 @@ class AssemblerStatus:
     images_waiting: Mapping[str, int]  # by camera
     waiting_for: str | None  # what the oldest waiting set lacks
     last_drop: str | None  # why the last lost set was lost; says how late what was, as soon as that is known
+    last_texts: Mapping[tuple[str, str], str]  # (reason, camera) of set_drops -> why the last such set was lost
     tf_missing: str | None  # the transform that the last lost set lacked; None once a set had all of them
     notices: tuple[Notice, ...]  # newest first
     blank: Counter[str]  # by camera: sets in which it sees nothing, since no image of it came
@@ -85,4 +86,5 @@ class Counters:
     blank: Counter[str] = field(default_factory=Counter)
     reused: Counter[str] = field(default_factory=Counter)
     last_drop: str | None = None
+    last_texts: dict[tuple[str, str], str] = field(default_factory=dict)  # as set_drops
     tf_missing: str | None = None

@@ -73,6 +73,7 @@ class Synchroniser:
         self.images_dropped: Counter[tuple[str, str]] = Counter()  # (reason, camera)
         self.sets_dropped: Counter[str] = Counter()  # by a camera that was missing
         self.last_drop: str | None = None  # why the last set was dropped
+        self.last_texts: dict[str, str] = {}  # ... by a camera that was missing
         self._streams = {name: CameraStream((offsets_ns or {}).get(name, 0), period_ns, silent_ns) for name in cameras}
         self._notices, self._clocks = notices or Notices(), CameraClocks(reference, silent_ns)
         self._now_ns = NEVER_NS
@@ -258,6 +259,7 @@ class Synchroniser:
                 for name, ns in nearest_ns.items()
             ]
             self.last_drop = f"no image of {', '.join(texts)} for the set at {reference.stamp_ns} ns"
+            self.last_texts |= dict.fromkeys(absent, self.last_drop)
             return None
         if self.missing == "reuse_last":
             last = {name: self._streams[name].last_before(reference.time_ns, self.reuse_age_ns) for name in absent}

@@ -117,6 +117,17 @@ def test_a_set_before_the_first_sample_is_hopeless_and_dropped_at_once():
     assert assembler.status(0).set_drops == {("tf_too_early", ""): 1}
 
 
+def test_every_reason_keeps_the_text_of_its_last_loss():
+    assembler = ready_assembler(missing_camera="drop")
+    for k in range(3):
+        send_images(assembler, k, now=k * 100 * MS, names=("FRONT", "LEFT") if k == 1 else NAMES)
+    assembler.finish()
+    status = assembler.status(0)
+    assert status.last_texts.keys() == status.set_drops.keys() == {("missing_camera", "RIGHT"), ("tf_timeout", "")}
+    assert status.last_texts["missing_camera", "RIGHT"].startswith("no image of RIGHT")
+    assert status.last_texts["tf_timeout", ""] == status.tf_missing
+
+
 def test_missing_mounts_and_missing_calibrations_name_the_camera_and_the_topic():
     assembler = FrameAssembler(RIG)
     send_tf(assembler, T0 - 60 * MS, T0 + 60 * MS)
@@ -164,7 +175,9 @@ def test_one_bad_image_is_refused_with_camera_and_topic_and_the_next_set_is_fine
     ) as refused:
         assembler.frame(first)
     assert (refused.value.reason, refused.value.camera) == ("image", "RIGHT")
-    assert assembler.status(0).set_drops == {("image", "RIGHT"): 1}
+    status = assembler.status(0)
+    assert status.set_drops == {("image", "RIGHT"): 1}
+    assert status.last_texts == {("image", "RIGHT"): str(refused.value)}
     assert assembler.frame(second).stamp_ns == T0 + 100 * MS
 
 
