@@ -33,10 +33,10 @@ Runs a network over a recorded bag, with no ROS on the machine, and writes the v
 
 The bag (a rosbag2 folder, or one .mcap or .db3 file) needs the images and the CameraInfo of every camera of the rig,
 the vehicle's poses on /tf and the cameras' mounts on /tf_static; calibration and mounts can be given by a file instead.
-Only stamps count: when a message was recorded does not matter.  The result has the grids (panoocc/VoxelGrid), the
-same as coloured points and as a grid that Foxglove shows by itself, and the transforms; it opens in Foxglove and plays
-with `ros2 bag play` (which warns of the type foxglove_msgs/VoxelGrid where that package is not installed, and plays the
-rest; --no-foxglove leaves it out).
+Stamps count: a topic that was recorded up to 10 s later than the others is read ahead by as much.  The result has the
+grids (panoocc/VoxelGrid), the same as coloured points and as a grid that Foxglove shows by itself, and the transforms;
+it opens in Foxglove and plays with `ros2 bag play` (which warns of the type foxglove_msgs/VoxelGrid where that package
+is not installed, and plays the rest; --no-foxglove leaves it out).  What the summary says is explained in docs/node.md.
 """
 EPILOG = f"""\
 examples:
@@ -91,8 +91,8 @@ def _add_input_options(parser: argparse.ArgumentParser) -> None:
         metavar="MS",
         help="largest distance of an image from the reference camera's (default: the rig's)",
     )
-    for topic in ("tf", "tf-static"):
-        text = f"topic of transforms (default: the rig's, usually /{topic.replace('-', '_')})"
+    for topic, kind in (("tf", "moving"), ("tf-static", "fixed")):
+        text = f"topic of {kind} transforms (default: the rig's, usually /{topic.replace('-', '_')})"
         inputs.add_argument(f"--{topic}-topic", default="", metavar="TOPIC", help=text)
     inputs.add_argument(
         "--calibration",
@@ -101,7 +101,7 @@ def _add_input_options(parser: argparse.ArgumentParser) -> None:
         help="YAML file with mounts and intrinsics, in place of /tf_static and CameraInfo",
     )
     options.add_parameters(inputs, AssemblerOptions, "missing_camera", "reuse_age_s", "camera_timeout_s")
-    usual = "as long as it takes; a number: as the node, by the times of recording"
+    usual = "as long as it takes; a number counts what is late after reading ahead"
     options.add_parameters(inputs, AssemblerOptions, "deadline_s", "tf_timeout_s", usual=usual)
     options.add_parameters(inputs, NodeSettings, *CAMERA_LIMITS)
 
@@ -194,7 +194,7 @@ def why_no_grid(report: ReplayReport, rig_names: tuple[str, ...]) -> str:
 def lines_of_broken(report: ReplayReport) -> list[str]:
     """The messages that could not be read, by topic."""
     return [
-        f"{count} messages on {topic} cannot be read, the last one: {report.last_broken[topic]}"
+        f"{_many(count, 'message')} on {topic} cannot be read, the last one: {report.last_broken[topic]}"
         for topic, count in report.broken.most_common()
     ]
 
@@ -204,6 +204,10 @@ def lines_of_drops(drops: Counter[tuple[str, str]]) -> list[str]:
     return [f"{count} {reason}" + (f" ({camera})" if camera else "") for (reason, camera), count in drops.most_common()]
 
 
+def _many(count: int, what: str) -> str:
+    return f"{count} {what}" + ("" if count == 1 else "s")
+
+
 def summary(report: ReplayReport, device: Any, temporal: TemporalConfig) -> str:
     """Sets in, grids out, drops, resets, ego motion, and the latency of every stage."""
     status = report.status
@@ -211,15 +215,23 @@ def summary(report: ReplayReport, device: Any, temporal: TemporalConfig) -> str:
     lost = sum(status.set_drops.values()) + sum(report.failures.values())
     lines = [
         f"{status.sets} sets in, {report.grids} grids out, {lost} sets lost; fixed frame {status.fixed_frame}",
-        f"{report.bag_s:.2f} s of driving in {report.wall_s:.2f} s on {device}",
+        f"{report.bag_s:.2f} s of the bag in {report.wall_s:.2f} s on {device}",
     ]
-    lines += [f"  lost: {line}" for line in lines_of_drops(status.set_drops)]
+    for key, count in status.set_drops.most_common():
+        why = status.last_texts.get(key)
+        lines += [
+            f"  lost: {line}" + (f", the last one: {why}" if why else "")
+            for line in lines_of_drops(Counter({key: count}))
+        ]
     lines += [f"  lost: {count} failed: {text}" for text, count in report.failures.items()]
     for what, filled in (("blank", status.blank), ("reused", status.reused)):
         lines += [f"  filled in: {count} {what} ({camera})" for camera, count in filled.most_common()]
+    never = [camera for camera in status.blank if not status.images[camera]]
+    lines += [f"  WARNING: no image of {camera} is in the bag: was it dead, is its topic right?" for camera in never]
     lines += [f"  images dropped: {line}" for line in lines_of_drops(status.image_drops)]
     lines += [f"  left out: {line}" for line in lines_of_broken(report)]
-    lines += [f"  noticed, {notice.count} times: {notice.text}" for notice in status.notices[:MAX_NOTICES]]
+    lines += [f"  transforms: {count} {reason}" for reason, count in status.transform_drops.most_common() if count]
+    lines += [f"  WARNING: {one.text} ({_many(one.count, 'time')})" for one in status.notices[:MAX_NOTICES]]
     lines += [f"  WARNING, geometry: {text}" for text in status.geometry or ()]
     lines += [f"  odd pictures: {line}" for line in lines_of_drops(status.odd_pictures)]
     lines += [f"  memory reset: {count} {reason}" for reason, count in report.resets.items()]

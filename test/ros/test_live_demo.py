@@ -39,7 +39,7 @@ def test_every_result_is_left_behind(tmp_path, capsys):
     assert "miou" not in report and not (out / "evaluator.log").exists()
     with BagReader(out / "occupancy.mcap") as reader:
         assert reader.count(("/panoocc/occupancy",)) == SETS and reader.count(("/panoocc/labels",)) == 1
-    assert not list(out.glob("*.part")) and not list(out.glob(".*"))
+    assert not list(out.glob("*.part")) and [file.name for file in out.glob(".*")] == [demo.MARK]
 
 
 def test_with_truth_every_grid_is_scored_live_and_afterwards_alike(tmp_path, capsys):

@@ -254,7 +254,7 @@ def test_messages_that_cannot_be_read_are_told_with_their_topics(capsys, tmp_pat
     assert main(["run", str(tmp_path / "drive.mcap"), *NANO, "--out", str(tmp_path / "out.mcap")]) == 0
     text = capsys.readouterr().out
     for topic in ("/tf", RIG.cameras[0].topic):
-        assert f"  left out: 1 messages on {topic} cannot be read, the last one: " in text
+        assert f"  left out: 1 message on {topic} cannot be read, the last one: " in text
 
 
 def test_one_spoiled_set_costs_one_grid(capsys, tmp_path):
