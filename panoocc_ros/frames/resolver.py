@@ -6,7 +6,7 @@ from panoocc_core.geometry import Matrix
 
 from ..streams.edge import TooEarly, TooLate, TransformError, shown
 from ..streams.synchroniser import MessageSet
-from ..streams.transforms import TransformBuffer, UnknownFrame, clean_frame
+from ..streams.transforms import MAX_KNOWN, TransformBuffer, UnknownFrame, clean_frame
 from .calibration_file import CalibrationFile
 from .camera_info import same_calibration
 from .rig import AUTO, Rig
@@ -77,19 +77,14 @@ class Resolver:
             fixed = self._fixed(messages.stamp_ns, may_guess)
             world_from_ego = self.buffer.lookup(fixed, self._rig.base_frame, messages.stamp_ns)
         except TransformError as error:
-            raise Lacking(_reason(error), "", f"pose of the vehicle: {error}", error) from error
+            raise Lacking(_reason(error), "", f"pose of the vehicle: {error}{self._remedy(error)}", error) from error
         poses = {}
         for name, stamp_ns in messages.stamps_ns.items():
             try:
                 ego_from_camera = self._mount(name, messages.messages[name], stamp_ns)
                 at_shutter = self.buffer.lookup(fixed, self._rig.base_frame, stamp_ns)
             except TransformError as error:
-                text = f"camera {name}: {error}"
-                if isinstance(error, UnknownFrame) and not self.has_static:
-                    text += (
-                        f"; nothing has come on {self._rig.tf_static_topic}: mounts can be given by a calibration file"
-                    )
-                raise Lacking(_reason(error), name, text, error) from error
+                raise Lacking(_reason(error), name, f"camera {name}: {error}{self._remedy(error)}", error) from error
             poses[name] = CameraPose(stamp_ns, ego_from_camera, at_shutter)
         return ReadySet(messages.stamp_ns, messages, world_from_ego, poses, dict(self._infos), fixed, reset)
 
@@ -111,13 +106,39 @@ class Resolver:
             usual = [frame for frame in FIXED_FRAMES if frame in above]
             moved_in = [frame for frame, is_moving in above.items() if is_moving]
             if not usual and not (moved_in and may_guess):
-                raise TransformError(
-                    f"above {self._rig.base_frame!r} there is none of {', '.join(FIXED_FRAMES)}, only "
-                    f"{[*map(shown, above)][:12]}{self.buffer.why_refused(self._rig.base_frame, *above)}: send the "
-                    f"vehicle's pose on {self._rig.tf_topic}, or set fixed_frame"
-                )
+                raise TransformError(self._no_fixed_frame([*above], stamp_ns))
             self.fixed_frame = usual[0] if usual else moved_in[0]
         return self.fixed_frame
+
+    def _no_fixed_frame(self, above: list[str], stamp_ns: int) -> str:
+        base = self._rig.base_frame
+        others = f"only {', '.join(map(shown, above[:MAX_KNOWN]))}" if above else "nor any other frame"
+        remedy = f"send the vehicle's pose on {self._rig.tf_topic}, or set fixed_frame"
+        below = next((frame for frame in FIXED_FRAMES if self._hangs_below(frame, base, stamp_ns)), None)
+        if below is not None:
+            remedy = f"{below} hangs below {shown(base)}: is the vehicle's pose sent inverted?"
+        refused = self.buffer.why_refused(base, *above)
+        return f"above {shown(base)!r} there is none of {', '.join(FIXED_FRAMES)}, {others}{refused}: {remedy}"
+
+    def _hangs_below(self, frame: str, base: str, stamp_ns: int) -> bool:
+        try:
+            return base in self.buffer.ancestors(frame, stamp_ns)
+        except UnknownFrame:
+            return False
+
+    def _remedy(self, error: TransformError) -> str:
+        """The end of a sentence: what to do about a transform that is missing."""
+        if isinstance(error, TooLate) and error.is_stale:
+            return f": is its sender on {self._rig.tf_topic} alive?"
+        if not isinstance(error, UnknownFrame):
+            return ""
+        if error.frame == self._rig.base_frame:
+            return "; choose the vehicle's with base_frame (--base-frame)"
+        if error.frame == self.fixed_frame:
+            return "; choose the one that does not move with fixed_frame (--fixed-frame)"
+        if not self.has_static:
+            return f"; nothing has come on {self._rig.tf_static_topic}: mounts can be given by a calibration file"
+        return ""
 
 
 def _reason(error: TransformError) -> str:

@@ -33,9 +33,10 @@ class TooEarly(TransformError):
 class TooLate(TransformError):
     """The time lies after the newest sample of an edge: the sample may still arrive."""
 
-    def __init__(self, text: str, child: str, stamp_ns: int) -> None:
+    def __init__(self, text: str, child: str, stamp_ns: int, newest_ns: int) -> None:
         super().__init__(text)
         self.child, self.stamp_ns = child, stamp_ns
+        self.is_stale = stamp_ns - newest_ns > LIVE_NS  # its sender seems to be gone
 
 
 @dataclass(slots=True)
@@ -86,6 +87,8 @@ class Edge:
             self._run.append((stamp_ns, matrix))
         k = bisect_left(self.stamps_ns, stamp_ns)
         if k < len(self.stamps_ns) and self.stamps_ns[k] == stamp_ns:
+            if _is_apart(self.parent_from_child[k], matrix, *OFF_LINE):  # one sender says one thing of one time
+                self._doubt(True)
             return "repeated"
         self.stamps_ns.insert(k, stamp_ns)
         self.parent_from_child.insert(k, matrix)
@@ -115,7 +118,7 @@ class Edge:
             return self.parent_from_child[after]
         if after == len(self.stamps_ns):
             text = self._gap(stamp_ns, self.stamps_ns[-1], "after the newest")
-            raise TooLate(text, self.child, stamp_ns)
+            raise TooLate(text, self.child, stamp_ns, self.stamps_ns[-1])
         if after == 0:
             raise TooEarly(self._gap(stamp_ns, self.stamps_ns[0], "before the oldest"))
         start_ns, end_ns = self.stamps_ns[after - 1 : after + 1]
@@ -179,7 +182,7 @@ class Edge:
 
     def _gap(self, stamp_ns: int, sample_ns: int, where: str) -> str:
         seconds = abs(stamp_ns - sample_ns) / NS_PER_S
-        return f"transform {self}: {stamp_ns} ns is {seconds:.3f} s {where} sample ({sample_ns} ns)"
+        return f"transform {self}: the time {stamp_ns / NS_PER_S:.3f} s is {seconds:.3f} s {where} sample"
 
 
 def _is_apart(one: Matrix, other: Matrix, limit_m: float, limit: float) -> bool:

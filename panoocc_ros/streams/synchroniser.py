@@ -104,8 +104,12 @@ class Synchroniser:
         return self._decide(final_before_ns=now_ns - self.deadline_ns)
 
     def flush(self) -> list[MessageSet]:
-        """Decide every waiting set: no more images will come."""
-        return self._decide(final_before_ns=AT_ONCE_NS)
+        """Decide every waiting set: no more images will come, and what is left belongs to no set."""
+        sets = self._decide(final_before_ns=AT_ONCE_NS)
+        for name, stream in self._streams.items():
+            self._lose("unmatched", name, len(stream.items))
+            stream.items.clear()
+        return sets
 
     @property
     def undecided(self) -> int:
@@ -258,7 +262,7 @@ class Synchroniser:
                 name if ns is None else f"{name} (the nearest is {ns / NS_PER_S:.3f} s away)"
                 for name, ns in nearest_ns.items()
             ]
-            self.last_drop = f"no image of {', '.join(texts)} for the set at {reference.stamp_ns} ns"
+            self.last_drop = f"no image of {', '.join(texts)} for the set at {reference.stamp_ns / NS_PER_S:.3f} s"
             self.last_texts |= dict.fromkeys(absent, self.last_drop)
             return None
         if self.missing == "reuse_last":

@@ -30,6 +30,10 @@ MAX_KNOWN = 12  # frames that a text names
 class UnknownFrame(TransformError):
     """No transform has named this frame yet."""
 
+    def __init__(self, text: str, frame: str) -> None:
+        super().__init__(text)
+        self.frame = frame
+
 
 class NotConnected(TransformError):
     """Both frames are known, but no chain of transforms joins them."""
@@ -207,7 +211,8 @@ class TransformBuffer:
         if name in self._parents or (frame is not None and any(edge.stamps_ns for edge in frame.edges.values())):
             return
         raise UnknownFrame(
-            f"no transform has named the frame {shown(name)!r}{self.why_refused(name)}; known frames: {self._known()}"
+            f"no transform has named the frame {shown(name)!r}{self.why_refused(name)}; known frames: {self._known()}",
+            name,
         )
 
     def _known(self) -> str:

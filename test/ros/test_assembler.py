@@ -109,6 +109,48 @@ def test_without_transforms_a_set_is_dropped_at_the_timeout_naming_the_frame():
     assert len(drain(assembler, 600 * MS)) == 1 and assembler.status(0).tf_missing is None
 
 
+@pytest.mark.parametrize("inverted", [False, True])
+def test_without_a_fixed_frame_the_text_says_what_there_is_and_what_to_do(inverted):
+    assembler = ready_assembler()
+    for k in range(5):
+        ends = ("base_link", "odom") if inverted else ("vehicle", "base_link")
+        assembler.on_transforms(tf((*ends, T0 + k * 20 * MS, pose_at(T0))), static=not inverted)
+    send_images(assembler, 0, now=0)
+    assembler.finish()
+    text = assembler.status(0).tf_missing
+    assert "above 'base_link' there is none of odom, map, world, " in text and "[" not in text
+    if inverted:
+        assert "nor any other frame: odom hangs below base_link: is the vehicle's pose sent inverted?" in text
+    else:
+        assert "only vehicle: send the vehicle's pose on /tf, or set fixed_frame" in text
+
+
+@pytest.mark.parametrize(("key", "option"), [("base_frame", "--base-frame"), ("fixed_frame", "--fixed-frame")])
+def test_a_frame_of_the_rig_that_nobody_sends_can_be_chosen(key, option):
+    assembler = ready_assembler(replace(RIG, **{"fixed_frame": "odom", key: "chassis"}))
+    send_tf(assembler, T0 - 60 * MS, T0 + 160 * MS)
+    send_images(assembler, 0, now=0)
+    assembler.finish()
+    text = assembler.status(0).tf_missing
+    assert "no transform has named the frame 'chassis'; known frames: base_link, " in text
+    assert f"with {key} ({option})" in text
+
+
+@pytest.mark.parametrize("seconds", [1, 8])
+def test_a_pose_that_ends_is_told_by_its_distance_and_topic(seconds):
+    assembler = ready_assembler()
+    send_tf(assembler, T0 - 60 * MS, T0 + 200 * MS)
+    send_images(assembler, 0, now=0)
+    assert len(drain(assembler, 0)) == 1
+    send_images(assembler, 10 * seconds + 2, now=0)
+    assembler.finish()
+    text = assembler.status(0).tf_missing
+    assert re.search(
+        rf"odom <- base_link: the time \d+\.\d{{3}} s is {seconds}\.\d{{3}} s after the newest sample", text
+    )
+    assert ("is its sender on /tf alive?" in text) == (seconds > 3)
+
+
 def test_a_set_before_the_first_sample_is_hopeless_and_dropped_at_once():
     assembler = ready_assembler()
     send_tf(assembler, T0 + 20 * MS, T0 + 200 * MS)

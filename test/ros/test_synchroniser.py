@@ -214,6 +214,17 @@ def test_a_repeated_stamp_is_counted_and_ignored():
     assert synchroniser.images_dropped == {("duplicate", "FRONT"): 1} and synchroniser.restarts == 0
 
 
+def test_images_that_are_left_at_the_end_are_counted():
+    synchroniser = Synchroniser(CAMERAS, "FRONT", 50 * MS, missing="reuse_last")
+    for k in range(10):
+        for camera in CAMERAS if k < 6 else CAMERAS[1:]:
+            synchroniser.add(camera, T0 + k * 100 * MS, k, k * 100 * MS)
+    synchroniser.flush()
+    assert synchroniser.images_dropped == {("unmatched", camera): 4 for camera in CAMERAS[1:]}
+    assert synchroniser.flush() == [] and not any(synchroniser.waiting.values())
+    assert sum(synchroniser.images_dropped.values()) == 4 * len(CAMERAS[1:])
+
+
 def test_an_unknown_reference_is_refused():
     with pytest.raises(ValueError, match="'TOP' is none of"):
         Synchroniser(CAMERAS, "TOP", 1)
