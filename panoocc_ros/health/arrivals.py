@@ -3,7 +3,7 @@
 from collections import deque
 from collections.abc import Callable, Iterable, Mapping
 
-RATE_IMAGES = 20  # the rate is taken over this many images
+RATE_IMAGES, RATE_S = 20, 2.0  # the rate is taken over so many images or so long, but over two at least
 
 
 class Arrivals:
@@ -24,7 +24,10 @@ class Arrivals:
 
     def rate_hz(self, camera: str) -> float:
         """Images per second, over the last ones; it falls while the next one is overdue.  0 before there are two."""
-        arrivals_s = self._arrivals_s[camera]
+        known_s = list(self._arrivals_s[camera])
+        arrivals_s = [one_s for one_s in known_s if known_s[-1] - one_s <= RATE_S]
+        if len(arrivals_s) < 2:
+            arrivals_s = known_s[-2:]
         periods, duration_s = len(arrivals_s) - 1, arrivals_s[-1] - arrivals_s[0] if arrivals_s else 0.0
         if periods < 1 or duration_s <= 0:
             return 0.0

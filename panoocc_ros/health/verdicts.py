@@ -12,7 +12,7 @@ from ..frames.sets import AssemblerStatus
 from ..streams.notices import Notice, NoticeKind
 from .arrivals import Arrivals
 from .latency import Summary
-from .ledger import Accounts
+from .ledger import Accounts, Refusals
 from .recent import HOLD_S, Recent
 from .running_time import RunningTime
 
@@ -71,12 +71,20 @@ class Lately:
         self.lost_sets: Counter[tuple[str, str]] = Counter()  # by (reason, camera)
         self.incomplete_sets: Counter[str] = Counter()  # by camera: sets with an older image of it, or none
         self.failed_callbacks = 0
+        self._now_s, self._error_s = now_s, float("-inf")
 
     def look(self, status: AssemblerStatus, callback_errors: int) -> None:
         """Take the counters as they are now."""
         self.lost_sets = self._sets.rises(status.set_drops)
         self.incomplete_sets = self._incomplete.rises(status.reused + status.blank)
         self.failed_callbacks = self._callbacks.rises({"callbacks": callback_errors}).total()
+
+    def has_error(self, inputs: Sequence[Health]) -> bool:
+        """Whether an input is in ERROR, or was so lately: take them as they are now."""
+        now_s = self._now_s()
+        if any(health.level == ERROR for health in inputs):
+            self._error_s = now_s
+        return now_s - self._error_s <= HOLD_S
 
 
 def of_now(status: AssemblerStatus, *kinds: NoticeKind) -> list[Notice]:
@@ -102,6 +110,7 @@ def camera_health(
     problems: Sequence[str],
     waited_s: float,
     timeout_s: float,
+    refusals: Refusals | None = None,
 ) -> Health:
     """ERROR while no image of a camera comes, or none that can be used; WARN while some cannot.
 
@@ -109,7 +118,8 @@ def camera_health(
         lost_sets: those lost lately, by (reason, camera).
         problems: what is wrong with the publishers of its two topics.
         waited_s: how long the node has been there, for a camera that has sent nothing yet.
-        timeout_s: a camera without an image for so long is dead.
+        timeout_s: a camera without an image for so long is dead; one whose images are refused for so long is no better.
+        refusals: those of its images since the last grid.
     """
     age_s, rate = arrivals.age_s(camera.name), f"{arrivals.rate_hz(camera.name):.1f} Hz"
     drops: Counter[str] = Counter()
@@ -129,6 +139,8 @@ def camera_health(
     level, message = _unusable(camera, age_s, camera.name in status.missing_info, waited_s, timeout_s) or (OK, rate)
     if level == OK and any(notice.kind == "clock" for notice in notices):
         level = ERROR  # no set can be made of its images
+    if level == OK and refusals is not None and refusals.lasting_s >= timeout_s and refusals.age_s <= HOLD_S:
+        level, message = ERROR, f"{rate}, and none that can be used for {refusals.lasting_s:.1f} s: {refusals.text}"
     return Health(
         f"camera {camera.name}", max(level, WARN if warnings else OK), "; ".join([message, *warnings]), values
     )
@@ -274,6 +286,7 @@ def output_health(
     subscribers: int,
     clock: Health,
     inputs: Sequence[Health],
+    has_error: bool,
 ) -> Health:
     """OK while grids come as often as sets do; else the reason why not.
 
@@ -283,6 +296,7 @@ def output_health(
         subscribers: of the grids.
         clock: its status: while it stands, no age tells anything.
         inputs: the statuses of all else that a grid needs.
+        has_error: one of these is in ERROR, or was so lately.
     """
     drops = Counter(accounts.drops)
     for (reason, _), count in status.set_drops.items():
@@ -299,7 +313,8 @@ def output_health(
     }
     values |= {f"drops.{reason}": str(count) for reason, count in sorted(drops.items())}
     if step.is_late:
-        return Health(OUTPUT, *_why_no_grid(status, accounts, step, inputs), values)
+        text = f"{_since(accounts.last_grid_age_s)}: the network has been at one set for {step.busy_s or 0.0:.0f} s"
+        return Health(OUTPUT, WARN, text, values)
     if clock.level != OK:
         return Health(
             OUTPUT, clock.level, f"{NO_NEW_GRID if accounts.grids else 'no grid yet'}: {clock.message}", values
@@ -307,7 +322,8 @@ def output_health(
     if _grids_come(accounts):
         text = f"{accounts.grids} grids from {status.sets} sets" if accounts.grids else "first set in work"
         return Health(OUTPUT, OK, text, values)
-    return Health(OUTPUT, *_why_no_grid(status, accounts, step, inputs), values)
+    level = ERROR if has_error or accounts.is_failure else WARN
+    return Health(OUTPUT, level, _why_no_grid(status, accounts, inputs), values)
 
 
 def _grids_come(accounts: Accounts) -> bool:
@@ -322,29 +338,25 @@ def _grids_come(accounts: Accounts) -> bool:
     return since_s - (accounts.step_age_s or 0.0) <= limit_s
 
 
-def _why_no_grid(
-    status: AssemblerStatus, accounts: Accounts, step: StepTime, inputs: Sequence[Health]
-) -> tuple[int, str]:
-    """Level and message: what the newest set was lost for, else what is missing at the inputs."""
-    age_s = accounts.last_grid_age_s
-    if step.is_late:
-        return WARN, f"{_since(age_s)}: the network has been at one set for {step.busy_s or 0.0:.0f} s"
+def _why_no_grid(status: AssemblerStatus, accounts: Accounts, inputs: Sequence[Health]) -> str:
+    """What the newest set was lost for, else what is missing at the inputs."""
     errors, warnings = ([health for health in inputs if health.level == level] for level in (ERROR, WARN))
     is_fresh = accounts.problem_age_s is not None and accounts.problem_age_s <= HOLD_S
     if accounts.problem and (is_fresh or not errors):
+        age_s = accounts.last_grid_age_s
         since = "" if age_s is None else f" and none for {age_s:.1f} s"
-        return ERROR if accounts.is_failure else WARN, f"no grid from the last set{since}: {accounts.problem}"
-    since = _since(age_s)
+        return f"no grid from the last set{since}: {accounts.problem}"
+    since = _since(accounts.last_grid_age_s)
     if errors:
-        return ERROR, f"{since}: {_first_of(errors)}"
+        return f"{since}: {_first_of(errors)}"
     if status.waiting_for:
-        return WARN, f"{since}: the oldest set waits, since {status.waiting_for}"
+        return f"{since}: the oldest set waits, since {status.waiting_for}"
     if warnings:
-        return WARN, f"{since}: {_first_of(warnings)}"
+        return f"{since}: {_first_of(warnings)}"
     formed_s = accounts.last_formed_age_s
     if formed_s is None:
-        return WARN, f"{since}: no complete set of images has come"
-    return WARN, f"{since}: the images have stopped, the last complete set came {formed_s:.1f} s ago"
+        return f"{since}: no complete set of images has come"
+    return f"{since}: the images have stopped, the last complete set came {formed_s:.1f} s ago"
 
 
 def _since(age_s: float | None) -> str:

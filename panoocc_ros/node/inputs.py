@@ -83,11 +83,10 @@ class Inputs:
     def _problems(self, feed: _Feed) -> list[str]:
         offered = offers(self._node, feed.topic)
         found = [f"{feed.topic}: {text}" for text in unheard(offered, feed.type, feed.profiles)]
-        if feed.has_one_sender and len(offered) > 1:
-            names = ", ".join(sorted(offer.node for offer in offered))
-            found.append(
-                f"{feed.topic}: {len(offered)} publishers ({names}), whose messages are mixed: stop all but one"
-            )
+        names = sorted(offer.node for offer in offered if offer.type == feed.type)
+        if feed.has_one_sender and len(names) > 1:
+            senders = f"{len(names)} publishers ({', '.join(names)})"
+            found.append(f"{feed.topic}: {senders}, whose messages are mixed: stop all but one")
         if feed.is_sent_once:
             found += [f"{feed.topic}: {one.node} {LOST_BEFORE}" for one in offered if not one.is_latched]
         return found

@@ -100,7 +100,7 @@ class OccupancyNode(Node):
         self._requested_reset: str | None = None
         self._guard = Guard(self._log)
         self._inputs = Inputs(self, self._rig, settings, self, self._guard)
-        self._status = StatusReport(self._rig, settings, facts, self._time, self._log)
+        self._status = StatusReport(self._rig, settings, facts, self._time, self.get_logger())
         self._diagnostics = Diagnostics(self)
         self._serve()
         self._log_start(facts)
@@ -166,7 +166,10 @@ class OccupancyNode(Node):
         if (reason := done.occupancy.history.reset) is not None:
             self._log.warn(f"reset {reason}", f"the memory is cleared: {reason}")
         stepped_s = time.perf_counter()
-        self._outputs.publish(done.occupancy, self._ledger.next_sequence())
+        sequence = self._ledger.next_sequence()
+        self._outputs.publish(done.occupancy, sequence)
+        if sequence == 0:
+            self.get_logger().info("grids come")
         self._ledger.grid(done.occupancy)
         end_s = time.perf_counter()
         times_ms = {"queue": (begin_s - job.since_s) * 1e3, **done.times_ms, "publish": (end_s - stepped_s) * 1e3}
@@ -181,7 +184,7 @@ class OccupancyNode(Node):
     def _on_lost(self, lost: Lost) -> None:
         """Worker thread: a set gave no grid."""
         if lost.kind == "refused":
-            self._ledger.refuse(lost.text)
+            self._ledger.refuse(lost.camera, lost.text)
             self._log.error("refused", f"set refused: {lost.text}")
         else:
             self._ledger.fail(lost.text)

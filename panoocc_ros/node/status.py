@@ -1,16 +1,18 @@
 """Everything that the node says about itself in one go: on /diagnostics, and in the log where it is bad."""
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from time import monotonic
+from typing import Any
 
 from ..frames.rig import Rig
 from ..frames.sets import AssemblerStatus
 from ..health.arrivals import Arrivals
+from ..health.health_log import HealthLog
 from ..health.latency import Summary
 from ..health.ledger import Accounts
 from ..health.running_time import RunningTime
 from ..health.verdicts import (
-    OK,
+    OUTPUT,
     READY_TO_OUTPUT,
     Health,
     Lately,
@@ -26,13 +28,11 @@ from ..health.verdicts import (
     transforms_health,
 )
 from ..ros.callbacks import Guard
-from ..ros.throttle import ProblemLog, RateLimit
 from .settings import NodeSettings
 from .worker import Worker
 
 SHIPPED = "shipped with the package"
-OUTPUT_LOG_PERIOD_S = 30.0  # that no grid comes is logged this often while it lasts
-START_S = 5.0  # of the node, in which it is not: what the node needs may still be starting
+OF_THE_NODE = ("clock", OUTPUT)  # what is not well with them is logged even where no image comes at all
 
 
 def model_facts(settings: NodeSettings, name: str, device: str, load_s: float) -> dict[str, str]:
@@ -51,13 +51,11 @@ class StatusReport:
     """Makes the statuses: clock, every camera, transforms, sets, geometry, model, callbacks, timing, output."""
 
     def __init__(
-        self, rig: Rig, settings: NodeSettings, facts: Mapping[str, str], time: RunningTime, log: ProblemLog
+        self, rig: Rig, settings: NodeSettings, facts: Mapping[str, str], time: RunningTime, logger: Any
     ) -> None:
-        self._rig, self._settings, self._facts, self._time, self._log = rig, settings, facts, time, log
-        self._lately = Lately(time)
-        self._output_log, self._quiet_until_s = RateLimit(1 / OUTPUT_LOG_PERIOD_S), monotonic() + START_S
-        self._grids_come = False
-        self._odd_pictures: Mapping[str, str] = {}
+        self._rig, self._settings, self._facts, self._time = rig, settings, facts, time
+        self._lately, self._log = Lately(time), HealthLog(logger)
+        self._begin_s, self._images_s = monotonic(), float("inf")  # when the node, and when its images began
 
     def healths(
         self,
@@ -78,22 +76,25 @@ class StatusReport:
         """
         lately, settings = self._lately, self._settings
         lately.look(status, guard.errors)
-        clock, inputs = clock_health(self._time), self._inputs(status, arrivals, problems)
+        clock, inputs = clock_health(self._time), self._inputs(status, arrivals, accounts, problems)
         step = StepTime(worker.busy_s, summary[READY_TO_OUTPUT]["p95_ms"] * 1e-3 if summary else None)
-        output = output_health(status, accounts, step, not worker.busy, subscribers, clock, inputs)
-        self._log_bad(inputs[-1], output)
-        self._log_pictures(status.pictures)
+        has_error = lately.has_error(inputs)
+        output = output_health(status, accounts, step, not worker.busy, subscribers, clock, inputs, has_error)
+        timing = timing_health(summary, settings.latency_warn_ms, settings.latency_error_ms)
+        self._log_bad(status, [clock, *inputs, timing, output])
         return [
             clock,
             *inputs,
             geometry_health(status),
             model_health(self._facts, settings.seeded_weights, accounts),
             callbacks_health(guard.errors, lately.failed_callbacks, guard.last_error),
-            timing_health(summary, settings.latency_warn_ms, settings.latency_error_ms),
+            timing,
             output,
         ]
 
-    def _inputs(self, status: AssemblerStatus, arrivals: Arrivals, problems: Mapping[str, list[str]]) -> list[Health]:
+    def _inputs(
+        self, status: AssemblerStatus, arrivals: Arrivals, accounts: Accounts, problems: Mapping[str, list[str]]
+    ) -> list[Health]:
         rig, lost, timeout_s = self._rig, self._lately.lost_sets, self._settings.camera_timeout_s
         cameras = [
             camera_health(
@@ -104,24 +105,17 @@ class StatusReport:
                 [*problems[camera.topic], *problems[camera.info_topic]],
                 self._time(),
                 timeout_s,
+                accounts.refusals.get(camera.name),
             )
             for camera in rig.cameras
         ]
         transforms = transforms_health(status, lost, [*problems[rig.tf_topic], *problems[rig.tf_static_topic]])
         return [*cameras, transforms, sets_health(status, lost, self._lately.incomplete_sets)]
 
-    def _log_bad(self, sets: Health, output: Health) -> None:
-        """Sets that are lost, and grids that stop and come: the log alone must tell why nothing comes out."""
-        if sets.level != OK:
-            self._log.warn("sets", f"sets {sets.message}")
-        if output.level == OK:
-            if not self._grids_come:
-                self._log.info("grids come")
-        elif self._grids_come or (monotonic() > self._quiet_until_s and self._output_log.open()):
-            self._log.warn("output", output.message)
-        self._grids_come = output.level == OK
-
-    def _log_pictures(self, odd: Mapping[str, str]) -> None:
-        for camera in odd.keys() - self._odd_pictures.keys():
-            self._log.warn(f"pictures {camera}", f"camera {camera}: {odd[camera]}")
-        self._odd_pictures = odd
+    def _log_bad(self, status: AssemblerStatus, healths: Sequence[Health]) -> None:
+        """Into the log, but for geometry, model and callbacks: these are logged where they arise."""
+        now_s = monotonic()
+        if status.images:
+            self._images_s = min(self._images_s, now_s)
+        for health in healths:
+            self._log.look(health, now_s - (self._begin_s if health.subject in OF_THE_NODE else self._images_s))

@@ -33,6 +33,7 @@ class Lost:
     kind: Literal["refused", "failed"]
     text: str
     geometry: tuple[str, ...] | None = None  # as in `Step`: it may be why the network failed
+    camera: str = ""  # whose image was refused
 
 
 def step(assembler: FrameAssembler, stream: OccupancyStream, ready: ReadySet, reset: str | None) -> Step | Lost:
@@ -50,7 +51,7 @@ def step(assembler: FrameAssembler, stream: OccupancyStream, ready: ReadySet, re
         geometry = assembler.judge_geometry(frame, stream.network.config)
         occupancy = stream.step(frame)
     except Refused as refusal:
-        return Lost("refused", str(refusal))
+        return Lost("refused", str(refusal), camera=refusal.camera)
     except Exception as error:  # of any kind: the next set must not meet what this one left behind
         if not isinstance(error, NonFiniteError):  # for which the stream has cleared its memory itself
             stream.reset(FAILED_RESET)

@@ -35,10 +35,6 @@ class ProblemLog:
         self._limits: dict[str, RateLimit] = {}
         self._held_back: dict[str, int] = {}
 
-    def info(self, text: str) -> None:
-        """Log that something is well again."""
-        self._logger.info(text)
-
     def warn(self, kind: str, text: str) -> None:
         """Log a warning; problems of one `kind` stand for each other."""
         if (line := self._line(kind, text)) is not None:

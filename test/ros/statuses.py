@@ -4,7 +4,7 @@ import dataclasses
 from collections import Counter
 
 from panoocc_ros.frames.sets import AssemblerStatus
-from panoocc_ros.health.verdicts import OK, Health, StepTime, output_health
+from panoocc_ros.health.verdicts import ERROR, OK, Health, StepTime, output_health
 
 EMPTY = {"waiting": 0, "collecting": 0, "waiting_for": None, "last_drop": None, "tf_missing": None}
 FINE = (
@@ -23,5 +23,6 @@ def status(**fields):
 GOES_ON = Health("clock", OK, "time goes on")
 
 
-def output(accounts, *inputs, step=StepTime(), is_idle=True, clock=GOES_ON, **fields):  # noqa: B008
-    return output_health(status(**fields), accounts, step, is_idle, 1, clock, inputs)
+def output(accounts, *inputs, step=StepTime(), is_idle=True, clock=GOES_ON, has_error=False, **fields):  # noqa: B008
+    has_error |= any(one.level == ERROR for one in inputs)
+    return output_health(status(**fields), accounts, step, is_idle, 1, clock, inputs, has_error)

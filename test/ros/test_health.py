@@ -9,6 +9,7 @@ import pytest
 from panoocc_ros.frames.rig import load_rig
 from panoocc_ros.frames.sets import AssemblerStatus
 from panoocc_ros.health.arrivals import Arrivals
+from panoocc_ros.health.health_log import LINE_S, SAME_S, START_S, HealthLog
 from panoocc_ros.health.latency import summarise
 from panoocc_ros.health.ledger import Accounts, Ledger
 from panoocc_ros.health.recent import HOLD_S, Recent
@@ -108,8 +109,8 @@ def test_a_clock_that_is_seldom_looked_at_does_not_stand():
 # --- cameras ---
 
 
-def camera(arrivals, lost=(), problems=(), waited_s=100.0, **fields):
-    return camera_health(BACK, arrivals, status(**fields), Counter(dict(lost)), problems, waited_s, 2.0)
+def camera(arrivals, lost=(), problems=(), waited_s=100.0, refusals=None, **fields):
+    return camera_health(BACK, arrivals, status(**fields), Counter(dict(lost)), problems, waited_s, 2.0, refusals)
 
 
 @pytest.fixture
@@ -172,6 +173,46 @@ def test_odd_pictures_and_odd_mounts_are_named(alive):
     assert geometry_health(status()).level == OK and geometry_health(status(geometry=())).level == OK
     health = geometry_health(status(geometry=("CAM_BACK looks at the sky",)))
     assert health.level == WARN and "sky" in health.message
+
+
+def test_a_camera_whose_images_are_refused_again_and_again_is_an_error_until_a_grid_comes(alive):
+    arrivals, clock = alive
+    ledger = Ledger(clock)
+
+    def health():
+        return camera(arrivals, refusals=ledger.read().refusals.get("CAM_BACK"))
+
+    for k in range(6):
+        ledger.refuse("CAM_BACK", "camera CAM_BACK: the JPEG is corrupt")
+        arrivals.on_image("CAM_BACK")
+        assert health().level == (ERROR if 0.5 * k >= 2.0 else OK), k
+        clock.now_s += 0.5
+    assert "none that can be used for 2.5 s: camera CAM_BACK: the JPEG is corrupt" in health().message
+    assert camera(arrivals, refusals=ledger.read().refusals.get("CAM_FRONT")).level == OK
+    ledger.grid(occupancy())
+    assert health().level == OK
+    ledger.refuse("CAM_BACK", "once, and then the transforms fail")
+    clock.now_s += 4.0
+    arrivals.on_image("CAM_BACK")
+    assert health().level == OK
+
+
+def test_a_rate_is_that_of_the_last_seconds():
+    clock = Clock()
+    arrivals = Arrivals(RIG.names, clock)
+
+    def rate_hz(period_s, duration_s):
+        for _ in range(round(duration_s / period_s)):
+            clock.now_s += period_s
+            arrivals.on_image("CAM_BACK")
+        return arrivals.rate_hz("CAM_BACK")
+
+    assert rate_hz(0.25, 5.0) == pytest.approx(4.0)  # a second publisher
+    assert rate_hz(0.5, 2.5) == pytest.approx(2.0)
+    clock.now_s += 30.0  # it dies
+    assert rate_hz(0.5, 2.5) == pytest.approx(2.0)
+    assert rate_hz(5.0, 10.0) == pytest.approx(0.2)
+    assert rate_hz(0.01, 1.0) == pytest.approx(100.0)
 
 
 # --- transforms and sets ---
@@ -262,12 +303,26 @@ def test_the_age_of_the_last_grid_decides_and_the_reason_is_named():
     waits = output(late, waiting=1, waiting_for="camera CAM_BACK: no transform")
     assert waits.level == WARN and "no transform" in waits.message
     refused = output(replace(late, problem="CAM_BACK: the JPEG is corrupt", problem_age_s=1.0), DEAD)
-    assert refused.level == WARN and "corrupt" in refused.message
+    assert refused.level == ERROR and "corrupt" in refused.message
+    assert output(replace(late, problem="CAM_BACK: the JPEG is corrupt", problem_age_s=1.0)).level == WARN
     assert output(replace(late, problem="out of memory", problem_age_s=1.0, is_failure=True)).level == ERROR
     old = output(replace(late, problem="CAM_BACK: the JPEG is corrupt", problem_age_s=60.0), DEAD)
     assert "dead" in old.message
     assert output(late, Health("sets", WARN, "dropped for want of CAM_BACK")).message.endswith("want of CAM_BACK")
     assert output(late).level == WARN
+
+
+def test_an_error_of_the_output_lasts_until_a_grid_comes_where_its_input_has_just_recovered():
+    clock = Clock()
+    lately = Lately(clock)
+    assert not lately.has_error([Health("sets", WARN, "lost")])
+    assert lately.has_error([DEAD])
+    clock.now_s += HOLD_S - 0.5
+    late = replace(GOOD, last_grid_age_s=9.3)
+    assert output(late, has_error=lately.has_error([])).level == ERROR
+    assert output(GOOD, has_error=lately.has_error([])).level == OK
+    clock.now_s += 1.0
+    assert output(late, has_error=lately.has_error([])).level == WARN
 
 
 def test_slow_rigs_and_slow_networks_are_not_called_dead():
@@ -350,6 +405,74 @@ def test_output_counts_and_state():
     assert output(GOOD).values["subscribers"] == "1"
 
 
+# --- the log ---
+
+
+class Lines(list):
+    """A logger that keeps what is written."""
+
+    def info(self, text):
+        self.append(("info", text))
+
+    def warning(self, text):
+        self.append(("warning", text))
+
+    def error(self, text):
+        self.append(("error", text))
+
+
+@pytest.fixture
+def told():
+    """look(level, message, for so long, running_s) -> the lines that are written meanwhile, a look at every second."""
+    clock, lines = Clock(), Lines()
+    log = HealthLog(lines, clock)
+
+    def look(level, message="", for_s=1, running_s=100.0):
+        lines.clear()
+        for k in range(for_s):
+            log.look(Health("camera CAM_BACK", level, message.format(k)), running_s)
+            clock.now_s += 1.0
+        return list(lines)
+
+    return look
+
+
+def test_a_cause_is_logged_once_however_its_numbers_change_and_so_is_its_end(told):
+    assert told(OK, "10.0 Hz") == []
+    assert told(ERROR, "dead: the last image on /cam_1 came {}.2 s ago", 100) == [
+        ("error", "camera CAM_BACK: dead: the last image on /cam_1 came 0.2 s ago")
+    ]
+    assert told(OK, "10.0 Hz", 2) == [("info", "camera CAM_BACK: well again")]
+
+
+def test_a_cause_that_is_new_or_worse_is_logged_and_one_that_goes_is_not(told):
+    assert len(told(WARN, "2.0 Hz; 2 publishers on /cam_1", 6)) == 1
+    assert told(WARN, "2.0 Hz; 2 publishers on /cam_1; its stamps are 0", 6)[0][1].endswith("its stamps are 0")
+    assert told(WARN, "2.0 Hz; its stamps are 0", 6) == []
+    assert told(ERROR, "2.0 Hz; its stamps are 0", 6) == [("error", "camera CAM_BACK: 2.0 Hz; its stamps are 0")]
+    assert told(WARN, "2.0 Hz; its stamps are 0", 6) == []
+    assert len(told(WARN, "/cam_2 is not heard", 6)) == len(told(WARN, "/cam_3 is not heard", 6)) == 1
+
+
+def test_what_changes_all_the_time_is_logged_seldom_and_what_came_too_soon_later(told):
+    lines = [line for letter in "abcdefghijklmnopqrst" for line in told(WARN, letter)]
+    assert len(lines) == 20 // LINE_S
+    assert len(told(ERROR, "dead")) == 1 and told(ERROR, "its stamps are 0") == []
+    assert told(ERROR, "its stamps are 0", 5) == [("error", "camera CAM_BACK: its stamps are 0")]
+
+
+def test_what_comes_and_goes_is_not_logged_each_time_but_is_when_it_stays(told):
+    lines = [line for _ in range(3) for line in (*told(WARN, "late"), *told(OK, for_s=6))]
+    assert lines == [("warning", "camera CAM_BACK: late"), ("info", "camera CAM_BACK: well again")]
+    assert told(WARN, "late", round(SAME_S)) == [("warning", "camera CAM_BACK: late")]
+
+
+def test_what_is_bad_at_the_start_is_not_logged_unless_it_stays(told):
+    assert told(ERROR, "no image yet", running_s=START_S - 1) == told(WARN, "late", running_s=START_S + 1) == []
+    assert told(OK) == []
+    assert len(told(ERROR, "no image yet", running_s=START_S + 1)) == 1
+
+
 # --- the rest ---
 
 
@@ -387,7 +510,7 @@ def test_the_ledger_numbers_grids_and_forgets_a_problem_when_one_comes():
     )  # a grid counts when it has been sent
     ledger.grid(occupancy(reset="gap", ages=()))
     ledger.replace()
-    ledger.refuse("CAM_BACK: corrupt")
+    ledger.refuse("CAM_BACK", "CAM_BACK: corrupt")
     assert (ledger.read().problem, ledger.read().is_failure) == ("CAM_BACK: corrupt", False)
     ledger.fail("out of memory")
     for k in range(3):

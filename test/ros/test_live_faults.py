@@ -129,8 +129,20 @@ def test_4_a_broken_jpeg_is_refused_by_name_and_the_next_set_taken(live):
     send_until(peer, lambda: says(peer, BACK_STATUS, OK, "Hz"), "end of the warning")
 
 
-def test_5_a_dead_camera_is_an_error_and_grids_go_on_without_it(live):
+def test_4b_a_camera_that_sends_only_broken_jpegs_is_an_error_and_so_is_the_output(live):
     _, peer = live
+
+    def broken(k):
+        return DRIVE.whole_set(k, broken=[BACK.name])
+
+    send_until(peer, lambda: says(peer, BACK_STATUS, ERROR, "none that can be used"), "error", broken)
+    send_until(peer, lambda: says(peer, "output", ERROR, BACK.topic), "output in error", broken)
+    send_until(peer, lambda: says(peer, "output", OK, "grids from"), "output that is OK")
+    send_until(peer, lambda: says(peer, BACK_STATUS, OK, "Hz"), "end of the error")
+
+
+def test_5_a_dead_camera_is_an_error_and_grids_go_on_without_it(live):
+    node, peer = live
     words = f"dead: the last image on {BACK.topic} came"
     send_until(peer, lambda: says(peer, BACK_STATUS, ERROR, words), "dead camera", without_back)
     count = len(peer.raw_grids)
@@ -138,14 +150,16 @@ def test_5_a_dead_camera_is_an_error_and_grids_go_on_without_it(live):
     assert peer.grids[-1].cameras_used == 0b111111 & ~(1 << DRIVE.rig.names.index(BACK.name))
     assert peer.level("output") == OK
     assert peer.level("sets") == WARN and BACK.name in peer.health["sets"].message
+    send_until(peer, lambda: f"{BACK_STATUS}: {words}" in node.words, "word of it in the log", without_back)
 
 
 def test_6_the_camera_comes_back(live):
-    _, peer = live
+    node, peer = live
     send_until(peer, lambda: says(peer, BACK_STATUS, OK, "Hz"), "camera that is well")
     count = len(peer.raw_grids)
     send_until(peer, lambda: len(peer.raw_grids) > count, "grid with it")
     peer.wait(lambda: peer.grids[-1].cameras_used == 0b111111, "grid of all cameras")
+    assert f"{BACK_STATUS}: well again" in node.words
 
 
 def test_7_tf_that_dies_in_mid_drive_ends_the_ok_and_comes_back(live):
@@ -175,6 +189,8 @@ def test_8_publishers_that_are_not_heard_or_too_many_are_named_until_they_leave(
     rclpy.init(context=context)
     other = rclpy.create_node("other", context=context)
     raw = other.create_publisher(Image, BACK.topic, qos())
+    peer.wait(lambda: "sensor_msgs/msg/Image, not" in peer.health[BACK_STATUS].message, "word of the other type")
+    assert "publishers" not in peer.health[BACK_STATUS].message
     is_named_while_there(raw, other, "sends sensor_msgs/msg/Image, not sensor_msgs/msg/CompressedImage")
     other.destroy_node()
     rclpy.shutdown(context=context)

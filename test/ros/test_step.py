@@ -43,7 +43,7 @@ def test_a_set_becomes_an_occupancy_with_its_times():
 def test_a_refused_image_leaves_the_memory_as_it_was():
     stream = Stream()
     done = step(assembler(Refused("image", "CAM_BACK", "corrupt")), stream, "set", None)
-    assert done == Lost("refused", "camera CAM_BACK: corrupt") and stream.resets == []
+    assert done == Lost("refused", "camera CAM_BACK: corrupt", camera="CAM_BACK") and stream.resets == []
 
 
 ODD = ("CAM_BACK: looking at the sky",)
