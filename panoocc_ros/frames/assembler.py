@@ -98,6 +98,7 @@ class FrameAssembler:
         restarts = self._synchroniser.restarts
         self._counters.images[camera] += 1
         sets = self._synchroniser.add(camera, stamp_ns(message.header.stamp), message, self._now(now_ns))
+        self._note_or_clear("calibration", camera, self._resolver.on_image(camera, message))
         if self._synchroniser.restarts != restarts:
             self._begin_anew()
         self._enqueue(sets)

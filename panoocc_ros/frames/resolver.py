@@ -4,7 +4,7 @@ from typing import Any
 
 from panoocc_core.geometry import Matrix
 
-from ..streams.edge import TooEarly, TooLate, TransformError, shown
+from ..streams.edge import TooEarly, TooLate, TransformError, doubted, shown
 from ..streams.synchroniser import MessageSet
 from ..streams.transforms import MAX_KNOWN, TransformBuffer, UnknownFrame, clean_frame
 from .calibration_file import CalibrationFile
@@ -39,6 +39,10 @@ class Resolver:
         self._given_mounts = {} if given is None else given.mounts
         self._given_infos = {} if given is None else given.infos
         self._infos: dict[str, Any] = {name: info for name, info in self._given_infos.items() if name in rig.names}
+        self._image_frames: dict[str, str] = {}  # header.frame_id, by camera
+        self._info_frames: dict[str, str] = {}
+        self._foreign: dict[str, tuple[int, str]] = {}  # doubt that a camera's CameraInfo is its own, and why
+        self._disagreements: dict[str, str | None] = {}  # with the calibration file
         self.fixed_frame = None if rig.fixed_frame == AUTO else rig.fixed_frame
 
     @property
@@ -46,15 +50,40 @@ class Resolver:
         """The cameras without CameraInfo."""
         return tuple(name for name in self._rig.names if name not in self._infos)
 
+    def on_image(self, camera: str, message: Any) -> str | None:
+        """Take the frame of an image; returns what is odd about the camera's CameraInfo, as `on_camera_info` does."""
+        self._image_frames[camera] = clean_frame(message.header.frame_id)
+        return self._oddity(camera)
+
     def on_camera_info(self, camera: str, message: Any) -> str | None:
-        """Take a CameraInfo; returns how it disagrees with the calibration file, if it does."""
+        """Take a CameraInfo; returns how it disagrees with the calibration file or the images' frame, if it does."""
         given = self._given_infos.get(camera)
         if given is not None:
-            return _disagreement(camera, given, message)
+            self._disagreements[camera] = _disagreement(camera, given, message)
+            return self._oddity(camera)
+        self._info_frames[camera] = clean_frame(message.header.frame_id)
         known = self._infos.get(camera)
         if known is None or not same_calibration(known, message):
             self._infos[camera] = message
-        return None
+        return self._oddity(camera)
+
+    def _oddity(self, camera: str) -> str | None:
+        """What is odd about a camera's CameraInfo; of two senders in turn each message would mend the other's."""
+        if camera in self._given_infos:
+            return self._disagreements.get(camera)
+        ours, theirs, topics = self._image_frames.get(camera), self._info_frames.get(camera), self._rig.camera(camera)
+        if not ours or not theirs or topics.frame is not None:
+            return None
+        doubt, text = self._foreign.get(camera, (0, ""))
+        if ours != theirs:
+            text = (
+                f"camera {camera}: its images are of the frame {shown(ours)!r}, its CameraInfo on {topics.info_topic} "
+                f"of {shown(theirs)!r}: is that the camera's own info_topic, with one sender? If so, set `frame` in "
+                "the rig file"
+            )
+        doubt = doubted(doubt, ours != theirs)
+        self._foreign[camera] = doubt, text
+        return text if doubt else None
 
     def restart(self) -> None:
         """The clock went back: keep what holds for all times, and what has come since."""

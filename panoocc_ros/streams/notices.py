@@ -14,7 +14,8 @@ class Notice:
 
     The kinds: a transform was `refused`; senders `contradict` each other; an image came too `late` for its set, or a
     transform (`late_transform`), and by how much; a camera's `clock` is another one or stands; an image lies too far
-    `apart` from the reference camera's; a CameraInfo disagrees with the `calibration` file.  A notice goes when its
+    `apart` from the reference camera's; a CameraInfo (`calibration`) disagrees with the calibration file, or is of
+    another frame than the images.  A notice goes when its
     cause is seen to be mended; else its age tells whether it still matters.
     """
 

@@ -151,6 +151,40 @@ def test_a_pose_that_ends_is_told_by_its_distance_and_topic(seconds):
     assert ("is its sender on /tf alive?" in text) == (seconds > 3)
 
 
+SENDERS = {  # frames of the CameraInfos that come with each image of LEFT -> whether that is odd
+    "own": (["left"], False),
+    "slash": (["/left"], False),
+    "none": ([""], False),
+    "another camera's": (["right"], True),
+    "two senders": (["left", "right"], True),
+    "two senders, its own last": (["right", "left"], True),
+}
+
+
+@pytest.mark.parametrize(("frames", "is_odd"), SENDERS.values(), ids=SENDERS)
+@pytest.mark.parametrize("is_latched", [False, True])
+@pytest.mark.parametrize("is_named", [False, True])
+def test_camera_info_of_another_frame_is_named_while_it_comes(frames, is_odd, is_latched, is_named):
+    cameras = tuple(replace(camera, frame=camera.name.lower() if is_named else None) for camera in RIG.cameras)
+    assembler = FrameAssembler(replace(RIG, cameras=cameras))
+    for k in range(20):
+        for frame in frames if k == 0 or not is_latched else ():
+            assembler.on_camera_info("LEFT", camera_info(frame_id=frame))
+        assembler.on_image("LEFT", jpeg(T0 + k * 100 * MS, "left", PICTURE), k * 100 * MS)
+        texts = {notice.text for notice in assembler.status(k * 100 * MS).notices if notice.kind == "calibration"}
+        is_told = is_odd and not is_named and not (is_latched and frames[-1] == "left")
+        assert len(texts) == is_told or k == 0
+    for text in texts:
+        assert text.startswith(
+            "camera LEFT: its images are of the frame 'left', its CameraInfo on /left/camera_info of"
+        )
+        assert "'right'" in text
+    for k in range(20, 60):
+        assembler.on_camera_info("LEFT", camera_info(frame_id="left"))
+        assembler.on_image("LEFT", jpeg(T0 + k * 100 * MS, "left", PICTURE), k * 100 * MS)
+    assert not any(notice.kind == "calibration" for notice in assembler.status(60 * 100 * MS).notices)
+
+
 def test_a_set_before_the_first_sample_is_hopeless_and_dropped_at_once():
     assembler = ready_assembler()
     send_tf(assembler, T0 + 20 * MS, T0 + 200 * MS)
