@@ -174,7 +174,6 @@ class FrameAssembler:
             resets=Counter(self._counters.resets),
             waiting=len(self._queue),
             collecting=self._synchroniser.undecided,
-            images_waiting=self._synchroniser.waiting,
             waiting_for=self._waiting_for(),
             last_drop=self._counters.last_drop,
             last_texts=texts,

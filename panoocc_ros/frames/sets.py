@@ -54,7 +54,6 @@ class AssemblerStatus:
     resets: Counter[str]  # by reason
     waiting: int  # sets that are complete but for transforms and calibrations
     collecting: int  # sets whose images are still coming
-    images_waiting: Mapping[str, int]  # by camera
     waiting_for: str | None  # what the oldest waiting set lacks
     last_drop: str | None  # why the last lost set was lost; says how late what was, as soon as that is known
     last_texts: Mapping[tuple[str, str], str]  # (reason, camera) of set_drops -> why the last such set was lost
