@@ -279,6 +279,18 @@ class BoxConfig:
 
 
 @dataclass(frozen=True, slots=True)
+class OriginConfig(Ranged):
+    """What people call a network, where its weights come from, and what of its configuration was checked.
+
+    It holds for the file that says it, not for those that extend it.
+    """
+
+    title: Annotated[str, Length(0, 100)] = ""  # empty: the preset's name
+    checkpoint: Text = "none"
+    confirmed: Text = "nothing"
+
+
+@dataclass(frozen=True, slots=True)
 class ModelConfig:
     """One network, whole."""
 
@@ -295,6 +307,7 @@ class ModelConfig:
     decoder: DecoderConfig
     boxes: BoxConfig
     points: PointConfig = PointConfig()
+    origin: OriginConfig = OriginConfig()
     levels: Stage = 4  # of the feature pyramid; one more than the backbone's outputs adds a strided convolution
     embed: Annotated[int, Within(2, 4096)] = 256
     heads: Annotated[int, Within(1, 256)] = 8
@@ -322,6 +335,11 @@ class ModelConfig:
                 f"grid and decoder make an output of {self.output_shape_xyz} voxels (x, y, z), which must be at least "
                 f"one along each and at most {MAX_VOXELS} together"
             )
+
+    @property
+    def title(self) -> str:
+        """What people call the network."""
+        return self.origin.title or self.name
 
     @property
     def labels(self) -> LabelSet:
@@ -379,4 +397,6 @@ def _with_bases(path: Path, seen: tuple[Path, ...]) -> dict:
     base_path = named_yaml("models", str(base), "model preset")
     if base_path in (*seen, path):
         raise ConfigError(f"{path}: extends itself through {base!r}")
-    return merged(_with_bases(base_path, (*seen, path)), data)
+    inherited = _with_bases(base_path, (*seen, path))
+    inherited.pop("origin", None)
+    return merged(inherited, data)

@@ -5,6 +5,7 @@ those it was trained with.  A memory is a value: a step is `begin` before the ne
 which returns a new memory.
 """
 
+import math
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field, replace
 
@@ -183,6 +184,11 @@ def _extended_track(track: tuple[StampedPose, ...], frame: Frame, config: EgoMot
     recent = [pose for pose in before if pose.stamp_ns >= oldest_ns]
     older = before[: len(before) - len(recent)][-1:]
     return (*older, *recent, StampedPose(frame.stamp_ns, frame.world_from_ego))
+
+
+def states_kept(config: TemporalConfig) -> int:
+    """How many states a memory holds of a stream that is fast against their spacing; of a slow one up to twice."""
+    return math.floor(config.horizon_s / config.spacing_s + SPACING_SLACK) + 1 if config.ages_s else 0
 
 
 def past_from_current(world_from_past: Matrix, world_from_current: Matrix, config: ModelConfig) -> Matrix:

@@ -118,7 +118,9 @@ def restore_snapshot(
 
 def recipe_text(config: TrainConfig) -> str:
     """The recipe and its network as JSON, for comparison and for the record."""
-    return json.dumps({**asdict(config), "network": asdict(config.model_config)}, sort_keys=True)
+    network = asdict(config.model_config)
+    del network["origin"]  # words about the network, which may change
+    return json.dumps({**asdict(config), "network": network}, sort_keys=True)
 
 
 def data_text(learned: DriveList, held_out: DriveList) -> str:

@@ -103,9 +103,10 @@ def load_published(model: Network, tensors: Mapping[str, Tensor], source: str) -
     """
     mismatch = compare(model, tensors)
     if mismatch:
-        fitting = [] if len(mismatch.missing) + len(mismatch.misshapen) == 0 else fitting_presets(tensors)
-        advice = f"\nIt fits the preset {' or '.join(fitting)}." if fitting else ""
-        raise CheckpointError(f"{source} is no checkpoint of {model.config.name}:\n{mismatch}{advice}")
+        others = fitting_presets(tensors) if mismatch.missing or mismatch.misshapen or mismatch.unexpected else []
+        if others:
+            raise CheckpointError(_another_member(source, model.config, others))
+        raise CheckpointError(f"{source} is no checkpoint of {model.config.name}:\n{mismatch}")
     names = published_names(model.state_dict(), model.config)
     broken = tuple(copies[0] for copies in names.values() if not tensors[copies[0]].float().isfinite().all())
     if broken:
@@ -113,11 +114,21 @@ def load_published(model: Network, tensors: Mapping[str, Tensor], source: str) -
     model.load_state_dict({ours: tensors[copies[0]] for ours, copies in names.items()})
 
 
+def _another_member(source: str, wanted: ModelConfig, found: list[str]) -> str:
+    """That a file holds the weights of other presets, by all their titles where their parameters are the same."""
+    titles = " or ".join(dict.fromkeys(model_config(name).title for name in found))
+    same = " (the same parameters)" if len(found) > 1 else ""
+    return (
+        f"{source}: this file is {titles}{same}; you asked for {wanted.title}: ask for the preset "
+        f"{' or '.join(found)}, or give a file of {wanted.title}"
+    )
+
+
 def fitting_presets(tensors: Mapping[str, Tensor]) -> list[str]:
     """Names of the installed presets whose networks take exactly these entries."""
     out = []
     for name in presets():
-        with torch.device("meta"):
+        with torch.device("meta"):  # no memory is taken
             model = build_network(model_config(name))
         found = compare(model, tensors)
         if not (found.missing or found.unexpected or found.misshapen):

@@ -119,8 +119,52 @@ def test_anything_that_does_not_fit_is_listed(tmp_path, tensors, change, expecte
     assert "broken.pth" in str(error.value)
 
 
-def test_the_right_preset_is_proposed(tmp_path, tensors):
-    with pytest.raises(CheckpointError, match="It fits the preset nano"):
+def on_paper(preset: str) -> dict[str, torch.Tensor]:
+    """The entries of a preset's file, all zeros that take no memory."""
+    with torch.device("meta"):
+        shapes = expected_shapes(build_network(model_config(preset)))
+    return {name: torch.zeros((), dtype=getattr(torch, kind)).expand(shape) for name, (shape, kind) in shapes.items()}
+
+
+@pytest.mark.parametrize(
+    ("given", "wanted", "message"),
+    [
+        (
+            "pano_base_4f",
+            "pano_small_4f",
+            "this file is Pano-base-4f; you asked for Pano-small-4f: ask for the preset ",
+        ),
+        ("pano_small_1f", "pano_small_4f", "this file is Pano-small-1f; you asked for Pano-small-4f"),
+        ("pano_base_4f", "pano_base_4f_cat", "this file is Pano-base-4f; you asked for Pano-base-4f-cat"),
+        (
+            "pano_base_pretrain_occ3d",
+            "pano_small_occ3d",
+            "this file is Pano-base or Pano-base-pretrain .the same parameters.; you asked for Pano-small: ask for the "
+            "preset pano_base_occ3d or pano_base_pretrain_occ3d, or give a file of Pano-small",
+        ),
+    ],
+)
+def test_a_checkpoint_of_another_member_of_the_family_is_named(given, wanted, message):
+    with torch.device("meta"):
+        model = build_network(model_config(wanted))
+    with pytest.raises(CheckpointError, match="^a.pth: " + message) as error:
+        load_published(model, on_paper(given), "a.pth")
+    assert "\n" not in str(error.value)
+
+
+def test_a_file_of_no_member_is_not_called_one():
+    """One entry too few: everything that differs is listed, and no name is guessed."""
+    entries = on_paper("pano_base_4f")
+    del entries["img_backbone.conv1.weight"]
+    with torch.device("meta"):
+        model = build_network(model_config("pano_small_4f"))
+    with pytest.raises(CheckpointError, match="is no checkpoint of pano_small_4f:") as error:
+        load_published(model, entries, "a.pth")
+    assert "this file is" not in str(error.value)
+
+
+def test_shipped_weights_are_named_too(tmp_path, tensors):
+    with pytest.raises(CheckpointError, match="this file is nano; you asked for Pano-small-1f"):
         load_model("pano_small_1f", checkpoint=save_pth(tmp_path / "a.pth", tensors))
 
 

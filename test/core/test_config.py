@@ -1,10 +1,13 @@
 """The configuration tree: presets are data, and nothing in a file is ignored."""
 
+from dataclasses import replace
+
 import pytest
 import yaml
 
 from panoocc_core.config import ConfigError, InternImageConfig, model_config, presets
 from panoocc_core.models import build_network
+from panoocc_core.voxels import extent_m
 
 PUBLISHED = {
     "pano_small_occ3d": ((200, 200, 16), (448, 800), 18),
@@ -27,6 +30,29 @@ def test_published_presets(name, expected):
 def test_every_preset_loads():
     assert set(PUBLISHED) < set(presets())
     assert all(model_config(name).name == name for name in presets())
+
+
+def test_variants_that_concatenate_history_keep_everything_else():
+    for name, base in (("pano_base_4f_cat", "pano_base_4f"), ("pano_xl_4f_cat", "pano_large_4f")):
+        config = model_config(name)
+        assert config.temporal.kind == "concat" and config.temporal.ages_s == (1.5, 1.0, 0.5)
+        assert config.temporal.keep_height and config.published_decoder == "voxel_encoder"
+        same = {"name": base, "description": "", "origin": config.origin, "temporal": config.temporal}
+        assert replace(model_config(base), **same) == replace(config, name=base, description="")
+        assert config.origin.confirmed.startswith("nothing")
+
+
+def test_points_of_the_high_resolution_preset_have_cells_of_a_fifth_of_a_metre():
+    config = model_config("pano_large_4f_hr")
+    assert config.points.rule == "high_resolution" and config.output_shape_xyz == (400, 400, 64)
+    size_m = [length / count for length, count in zip(extent_m(config.grid), config.points.cells_xyz)]
+    assert size_m == [0.2, 0.2, 0.05]
+
+
+def test_what_a_file_says_about_its_checkpoint_does_not_hold_for_those_that_extend_it(tmp_path):
+    assert model_config("nano").origin.checkpoint == "comes with the package"
+    config = model_config(variant(tmp_path))
+    assert (config.title, config.origin.checkpoint, config.origin.confirmed) == ("mine", "none", "nothing")
 
 
 def test_a_kind_replaces_what_it_extends():

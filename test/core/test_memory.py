@@ -8,7 +8,16 @@ import torch
 
 from panoocc_core.config import GridConfig, ModelConfig, PoseConfig, TemporalConfig, model_config
 from panoocc_core.geometry import NS_PER_S, rigid
-from panoocc_core.memory import VoxelMemory, begin, cleared, past_from_current, remember, reset_reason, warped
+from panoocc_core.memory import (
+    VoxelMemory,
+    begin,
+    cleared,
+    past_from_current,
+    remember,
+    reset_reason,
+    states_kept,
+    warped,
+)
 from panoocc_core.types import Frame
 from panoocc_core.voxels import centres_m, token_count
 
@@ -49,6 +58,14 @@ def test_the_recurrent_state_is_half_a_second_old(rate_hz):
     for found in ages[round(rate_hz) :]:
         assert found == pytest.approx([0.5], abs=0.07)
     assert len(memory.states) <= 10
+
+
+@pytest.mark.parametrize("rate_hz", [10, 20])
+@pytest.mark.parametrize("preset", ["pano_small_occ3d", "pano_small_4f", "pano_small_1f", "pano_base_4f_cat", "nano"])
+def test_the_number_of_kept_states_is_known_beforehand(preset, rate_hz):
+    config = model_config(preset)
+    memory, _ = drive(config, rate_hz, 8)
+    assert abs(len(memory.states) - states_kept(config.temporal)) <= (preset != "pano_small_1f")
 
 
 @pytest.mark.parametrize("rate_hz", [1.7, 2.3, 3.1, 3.8, 4.4, 7.3, 25])

@@ -6,8 +6,9 @@ import pytest
 import torch
 
 from panoocc_core import NonFiniteError, OccupancyStream, VehicleMotion, load_model, model_config
-from panoocc_core.config import ModelConfig
+from panoocc_core.config import ModelConfig, ResNetConfig
 from panoocc_core.types import Frame
+from panoocc_core.weights.checkpoint import seeded_tensors
 
 from .conftest import street_frame
 
@@ -36,6 +37,39 @@ def test_output_says_what_it_is(nano_model, nano):
     assert occupancy.cameras == nano.cameras and occupancy.history.ages_s == ()
     assert set(occupancy.timings_ms) == {"prepare", "backbone", "encoder", "temporal", "decoder"}
     assert occupancy.geometry.centres_m([[0, 0, 0]])[0] == pytest.approx([-25.2, -25.2, -0.8], abs=1e-6)
+
+
+def narrow(config: ModelConfig) -> ModelConfig:
+    """A network of the same build with few channels, on a tenth of the voxels."""
+    stages = tuple(replace(stage, channels=32) for stage in config.decoder.upsample)
+    backbone = ResNetConfig(blocks=(1, 1, 1, 1), style="caffe", deformable_stages=(3, 4), width=8)
+    return replace(
+        config,
+        images=replace(config.images, height=64, width=160),
+        backbone=backbone,
+        grid=replace(config.grid, rows=16, columns=16),
+        decoder=replace(config.decoder, upsample=stages),
+        boxes=replace(config.boxes, queries=30, layers=2),
+        embed=32,
+        heads=4,
+        ffn=64,
+    )
+
+
+@pytest.mark.parametrize("preset", ["pano_base_4f_cat", "pano_xl_4f_cat"])
+def test_concatenated_history_goes_with_the_decoder_without_a_free_class(preset):
+    """Unfused volumes, aligned in the LiDAR's frame; what sets these variants apart from both published kinds."""
+    config = narrow(model_config(preset))
+    model = load_model(config, seeded_weights=True)
+    results = drive(OccupancyStream(model))
+    assert [len(one.history.ages_s) for one in results] == [0, 1, 2, 3, 3]
+    assert results[-1].history.ages_s == pytest.approx((1.5, 1.0, 0.5))
+    assert results[-1].labels.names[-1] == "free" and model.config.class_count == 17
+    alone = OccupancyStream(model).step(street_frame(2.0, x_m=8.0))
+    assert not grids_equal(results[-1], alone)
+    published = seeded_tensors(model)  # under the names of the panoptic files, with the fusion's of the other family
+    assert "pts_bbox_head.transformer.temporal_encoder.temporal_block.0.conv2.weight" in published
+    assert "pts_bbox_head.transformer.voxel_encoder.semantic_det1.0.weight" in published
 
 
 def test_history_matters_and_reset_equals_fresh(model):

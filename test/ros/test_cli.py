@@ -1,5 +1,6 @@
 """The command line as a whole: one table of commands and of exit statuses, help without waiting, Ctrl-C at any time."""
 
+import json
 import re
 import signal
 import subprocess
@@ -103,6 +104,22 @@ def test_numbers_outside_their_limits_are_refused_in_a_few_words(text, capsys):
         assert stopped.value.code == 2
         told = capsys.readouterr().err.splitlines()[-1]
         assert f"argument {words[-2]}: " in told and len(told) < 200
+
+
+def test_models_lists_the_family(tmp_path, capsys):
+    path = tmp_path / "models.json"
+    assert main(["models", "--json", str(path)]) == 0
+    rows = {row["name"]: row for row in json.loads(path.read_text())}
+    text, table = path.read_text().lower(), capsys.readouterr().out
+    assert all(word in text for word in ("small", "base", "pretrain", "1f", "4f", "large", "cat", "nano"))
+    assert all(name in table and row["checkpoint_source"] in table for name, row in rows.items())
+    assert rows["pano_small_occ3d"]["parameters_m"] == 67.81
+    # 6.3 s at half a second, 50x50x16 voxels of 256 channels
+    assert rows["pano_small_occ3d"]["history_bytes"] == 13 * 40_000 * 256 * 4
+    assert rows["pano_small_1f"]["history_bytes"] == 0 and rows["pano_small_1f"]["history"] == "none"
+    assert rows["pano_large_4f_hr"]["points_xyz"] == [512, 512, 160]
+    unconfirmed = {name for name, row in rows.items() if row["confirmed"].startswith("nothing")}
+    assert unconfirmed >= {"pano_base_4f_cat", "pano_xl_4f_cat"} and "pano_base_4f" not in unconfirmed
 
 
 def test_numbers_are_what_they_say():
