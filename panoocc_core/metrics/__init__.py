@@ -8,7 +8,9 @@ from .confusion import DISTANCE_EDGES_M, Confusion, DistanceConfusion, distance_
 from .detection import Detection, DetectionScores, ScoredBoxes
 from .panoptic import PanopticMeans, PanopticQuality, panoptic_labels
 from .ray_iou import RayHits, RayIoU, cast_rays, ray_directions, ray_origins_m
+from .ray_pq import RayPQ
 from .report import Report, Section, as_plain, as_text, box_section, point_section, voxel_section
+from .tracking import TrackingQuality
 
 __all__ = [
     "DISTANCE_EDGES_M",
@@ -20,9 +22,11 @@ __all__ = [
     "PanopticQuality",
     "RayHits",
     "RayIoU",
+    "RayPQ",
     "Report",
     "ScoredBoxes",
     "Section",
+    "TrackingQuality",
     "as_plain",
     "as_text",
     "box_section",

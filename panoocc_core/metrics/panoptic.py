@@ -13,19 +13,18 @@ instance ids with 0 for stuff are, too.  Things that nobody told apart (id 0) ar
 
 import math
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 from numpy.typing import NDArray
 
 from ..labels import LabelSet
 from .confusion import Confusion, Counts, Ids, Mask, Scores
+from .segments import SegmentCounts, check_instances, matched, segments
 
 MIN_POINTS = 15  # nuScenes, panoptic challenge
 MIN_VOXELS = 4  # on voxels of 0.8 m a pedestrian has about four
 LABEL_DIVISOR = 1000  # of a panoptic label
-
-_DENSE = 1 << 23  # up to here a table of all ids is faster than sorting them
 
 
 @dataclass(frozen=True, slots=True)
@@ -43,10 +42,7 @@ class PanopticMeans:
 class PanopticQuality:
     """Matches of segments, a value: `add` and `+` return a new one."""
 
-    matches: Counts  # [K]
-    false_positives: Counts  # [K], predicted segments without a match
-    false_negatives: Counts  # [K], true segments without a match
-    iou_sum: Scores  # [K], over the matches
+    segments: SegmentCounts  # [K]
     confusion: Confusion
     ignored: tuple[int, ...]  # classes of truth that count for nobody
     min_size: int  # points or voxels
@@ -60,8 +56,19 @@ class PanopticQuality:
         """
         if any(not 0 <= class_id < class_count for class_id in ignored):
             raise ValueError(f"ignored classes {tuple(ignored)} are not all within 0..{class_count - 1}")
-        none = np.zeros(class_count, np.int64)
-        return cls(none, none, none, np.zeros(class_count), Confusion.empty(class_count), tuple(ignored), min_size)
+        return cls(SegmentCounts.empty(class_count), Confusion.empty(class_count), tuple(ignored), min_size)
+
+    @property
+    def matches(self) -> Counts:
+        return self.segments.matches
+
+    @property
+    def false_positives(self) -> Counts:
+        return self.segments.false_positives
+
+    @property
+    def false_negatives(self) -> Counts:
+        return self.segments.false_negatives
 
     def add(
         self,
@@ -80,63 +87,33 @@ class PanopticQuality:
         Raises:
             ValueError: shapes differ, a counted class is none of the classes, or an instance is negative.
         """
-        for name, ids in (("predicted", predicted_instance), ("true", true_instance)):
-            if ids.shape != true_class.shape:
-                raise ValueError(f"{name} instances have the shape {ids.shape}, the true classes {true_class.shape}")
-            if not np.issubdtype(ids.dtype, np.integer) or (ids.size and ids.min() < 0):
-                raise ValueError(f"{name} instance ids must be whole numbers from 0")
+        check_instances(predicted_instance, true_instance, true_class)
         confusion = self.confusion.add(predicted_class, true_class, mask)
         kept = ~np.isin(true_class, self.ignored)
         if mask is not None:
             kept &= mask
-        predicted = _segments(predicted_class[kept], predicted_instance[kept])
-        true = _segments(true_class[kept], true_instance[kept])
-        count = self.confusion.class_count
-
-        same = predicted.class_id[predicted.index] == true.class_id[true.index]
-        pairs = _distinct(true.index[same] * len(predicted.size) + predicted.index[same])
-        of_true, of_predicted = np.divmod(pairs.values, max(len(predicted.size), 1))
-        union = true.size[of_true] + predicted.size[of_predicted] - pairs.counts
-        match = 2 * pairs.counts > union
-        matched_class = true.class_id[of_true[match]]
-        iou = pairs.counts[match] / union[match]
-        false_positives = _unmatched(predicted, of_predicted[match], self.min_size, count)
-        false_positives[list(self.ignored)] = 0
-        return PanopticQuality(
-            matches=self.matches + np.bincount(matched_class, minlength=count),
-            false_positives=self.false_positives + false_positives,
-            false_negatives=self.false_negatives + _unmatched(true, of_true[match], self.min_size, count),
-            iou_sum=self.iou_sum + np.bincount(matched_class, weights=iou, minlength=count),
-            confusion=confusion,
-            ignored=self.ignored,
-            min_size=self.min_size,
-        )
+        predicted = segments(predicted_class[kept], predicted_instance[kept])
+        true = segments(true_class[kept], true_instance[kept])
+        found = matched(predicted, true, self.min_size, confusion.class_count)
+        found.false_positives[list(self.ignored)] = 0
+        return replace(self, segments=self.segments + found, confusion=confusion)
 
     def __add__(self, other: "PanopticQuality") -> "PanopticQuality":
         if (self.ignored, self.min_size) != (other.ignored, other.min_size):
             raise ValueError("panoptic qualities with other ignored classes or smallest segments cannot be added")
-        return PanopticQuality(
-            matches=self.matches + other.matches,
-            false_positives=self.false_positives + other.false_positives,
-            false_negatives=self.false_negatives + other.false_negatives,
-            iou_sum=self.iou_sum + other.iou_sum,
-            confusion=self.confusion + other.confusion,
-            ignored=self.ignored,
-            min_size=self.min_size,
-        )
+        return replace(self, segments=self.segments + other.segments, confusion=self.confusion + other.confusion)
 
     def sq(self) -> Scores:
-        """Mean IoU of the matches [K]: 0 without any, NaN for a class without segments."""
-        return np.where(self._occurs(), self.iou_sum / np.maximum(self.matches, 1), math.nan)
+        """[K], see `SegmentCounts.sq`."""
+        return self.segments.sq()
 
     def rq(self) -> Scores:
-        """F1 score of finding segments [K]; NaN for a class without segments."""
-        wanted = self.matches + 0.5 * self.false_positives + 0.5 * self.false_negatives
-        return np.where(self._occurs(), self.matches / np.maximum(wanted, 0.5), math.nan)
+        """[K], see `SegmentCounts.rq`."""
+        return self.segments.rq()
 
     def pq(self) -> Scores:
-        """SQ times RQ [K]; NaN for a class without segments."""
-        return self.sq() * self.rq()
+        """[K], see `SegmentCounts.pq`."""
+        return self.segments.pq()
 
     def iou(self) -> Scores:
         """IoU of points or voxels [K], see `Confusion.iou`."""
@@ -150,13 +127,12 @@ class PanopticQuality:
         """As `means`, over those classes that occur in truth: for frames that lack some."""
         return self._means(labels, self._scored(labels) & self.confusion.present())
 
-    def _occurs(self) -> Mask:
-        return self.matches + self.false_positives + self.false_negatives > 0
-
     def _scored(self, labels: LabelSet) -> Mask:
-        if len(labels.names) != len(self.matches):
-            raise ValueError(f"label set {labels.key} has {len(labels.names)} classes, not {len(self.matches)}")
-        scored = np.ones(len(self.matches), bool)
+        if len(labels.names) != self.confusion.class_count:
+            raise ValueError(
+                f"label set {labels.key} has {len(labels.names)} classes, not {self.confusion.class_count}"
+            )
+        scored = np.ones(self.confusion.class_count, bool)
         scored[list(self.ignored)] = False
         if labels.free_id is not None:
             scored[labels.free_id] = False
@@ -181,38 +157,3 @@ def panoptic_labels(class_id: Ids, instance_id: Ids) -> NDArray[np.uint16]:
     if class_id.size and not (class_id.min() >= 0 and class_id.max() <= 64):
         raise ValueError("a panoptic label holds classes 0..64")
     return (class_id.astype(np.uint16) * LABEL_DIVISOR + instance_id.astype(np.uint16)).astype(np.uint16)
-
-
-@dataclass(frozen=True, slots=True, eq=False)
-class _Distinct:
-    values: Counts  # [n], increasing
-    index: Counts  # of each key, into values
-    counts: Counts  # [n]
-
-
-@dataclass(frozen=True, slots=True, eq=False)
-class _Segments:
-    class_id: Counts  # [n]
-    size: Counts  # [n]
-    index: Counts  # [p], which segment each point belongs to
-
-
-def _distinct(keys: Counts) -> _Distinct:
-    if keys.size and keys.max() >= _DENSE:
-        values, index, counts = np.unique(keys, return_inverse=True, return_counts=True)
-        return _Distinct(values, index.reshape(-1), counts)
-    counts = np.bincount(keys)
-    return _Distinct(np.flatnonzero(counts), (np.cumsum(counts > 0) - 1)[keys], counts[counts > 0])
-
-
-def _segments(class_id: Ids, instance_id: Ids) -> _Segments:
-    span = int(instance_id.max()) + 1 if instance_id.size else 1
-    found = _distinct(class_id.astype(np.int64) * span + instance_id)
-    return _Segments(found.values // span, found.counts, found.index)
-
-
-def _unmatched(segments: _Segments, matched: Counts, min_size: int, class_count: int) -> Counts:
-    """How many segments [K] found no match and are large enough to count."""
-    counted = segments.size >= min_size
-    counted[matched] = False
-    return np.bincount(segments.class_id[counted], minlength=class_count)

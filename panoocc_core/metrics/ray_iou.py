@@ -75,28 +75,44 @@ class RayHits:
 
     class_id: NDArray[np.uint8]  # [n], the free class where they meet nothing
     depth_m: Scores  # [n], from the origin to where the voxel is entered; inf where they meet nothing
+    instance_id: NDArray[np.int32] | None = None  # [n], 0 where they meet nothing; None where nobody asked
 
 
-def cast_rays(class_id: Ids, free_id: int, geometry: GridGeometry, origins_m: Matrix, directions: Matrix) -> RayHits:
+def cast_rays(
+    class_id: Ids,
+    free_id: int,
+    geometry: GridGeometry,
+    origins_m: Matrix,
+    directions: Matrix,
+    instance_id: Ids | None = None,
+) -> RayHits:
     """The first voxel that is not free along each ray, from voxel to voxel without leaving one out.
 
     Args:
         class_id: [X, Y, Z], below 254.
         origins_m: [o, 3] in the ego frame, inside or outside of the grid.
         directions: [d, 3], unit vectors in the ego frame.
+        instance_id: [X, Y, Z] from 0, within int32; the hits then have instances, too.
 
     Returns:
         o * d hits, those of the first origin first.
 
     Raises:
-        ValueError: the grid is not of the geometry's shape, or a class is out of range.
+        ValueError: a grid is not of the geometry's shape, or a class is out of range.
     """
+    if instance_id is not None and instance_id.shape != geometry.shape_xyz:
+        raise ValueError(f"instance_id has the shape {instance_id.shape}, the geometry {geometry.shape_xyz}")
     if class_id.shape != geometry.shape_xyz:
         raise ValueError(f"class_id has the shape {class_id.shape}, the geometry {geometry.shape_xyz}")
     if class_id.size and not (class_id.min() >= 0 and max(class_id.max(), free_id) < _OUTSIDE - 1):
         raise ValueError(f"class ids must lie within 0..{_OUTSIDE - 2} to be cast at")
     count = len(origins_m) * len(directions)
-    hits = RayHits(np.full(count, free_id, np.uint8), np.full(count, math.inf))
+    ids = None if instance_id is None else np.pad(instance_id.astype(np.int32), 1).reshape(-1)
+    hits = RayHits(
+        class_id=np.full(count, free_id, np.uint8),
+        depth_m=np.full(count, math.inf),
+        instance_id=None if ids is None else np.zeros(count, np.int32),
+    )
     codes = _bordered_codes(class_id, free_id)
     rays = _enter(geometry, origins_m, directions, codes.shape)
     codes = codes.reshape(-1)
@@ -107,9 +123,22 @@ def cast_rays(class_id: Ids, free_id: int, geometry: GridGeometry, origins_m: Ma
             met = stopped & (code != _OUTSIDE)
             hits.class_id[rays.number[met]] = code[met] - 1
             hits.depth_m[rays.number[met]] = rays.depth_m[met]
+            if ids is not None and hits.instance_id is not None:
+                hits.instance_id[rays.number[met]] = ids[rays.cell[met]]
             rays = rays.only(~stopped)
         _advance(rays)
     return hits
+
+
+def needed_free_id(labels: LabelSet) -> int:
+    """The class that rays pass through.
+
+    Raises:
+        ValueError: the label set has none.
+    """
+    if labels.free_id is None:
+        raise ValueError(f"label set {labels.key} has no class for free space: rays cannot pass")
+    return labels.free_id
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -164,11 +193,10 @@ class RayIoU:
         Raises:
             ValueError: the label set has no free space, or as `cast_rays` and `add`.
         """
-        if labels.free_id is None:
-            raise ValueError(f"label set {labels.key} has no class for free space: rays cannot pass")
+        free_id = needed_free_id(labels)
         rays = ray_directions() if directions is None else directions
-        found, there = (cast_rays(ids, labels.free_id, geometry, origins_m, rays) for ids in (predicted, true))
-        return self.add(found, there, labels.free_id)
+        found, there = (cast_rays(ids, free_id, geometry, origins_m, rays) for ids in (predicted, true))
+        return self.add(found, there, free_id)
 
     def __add__(self, other: "RayIoU") -> "RayIoU":
         if self.thresholds_m != other.thresholds_m or self.hits.shape != other.hits.shape:

@@ -8,10 +8,19 @@ from pathlib import Path
 import numpy as np
 
 from panoocc_core.ground_truth import TrueBoxes
-from panoocc_core.labels import BOX_CLASSES, LIDARSEG
-from panoocc_core.metrics import Confusion, Detection, PanopticQuality, ScoredBoxes
+from panoocc_core.labels import BOX_CLASSES, LIDARSEG, OCC3D
+from panoocc_core.metrics import (
+    Confusion,
+    Detection,
+    PanopticQuality,
+    RayHits,
+    RayPQ,
+    ScoredBoxes,
+    TrackingQuality,
+)
 
 RECORDED = Path(__file__).with_name("metrics_devkit.json")
+RECORDED_OF_AUTHORS = Path(__file__).with_name("metrics_authors.json")
 MIN_POINTS = (15, 30)
 CLASS_COUNT = len(LIDARSEG.names)
 ATTRIBUTES = ("", "vehicle.moving", "vehicle.parked", "vehicle.stopped")
@@ -63,6 +72,61 @@ def panoptic_frames(seed: int = 7, frames: int = 4, stretches: int = 150) -> lis
             predicted_class[start:end], predicted_number[start:end] = guess, number
         predicted_instance = np.where(things[predicted_class], predicted_number, 0)
         result.append(PanopticFrame(predicted_class, predicted_instance, true_class, true_instance))
+    return result
+
+
+def tracked_drives(seed: int = 17, drives: int = 3, frames: int = 9, stretches: int = 40) -> list[list[PanopticFrame]]:
+    """Drives whose segments come and go, keep their true ids, and have predicted ids that change, split and merge, with
+    other classes and shifted borders; some true things have the id 0.  Equal ids in other drives mean nothing."""
+    draws = Draws(seed)
+    things = np.array(LIDARSEG.is_thing)
+    result = []
+    for _ in range(drives):
+        class_of = draws.whole(0, CLASS_COUNT, stretches)
+        true_id = np.where(things[class_of] & (draws.uniform(0, 1, stretches) > 0.1), 1 + np.arange(stretches), 0)
+        guess_of, number_of, of_drive = class_of.copy(), 60_000 + np.arange(stretches), []
+        for _ in range(frames):
+            lengths = draws.whole(0, 31, stretches)
+            class_changes = draws.uniform(0, 1, stretches) < 0.05
+            guess_of = np.where(class_changes, draws.whole(0, CLASS_COUNT, stretches), guess_of)
+            id_changes = draws.uniform(0, 1, stretches) < 0.15
+            number_of = np.where(id_changes, draws.whole(0, stretches, stretches), number_of)
+            true_class, true_instance = np.repeat(class_of, lengths), np.repeat(true_id, lengths)
+            ends = np.cumsum(lengths)
+            starts = np.clip(ends - lengths + draws.whole(-7, 8, stretches), 0, ends[-1])
+            predicted_class, predicted_instance = true_class * 0, true_class * 0
+            for start, end, guess, number in zip(starts, ends, guess_of, number_of):
+                predicted_class[start:end], predicted_instance[start:end] = guess, number if things[guess] else 0
+            of_drive.append(PanopticFrame(predicted_class, predicted_instance, true_class, true_instance))
+        result.append(of_drive)
+    return result
+
+
+def ray_frames(seed: int = 23, frames: int = 4, stretches: int = 150) -> list[tuple[RayHits, RayHits]]:
+    """Predicted and true rays: those of `panoptic_frames` with depths that are off by up to 4 m; some meet nothing.
+
+    An instance of the truth has one class, and barriers, cones and stuff have no instances in the prediction.
+    """
+    draws, result = Draws(seed), []
+    merged = np.isin(LIDARSEG.names, ("barrier", "traffic_cone")) | ~np.array(LIDARSEG.is_thing)
+    for frame in panoptic_frames(seed, frames, stretches):
+        n = len(frame.true_class)
+        nothing = draws.uniform(0, 1, 2, n) < 0.1
+        depth = draws.uniform(2, 40, n)
+        error = draws.uniform(-1, 1, n) * 4 * draws.uniform(0, 1, n) ** 2
+        guessed = np.where(merged[frame.predicted_class], 0, frame.predicted_instance)
+        hits = [
+            RayHits(
+                class_id=np.where(free, OCC3D.free_id, class_id).astype(np.uint8),
+                depth_m=np.where(free, np.inf, depth_m),
+                instance_id=np.where(free, 0, number).astype(np.int32),
+            )
+            for free, depth_m, class_id, number in (
+                (nothing[0], depth + error, frame.predicted_class, guessed),
+                (nothing[1], depth, frame.true_class, frame.true_instance * CLASS_COUNT + frame.true_class),
+            )
+        ]
+        result.append((hits[0], hits[1]))
     return result
 
 
@@ -149,4 +213,31 @@ def our_numbers() -> dict[str, list[float]]:
         numbers[f"{name} ap"] = scores.ap.ravel()
         numbers[f"{name} errors"] = scores.errors.ravel()
         numbers[f"{name} means"] = [scores.mean_ap, *scores.mean_errors, scores.nds]
+    return {name: [float(value) for value in values] for name, values in numbers.items()}
+
+
+def our_numbers_of_authors() -> dict[str, list[float]]:
+    """What our metrics say about tracks and rays, under the names of `metrics_authors.json`."""
+    total, each = TrackingQuality.empty(LIDARSEG), []
+    for drive in tracked_drives():
+        quality = TrackingQuality.empty(LIDARSEG)
+        for frame in drive:
+            quality = quality.add(
+                frame.predicted_class, frame.predicted_instance, frame.true_class, frame.true_instance
+            )
+        total, each = total + quality, [*each, quality]
+    rays = RayPQ.empty(len(OCC3D.names))
+    for predicted, true in ray_frames():
+        rays = rays.add(predicted, true, OCC3D)
+    solid = slice(0, OCC3D.free_id)
+    numbers = {
+        "tracks": [total.stq(), total.aq(), total.sq()],
+        "tracks stq by drive": [quality.stq() for quality in each],
+        "tracks aq by drive": [quality.aq() for quality in each],
+        "rays means": [rays.mean(), *rays.means()],
+        "rays pq": np.nan_to_num(rays.pq()[:, solid]).ravel(),
+        "rays matches": rays.segments.matches[:, solid].ravel(),
+        "rays false positives": rays.segments.false_positives[:, solid].ravel(),
+        "rays false negatives": rays.segments.false_negatives[:, solid].ravel(),
+    }
     return {name: [float(value) for value in values] for name, values in numbers.items()}
