@@ -31,6 +31,7 @@ class TrueBoxes:
     velocity_mps: NDArray[np.float32]  # [n, 2], over ground, along the ego frame's x and y; NaN where unknown
     class_id: NDArray[np.int64]  # [n], index into labels.BOX_CLASSES
     instance_id: NDArray[np.int32]  # [n], the same through a drive
+    attribute_id: NDArray[np.int64] | None = None  # [n], nuScenes' attributes (metrics.attributes), 0 = has none
 
     def __post_init__(self) -> None:
         n = len(self.centre_m)
@@ -41,6 +42,7 @@ class TrueBoxes:
             "velocity_mps": (n, 2),
             "class_id": (n,),
             "instance_id": (n,),
+            **({} if self.attribute_id is None else {"attribute_id": (n,)}),
         }
         for name, shape in wanted.items():
             if getattr(self, name).shape != shape:
@@ -60,6 +62,7 @@ class TruePoints:
     position_m: NDArray[np.float32]  # [p, 3]
     class_id: NDArray[np.uint8]  # [p], ids of labels.LIDARSEG; 0 = noise
     instance_id: NDArray[np.int32]  # [p], 0 = stuff
+    is_ambiguous: NDArray[np.bool_] | None = None  # [p], in several true boxes: no part of any instance
 
 
 @dataclass(frozen=True, slots=True, eq=False)

@@ -1,5 +1,6 @@
 """Data sets as users have them, as drives of frames and truth (`ground_truth.Drive`); nothing read here is ever run."""
 
+from .completeness import check_files
 from .errors import DataError
 from .folder import open_dataset, open_splits
 from .nuscenes import NuScenes, NuScenesDrive
@@ -12,6 +13,7 @@ __all__ = [
     "NuScenesDrive",
     "Occ3D",
     "Occ3DDrive",
+    "check_files",
     "open_dataset",
     "open_splits",
     "split_scenes",

@@ -30,7 +30,7 @@ def open_dataset(
         path: nuScenes' root, or a folder of simulated drives.
         kind: "nuscenes", "occ3d" (nuScenes with voxel labels) or "simulated"; None: guessed from what is in the folder.
         version: the folder of tables; None: the only one there is.
-        split: "mini_train", "mini_val" or a file with names of scenes; None: all.
+        split: one of nuScenes' splits by its name, or a file with names of scenes; None: all.
         gts: Occ3D's folder of labels; None: `<path>/gts`.
         with_points: whether truth has labelled LiDAR points, where there are any.
         show_progress: bars for the large tables.
@@ -68,7 +68,7 @@ def open_splits(
             raise DataError(f"{root}: simulated drives have no split, version or gts; leave them out")
         return tuple(_simulated(root) for _ in splits)
     scenes = [None if split is None else split_scenes(split) for split in splits]
-    version = _only_version(root) if version is None else version
+    version = only_version(root) if version is None else version
     nuscenes = NuScenes(root, version, with_points=with_points, show_progress=show_progress)
     labelled = nuscenes if kind == "nuscenes" else Occ3D(nuscenes, gts)
     return tuple(labelled.drives(names) for names in scenes)
@@ -115,7 +115,12 @@ def _versions(root: Path) -> list[str]:
     return sorted(path.parent.name for path in root.glob("v1.0-*/scene.json"))
 
 
-def _only_version(root: Path) -> str:
+def only_version(root: Path) -> str:
+    """The one folder of nuScenes' tables.
+
+    Raises:
+        DataError: there is none, or several.
+    """
     versions = _versions(root)
     if len(versions) != 1:
         found = ", ".join(versions) or "no folder v1.0-* with tables"

@@ -26,6 +26,7 @@ LIDAR = "LIDAR_TOP"
 NS_PER_US = 1000
 _UNKNOWN = 255
 _PER_CATEGORY = 1000  # panoptic numbers are category * 1000 + instance
+_IN_SEVERAL_BOXES = 0  # the panoptic number of points of which nuScenes does not know whose they are
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -199,6 +200,39 @@ class NuScenesDrive:
         boxes = None if self._boxes is None else self._boxes[index].in_ego(lidar.world_from_ego)
         return GroundTruth(lidar.stamp_ns, boxes=boxes, points=self._points(lidar))
 
+    def sweep_token(self, index: int) -> str:
+        """The token under which nuScenes knows the LiDAR's sweep of a key frame.
+
+        Raises:
+            IndexError: there are fewer key frames.
+        """
+        return self._sample(index).shots[LIDAR].token
+
+    def points_m(self, index: int) -> NDArray[np.float32]:
+        """The sweep of a key frame: points [p, 3] in the ego frame, in the order of its file.
+
+        Raises:
+            DataError: its file is missing or not what it should be.
+            IndexError: there are fewer key frames.
+        """
+        return self._sweep(self._sample(index).shots[LIDAR])
+
+    def files(self, index: int, with_sweep: bool = False) -> list[tuple[str, Path]]:
+        """What a key frame and its truth are read from: the first folder below the root, and the path.
+
+        Args:
+            with_sweep: the LiDAR's points, too, where they have no labels.
+
+        Raises:
+            IndexError: there are fewer key frames.
+        """
+        shots = self._sample(index).shots
+        token, names = shots[LIDAR].token, [shots[channel].file for channel in CAMERAS]
+        tables = () if self._labels is None else (self._labels.semantic, self._labels.panoptic)
+        of_points = [files[token] for files in tables if token in files]
+        names += [shots[LIDAR].file, *of_points] if with_sweep or of_points else []
+        return [(PurePosixPath(name).parts[0], self._root / name) for name in names]
+
     def _sample(self, index: int) -> _Sample:
         if not 0 <= index < len(self._samples):
             raise IndexError(f"{self._name} has {len(self._samples)} key frames, no {index}")
@@ -219,8 +253,8 @@ class NuScenesDrive:
         labels = self._labels
         if labels is None or not (lidar.token in labels.semantic or lidar.token in labels.panoptic):
             return None
-        sweep = read_sweep(self._root / lidar.file)
-        count = len(sweep)
+        position_m = self._sweep(lidar)
+        count, in_several = len(position_m), None
         things: NDArray[np.int32] = np.zeros(count, np.int32)
         if lidar.token in labels.panoptic:
             path = self._root / labels.panoptic[lidar.token]
@@ -229,12 +263,15 @@ class NuScenesDrive:
             class_id = _classes(numbers // _PER_CATEGORY, labels.classes, path)
             # The number as it is tells instances of all categories apart.
             things = np.where(_IS_THING[class_id] & (numbers % _PER_CATEGORY > 0), numbers, 0).astype(np.int32)
+            in_several = numbers == _IN_SEVERAL_BOXES
         if lidar.token in labels.semantic:
             path = self._root / labels.semantic[lidar.token]
             class_id = _classes(read_labels(path, count), labels.classes, path)
-        ego_from_lidar = lidar.mount.ego_from_sensor
-        position_m = sweep @ ego_from_lidar[:3, :3].T + ego_from_lidar[:3, 3]
-        return TruePoints(position_m.astype(np.float32), class_id, things)
+        return TruePoints(position_m, class_id, things, in_several)
+
+    def _sweep(self, lidar: _Shot) -> NDArray[np.float32]:
+        sweep, ego_from_lidar = read_sweep(self._root / lidar.file), lidar.mount.ego_from_sensor
+        return (sweep @ ego_from_lidar[:3, :3].T + ego_from_lidar[:3, 3]).astype(np.float32)
 
 
 _IS_THING = np.array(LIDARSEG.is_thing)

@@ -10,6 +10,7 @@ from numpy.typing import NDArray
 
 from ..geometry import Matrix
 from ..ground_truth import TrueBoxes
+from ..metrics.attributes import ATTRIBUTES
 from .errors import DataError
 from .nuscenes_labels import BOX_CLASS
 from .tables import QUATERNION_TOLERANCE, Record, records
@@ -29,6 +30,7 @@ class WorldBoxes:
     velocity_mps: NDArray[np.float32]  # [n, 3], NaN where unknown
     class_id: NDArray[np.int64]  # [n], index into labels.BOX_CLASSES
     instance_id: NDArray[np.int32]  # [n], from 1
+    attribute_id: NDArray[np.int64]  # [n], numbers of metrics.attributes
 
     def rows(self, chosen: slice | NDArray) -> "WorldBoxes":
         """Some of the boxes."""
@@ -45,6 +47,7 @@ class WorldBoxes:
             velocity_mps=(self.velocity_mps @ rotation)[:, :2].astype(np.float32),
             class_id=self.class_id,
             instance_id=self.instance_id,
+            attribute_id=self.attribute_id,
         )
 
 
@@ -71,6 +74,7 @@ class _Columns:
     instance: array
     class_id: array
     measured: array
+    attribute: array
     numbers: array  # translation, size (width, length, height), rotation (w, x, y, z): 10 a box
 
 
@@ -99,6 +103,7 @@ def read_boxes(folder: Path, samples: Mapping[str, tuple[int, int]], show_progre
         velocity_mps=_velocities(columns, numbers[:, :3], instance, times_us, folder).astype(np.float32),
         class_id=np.frombuffer(columns.class_id, np.int64),
         instance_id=instance.astype(np.int32),
+        attribute_id=np.frombuffer(columns.attribute, np.int8).astype(np.int64),
     )
     order = np.argsort(sample, kind="stable")
     order = order[np.frombuffer(columns.measured, np.int8)[order] > 0]
@@ -107,9 +112,9 @@ def read_boxes(folder: Path, samples: Mapping[str, tuple[int, int]], show_progre
 
 
 def _read_columns(folder: Path, samples: Mapping[str, tuple[int, int]], show_progress: bool) -> _Columns | None:
-    classes = _instance_classes(folder)
+    classes, attributes = _instance_classes(folder), _attributes(folder)
     path, empty = folder / "sample_annotation.json", True
-    columns = _Columns({}, [], [], array("q"), array("q"), array("q"), array("b"), array("d"))
+    columns = _Columns({}, [], [], array("q"), array("q"), array("q"), array("b"), array("b"), array("d"))
     for fields in records(path, show_progress):
         empty, record = False, Record(path, fields)
         instance, sample = record.text("instance_token"), record.text("sample_token")
@@ -127,6 +132,7 @@ def _read_columns(folder: Path, samples: Mapping[str, tuple[int, int]], show_pro
         columns.instance.append(number)
         columns.class_id.append(class_id)
         columns.measured.append(record.integer("num_lidar_pts") + record.integer("num_radar_pts") > 0)
+        columns.attribute.append(_attribute(record, attributes))
         columns.numbers.extend(_numbers(record))
     if len(columns.token) != len(columns.before):
         raise DataError(f"{path}: has tokens that are there twice; download it again")
@@ -145,6 +151,26 @@ def _instance_classes(folder: Path) -> dict[str, tuple[int, int | None]]:
             raise record.error(f"names the category {category}, which category.json does not have")
         classes[record.text("token")] = number, BOX_CLASS.get(names[category])
     return classes
+
+
+def _attributes(folder: Path) -> dict[str, int]:
+    """Token of an attribute -> its number."""
+    path, found = folder / "attribute.json", {}
+    for record in (Record(path, fields) for fields in records(path)):
+        if record.text("name") not in ATTRIBUTES:
+            raise record.error(f"attribute {record.text('name')!r} is none of nuScenes'")
+        found[record.text("token")] = ATTRIBUTES.index(record.text("name"))
+    return found
+
+
+def _attribute(record: Record, attributes: Mapping[str, int]) -> int:
+    """The number of the one attribute that a box may have, 0 for none."""
+    tokens = record.texts("attribute_tokens")
+    if len(tokens) > 1:
+        raise record.error(f"has {len(tokens)} attributes, of which nuScenes gives a box at most one")
+    if tokens and tokens[0] not in attributes:
+        raise record.error(f"names the attribute {tokens[0]}, which attribute.json does not have")
+    return attributes[tokens[0]] if tokens else 0
 
 
 _FIELDS = (("translation", 3), ("size", 3), ("rotation", 4))

@@ -79,6 +79,13 @@ class Occ3DDrive:
         """The pose of a key frame (see NuScenesDrive.world_from_ego)."""
         return self._drive.world_from_ego(index)
 
+    def files(self, index: int, with_sweep: bool = False) -> list[tuple[str, Path]]:
+        """What a key frame and its truth are read from (see NuScenesDrive.files)."""
+        return [*self._drive.files(index, with_sweep), ("gts", self._labels(index))]
+
+    def _labels(self, index: int) -> Path:
+        return self.folder / self._drive.sample_token(index) / "labels.npz"
+
     def truth(self, index: int) -> GroundTruth:
         """What nuScenes has, and voxels.
 
@@ -86,8 +93,7 @@ class Occ3DDrive:
             DataError: a file is missing or not what it should be.
             IndexError: there are fewer key frames.
         """
-        path = self.folder / self._drive.sample_token(index) / "labels.npz"
-        class_id, lidar_mask, camera_mask = read_voxels(path)
+        class_id, lidar_mask, camera_mask = read_voxels(self._labels(index))
         return replace(
             self._drive.truth(index),
             geometry=GEOMETRY,
@@ -103,7 +109,7 @@ def read_voxels(path: Path) -> tuple[NDArray[np.uint8], NDArray[np.bool_], NDArr
     Raises:
         DataError: no such file, an array of another shape or type, a class that does not exist.
     """
-    with ArrayFile(path) as file:
+    with ArrayFile(path, "unpack the gts of Occ3D-nuScenes again; the labels of other data sets do not fit") as file:
         class_id, *masks = (
             file.read(name, GEOMETRY.shape_xyz, np.uint8) for name in ("semantics", "mask_lidar", "mask_camera")
         )

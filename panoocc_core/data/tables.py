@@ -47,6 +47,12 @@ class Record:
             raise self.error(f"{name} is {value!r}, not a text")
         return value
 
+    def texts(self, name: str) -> list[str]:
+        value = self._field(name)
+        if not isinstance(value, list) or not all(isinstance(item, str) for item in value):
+            raise self.error(f"{name} is {value!r}, not a list of texts")
+        return value
+
     def integer(self, name: str) -> int:
         value = self._field(name)
         if type(value) is not int or not 0 <= value < 1 << 53:

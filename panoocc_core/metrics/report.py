@@ -5,6 +5,7 @@ Shares such as an IoU are kept as fractions of 1 and shown in percent.  NaN, a s
 """
 
 import math
+import textwrap
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any, Literal
@@ -80,6 +81,7 @@ class Report:
     title: str
     sections: tuple[Section, ...]
     facts: Mapping[str, str | int | float] = field(default_factory=dict)  # what a reader must know to judge it
+    notes: tuple[str, ...] = ()  # sentences, below the numbers
 
 
 def voxel_section(
@@ -190,11 +192,12 @@ def as_text(report: Report) -> str:
                 for row, values in zip(table.rows, table.values)
             ]
             lines += ["", *_aligned([heading, *body])]
-    return "\n".join(lines) + "\n"
+    wrapped = [textwrap.fill(n, 118, initial_indent="  - ", subsequent_indent="    ") for n in report.notes]
+    return "\n".join([*lines, *(["", "notes"] if wrapped else []), *wrapped]) + "\n"
 
 
 def as_plain(report: Report) -> dict[str, Any]:
-    """The report as dicts of plain numbers: sections by name, in them `scores` and the tables by name, row, column."""
+    """The report as plain numbers and texts: sections by name, in them `scores` and tables by name, row, column."""
     return {
         "title": report.title,
         "facts": {name: value if isinstance(value, str) else _plain(value) for name, value in report.facts.items()},
@@ -205,6 +208,7 @@ def as_plain(report: Report) -> dict[str, Any]:
             }
             for section in report.sections
         },
+        "notes": list(report.notes),
     }
 
 

@@ -54,8 +54,8 @@ class FolderConfig(Ranged):
 
     kind: Literal["nuscenes"] = "nuscenes"
     version: Text = "v1.0-trainval"
-    training_split: Text = "train.txt"  # a text file of scene names (docs/data.md), or mini_train
-    validation_split: Text = "val.txt"
+    training_split: Text = "train"  # one of nuScenes' splits, or a text file of scene names (docs/data.md)
+    validation_split: Text = "val"
 
 
 @dataclass(frozen=True, slots=True)

@@ -13,12 +13,15 @@ from tqdm import tqdm
 
 from panoocc_core.base.whole_files import write_json
 from panoocc_core.config import ModelConfig
-from panoocc_core.data import open_dataset
+from panoocc_core.data import check_files, open_dataset
+from panoocc_core.data.folder import guessed_kind, only_version
 from panoocc_core.data.simulated import simulated_streets
+from panoocc_core.data.splits import MEASURED_SPLIT
 from panoocc_core.data.street_plan import StreetPlan
 from panoocc_core.evaluation import DriveScores, Measures, evaluate, report
 from panoocc_core.ground_truth import Drive
 from panoocc_core.metrics.confusion import Confusion
+from panoocc_core.metrics.published import beside, published_scores
 from panoocc_core.metrics.report import as_plain, as_text
 from panoocc_core.pictures.render import write_png
 from panoocc_core.pictures.scores import picture
@@ -43,7 +46,8 @@ examples:
   panoocc eval                                            the shipped weights on 20 held-out streets
   panoocc eval --json eval.json --picture eval.png
   panoocc eval --checkpoint runs/nano/weights.safetensors --scenes 5
-  panoocc eval --model pano_small_occ3d --checkpoint PanoOcc_small.pth --data /data/nuscenes --split mini_val
+  panoocc eval --data /data/nuscenes --model pano_small_4f --checkpoint PanoOcc_small_4f.pth
+  panoocc eval --data /data/nuscenes --model pano_small_occ3d --checkpoint PanoOcc_small.pth --gts /data/occ3d/gts
 
 {explained(FAILED, BAD_INPUT, NOT_WRITTEN, NETWORK_FAILED)}
 """
@@ -83,7 +87,11 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     folder.add_argument("--data", type=Path, metavar="FOLDER", help="nuScenes' root, or a folder of rendered drives")
     folder.add_argument("--gts", type=Path, metavar="FOLDER", help="Occ3D's labels (default: DATA/gts)")
     folder.add_argument("--version", help="folder of nuScenes' tables (default: the only one there is)")
-    folder.add_argument("--split", help="mini_train, mini_val, or a file with names of scenes (default: all)")
+    folder.add_argument(
+        "--split",
+        help="train, val, test, mini_train, mini_val, all, or a file with names of scenes (default: val, mini_val or "
+        "test, by the version)",
+    )
     measured = parser.add_argument_group("what is measured")
     measured.add_argument("--boxes", action="store_true", help="mAP and NDS of the box branch")
     measured.add_argument("--no-rays", action="store_true", help="leave out RayIoU")
@@ -130,7 +138,7 @@ def _evaluate(arguments: argparse.Namespace) -> None:
         rays=not arguments.no_rays,
         boxes=arguments.boxes,
     )
-    with _drives(arguments, config) as (drives, where):
+    with _drives(arguments, config) as (drives, where, split):
         frames = sum(len(drive) for drive in drives)
         quiet = True if arguments.no_progress else None
         with tqdm(total=frames, unit="frame", desc=f"evaluating {config.name}", disable=quiet) as bar:
@@ -145,6 +153,8 @@ def _evaluate(arguments: argparse.Namespace) -> None:
         "device": f"{model.device}, {arguments.precision}, {torch.get_num_threads()} threads",
     }
     tree = report(scores, config, f"{config.name}: {len(names)} drives, {frames} frames", facts)
+    if split is not None and (published := published_scores(arguments.model)) is not None:
+        tree = beside(tree, published, split)
     try:  # a closed pipe must not cost the files, nor a full disk the table
         if arguments.json is not None:
             write_json(arguments.json, {**summary(scores, config), "scenes": names, "report": as_plain(tree)})
@@ -214,21 +224,39 @@ def summary(scores: DriveScores, config: ModelConfig) -> dict[str, Any]:
 
 
 @contextmanager
-def _drives(arguments: argparse.Namespace, config: ModelConfig) -> Iterator[tuple[Sequence[Drive], str]]:
-    """The drives and what they are, in words."""
+def _drives(arguments: argparse.Namespace, config: ModelConfig) -> Iterator[tuple[Sequence[Drive], str, str | None]]:
+    """The drives, what they are, in words, and the split of nuScenes."""
     if arguments.data is not None:
-        drives = open_dataset(
-            arguments.data,
-            version=arguments.version,
-            split=arguments.split,
-            gts=arguments.gts,
-            show_progress=not arguments.no_progress,
-        )
-        yield drives, str(arguments.data)
+        yield _of_folder(arguments, config)
         return
     seeds = range(arguments.first_seed, arguments.first_seed + arguments.scenes)
     with _street_folder(arguments.streets) as folder:
-        yield _rendered(arguments, config, folder, seeds), _seeds_in_words(seeds, arguments.checkpoint is None)
+        yield _rendered(arguments, config, folder, seeds), _seeds_in_words(seeds, arguments.checkpoint is None), None
+
+
+def _of_folder(arguments: argparse.Namespace, config: ModelConfig) -> tuple[Sequence[Drive], str, str | None]:
+    """As `_drives`; of nuScenes only the truth is read that the network is measured by."""
+    root, gts, show_progress = arguments.data, arguments.gts, not arguments.no_progress
+    kind = guessed_kind(root, has_gts=gts is not None)
+    if kind == "simulated":
+        drives = open_dataset(root, kind, version=arguments.version, split=arguments.split, gts=gts)
+        return drives, str(root), None
+    on_points = config.truth == "points"
+    if on_points and gts is not None:
+        raise ValueError(f"--gts is for networks that learn from voxels; {config.name} does from points: leave it out")
+    version = only_version(root) if arguments.version is None else arguments.version
+    split = MEASURED_SPLIT.get(version, "all") if arguments.split is None else arguments.split
+    drives = open_dataset(
+        root,
+        "nuscenes" if on_points else kind,
+        version=version,
+        split=None if split == "all" else split,
+        gts=gts,
+        with_points=on_points,
+        show_progress=show_progress,
+    )
+    check_files(drives)
+    return drives, f"{root}, {version}, {'all scenes' if split == 'all' else split}", split
 
 
 def _seeds_in_words(seeds: range, own_weights: bool) -> str:

@@ -63,6 +63,17 @@ CATEGORIES = (  # in the order of lidarseg's indices
     "vehicle.ego",
 )
 
+ATTRIBUTES = (
+    "vehicle.moving",
+    "vehicle.stopped",
+    "vehicle.parked",
+    "cycle.with_rider",
+    "cycle.without_rider",
+    "pedestrian.moving",
+    "pedestrian.standing",
+    "pedestrian.sitting_lying_down",
+)
+
 
 @dataclass(frozen=True)
 class Thing:
@@ -76,12 +87,24 @@ class Thing:
     size: tuple[float, float, float]  # width, length, height
     frames: tuple[int, ...] = (0, 1, 2)
     unmeasured: tuple[int, ...] = ()  # frames without points
+    attribute: str | None = None
 
 
 THINGS = {
     "scene-0061": (
-        Thing("car", "vehicle.car", (612.0, 1609.0, 0.9), (4.0, -2.0), 40.0, (1.9, 4.6, 1.7)),
-        Thing("walker", "human.pedestrian.adult", (605.0, 1603.0, 1.0), (0.0, 0.0), -100.0, (0.7, 0.8, 1.8), (0,)),
+        Thing(
+            "car", "vehicle.car", (612.0, 1609.0, 0.9), (4.0, -2.0), 40.0, (1.9, 4.6, 1.7), attribute="vehicle.moving"
+        ),
+        Thing(
+            "walker",
+            "human.pedestrian.adult",
+            (605.0, 1603.0, 1.0),
+            (0.0, 0.0),
+            -100.0,
+            (0.7, 0.8, 1.8),
+            (0,),
+            attribute="pedestrian.sitting_lying_down",
+        ),
         Thing("truck", "vehicle.truck", (630.0, 1610.0, 1.6), (-3.0, 1.0), 170.0, (2.5, 8.0, 3.2), (0, 2)),
         Thing("hidden", "vehicle.bus.bendy", (590.0, 1590.0, 1.5), (6.0, 0.0), 0.0, (2.9, 11.0, 3.4), (0, 1, 2), (1,)),
         Thing("dog", "animal", (608.0, 1602.0, 0.3), (1.0, 0.0), 0.0, (0.3, 0.8, 0.6)),
@@ -166,7 +189,9 @@ def panoptic_of_points() -> np.ndarray:
 def tables() -> dict[str, list[dict]]:
     """All tables of the version; samples and annotations are not in order of time, as in the genuine ones."""
     out: dict[str, list[dict]] = {
-        "attribute": [],
+        "attribute": [
+            {"token": token("attribute", name), "name": name, "description": ""} for name in reversed(ATTRIBUTES)
+        ],
         "visibility": [],
         "log": [{"token": token("log"), "logfile": "n015", "vehicle": "n015", "date_captured": "2018-07-24"}],
         "map": [{"token": token("map"), "log_tokens": [token("log")], "category": "semantic_prior"}],
@@ -301,7 +326,7 @@ def _add_thing(out: dict[str, list[dict]], scene: str, thing: Thing) -> None:
                 "sample_token": token("sample", scene, i),
                 "instance_token": instance,
                 "visibility_token": "",
-                "attribute_tokens": [],
+                "attribute_tokens": [] if thing.attribute is None else [token("attribute", thing.attribute)],
                 "translation": [
                     thing.start[0] + s * thing.velocity[0],
                     thing.start[1] + s * thing.velocity[1],

@@ -42,6 +42,7 @@ TABLES = (
     "sensor",
     "sample_annotation",
     "instance",
+    "attribute",
     "category",
 )
 

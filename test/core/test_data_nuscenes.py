@@ -9,11 +9,12 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from panoocc_core.data import DataError, NuScenes, NuScenesDrive, open_dataset, open_splits, split_scenes
+from panoocc_core.data import DataError, NuScenes, NuScenesDrive, check_files, open_dataset, open_splits, split_scenes
 from panoocc_core.data import nuscenes as reader
 from panoocc_core.data.nuscenes_labels import POINT_CLASS
 from panoocc_core.geometry import check_rigid
 from panoocc_core.labels import BOX_CLASSES, LIDARSEG
+from panoocc_core.metrics.attributes import ATTRIBUTES
 from panoocc_core.preprocess import cameras_in_order, pixels_from_ego
 
 from . import nuscenes_folder as by_hand
@@ -239,11 +240,92 @@ def test_splits_are_names_or_lists(tmp_path, root):
     names.write_text("# nothing\n")
     with pytest.raises(DataError, match="names no scene"):
         split_scenes(names)
-    with pytest.raises(DataError, match="split 'val': neither mini_train nor mini_val nor a file"):
-        split_scenes("val")
+    with pytest.raises(DataError, match="split 'vall': is none of train, val, test, mini_train, mini_val, and no file"):
+        split_scenes("vall")
     names.write_bytes(b"\xff\xfe\x00")
     with pytest.raises(DataError, match=r"mine\.txt: cannot be read as a list"):
         split_scenes(names)
+
+
+def test_the_official_splits_have_as_many_scenes_as_nuscenes_says():
+    """700, 150 and 150 of the 1,000 scenes, each in one of them."""
+    train, val, test = (set(split_scenes(name)) for name in ("train", "val", "test"))
+    assert (len(train), len(val), len(test)) == (700, 150, 150) and len(train | val | test) == 1000
+    assert {"scene-0103", "scene-0916", "scene-0003", "scene-1073"} <= val and set(split_scenes("mini_val")) <= val
+    assert {"scene-0001", "scene-1110"} <= train
+    assert {"scene-0077", "scene-1043"} <= test
+
+
+def test_boxes_have_the_attribute_that_their_annotation_names(drive):
+    """Car, pedestrian, truck and bus of the first frame; the last two have none."""
+    found = [ATTRIBUTES[number] for number in drive.truth(0).boxes.attribute_id]
+    assert found == ["vehicle.moving", "pedestrian.sitting_lying_down", "", ""]
+
+
+@pytest.mark.parametrize(
+    ("tokens", "message"),
+    [
+        (["a", "b"], "has 2 attributes, of which nuScenes gives a box at most one"),
+        (["nowhere"], "names the attribute nowhere, which attribute.json does not have"),
+        ("text", "attribute_tokens is 'text', not a list of texts"),
+    ],
+)
+def test_wrong_attributes_are_refused_by_record(tmp_path, tokens, message):
+    rows = by_hand.tables()["sample_annotation"]
+    rows[0]["attribute_tokens"] = tokens
+    with pytest.raises(DataError, match=rf"record {rows[0]['token']}: {message}"):
+        NuScenes(rewritten(tmp_path, sample_annotation=rows), by_hand.VERSION)
+
+
+def test_an_attribute_that_nuscenes_does_not_have_is_refused(tmp_path):
+    rows = by_hand.tables()["attribute"]
+    rows[0]["name"] = "vehicle.flying"
+    with pytest.raises(DataError, match="attribute 'vehicle.flying' is none of nuScenes'"):
+        NuScenes(rewritten(tmp_path, attribute=rows), by_hand.VERSION)
+
+
+def test_the_sweep_is_known_by_its_token_and_has_the_order_of_its_file(drive):
+    assert drive.sweep_token(1) == by_hand.token("sample_data", "scene-0061", "LIDAR_TOP", 1)
+    np.testing.assert_array_equal(drive.points_m(1), drive.truth(1).points.position_m)
+    rotation, place = by_hand.LIDAR_MOUNT[:3, :3], by_hand.LIDAR_MOUNT[:3, 3]
+    expected = by_hand.sweep("scene-0061", 1)[:, :3] @ rotation.T + place
+    np.testing.assert_allclose(drive.points_m(1), expected, atol=1e-4)
+
+
+def test_points_in_several_boxes_are_known_by_their_panoptic_number(tmp_path):
+    by_hand.write_nuscenes(tmp_path)
+    drive = NuScenes(tmp_path, by_hand.VERSION).drives(["scene-0061"])[0]
+    numbers = by_hand.panoptic_of_points()
+    numbers[[17, 40]] = 0  # a car by lidarseg, and another thing
+    path = tmp_path / f"panoptic/{by_hand.VERSION}/{drive.sweep_token(0)}_panoptic.npz"
+    np.savez_compressed(path, data=numbers)
+    points = drive.truth(0).points
+    assert set(np.flatnonzero(points.is_ambiguous)) == {0, 17, 40} | set(np.flatnonzero(numbers == 0))
+    assert LIDARSEG.names[points.class_id[17]] == "car" and points.instance_id[17] == 0
+
+
+def test_files_that_are_not_there_are_found_before_any_is_read(tmp_path):
+    by_hand.write_nuscenes(tmp_path)
+    drives = NuScenes(tmp_path, by_hand.VERSION).drives()
+    check_files(drives)
+    (tmp_path / f"lidarseg/{by_hand.VERSION}/{drives[0].sweep_token(1)}_lidarseg.bin").unlink()
+    for path in tmp_path.glob("samples/CAM_BACK/*"):
+        path.unlink()
+    with pytest.raises(DataError) as caught:
+        check_files(drives)
+    text = str(caught.value)
+    assert "CAM_BACK" in text and "and 5 more: no such file; unpack the archives of key frames" in text
+    assert "_lidarseg.bin: no such file; unpack nuScenes-lidarseg" in text and "(of 54 files)" in text
+
+
+def test_sweeps_without_labels_are_looked_for_only_where_they_are_needed(tmp_path):
+    by_hand.write_nuscenes(tmp_path)
+    for path in tmp_path.glob("samples/LIDAR_TOP/*"):
+        path.unlink()
+    drives = NuScenes(tmp_path, by_hand.VERSION, with_points=False).drives()
+    check_files(drives)
+    with pytest.raises(DataError, match=r"LIDAR_TOP.* and 5 more: no such file"):
+        check_files(drives, with_sweeps=True)
 
 
 def test_tables_are_read_once_for_several_splits(root, tmp_path, monkeypatch):
