@@ -309,7 +309,7 @@ def test_only_of_the_package_s_own_weights_it_is_known_what_is_held_out():
 
 def test_a_data_set_without_voxel_labels_measures_nothing_and_says_so(folder, tmp_path, capsys):
     write_nuscenes(tmp_path / "nuscenes")
-    words = ("--data", tmp_path / "nuscenes", "--json", tmp_path / "eval.json")
+    words = ("--data", tmp_path / "nuscenes", "--split", "all", "--json", tmp_path / "eval.json")
     assert evaluate(folder, *words) == 2
     captured = capsys.readouterr()
     assert "has no true voxels for toy; give --gts FOLDER with Occ3D's labels" in captured.err and not captured.out
