@@ -17,6 +17,8 @@ from .confusion import Confusion, DistanceConfusion, Scores
 from .detection import ERRORS, DetectionScores
 from .panoptic import PanopticQuality
 from .ray_iou import RayIoU
+from .ray_pq import RayPQ
+from .tracking import TrackingQuality
 
 ERROR_UNITS = ("m", "%", "rad", "m/s", "%")  # of detection.ERRORS
 
@@ -89,9 +91,11 @@ def voxel_section(
     by_distance: DistanceConfusion,
     panoptic: PanopticQuality | None = None,
     rays: RayIoU | None = None,
+    tracks: TrackingQuality | None = None,
+    ray_instances: RayPQ | None = None,
     name: str = "voxels",
 ) -> Section:
-    """Classes of voxels, also by distance; with instances and rays where they were measured.
+    """Classes of voxels, also by distance; with instances, tracks and rays where they were measured.
 
     Raises:
         ValueError: something was counted over other classes than those of the labels.
@@ -106,11 +110,19 @@ def voxel_section(
     if panoptic is not None:
         scores += _panoptic_scores(labels, panoptic)
         columns |= _panoptic_columns(panoptic)
+    if tracks is not None:
+        scores += _tracking_scores(tracks)
     if rays is not None:
         scores.append(Score("RayIoU", rays.mean()))
         scores += [Score(f"RayIoU at {limit:g} m", mean) for limit, mean in zip(rays.thresholds_m, rays.means())]
         scores.append(Score("RayIoU of present classes", rays.mean_of_present()))
         columns[Column("RayIoU")] = rays.iou().mean(axis=0)
+    if ray_instances is not None:
+        means = zip(ray_instances.thresholds_m, ray_instances.means())
+        scores.append(Score("RayPQ", ray_instances.mean()))
+        scores += [Score(f"RayPQ at {limit:g} m", mean) for limit, mean in means]
+        scores.append(Score("RayPQ of present classes", ray_instances.mean_of_present()))
+        columns[Column("RayPQ")] = ray_instances.pq().mean(axis=0)
     columns[Column("true voxels", "")] = total.counts.sum(axis=1)
     distances = Table(
         name="by distance",
@@ -244,6 +256,17 @@ def _panoptic_scores(labels: LabelSet, quality: PanopticQuality) -> list[Score]:
         Score("PQ dagger", means.pq_dagger),
         Score("PQ of present classes", present.pq),
         Score("PQ dagger of present classes", present.pq_dagger),
+    ]
+
+
+def _tracking_scores(tracks: TrackingQuality) -> list[Score]:
+    return [
+        Score("STQ", tracks.stq()),
+        Score("AQ", tracks.aq()),
+        Score("STQ of present classes", tracks.stq_of_present()),
+        Score("true objects", tracks.objects, ""),
+        Score("followed objects", tracks.followed, ""),
+        Score("id switches", tracks.id_switches, ""),
     ]
 
 

@@ -19,7 +19,7 @@ and a predicted tube that meet; of drives that have ended only sums are kept.
 """
 
 import math
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from typing import TypeVar
 
@@ -61,12 +61,14 @@ class DriveTubes:
     true_size: Mapping[Tube, int] = field(default_factory=dict)
     predicted_size: Mapping[Tube, int] = field(default_factory=dict)
     common: Mapping[tuple[Tube, Tube], int] = field(default_factory=dict)  # (true, predicted) -> TPA
-    last_match: Mapping[Tube, Tube] = field(default_factory=dict)  # true -> predicted, in the last matched frame
+    first_match: Mapping[Tube, Tube] = field(default_factory=dict)  # true -> predicted, in the first matched frame
+    last_match: Mapping[Tube, Tube] = field(default_factory=dict)
     followed: frozenset[Tube] = frozenset()
     id_switches: int = 0
 
-    def add(self, true: Counts, predicted: Counts) -> "DriveTubes":
-        """These and one more frame: tubes of points [p], 0 where there is none."""
+    @classmethod
+    def of_frame(cls, true: Counts, predicted: Counts) -> "DriveTubes":
+        """Those of one frame, from the tubes of its points [p], 0 where there is none."""
         of_true, of_predicted = distinct(true), distinct(predicted)
         pairs = distinct(of_true.index * len(of_predicted.values) + of_predicted.index)
         first, second = np.divmod(pairs.values, max(len(of_predicted.values), 1))
@@ -76,15 +78,32 @@ class DriveTubes:
         match = 2 * common > of_true.counts[first] + of_predicted.counts[second] - common
         match &= (in_true >> _ID_BITS == in_predicted >> _ID_BITS) & (in_predicted % (1 << _ID_BITS) > 0)  # not id 0
         matches = dict(zip(in_true[match].tolist(), in_predicted[match].tolist()))
-        again = {tube: last for tube in matches if (last := self.last_match.get(tube)) is not None}
-        return DriveTubes(
-            true_size=_with_frame(self.true_size, of_true),
-            predicted_size=_with_frame(self.predicted_size, of_predicted),
-            common=_grown(self.common, zip(in_true.tolist(), in_predicted.tolist()), common),
-            last_match={**self.last_match, **matches},
-            followed=self.followed | again.keys(),
-            id_switches=self.id_switches + sum(matches[tube] != last for tube, last in again.items()),
+        return cls(
+            true_size=_sizes(of_true),
+            predicted_size=_sizes(of_predicted),
+            common=dict(zip(zip(in_true.tolist(), in_predicted.tolist()), common.tolist())),
+            first_match=matches,
+            last_match=matches,
         )
+
+    def then(self, later: "DriveTubes") -> "DriveTubes":
+        """These and those of the frames that come next."""
+        again = {tube: first for tube, first in later.first_match.items() if tube in self.last_match}
+        switches = sum(self.last_match[tube] != first for tube, first in again.items())
+        return DriveTubes(
+            true_size=_summed(self.true_size, later.true_size),
+            predicted_size=_summed(self.predicted_size, later.predicted_size),
+            common=_summed(self.common, later.common),
+            first_match={**later.first_match, **self.first_match},
+            last_match={**self.last_match, **later.last_match},
+            followed=self.followed | later.followed | again.keys(),
+            id_switches=self.id_switches + later.id_switches + switches,
+        )
+
+    def meets(self, other: "DriveTubes") -> bool:
+        """Whether any true tube, or any predicted one with an id, is in both."""
+        ids = (tube for tube in other.predicted_size if tube % (1 << _ID_BITS))
+        return not self.true_size.keys().isdisjoint(other.true_size) or any(tube in self.predicted_size for tube in ids)
 
     def sums(self) -> TrackSums:
         """Of the drive as if it ended here."""
@@ -97,9 +116,8 @@ class DriveTubes:
 
 @dataclass(frozen=True, slots=True, eq=False)
 class TrackingQuality:
-    """How well ids stay with their objects, a value: `add` takes the next frame of a drive, `+` drives that are whole.
-
-    After `+` and `ended` the next frame begins another drive.
+    """How well ids stay with their objects, a value: `add` takes the next frame of a drive, `then` its next part, `+`
+    other drives.  After `+` and `ended` the next frame begins another drive.
     """
 
     labels: LabelSet
@@ -149,15 +167,26 @@ class TrackingQuality:
         true = self._tubes(true_class[kept], true_instance[kept])
         told_apart = (true == _NONE) | (true_instance[kept] > 0)
         counted = told_apart & ((true != _NONE) | (predicted != _NONE))
-        return replace(self, confusion=confusion, drive=self.drive.add(true[counted], predicted[counted]))
+        frame = DriveTubes.of_frame(true[counted], predicted[counted])
+        return replace(self, confusion=confusion, drive=self.drive.then(frame))
+
+    def then(self, later: "TrackingQuality") -> "TrackingQuality":
+        """This and the next part of the present drive.
+
+        Raises:
+            ValueError: label sets or ignored classes differ, or the part has a drive that has ended.
+        """
+        self._check_alike(later)
+        if later.before != TrackSums():
+            raise ValueError("a part of a drive goes on, not what holds drives that have ended: add these with +")
+        return replace(self, confusion=self.confusion + later.confusion, drive=self.drive.then(later.drive))
 
     def ended(self) -> "TrackingQuality":
         """With the present drive at its end: ids of the next frame are those of another one."""
         return replace(self, before=self._sums, drive=DriveTubes())
 
     def __add__(self, other: "TrackingQuality") -> "TrackingQuality":
-        if (self.labels, self.ignored) != (other.labels, other.ignored):
-            raise ValueError("tracking qualities with other label sets or ignored classes cannot be added")
+        self._check_alike(other)
         return replace(
             self,
             confusion=self.confusion + other.confusion,
@@ -201,6 +230,10 @@ class TrackingQuality:
         """As `stq`, with `sq_of_present`."""
         return math.sqrt(self.aq() * self.sq_of_present())
 
+    def _check_alike(self, other: "TrackingQuality") -> None:
+        if (self.labels, self.ignored) != (other.labels, other.ignored):
+            raise ValueError("tracking qualities with other label sets or ignored classes cannot be added")
+
     @property
     def _sums(self) -> TrackSums:
         return self.before + self.drive.sums()
@@ -211,14 +244,10 @@ class TrackingQuality:
         return np.where(np.asarray(self.labels.is_thing)[class_id], tube, _NONE)
 
 
-def _with_frame(sizes: Mapping[Tube, int], found: Distinct) -> dict[Tube, int]:
+def _sizes(found: Distinct) -> dict[Tube, int]:
     there = found.values != _NONE
-    return _grown(sizes, found.values[there].tolist(), found.counts[there])
+    return dict(zip(found.values[there].tolist(), found.counts[there].tolist()))
 
 
-def _grown(sizes: Mapping[Key, int], keys: Iterable[Key], counts: Counts) -> dict[Key, int]:
-    """The sizes, and so many more of each key."""
-    grown = dict(sizes)
-    for key, count in zip(keys, counts.tolist()):
-        grown[key] = grown.get(key, 0) + count
-    return grown
+def _summed(sizes: Mapping[Key, int], more: Mapping[Key, int]) -> dict[Key, int]:
+    return {**sizes, **{key: sizes.get(key, 0) + size for key, size in more.items()}}

@@ -88,6 +88,10 @@ def score_report(scored: BagScores, live: Mapping[str, Any]) -> dict[str, Any]:
         "miou": _number(running.miou),
         "geometric_iou": _number(running.iou),
         "pq": _number(running.pq),
+        "stq": _number(running.stq),
+        "aq": _number(running.aq),
+        "id_switches": _count(running.id_switches),
+        "followed_objects": _count(running.followed),
         "class_iou": {name: _number(iou) for name, iou in scored.evaluator.class_iou.items()},
         "running_miou": [[one.stamp_ns * 1e-9, _number(one.running.miou)] for one in scored.frames],
         "evaluated_grids": scored.evaluator.pairs,
@@ -109,6 +113,10 @@ def rate_hz(received_ns: Sequence[int]) -> float | None:
 
 def _number(value: float) -> float | None:
     return None if math.isnan(value) else round(value, 5)
+
+
+def _count(value: float) -> int | None:
+    return None if math.isnan(value) else round(value)
 
 
 def stages(recording: Recording) -> Summary:

@@ -55,7 +55,7 @@ from .report import (
 
 NODE, EVALUATOR = "panoocc", "evaluator"
 RECORDED = (f"/{NODE}/occupancy", f"/{NODE}/labels", "/diagnostics", "/tf", "/tf_static")
-RECORDED_SCORES = tuple(f"/{EVALUATOR}/{name}" for name in ("iou", "miou", "pq"))
+RECORDED_SCORES = tuple(f"/{EVALUATOR}/{name}" for name in ("iou", "miou", "pq", "stq", "id_switches"))
 TRUTH = (truth_messages.OCCUPANCY, truth_messages.VISIBLE)
 REAL_TIME_ON_CPU = ("nano",)  # presets that keep up on two cores
 PACES = {"real": "real time", "step": "one set at a time"}
@@ -335,7 +335,7 @@ def _say_results(out: Path, recording: Recording, report: Mapping[str, Any]) -> 
     rate = "-" if report["rate_hz"] is None else f"{report['rate_hz']:.2f}"
     print(f"sets in: {report['sets_in']}, grids out: {report['grids_out']} ({rate} a second), dropped: {drops}")
     if "miou" in report:
-        names = {"mIoU": "miou", "geometric IoU": "geometric_iou", "PQ": "pq"}
+        names = {"mIoU": "miou", "geometric IoU": "geometric_iou", "PQ": "pq", "STQ": "stq"}
         numbers = (f"{name} {_percent(report[key])}" for name, key in names.items())
         print(f"against the truth, where cameras see: {', '.join(numbers)} ({report['evaluated_grids']} grids)")
         if report["not_evaluated"]:

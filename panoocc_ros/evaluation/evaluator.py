@@ -6,7 +6,7 @@ Messages are read by attribute, so that those of live topics and those of bags a
 import math
 from collections import Counter, deque
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from itertools import zip_longest
 from typing import Any
 
@@ -14,7 +14,7 @@ import numpy as np
 
 from panoocc_core.geometry import NS_PER_S
 from panoocc_core.labels import LabelSet
-from panoocc_core.metrics import PanopticQuality
+from panoocc_core.metrics import PanopticQuality, TrackingQuality
 from panoocc_core.metrics.confusion import Mask
 from panoocc_core.metrics.instances import connected_instances
 from panoocc_core.metrics.panoptic import MIN_VOXELS
@@ -109,6 +109,10 @@ class Scores:
     iou: float  # occupied against free, whatever the class
     miou: float  # over the classes that the truth has
     pq: float  # panoptic quality, over the same classes
+    stq: float = math.nan  # segmentation and tracking quality, over the same classes
+    aq: float = math.nan  # its association quality
+    id_switches: float = math.nan  # a count
+    followed: float = math.nan  # true objects that could have switched, a count
 
 
 @dataclass(frozen=True, slots=True)
@@ -120,12 +124,45 @@ class FrameScores:
     running: Scores
 
 
-def scores(quality: PanopticQuality, labels: LabelSet) -> Scores:
-    """The three numbers of what was counted."""
+@dataclass(frozen=True, slots=True, eq=False)
+class Counted:
+    """What was counted over grids, a value."""
+
+    panoptic: PanopticQuality
+    tracks: TrackingQuality | None  # None where no prediction had instance ids
+
+    def then(self, later: "Counted", clock_went_back: bool = False) -> "Counted":
+        """These and the next grids.
+
+        Another drive has begun where the clock was set back, or where neither a true object nor a predicted id is
+        known: the simulator's next street, say.
+        """
+        tracks = self.tracks
+        if tracks is None or later.tracks is None:
+            tracks = tracks or later.tracks
+        elif clock_went_back or (later.tracks.objects and not tracks.drive.meets(later.tracks.drive)):
+            tracks = tracks.ended().then(later.tracks)
+        else:
+            tracks = tracks.then(later.tracks)
+        return Counted(self.panoptic + later.panoptic, tracks)
+
+
+def scores(found: Counted, labels: LabelSet) -> Scores:
+    """The numbers of what was counted."""
+    quality, tracks = found.panoptic, found.tracks
     confusion = quality.confusion
     iou = math.nan if labels.free_id is None else confusion.geometric_iou(labels)
     miou = confusion.miou_of_present(labels, quality.ignored)
-    return Scores(iou, miou, quality.means_of_present(labels).pq)
+    plain = Scores(iou, miou, quality.means_of_present(labels).pq)
+    if tracks is None:
+        return plain
+    return replace(
+        plain,
+        stq=tracks.stq_of_present(),
+        aq=tracks.aq(),
+        id_switches=float(tracks.id_switches),
+        followed=float(tracks.followed),
+    )
 
 
 def class_iou(quality: PanopticQuality, labels: LabelSet) -> dict[str, float]:
@@ -134,19 +171,13 @@ def class_iou(quality: PanopticQuality, labels: LabelSet) -> dict[str, float]:
     return {name: float(iou) for name, iou, there in zip(labels.names, quality.iou(), present) if there}
 
 
-def nothing_counted(labels: LabelSet, min_voxels: int = MIN_VOXELS) -> PanopticQuality:
-    """Where an evaluation begins."""
-    ignored = [i for i, name in enumerate(labels.names) if name == "noise"]
-    return PanopticQuality.empty(len(labels.names), ignored, min_voxels)
-
-
 def counted(
-    start: PanopticQuality, messages: Mapping[str, Any], predicted_labels: LabelSet, true_labels: LabelSet
-) -> PanopticQuality:
-    """`start` and one more set of messages of the same stamp.
+    messages: Mapping[str, Any], predicted_labels: LabelSet, true_labels: LabelSet, min_voxels: int = MIN_VOXELS
+) -> Counted:
+    """What one set of messages of the same stamp is worth.
 
-    Without instance ids in the prediction, the connected parts of its thing classes are its instances.  Without a
-    message of what is visible every voxel counts.
+    Without instance ids in the prediction, the connected parts of its thing classes are its instances, and there are no
+    tracks.  Without a message of what is visible every voxel counts.
 
     Raises:
         EvaluationError: grids or label sets differ, or a message contradicts itself.
@@ -156,12 +187,17 @@ def counted(
     predicted, instances = _read(messages, PREDICTION, predicted_labels)
     true, true_instances = _read(messages, TRUTH, true_labels)
     check_geometry(predicted.geometry, true.geometry, "truth")
-    if instances is None:
-        instances = connected_instances(predicted.class_id, predicted_labels)
     if true_instances is None:
         true_instances = np.zeros(true.class_id.shape, np.int32)
-    mask = _mask(messages, predicted.geometry)
-    return start.add(predicted.class_id, instances, true.class_id, true_instances, mask)
+    ignored = [i for i, name in enumerate(true_labels.names) if name == "noise"]
+    truth = (true.class_id, true_instances, _mask(messages, predicted.geometry))
+    tracks = None
+    if instances is None:
+        instances = connected_instances(predicted.class_id, predicted_labels)
+    else:
+        tracks = TrackingQuality.empty(true_labels, ignored).add(predicted.class_id, instances, *truth)
+    panoptic = PanopticQuality.empty(len(true_labels.names), ignored, min_voxels)
+    return Counted(panoptic.add(predicted.class_id, instances, *truth), tracks)
 
 
 def _read(messages: Mapping[str, Any], kind: str, labels: LabelSet) -> tuple[VoxelVolume, np.ndarray | None]:
@@ -220,7 +256,8 @@ class Evaluator:
         self._labels: dict[str, LabelSet] = {}
         self._held: deque[tuple[int, dict[str, Any]]] = deque()  # (stamp, messages) that wait for the label sets
         self._capacity = capacity
-        self._quality: PanopticQuality | None = None
+        self._counted: Counted | None = None
+        self._last_stamp_ns = -math.inf  # of what was counted
         self.received: Counter[str] = Counter()
         self.pairs = 0
         self.refused = 0
@@ -235,7 +272,7 @@ class Evaluator:
         Another meaning begins the scores anew.
         """
         if self._labels.get(kind, labels) != labels:
-            self._quality, self.pairs, self.refused = None, 0, 0
+            self._counted, self.pairs, self.refused = None, 0, 0
         self._labels[kind] = labels
         self.label_problems.pop(kind, None)
         if self.absent_labels:
@@ -283,22 +320,23 @@ class Evaluator:
 
     def _score(self, stamp: int, joined: Mapping[str, Any]) -> FrameScores:
         predicted, true = self._labels[PREDICTION], self._labels[TRUTH]
-        start = nothing_counted(true, self._min_voxels)
-        frame = counted(start, joined, predicted, true)
-        self._quality = frame if self._quality is None else self._quality + frame
-        return FrameScores(stamp, scores(frame, true), scores(self._quality, true))
+        frame = counted(joined, predicted, true, self._min_voxels)
+        went_back = stamp <= self._last_stamp_ns - JUMP_BACK_NS
+        self._counted = frame if self._counted is None else self._counted.then(frame, went_back)
+        self._last_stamp_ns = stamp
+        return FrameScores(stamp, scores(frame, true), scores(self._counted, true))
 
     @property
     def running(self) -> Scores:
         """Scores of all pairs."""
-        if self._quality is None:
+        if self._counted is None:
             return Scores(math.nan, math.nan, math.nan)
-        return scores(self._quality, self._labels[TRUTH])
+        return scores(self._counted, self._labels[TRUTH])
 
     @property
     def class_iou(self) -> dict[str, float]:
         """IoU by class name, of all pairs."""
-        return {} if self._quality is None else class_iou(self._quality, self._labels[TRUTH])
+        return {} if self._counted is None else class_iou(self._counted.panoptic, self._labels[TRUTH])
 
     @property
     def absent_labels(self) -> tuple[str, ...]:
@@ -329,7 +367,7 @@ class Evaluator:
         """Begin anew; the label sets stay."""
         self._join.clear()
         self._held.clear()
-        self._quality, self.problem = None, None
+        self._counted, self.problem = None, None
         self.received.clear()
         self.refused_labels.clear()
         self.pairs = self.refused = self.dropped = 0
@@ -370,7 +408,8 @@ def _waits(grids: int) -> str:
 
 def _scores_health(evaluator: Evaluator) -> Health:
     running = evaluator.running
-    values = {"iou": _number(running.iou), "miou": _number(running.miou), "pq": _number(running.pq)}
+    values = {name: _number(getattr(running, name)) for name in ("iou", "miou", "pq", "stq", "aq")}
+    values |= {name: _count(getattr(running, name)) for name in ("id_switches", "followed")}
     values |= {f"iou.{name}": _number(iou) for name, iou in evaluator.class_iou.items()}
     text = f"mIoU {_number(running.miou)}" if evaluator.pairs else "no scores yet"
     return Health("scores", OK, text, values)
@@ -378,3 +417,7 @@ def _scores_health(evaluator: Evaluator) -> Health:
 
 def _number(value: float) -> str:
     return "-" if math.isnan(value) else f"{value:.4f}"
+
+
+def _count(value: float) -> str:
+    return "-" if math.isnan(value) else f"{value:.0f}"

@@ -1,8 +1,9 @@
 """The node `evaluator`: compares an occupancy node's grids with the truth while they come, as numbers to plot.
 
-Grids of equal stamps belong together.  After each one it publishes std_msgs/Float64: `~/iou`, `~/miou` and `~/pq` over
-all grids so far, `~/frame/iou`, `~/frame/miou` and `~/frame/pq` of this one; on /diagnostics, IoU by class and what
-found no partner.  The service `~/reset` begins anew.
+Grids of equal stamps belong together.  After each one it publishes std_msgs/Float64: `~/iou`, `~/miou`, `~/pq` and,
+where predictions have instance ids, `~/stq` and `~/id_switches` over all grids so far; `~/frame/iou`, `~/frame/miou`
+and `~/frame/pq` of this one; on /diagnostics, IoU by class and what found no partner.  The service `~/reset` begins
+anew.
 """
 
 import functools
@@ -36,7 +37,8 @@ from ..ros.signals import stopped_by_signals
 from ..ros.throttle import ProblemLog
 from .evaluator import CAPACITY, PREDICTION, TRUTH, VISIBLE, Evaluator, FrameScores, evaluation_healths
 
-SCORES = ("iou", "miou", "pq")  # fields of evaluation.Scores and names of topics
+FRAME_SCORES = ("iou", "miou", "pq")  # fields of evaluation.Scores and names of topics
+RUNNING_SCORES = (*FRAME_SCORES, "stq", "id_switches")
 GRID_DEPTH, SCORE_DEPTH = 20, 10
 STOP_TICK_S = 0.1  # how soon a signal ends the node
 LAST_REPORT_S = 2.0
@@ -87,7 +89,7 @@ class EvaluatorNode(Node):
         self._evaluator = Evaluator(bool(settings.visible), settings.capacity, settings.min_voxels)
         self._senders = {
             path: self.create_publisher(Float64, f"~/{path}", qos(depth=SCORE_DEPTH))
-            for path in (*SCORES, *(f"frame/{name}" for name in SCORES))
+            for path in (*RUNNING_SCORES, *(f"frame/{name}" for name in FRAME_SCORES))
         }
         self.received = 0  # grids, true grids and views
         topics = {PREDICTION: settings.prediction, TRUTH: settings.truth, VISIBLE: settings.visible}
@@ -127,8 +129,9 @@ class EvaluatorNode(Node):
         if self._evaluator.problem:
             self._log.error("problem", self._evaluator.problem)
         for scores in found:
-            for name in SCORES:
+            for name in RUNNING_SCORES:
                 self._send(name, getattr(scores.running, name))
+            for name in FRAME_SCORES:
                 self._send(f"frame/{name}", getattr(scores.frame, name))
 
     def _send(self, path: str, value: float) -> None:

@@ -5,17 +5,21 @@ sets are left out, so that those that come bear true stamps; with a clock of its
 and time passes more slowly for everybody who listens to that clock.
 
 One street follows another as a jump of the pose in `odom`, while stamps go on: users of the poses see a teleport, as
-after a reset of a vehicle's odometry.  No image falls into the time around it.
+after a reset of a vehicle's odometry.  No image falls into the time around it.  True ids go on, too: things of other
+streets have other ones.
 """
 
 import math
 from collections import deque
 from collections.abc import Callable
 from concurrent.futures import BrokenExecutor, Future
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any, Protocol
 
+import numpy as np
+
 from panoocc_core.geometry import NS_PER_S
+from panoocc_core.ground_truth import GroundTruth
 from panoocc_core.sim.drive_renderer import LEAD_S, Drive, RenderedSet, RenderSetup
 
 from ..health.verdicts import OK, WARN, Health
@@ -28,6 +32,8 @@ START_SETS = 2  # rendered before the drive begins
 RATE_SETS = 20  # the rate is taken over this many sets
 SLOW = 0.9  # a lower share of the wanted rate is worth a warning
 MIN_WAIT_S, MAX_WAIT_S = 0.002, 0.05
+IDS_OF_A_STREET = 1000  # more than a street of a minute has things
+MAX_ID = 0xFFFF  # of VoxelGrid.instance_id
 _NEWEST = 0.2  # weight of the newest set in the mean rendering time
 _SPARE = 1.25  # a set is left out unless it is ready in time even when it takes so much longer than the others
 
@@ -44,6 +50,7 @@ class Renders(Protocol):
 @dataclass(slots=True)
 class _Street:
     drive: Drive
+    number: int  # from 0
     zero_s: float  # its scene's time 0; all times here are seconds of the whole drive
     times_s: list[float]  # of the poses
     poses: "Future[Any]"
@@ -238,6 +245,8 @@ class LiveDrive:
         while self._ready and self._ready[0][0].due_s <= self._now_s:
             slot, rendered = self._ready.popleft()
             zero_ns = self._stamp_ns(slot.street.zero_s)
+            if rendered.truth is not None:
+                rendered = replace(rendered, truth=_with_ids_of_street(rendered.truth, slot.street.number))
             for event in set_events(rendered, self._setup, slot.street.drive, slot.number, zero_ns, self.counts.sets):
                 self._faults.push(event)
             self.counts.sets += 1
@@ -249,7 +258,7 @@ class LiveDrive:
             self._slot = None
             return
         times_s = [zero_s + time_s for time_s in self._setup.pose_times_s(drive).tolist()]
-        street = _Street(drive, zero_s, times_s, self._pool.poses(drive))
+        street = _Street(drive, self.counts.streets, zero_s, times_s, self._pool.poses(drive))
         self._streets.append(street)
         self.counts.streets += 1
         self._slot = self._slot_of(street, 0)
@@ -267,6 +276,18 @@ class LiveDrive:
 
     def _stamp_ns(self, time_s: float) -> int:
         return (self._zero_ns or 0) + round(time_s * NS_PER_S)
+
+
+def _with_ids_of_street(truth: GroundTruth, number: int) -> GroundTruth:
+    """Ids that streets before it have not had; after 65 streets they begin again."""
+    shift = number * IDS_OF_A_STREET
+
+    def shifted(ids: np.ndarray) -> np.ndarray:
+        return np.where(ids > 0, (ids.astype(np.int64) - 1 + shift) % MAX_ID + 1, 0).astype(np.int32)
+
+    instance_id = None if truth.instance_id is None else shifted(truth.instance_id)
+    boxes = None if truth.boxes is None else replace(truth.boxes, instance_id=shifted(truth.boxes.instance_id))
+    return replace(truth, instance_id=instance_id, boxes=boxes)
 
 
 def live_healths(live: LiveDrive, faults: Faults, rate_hz: float, workers: int, wall_s: float) -> list[Health]:

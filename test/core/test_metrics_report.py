@@ -2,6 +2,7 @@
 
 import json
 import math
+from dataclasses import replace
 
 import numpy as np
 import pytest
@@ -13,7 +14,9 @@ from panoocc_core.metrics import (
     PanopticQuality,
     RayHits,
     RayIoU,
+    RayPQ,
     Report,
+    TrackingQuality,
     as_plain,
     as_text,
     box_section,
@@ -41,6 +44,10 @@ def report() -> Report:
     panoptic = PanopticQuality.empty(4, (), 1).add(predicted, instance, true, instance)
     hits = RayHits(np.array([CAR, TERRAIN], np.uint8), np.array([5.0, 5.0]))
     rays = RayIoU.empty(4).add(hits, RayHits(hits.class_id, np.array([5.5, 6.5])), FREE)
+    tracks = TrackingQuality.empty(LABELS).add(predicted, 5 * instance, true, instance)
+    tracks = tracks.add(true, 6 * instance, true, instance).add(true, 7 * instance, true, instance)
+    ray_hits = RayHits(hits.class_id, hits.depth_m, np.ones(2, np.int32))
+    ray_instances = RayPQ.empty(4, min_rays=1).add(ray_hits, replace(ray_hits, depth_m=np.array([5.5, 6.5])), LABELS)
     points = PanopticQuality.empty(CLASS_COUNT, (0,))
     for frame in panoptic_frames():
         points = points.add(frame.predicted_class, frame.predicted_instance, frame.true_class, frame.true_instance)
@@ -48,7 +55,7 @@ def report() -> Report:
     for box_frame in box_frames(frames=3):
         boxes = boxes.add(box_frame.detections, box_frame.truth, box_frame.true_attribute)
     sections = (
-        voxel_section(LABELS, voxels, panoptic, rays),
+        voxel_section(LABELS, voxels, panoptic, rays, tracks, ray_instances),
         point_section(LIDARSEG, points),
         box_section(boxes.scores()),
     )
@@ -66,8 +73,15 @@ def test_the_tree_holds_the_scores(report):
         "SQ": 0,
         "RQ": 0,
         "RayIoU": 1,
+        "RayPQ": 1,
         "true voxels": 4,
     }
+    # The car has 12 voxels: tubes of 2, 4 and 4 of them.
+    scores = voxels["scores"]
+    assert scores["AQ"] == pytest.approx((2 * 2 + 4 * 4 + 4 * 4) / 12 / 12)
+    assert (scores["true objects"], scores["followed objects"], scores["id switches"]) == (1, 1, 1)
+    assert scores["STQ"] == pytest.approx(math.sqrt(scores["AQ"] * (10 / 12 + 1) / 2))
+    assert scores["RayPQ at 1 m"] == pytest.approx(0.5) and scores["RayPQ at 2 m"] == scores["RayPQ at 4 m"] == 1
     assert voxels["classes"]["bus"]["IoU"] is None and "free" not in voxels["classes"]
     assert voxels["by distance"]["0-10 m"]["mIoU"] == 1 and voxels["by distance"]["> 10 m"]["mIoU"] == 0.5
     assert voxels["IoU by class and distance"]["car"] == {"0-10 m": 1, "> 10 m": 0}
@@ -93,9 +107,10 @@ def test_text_is_aligned_and_shows_percent(report):
     assert lines[:3] == ["a street", "  preset  nano", "  frames  3"]
     at = next(i for i, line in enumerate(lines) if line.startswith("  classes"))
     table = lines[at : at + 4]
-    assert table[0].split() == ["classes", "IoU", "%", "PQ", "%", "SQ", "%", "RQ", "%", "RayIoU", "%", "true", "voxels"]
-    assert table[1].split() == ["car", "50.0", "0.0", "0.0", "0.0", "100.0", "4"]
-    assert table[3].split() == ["bus", "-", "-", "-", "-", "-", "0"]
+    assert table[0].split() == ["classes", "IoU", "%", "PQ", "%", "SQ", "%", "RQ", "%", "RayIoU", "%",
+                                "RayPQ", "%", "true", "voxels"]  # fmt: skip
+    assert table[1].split() == ["car", "50.0", "0.0", "0.0", "0.0", "100.0", "100.0", "4"]
+    assert table[3].split() == ["bus", "-", "-", "-", "-", "-", "-", "0"]
     assert len({len(line) for line in table}) == 1
     assert ["mIoU", "75.0", "%"] in [line.split() for line in lines]
     assert all(line == line.rstrip() for line in lines)

@@ -138,6 +138,36 @@ def test_after_its_end_another_drive_begins():
     assert (first + first).add(*car(2), *car(3)).objects == 3
 
 
+def test_parts_of_a_drive_go_on_wherever_it_is_cut():
+    frames = tracked_drives(drives=1)[0]
+
+    def part(frames):
+        quality = TrackingQuality.empty(LIDARSEG)
+        for f in frames:
+            quality = quality.add(f.predicted_class, f.predicted_instance, f.true_class, f.true_instance)
+        return quality
+
+    whole = part(frames)
+    for cut in range(len(frames) + 1):
+        joined = part(frames[:cut]).then(part(frames[cut:]))
+        assert joined.stq() == pytest.approx(whole.stq()) and joined.objects == whole.objects
+        assert (joined.followed, joined.id_switches) == (whole.followed, whole.id_switches)
+    three = part(frames[:2]).then(part(frames[2:5]).then(part(frames[5:])))
+    assert three.id_switches == whole.id_switches > 5
+    with pytest.raises(ValueError, match="add these with"):
+        whole.then(whole.ended())
+    with pytest.raises(ValueError, match="other label sets"):
+        whole.then(TrackingQuality.empty(LABELS))
+
+
+def test_drives_meet_where_they_share_a_tube_with_an_id():
+    one = drive((car(1), car(3))).drive
+    assert one.meets(drive((car(2), car(3))).drive) and one.meets(drive((car(1), car(4))).drive)
+    assert not one.meets(drive((car(2), car(4))).drive)
+    unclaimed = drive((car(0), car(3))).drive
+    assert not unclaimed.meets(drive((car(0), car(4))).drive)
+
+
 def test_a_value_stays_as_it_was():
     start = drive((car(1), car(3)))
     start.add(*car(2), *car(3))

@@ -85,6 +85,46 @@ def test_cars_that_touch_are_one_unless_the_prediction_tells_them_apart():
     assert together.miou == 1 and together.pq == pytest.approx(0.5)  # of road and cars: no car is found
 
 
+def test_ids_that_stay_are_tracks_and_without_ids_there_are_none():
+    made, without = evaluator(), evaluator()
+    for stamp in (1000, 2000, 3000):
+        kept = compared(prediction(street(stamp_ns=stamp), with_instances=True), street(stamp_ns=stamp), made).running
+        plain = compared(prediction(street(stamp_ns=stamp)), street(stamp_ns=stamp), without).running
+    assert (kept.stq, kept.aq, kept.id_switches, kept.followed) == (1, 1, 0, 2)
+    assert math.isnan(plain.stq) and math.isnan(plain.id_switches) and plain.pq == 1
+    values = healths(made)[1].values
+    assert (values["stq"], values["aq"], values["id_switches"], values["followed"]) == ("1.0000", "1.0000", "0", "2")
+    assert (healths(without)[1].values["stq"], healths(without)[1].values["id_switches"]) == ("-", "-")
+
+
+def renumbered(truth, by):
+    return replace(truth, instance_id=np.where(truth.instance_id > 0, truth.instance_id + by, 0).astype(np.int32))
+
+
+def test_ids_that_change_are_counted_until_the_evaluation_begins_anew():
+    made = evaluator()
+    for stamp, by in ((1000, 0), (2000, 0), (3000, 65_000), (4000, 65_000)):
+        truth = street(stamp_ns=stamp)
+        found = compared(prediction(renumbered(truth, by), with_instances=True), truth, made).running
+    assert (found.id_switches, found.followed, found.aq) == (2, 2, pytest.approx(0.5))
+    assert found.stq == pytest.approx(math.sqrt(0.5)) and found.miou == found.pq == 1
+    made.reset()
+    assert compared(prediction(street(), with_instances=True), street(), made).running.id_switches == 0
+
+
+@pytest.mark.parametrize("begins", ["the clock goes back", "nothing is known"])
+def test_ids_of_another_drive_are_other_objects(begins):
+    made, second = evaluator(), 1_000_000_000
+    stamps = (3, 4, 1, 2) if begins == "the clock goes back" else (1, 2, 3, 4)
+    for number, stamp in enumerate(stamps):
+        later, truth = number > 1, street(stamp_ns=stamp * second)
+        guess = renumbered(truth, 100 * later)
+        truth = renumbered(truth, 50 * later) if begins == "nothing is known" else truth
+        found = compared(prediction(guess, with_instances=True), truth, made).running
+    assert (found.id_switches, found.followed, found.aq) == (0, 4, 1)
+    assert len(made._counted.tracks.drive.common) == 2  # of the first drive only sums are kept
+
+
 def test_what_no_camera_sees_counts_for_nothing():
     truth, wrong = street(), street(cars=((2, 2),))
     mask = np.ones(SHAPE, bool)

@@ -6,10 +6,14 @@ from concurrent.futures import Future
 import numpy as np
 import pytest
 
+from panoocc_core.ground_truth import GroundTruth
+from panoocc_core.labels import OCC3D
 from panoocc_core.sim import nuscenes_rig
 from panoocc_core.sim.drive_renderer import Drive, RenderedSet, RenderSetup
+from panoocc_core.types import GridGeometry
 from panoocc_ros.health.verdicts import OK, WARN
 from panoocc_ros.messages.fields import stamp_ns, transforms
+from panoocc_ros.messages.voxel_grid import instances_from_message
 from panoocc_ros.ros.parameter_fields import SettingsError
 from panoocc_ros.sim.faults import Faults, parse_faults
 from panoocc_ros.sim.live import AHEAD_S, START_SETS, LiveDrive, RenderError, live_healths
@@ -188,6 +192,22 @@ def test_streets_follow_each_other_with_rising_stamps_and_a_jump_between_images(
     for (before_ns, _), (after_ns, _) in jumps:
         assert not [stamp for stamp in images if before_ns <= stamp <= after_ns], "its pose would be between streets"
     assert len(run.of("/tf_static")) == 1
+
+
+def test_things_of_other_streets_have_other_ids():
+    class TruePool(RenderPool):
+        def rendered(self, drive, number):
+            jpegs = (b"",) * len(SETUP.rig)
+            class_id, instance_id = np.full((3, 2, 2), OCC3D.free_id, np.uint8), np.zeros((3, 2, 2), np.int32)
+            class_id[0, 0], instance_id[0, 0] = OCC3D.names.index("car"), (1, 700)
+            geometry = GridGeometry((3, 2, 2), (1.0, 1.0, 1.0), np.eye(4))
+            return self._job(self.work_s, RenderedSet(jpegs, GroundTruth(0, geometry, class_id, instance_id), 0.0))
+
+    run = Run(TruePool(), [Drive(seed=5, seconds=1.0, rate_hz=2.0)] * 67).to(150)
+    ids = [np.unique(instances_from_message(event.message)).tolist() for event in run.of("/truth/occupancy")]
+    assert len(ids) == 2 * 67 and ids[0] == ids[1] == [0, 1, 700]
+    assert ids[2] == [0, 1001, 1700] and ids[2 * 65] == [0, 165, 65_001]  # 65,700 is beyond the last id
+    assert ids[2 * 66] == [0, 466, 1165]  # and begin again
 
 
 def test_faults_hit_the_live_drive_and_its_clock():
