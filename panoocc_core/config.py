@@ -5,7 +5,7 @@ presets for own training switch them off.
 """
 
 import math
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Annotated, Literal
 
@@ -15,7 +15,7 @@ from .base.image_files import MAX_IMAGE_SIDE
 from .base.ranges import Length, Ranged, Text, Within, check_ranges
 from .base.resources import listing
 from .base.strict_yaml import ConfigError, build, load_yaml, merged, named_yaml
-from .geometry import Matrix, rigid, rotation_from_quaternion
+from .geometry import Matrix, quaternion_from_rotation, rigid, rotation_from_quaternion
 from .labels import BUILT_IN, LabelSet, label_set
 
 __all__ = ["ConfigError", "ModelConfig", "model_config"]
@@ -143,6 +143,7 @@ class GridConfig:
     layers: Annotated[int, Within(1, 1024)]  # Z
     range_m: tuple[Metres, Metres, Metres, Metres, Metres, Metres]  # x, y, z minimum, then maximum
     ego_from_network: PoseConfig = PoseConfig()  # the frame the weights were trained in
+    network_frame: Text | None = None  # of which sensor it is, by the usual name in TF; None: the vehicle's own frame
 
     def __post_init__(self) -> None:
         check_ranges(self)
@@ -372,6 +373,18 @@ class ModelConfig:
             ]
         z, y, x = (size * factor for size, factor in zip(zyx, self.decoder.logit_upsample))
         return x, y, z
+
+    def placed(self, ego_from_network: Matrix | None) -> "ModelConfig":
+        """The same network with its frame where a vehicle has it [4, 4]; None: where the weights were trained.
+
+        Raises:
+            ValueError: the frame is kilometres away.
+        """
+        if ego_from_network is None:
+            return self
+        x, y, z = ego_from_network[:3, 3].tolist()
+        qx, qy, qz, qw = quaternion_from_rotation(ego_from_network[:3, :3]).tolist()
+        return replace(self, grid=replace(self.grid, ego_from_network=PoseConfig((x, y, z), (qx, qy, qz, qw))))
 
 
 def presets() -> dict[str, Path]:

@@ -129,7 +129,7 @@ def scores_of_frame(
         ValueError: the truth's grid or classes are not the network's.
         NonFiniteError: a logit is not finite.
     """
-    config, scores = network.config, DriveScores(frames=1)
+    config, scores = step.config, DriveScores(frames=1)
     if truth.class_id is not None:
         predicted = _classes(network, step.fused)
         # The same frame and motion, fused with no state.

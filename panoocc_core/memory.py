@@ -6,7 +6,7 @@ which returns a new memory.
 """
 
 import math
-from collections.abc import Iterable, Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
 
 import numpy as np
@@ -32,7 +32,7 @@ class VoxelState:
     """One volume of the past."""
 
     stamp_ns: int
-    world_from_ego: Matrix  # [4, 4]
+    world_from_network: Matrix  # [4, 4]
     tokens: Tensor  # [N, C]: unfused (concat) or fused (recurrent) features
 
 
@@ -52,6 +52,7 @@ class VoxelMemory:
     states: tuple[VoxelState, ...] = ()  # oldest first
     track: tuple[StampedPose, ...] = ()  # recent poses, oldest first, the last one of the last frame
     calibration: Mapping[str, Calibration] = field(default_factory=dict)
+    ego_from_network: Matrix | None = None  # [4, 4], when the history began
     resets: Mapping[str, int] = field(default_factory=dict)  # reason -> how often, since the stream began
 
 
@@ -60,11 +61,12 @@ def cleared(memory: VoxelMemory, reason: str) -> VoxelMemory:
     return VoxelMemory(resets={**memory.resets, reason: memory.resets.get(reason, 0) + 1})
 
 
-def reset_reason(memory: VoxelMemory, frame: Frame, config: TemporalConfig) -> str | None:
+def reset_reason(memory: VoxelMemory, frame: Frame, model: ModelConfig) -> str | None:
     """Why the history cannot go on with this frame, or None: the clock jumped back, the pause was too long, the pose
-    teleported, or the cameras are not the same as before."""
+    teleported, or the cameras or the network's frame are not the same as before."""
     if not memory.track:
         return None
+    config = model.temporal
     last = memory.track[-1]
     seconds = (frame.stamp_ns - last.stamp_ns) / NS_PER_S
     if seconds < 0:
@@ -75,7 +77,10 @@ def reset_reason(memory: VoxelMemory, frame: Frame, config: TemporalConfig) -> s
     too_far = np.linalg.norm(step[:3, 3]) > config.max_speed_mps * seconds + POSE_SLACK_M
     if too_far or rotation_angle_rad(step[:3, :3]) > config.max_turn_radps * seconds + POSE_SLACK_RAD:
         return "teleport"
+    known, pose = memory.ego_from_network, model.grid.ego_from_network.matrix
     if not _same_cameras(memory.calibration, frame.cameras, config):
+        return "calibration"
+    if known is not None and not _same_mount(known, pose, config):
         return "calibration"
     return None
 
@@ -99,13 +104,16 @@ def _same_camera(known: Calibration, camera: CameraImage, config: TemporalConfig
         return False
     change = np.abs(camera.intrinsics - known.intrinsics)
     height, width = camera.size_hw
-    shift_m, turn_deg = shift_and_turn(known.ego_from_camera, camera.ego_from_camera)
     return (
         bool((change[:2, :2] <= config.max_focal_change * np.diag(known.intrinsics)[:2]).all())
         and bool((change[:2, 2] <= config.max_centre_shift * np.array((width, height))).all())
-        and shift_m <= config.max_mount_shift_m
-        and turn_deg <= config.max_mount_turn_deg
+        and _same_mount(known.ego_from_camera, camera.ego_from_camera, config)
     )
+
+
+def _same_mount(known: Matrix, mount: Matrix, config: TemporalConfig) -> bool:
+    shift_m, turn_deg = shift_and_turn(known, mount)
+    return shift_m <= config.max_mount_shift_m and turn_deg <= config.max_mount_turn_deg
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -117,6 +125,12 @@ class Recollection:
     reset: str | None  # that reason
     track: tuple[StampedPose, ...]  # with the frame's pose
     states: tuple[VoxelState, ...]  # of the wanted ages, oldest first
+    ego_from_network: Matrix  # [4, 4]
+
+    @property
+    def world_from_network(self) -> Matrix:
+        """Where the network's frame is now [4, 4]."""
+        return self.frame.world_from_ego @ self.ego_from_network
 
     @property
     def ages_s(self) -> tuple[float, ...]:
@@ -125,16 +139,21 @@ class Recollection:
 
     def history(self, network: Network) -> list[Tensor]:
         """The recalled states where the network sees them now, oldest first: each [N, C]."""
-        return align(self.states, self.frame.world_from_ego, network)
+        return align(self.states, self.world_from_network, network)
 
 
 def begin(memory: VoxelMemory, frame: Frame, config: ModelConfig) -> Recollection:
-    """What is known when a frame comes: whether history goes on, the poses so far, and the states to fuse with."""
-    reset = reset_reason(memory, frame, config.temporal)
+    """What is known when a frame comes: whether history goes on, the poses so far, and the states to fuse with.
+
+    Args:
+        config: with the network's frame where it is for this frame (`ModelConfig.placed`).
+    """
+    reset = reset_reason(memory, frame, config)
     if reset is not None:
         memory = cleared(memory, reset)
     track = _extended_track(memory.track, frame, config.ego_motion)
-    return Recollection(memory, frame, reset, track, tuple(_recalled(memory, frame.stamp_ns, config.temporal)))
+    states = tuple(_recalled(memory, frame.stamp_ns, config.temporal))
+    return Recollection(memory, frame, reset, track, states, config.grid.ego_from_network.matrix)
 
 
 def remember(recollection: Recollection, tokens: Tensor, config: ModelConfig) -> VoxelMemory:
@@ -143,12 +162,13 @@ def remember(recollection: Recollection, tokens: Tensor, config: ModelConfig) ->
     oldest_ns = frame.stamp_ns - int(temporal.horizon_s * NS_PER_S)
     states = tuple(state for state in memory.states if state.stamp_ns >= oldest_ns)
     if temporal.ages_s and _is_its_turn(memory, frame.stamp_ns, temporal):
-        states += (VoxelState(frame.stamp_ns, frame.world_from_ego, tokens),)
+        states += (VoxelState(frame.stamp_ns, recollection.world_from_network, tokens),)
     return replace(
         memory,
         states=states,
         track=recollection.track,
         calibration={**calibration_of(frame.cameras), **memory.calibration},
+        ego_from_network=recollection.ego_from_network if memory.ego_from_network is None else memory.ego_from_network,
     )
 
 
@@ -191,12 +211,13 @@ def states_kept(config: TemporalConfig) -> int:
     return math.floor(config.horizon_s / config.spacing_s + SPACING_SLACK) + 1 if config.ages_s else 0
 
 
-def past_from_current(world_from_past: Matrix, world_from_current: Matrix, config: ModelConfig) -> Matrix:
-    """Motion [4, 4] of the network's frame from now to a past instant, in float64 (world coordinates are large)."""
-    ego_from_network = config.grid.ego_from_network.matrix
+def past_from_current(world_from_past: Matrix, world_from_current: Matrix, config: TemporalConfig) -> Matrix:
+    """Motion [4, 4] of the network's frame from now to a past instant, of its poses [4, 4] in the world.
+
+    In float64: world coordinates are large.
+    """
     motion = invert(world_from_past) @ world_from_current
-    motion = invert(ego_from_network) @ motion @ ego_from_network
-    if config.temporal.keep_height:
+    if config.keep_height:
         motion[2, 3] = 0.0
     return motion
 
@@ -213,10 +234,8 @@ def warped(tokens: Tensor, motion: Matrix, centres_m: Tensor, grid: GridConfig) 
     return voxel_warp(tokens, shape_hwz(grid), positions)
 
 
-def align(states: Iterable[VoxelState], world_from_ego: Matrix, network: Network) -> list[Tensor]:
-    """States resampled in the network's frame at the pose `world_from_ego`, in their order: each [N, C]."""
+def align(states: Sequence[VoxelState], world_from_network: Matrix, network: Network) -> list[Tensor]:
+    """States resampled in the network's frame where that is now, in their order: each [N, C]."""
     config, centres_m = network.config, network.state_centres_m.value
-    return [
-        warped(state.tokens, past_from_current(state.world_from_ego, world_from_ego, config), centres_m, config.grid)
-        for state in states
-    ]
+    motions = [past_from_current(state.world_from_network, world_from_network, config.temporal) for state in states]
+    return [warped(state.tokens, motion, centres_m, config.grid) for state, motion in zip(states, motions)]

@@ -31,6 +31,7 @@ class Encoded:
     fused: Tensor  # [N, C], with the history
     memory: VoxelMemory  # after the frame
     history: HistoryReport
+    config: ModelConfig  # of the network, with its frame where it was for this frame
 
 
 def encode(
@@ -49,7 +50,7 @@ def encode(
     Raises:
         ValueError: the frame's cameras are not those of the network.
     """
-    config = network.config
+    config = network.config.placed(frame.ego_from_network)
     with stage("prepare"):
         inputs = prepare(frame, config, network.device)
         inputs = inputs if change is None else change(inputs)
@@ -64,7 +65,7 @@ def encode(
         fused = network.fuse(past.history(network), current)
     after = remember(past, network.state(current, fused).detach(), config)
     report = HistoryReport(past.ages_s, len(after.states), past.reset, after.resets, source)
-    return Encoded(current, fused, after, report)
+    return Encoded(current, fused, after, report, config)
 
 
 @full_float32()
@@ -92,7 +93,7 @@ def advance(
         class_id=class_id,
         confidence=confidence,
         instance_id=None,
-        geometry=output_geometry(config),
+        geometry=output_geometry(step.config),
         labels=config.labels,
         cameras=tuple(name for name in config.cameras if name in seen),
         history=step.history,

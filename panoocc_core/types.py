@@ -75,6 +75,9 @@ class Frame:
     world_from_ego: Matrix  # [4, 4], at stamp_ns
     cameras: tuple[CameraImage, ...]
     motion: VehicleMotion | None = None  # from IMU and odometry, where the vehicle has them
+    ego_from_network: Matrix | None = (
+        None  # [4, 4], the network's frame on this vehicle; None: as its configuration has it
+    )
 
     def __post_init__(self) -> None:
         names = [camera.name for camera in self.cameras]
@@ -84,6 +87,8 @@ class Frame:
         if twice:
             raise ValueError(f"cameras given twice in one frame: {', '.join(twice)}")
         object.__setattr__(self, "world_from_ego", check_rigid(self.world_from_ego, "frame: world_from_ego"))
+        if self.ego_from_network is not None:
+            object.__setattr__(self, "ego_from_network", check_rigid(self.ego_from_network, "frame: ego_from_network"))
 
 
 @dataclass(frozen=True, slots=True, eq=False)

@@ -21,6 +21,7 @@ def open_dataset(
     version: str | None = None,
     split: str | Path | None = None,
     gts: Path | str | None = None,
+    network_frame: str | None = None,
     with_points: bool = True,
     show_progress: bool = False,
 ) -> Drives:
@@ -32,6 +33,7 @@ def open_dataset(
         version: the folder of tables; None: the only one there is.
         split: one of nuScenes' splits by its name, or a file with names of scenes; None: all.
         gts: Occ3D's folder of labels; None: `<path>/gts`.
+        network_frame: see `NuScenes`.
         with_points: whether truth has labelled LiDAR points, where there are any.
         show_progress: bars for the large tables.
 
@@ -39,7 +41,14 @@ def open_dataset(
         DataError: the folder is not understood, or something in it is not what it should be.
     """
     return open_splits(
-        path, (split,), kind, version=version, gts=gts, with_points=with_points, show_progress=show_progress
+        path,
+        (split,),
+        kind,
+        version=version,
+        gts=gts,
+        network_frame=network_frame,
+        with_points=with_points,
+        show_progress=show_progress,
     )[0]
 
 
@@ -50,6 +59,7 @@ def open_splits(
     *,
     version: str | None = None,
     gts: Path | str | None = None,
+    network_frame: str | None = None,
     with_points: bool = True,
     show_progress: bool = False,
 ) -> tuple[Drives, ...]:
@@ -69,7 +79,9 @@ def open_splits(
         return tuple(_simulated(root) for _ in splits)
     scenes = [None if split is None else split_scenes(split) for split in splits]
     version = only_version(root) if version is None else version
-    nuscenes = NuScenes(root, version, with_points=with_points, show_progress=show_progress)
+    nuscenes = NuScenes(
+        root, version, network_frame=network_frame, with_points=with_points, show_progress=show_progress
+    )
     labelled = nuscenes if kind == "nuscenes" else Occ3D(nuscenes, gts)
     return tuple(labelled.drives(names) for names in scenes)
 

@@ -76,6 +76,8 @@ class NuScenes:
     Args:
         root: the folder that holds `samples` and the folder of tables.
         version: the folder of tables, such as "v1.0-mini" or "v1.0-trainval".
+        network_frame: the sensor in whose frame a network predicts (GridConfig.network_frame): frames say where it is
+            on their vehicle; None: the network's own configuration counts.
         with_points: whether truth has labelled LiDAR points, where the version has lidarseg or panoptic labels.
         show_progress: bars for the large tables.
 
@@ -84,9 +86,17 @@ class NuScenes:
     """
 
     def __init__(
-        self, root: Path | str, version: str = "v1.0-trainval", *, with_points: bool = True, show_progress: bool = False
+        self,
+        root: Path | str,
+        version: str = "v1.0-trainval",
+        *,
+        network_frame: str | None = None,
+        with_points: bool = True,
+        show_progress: bool = False,
     ):
-        self.root, self.version = Path(root), version
+        if network_frame is not None and network_frame.upper() != LIDAR:
+            raise DataError(f"network_frame {network_frame!r} is not known to nuScenes, only {LIDAR.lower()}")
+        self.root, self.version, self._in_lidar_frame = Path(root), version, network_frame is not None
         folder = self.root / version
         if not folder.is_dir():
             raise DataError(f"{folder}: no such folder; {_versions_text(self.root)}")
@@ -133,7 +143,7 @@ class NuScenes:
                 )
         frames = sorted(samples, key=lambda sample: sample.shots[LIDAR].stamp_ns)
         boxes = None if self._boxes is None else [self._boxes.of(sample.place) for sample in frames]
-        return NuScenesDrive(name, self.root, frames, boxes, self._labels)
+        return NuScenesDrive(name, self.root, frames, boxes, self._labels, self._in_lidar_frame)
 
 
 class NuScenesDrive:
@@ -146,8 +156,10 @@ class NuScenesDrive:
         samples: list[_Sample],
         boxes: list[WorldBoxes] | None,
         labels: _PointLabels | None,
+        in_lidar_frame: bool = False,
     ):
         self._name, self._root, self._samples, self._boxes = name, root, samples, boxes
+        self._in_lidar_frame = in_lidar_frame  # the network predicts there
         sweeps = {sample.shots[LIDAR].token for sample in samples}
         if labels is not None:  # a drive goes to worker processes: without those of all other scenes
             semantic, panoptic = (
@@ -179,7 +191,8 @@ class NuScenesDrive:
         sample = self._sample(index)
         lidar = sample.shots[LIDAR]
         cameras = tuple(self._camera(sample.shots[channel]) for channel in CAMERAS)
-        return Frame(lidar.stamp_ns, lidar.world_from_ego, cameras)
+        ego_from_network = lidar.mount.ego_from_sensor if self._in_lidar_frame else None
+        return Frame(lidar.stamp_ns, lidar.world_from_ego, cameras, ego_from_network=ego_from_network)
 
     def world_from_ego(self, index: int) -> Matrix:
         """The pose of a key frame [4, 4], without its images.

@@ -200,7 +200,8 @@ def _learn_round(
             random = generator_of(config.seed, state.progress.step, lane * processes.count + processes.rank, number)
             with naming_frame(drive, index):
                 frame = distorted_frame(drive.frame(index), config.augment, random)
-                targets = make_targets(drive.truth(index), state.model.config, state.model.device) if learns else None
+                placed = state.model.config.placed(frame.ego_from_network)
+                targets = make_targets(drive.truth(index), placed, state.model.device) if learns else None
             change = input_change(config.augment, learns, state.model.config.images.padded_hw, random)
             memories[lane], terms = _learn_frame(config, state, frame, targets, memories[lane], processes, change)
             for name, value in terms.items():

@@ -62,7 +62,7 @@ def confusion_on(model: Network, drives: Sequence[Drive], every: int = 2) -> Con
 
 
 def _counted(confusion: Confusion, model: Network, step: Encoded, truth: GroundTruth) -> Confusion:
-    config = model.config
+    config = step.config
     if config.truth == "voxels":
         true, mask = dense_targets(truth, config)
         return confusion.add(classes(model, step.fused)[0].cpu().numpy(), true, mask)

@@ -252,6 +252,7 @@ def _of_folder(arguments: argparse.Namespace, config: ModelConfig) -> tuple[Sequ
         version=version,
         split=None if split == "all" else split,
         gts=gts,
+        network_frame=config.grid.network_frame,
         with_points=on_points,
         show_progress=show_progress,
     )

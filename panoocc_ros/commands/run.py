@@ -76,7 +76,16 @@ def _add_input_options(parser: argparse.ArgumentParser) -> None:
     inputs = parser.add_argument_group("input")
     options.add(inputs, "--rig")
     inputs.add_argument(
-        "--base-frame", default="", metavar="FRAME", help="frame of the voxels (default: the rig's, usually base_link)"
+        "--base-frame",
+        default="",
+        metavar="FRAME",
+        help="frame of the vehicle, in which grids are given (default: the rig's, usually base_link)",
+    )
+    inputs.add_argument(
+        "--network-frame",
+        default="",
+        metavar="FRAME",
+        help="frame in which the network's voxels lie (default: the rig's, or else the pose that the preset has)",
     )
     inputs.add_argument(
         "--fixed-frame",
@@ -113,7 +122,9 @@ def run(arguments: argparse.Namespace) -> int:
 
 def _run(arguments: argparse.Namespace) -> None:
     config = chosen_config(arguments.model, camera_limits(arguments))
-    rig = chosen_rig(arguments.rig, arguments.base_frame, arguments.fixed_frame, arguments.spread_ms)
+    rig = chosen_rig(
+        arguments.rig, arguments.base_frame, arguments.fixed_frame, arguments.spread_ms, arguments.network_frame
+    )
     topics = {"tf_topic": arguments.tf_topic, "tf_static_topic": arguments.tf_static_topic}
     try:
         rig = replace(rig, **{key: value for key, value in topics.items() if value})
@@ -136,7 +147,7 @@ def _run(arguments: argparse.Namespace) -> None:
                 arguments.threads,
             )
             stream = OccupancyStream(network)
-            with closing(FrameAssembler(chosen, waiting, calibration)) as assembler:
+            with closing(FrameAssembler(chosen, waiting, calibration, config)) as assembler:
                 report = Replay(bag, stream, rig, assembler).run(
                     writer,
                     ReplayOptions(
@@ -215,6 +226,7 @@ def summary(report: ReplayReport, device: Any, temporal: TemporalConfig) -> str:
     lost = sum(status.set_drops.values()) + sum(report.failures.values())
     lines = [
         f"{status.sets} sets in, {report.grids} grids out, {lost} sets lost; fixed frame {status.fixed_frame}",
+        f"the frame of the voxels is {status.network_frame}",
         f"{report.bag_s:.2f} s of the bag in {report.wall_s:.2f} s on {device}",
     ]
     for key, count in status.set_drops.most_common():

@@ -207,6 +207,7 @@ def open_drives(
             kind,
             version=data.version,
             gts=arguments.gts if kind == "occ3d" else None,
+            network_frame=config.model_config.grid.network_frame,
             with_points=kind == "nuscenes",
             show_progress=show,
         )

@@ -57,11 +57,16 @@ class FrameAssembler:
 
     All methods but `frame` belong to one thread; `frame` may run in another one.  `now_ns` is when a message came, by
     any clock (ROS time, or the time at which a bag has it); where it goes back, only waiting starts afresh.  With
-    `AssemblerOptions.patient` no clock ends the waiting.
+    `AssemblerOptions.patient` no clock ends the waiting.  `config` is that of the network: with it, a frame of the
+    voxels that the weights do not know is noticed.
     """
 
     def __init__(
-        self, rig: Rig, options: AssemblerOptions | None = None, calibration: CalibrationFile | None = None
+        self,
+        rig: Rig,
+        options: AssemblerOptions | None = None,
+        calibration: CalibrationFile | None = None,
+        config: ModelConfig | None = None,
     ) -> None:
         self.rig, self.options = rig, options or AssemblerOptions()
         self._notices = Notices()
@@ -78,7 +83,7 @@ class FrameAssembler:
             depth=2 * self.options.max_waiting,
             notices=self._notices,
         )
-        self._resolver = Resolver(rig, calibration)
+        self._resolver = Resolver(rig, calibration, config)
         self._pictures, self._geometry = PictureWatch(), GeometryWatch()
         self._decoder = FrameDecoder(rig, self._pictures)
         self._queue: deque[_Waiting] = deque()
@@ -92,6 +97,11 @@ class FrameAssembler:
     def sets_formed(self) -> int:
         """How many sets of images there have been, whatever became of them."""
         return self._counters.sets
+
+    @property
+    def network_frame(self) -> str:
+        """Who says where the voxels lie, for a text."""
+        return self._resolver.network_frame
 
     def on_image(self, camera: str, message: Any, now_ns: int) -> None:
         """Take a sensor_msgs Image or CompressedImage of `camera`."""
@@ -183,6 +193,7 @@ class FrameAssembler:
             reused=Counter(self._counters.reused),
             missing_info=self._resolver.missing_info,
             fixed_frame=self._resolver.fixed_frame,
+            network_frame=self.network_frame,
             geometry=self._geometry.warnings,
             pictures=self._pictures.findings(),
             odd_pictures=self._pictures.sets(),
@@ -268,6 +279,7 @@ class FrameAssembler:
                 self._give_up(lacking)
                 continue
             self._queue.popleft()
+            self._note_or_clear("network_frame", "", self._resolver.doubt_of_network_frame(ready))
             self._reset = None
             self._counters.ready += 1
             self._counters.tf_missing = None

@@ -16,8 +16,8 @@ MAX_LENGTH_M = 1000.0  # of a vehicle
 
 
 @dataclass(frozen=True, slots=True)
-class CameraMount:
-    """The camera's optical frame (z ahead, x right, y down) in the rig's base_frame.
+class Mount:
+    """A frame in the rig's base_frame; that of a camera is its optical frame (z ahead, x right, y down).
 
     Raises:
         ValueError: a number is not finite or much too large, or the quaternion has no direction.
@@ -32,8 +32,8 @@ class CameraMount:
         rotation_from_quaternion(np.array(self.rotation_xyzw))
 
     @property
-    def ego_from_camera(self) -> Matrix:
-        """The mount as a matrix [4, 4]."""
+    def matrix(self) -> Matrix:
+        """ego_from_mounted [4, 4]."""
         return rigid(rotation_from_quaternion(np.array(self.rotation_xyzw)), np.array(self.translation_m))
 
 
@@ -85,7 +85,7 @@ class CameraCalibration:
     """
 
     name: str  # as in the rig
-    ego_from_camera: CameraMount | None = None
+    ego_from_camera: Mount | None = None
     intrinsics: CameraIntrinsics | None = None
 
     def __post_init__(self) -> None:
@@ -98,21 +98,24 @@ class CalibrationFile:
     """Mounts and intrinsics of some cameras of a rig, in place of what messages say.
 
     Raises:
-        ValueError: a camera is named twice.
+        ValueError: a camera is named twice, or the file says nothing.
     """
 
-    cameras: tuple[CameraCalibration, ...]
+    cameras: tuple[CameraCalibration, ...] = ()
+    ego_from_network: Mount | None = None  # the frame in which the network's voxels lie; None: as the rig says
 
     def __post_init__(self) -> None:
         names = [camera.name for camera in self.cameras]
         twice = sorted({name for name in names if names.count(name) > 1})
         if twice:
             raise ValueError(f"cameras: {twice[0]!r} is named twice")
+        if not names and self.ego_from_network is None:
+            raise ValueError("it has neither cameras nor ego_from_network")
 
     @property
     def mounts(self) -> dict[str, Matrix]:
         """Camera -> ego_from_camera [4, 4], of those whose mount is given."""
-        return {c.name: c.ego_from_camera.ego_from_camera for c in self.cameras if c.ego_from_camera is not None}
+        return {c.name: c.ego_from_camera.matrix for c in self.cameras if c.ego_from_camera is not None}
 
     @property
     def infos(self) -> dict[str, Any]:

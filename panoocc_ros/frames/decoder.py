@@ -36,7 +36,7 @@ class FrameDecoder:
         """
         # OpenCV lets go of Python's lock while it decodes.
         cameras = tuple(self._pool.map(lambda name: self._camera_image(name, ready), self._rig.names))
-        return Frame(ready.stamp_ns, ready.world_from_ego, cameras)
+        return Frame(ready.stamp_ns, ready.world_from_ego, cameras, ego_from_network=ready.ego_from_network)
 
     def close(self) -> None:
         """End the threads; `frame` can be called no more."""

@@ -90,7 +90,7 @@ def geometry_warnings(frame: Frame, config: ModelConfig, turns: Mapping[str, int
     Args:
         turns: by how many quarter turns each camera's picture was turned upright.
     """
-    points = _grid_points_m(config)
+    points = _grid_points_m(config.placed(frame.ego_from_network))
     views = [_view(camera, points, config) for camera in frame.cameras]
     left, warnings = list(views), [*_same_mounts(views), *_vehicle_frame(views, turns)]
     for finds, text in _RULES:  # a camera's first oddity explains those that follow

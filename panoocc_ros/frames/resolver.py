@@ -2,11 +2,12 @@
 
 from typing import Any
 
-from panoocc_core.geometry import Matrix
+from panoocc_core.config import ModelConfig
+from panoocc_core.geometry import Matrix, shift_and_turn
 
 from ..streams.edge import TooEarly, TooLate, TransformError, doubted, shown
 from ..streams.synchroniser import MessageSet
-from ..streams.transforms import MAX_KNOWN, TransformBuffer, UnknownFrame, clean_frame
+from ..streams.transforms import MAX_KNOWN, NotConnected, TransformBuffer, UnknownFrame, clean_frame
 from .calibration_file import CalibrationFile
 from .camera_info import same_calibration
 from .rig import AUTO, Rig
@@ -14,6 +15,7 @@ from .sets import CameraPose, ReadySet
 
 FIXED_FRAMES = ("odom", "map", "world")  # REP-105: odom does not jump
 DISAGREES = 0.02  # of the focal length: more than a lens trembles
+ELSEWHERE_M, ELSEWHERE_DEG = 0.05, 1.0  # beyond these, a network's frame is not where the weights were trained
 
 
 class Lacking(Exception):
@@ -29,14 +31,15 @@ class Lacking(Exception):
 class Resolver:
     """Transforms and calibrations as they come, and what of them belongs to a set.
 
-    What a calibration file says counts in place of messages.
+    What a calibration file says counts in place of messages.  Without `config` nothing is held against the network's.
     """
 
-    def __init__(self, rig: Rig, given: CalibrationFile | None) -> None:
-        self._rig = rig
+    def __init__(self, rig: Rig, given: CalibrationFile | None, config: ModelConfig | None) -> None:
+        self._rig, self._config = rig, config
         self.buffer = TransformBuffer()
         self.has_static = False  # something has come on the rig's tf_static_topic
         self._given_mounts = {} if given is None else given.mounts
+        self._given_network = None if given is None or given.ego_from_network is None else given.ego_from_network.matrix
         self._given_infos = {} if given is None else given.infos
         self._infos: dict[str, Any] = {name: info for name, info in self._given_infos.items() if name in rig.names}
         self._image_frames: dict[str, str] = {}  # header.frame_id, by camera
@@ -44,6 +47,13 @@ class Resolver:
         self._foreign: dict[str, tuple[int, str]] = {}  # doubt that a camera's CameraInfo is its own, and why
         self._disagreements: dict[str, str | None] = {}  # with the calibration file
         self.fixed_frame = None if rig.fixed_frame == AUTO else rig.fixed_frame
+
+    @property
+    def network_frame(self) -> str:
+        """Who says where the voxels lie, for a text."""
+        if self._given_network is not None:
+            return "that of the calibration file"
+        return "that of the model preset" if self._rig.network_frame is None else self._rig.network_frame
 
     @property
     def missing_info(self) -> tuple[str, ...]:
@@ -115,7 +125,51 @@ class Resolver:
             except TransformError as error:
                 raise Lacking(_reason(error), name, f"camera {name}: {error}{self._remedy(error)}", error) from error
             poses[name] = CameraPose(stamp_ns, ego_from_camera, at_shutter)
-        return ReadySet(messages.stamp_ns, messages, world_from_ego, poses, dict(self._infos), fixed, reset)
+        network = self._ego_from_network(messages.stamp_ns)
+        return ReadySet(messages.stamp_ns, messages, world_from_ego, poses, dict(self._infos), fixed, network, reset)
+
+    def doubt_of_network_frame(self, ready: ReadySet) -> str | None:
+        """How far the voxels of a set, or a frame that could be theirs, lie from where the weights were trained."""
+        config = self._config
+        if config is None:
+            return None
+        if ready.ego_from_network is not None:
+            return self._elsewhere(
+                ready.ego_from_network,
+                f"the network's frame, {self.network_frame}, lies {{}} from where {config.name} was trained to have "
+                "it, and counts: is it the right one?",
+            )
+        for name in _spellings(config.grid.network_frame):
+            try:
+                pose = self.buffer.lookup(self._rig.base_frame, name, ready.stamp_ns)
+            except TransformError:
+                continue
+            return self._elsewhere(
+                pose,
+                f"the frame {name} lies {{}} from where {config.name} takes it to be, and the latter counts: set "
+                f"network_frame to {name} in the rig file (--network-frame) if it is the LiDAR's",
+            )
+        return None
+
+    def _elsewhere(self, pose: Matrix, text: str) -> str | None:
+        assert self._config is not None
+        shift_m, turn_deg = shift_and_turn(self._config.grid.ego_from_network.matrix, pose)
+        if shift_m <= ELSEWHERE_M and turn_deg <= ELSEWHERE_DEG:
+            return None
+        return text.format(f"{shift_m:.2f} m and {turn_deg:.1f} degrees")
+
+    def _ego_from_network(self, stamp_ns: int) -> Matrix | None:
+        """Where the frame of the voxels is [4, 4], if file or rig say so."""
+        frame = self._rig.network_frame
+        if self._given_network is not None or frame is None:
+            return self._given_network
+        try:
+            return self.buffer.lookup(self._rig.base_frame, frame, stamp_ns)
+        except TransformError as error:
+            remedy = "; name one that there is as network_frame (--network-frame), or none, to take the preset's pose"
+            if not isinstance(error, (UnknownFrame, NotConnected)):
+                remedy = self._remedy(error)
+            raise Lacking(_reason(error), "", f"network_frame {shown(frame)}: {error}{remedy}", error) from error
 
     def _mount(self, name: str, image: Any, stamp_ns: int) -> Matrix:
         """ego_from_camera [4, 4]."""
@@ -168,6 +222,11 @@ class Resolver:
         if not self.has_static:
             return f"; nothing has come on {self._rig.tf_static_topic}: mounts can be given by a calibration file"
         return ""
+
+
+def _spellings(frame: str | None) -> tuple[str, ...]:
+    """Converters of data sets keep a sensor's capitals, or do not."""
+    return () if frame is None else (frame, frame.upper())
 
 
 def _reason(error: TransformError) -> str:

@@ -59,6 +59,7 @@ class Rig:
     cameras: Annotated[tuple[RigCamera, ...], Length(1, 100)]
     reference: Text  # the camera whose stamp a set of images gets
     base_frame: Text = "base_link"
+    network_frame: Text | None = None  # in which the network's voxels lie; None: where its configuration has them
     fixed_frame: Text = AUTO  # "auto": odom, map or world above base_frame, else the nearest frame that it moves in
     spread_ms: SpreadMs = 50.0  # largest distance of an image from the reference, after shutter_offset_ms
     period_ms: PeriodMs | None = None  # usual time between two images of one camera; None: estimated
@@ -74,10 +75,11 @@ class Rig:
                 raise ValueError(f"cameras: {kind} {twice[0]!r} is used twice")
         if self.reference not in self.names:
             raise ValueError(f"reference {self.reference!r} is none of the cameras {', '.join(self.names)}")
-        for key in ("base_frame", "fixed_frame"):
-            object.__setattr__(self, key, clean_frame(getattr(self, key)))
-        for key in ("base_frame", "fixed_frame", "tf_topic", "tf_static_topic"):
-            if not getattr(self, key):
+        for key in ("base_frame", "fixed_frame", "network_frame"):
+            if getattr(self, key) is not None:
+                object.__setattr__(self, key, clean_frame(getattr(self, key)))
+        for key in ("base_frame", "fixed_frame", "network_frame", "tf_topic", "tf_static_topic"):
+            if getattr(self, key) == "":
                 raise ValueError(f"{key} must not be empty")
         if self.tf_topic == self.tf_static_topic:
             raise ValueError(f"tf_topic and tf_static_topic are both {self.tf_topic!r}")

@@ -38,6 +38,7 @@ class ReadySet:
     poses: Mapping[str, CameraPose]
     infos: Mapping[str, Any]
     fixed_frame: str
+    ego_from_network: Matrix | None  # [4, 4] of the frame of the voxels; None: where the network's configuration has it
     reset: str | None  # the stream's memory must be cleared before this set, for this reason
 
 
@@ -63,6 +64,7 @@ class AssemblerStatus:
     reused: Counter[str]  # ... with an image that an earlier set had already
     missing_info: tuple[str, ...]  # cameras without CameraInfo
     fixed_frame: str | None
+    network_frame: str  # who says where the voxels lie
     geometry: tuple[str, ...] | None  # what cannot be true of mounts and intrinsics; None before the first frame
     pictures: Mapping[str, str]  # camera -> what is wrong with its newest pictures: black, or always the same
     odd_pictures: Counter[tuple[str, str]]  # (what, camera) -> sets so far in which it was so

@@ -32,7 +32,7 @@ WARM_UP_S = 60.0  # the first step may take so long
 STEP_LATE_S, STEP_LATE_TIMES = 2.0, 5.0  # each other one so long, or a multiple of what is usual
 CLOCK_STANDS_S = 5.0
 CAMERA_NOTICES: tuple[NoticeKind, ...] = ("clock", "apart", "late", "calibration")
-TRANSFORM_NOTICES: tuple[NoticeKind, ...] = ("refused", "contradiction", "late_transform")
+TRANSFORM_NOTICES: tuple[NoticeKind, ...] = ("refused", "contradiction", "late_transform", "network_frame")
 MAX_NOTICES = 3  # in one message
 MISSING_CAMERA = "missing_camera"  # reason of sets that lacked an image of a camera
 
@@ -172,7 +172,8 @@ def transforms_health(
         sum(count for (reason, _), count in counts.items() if reason.startswith("tf_"))
         for counts in (status.set_drops, lost_sets)
     )
-    values = {"fixed_frame": status.fixed_frame or "not known yet", "sets_lost": str(lost)}
+    values = {"fixed_frame": status.fixed_frame or "not known yet", "network_frame": status.network_frame}
+    values |= {"sets_lost": str(lost)}
     values |= {f"transforms.{reason}": str(count) for reason, count in sorted(status.transform_drops.items())}
     notices = [one.text for one in of_now(status, *TRANSFORM_NOTICES)]
     warnings = [*notices[:MAX_NOTICES], *problems]

@@ -17,13 +17,16 @@ from ..frames.rig import Rig, load_rig
 from ..ros.parameter_fields import SettingsError
 
 
-def chosen_rig(name: str, base_frame: str = "", fixed_frame: str = "", spread_ms: float = 0.0) -> Rig:
+def chosen_rig(
+    name: str, base_frame: str = "", fixed_frame: str = "", spread_ms: float = 0.0, network_frame: str = ""
+) -> Rig:
     """A rig by its name or file, with frames and spread laid over it where they are given.
 
     Raises:
         SettingsError: it cannot be used; `names` says "rig".
     """
-    changes = {"base_frame": base_frame, "fixed_frame": fixed_frame, "spread_ms": spread_ms}
+    changes = {"base_frame": base_frame, "fixed_frame": fixed_frame, "network_frame": network_frame}
+    changes |= {"spread_ms": spread_ms}  # type: ignore[dict-item]
     with _settings("rig"):
         return replace(load_rig(name), **{key: value for key, value in changes.items() if value})  # type: ignore[arg-type]
 

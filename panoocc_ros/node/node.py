@@ -74,7 +74,13 @@ class OccupancyNode(Node):
         super().__init__("panoocc", **options)
         begin_s = time.perf_counter()
         self._settings = settings = declared(self, NodeSettings)
-        rig = chosen_rig(settings.rig, settings.base_frame, settings.fixed_frame, settings.sync_spread_ms)
+        rig = chosen_rig(
+            settings.rig,
+            settings.base_frame,
+            settings.fixed_frame,
+            settings.sync_spread_ms,
+            settings.network_frame,
+        )
         config = chosen_config(settings.model, camera_limits(settings))
         self._rig = rig_for(config, rig)
         calibration = chosen_calibration(settings.calibration, rig)
@@ -91,7 +97,7 @@ class OccupancyNode(Node):
         self._stream = OccupancyStream(network)
         self._time = RunningTime(self._now_ns)
         self._log = ProblemLog(self.get_logger())
-        self._assembler = FrameAssembler(self._rig, settings, calibration)
+        self._assembler = FrameAssembler(self._rig, settings, calibration, config)
         self._arrivals, self._ledger = Arrivals(self._rig.names, self._time), Ledger(self._time)
         self._times = StageTimes()
         self._outputs = Publishers(self, settings, rig.names, self._rig.base_frame)
@@ -217,6 +223,7 @@ class OccupancyNode(Node):
 
     def _log_start(self, facts: dict[str, str]) -> None:
         self.get_logger().info("{model} on {device} ({precision}) after {load_s} s".format(**facts))
+        self.get_logger().info(f"the frame of the voxels is {self._assembler.network_frame}")
         if self._settings.seeded_weights:
             self.get_logger().warning("the weights are seeded, not trained: the voxels mean nothing")
 

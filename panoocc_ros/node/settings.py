@@ -34,9 +34,14 @@ class NodeSettings(AssemblerOptions):
     rig: str = parameter(
         "nuscenes", "Rig: which camera is on which topic, and the frames. A name in config/rigs, or a YAML file."
     )
-    base_frame: str = parameter("", "Frame of the voxels; empty takes the rig's (usually base_link).")
+    base_frame: str = parameter(
+        "", "Frame of the vehicle, in which grids are given; empty takes the rig's (usually base_link)."
+    )
     fixed_frame: str = parameter(
         "", "Frame through which history is fused; empty takes the rig's. It must not jump: odom rather than map."
+    )
+    network_frame: str = parameter(
+        "", "Frame in which the network's voxels lie; empty takes the rig's, or else the pose that the preset has."
     )
     sync_spread_ms: float = parameter(
         0.0, "Largest distance of an image from the reference camera; 0 takes the rig's.", limits=(0.0, 10_000.0)

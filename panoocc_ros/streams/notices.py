@@ -5,7 +5,9 @@ from typing import Literal
 
 from panoocc_core.geometry import NS_PER_S
 
-NoticeKind = Literal["refused", "contradiction", "late_transform", "late", "clock", "apart", "calibration"]
+NoticeKind = Literal[
+    "refused", "contradiction", "late_transform", "late", "clock", "apart", "calibration", "network_frame"
+]
 
 
 @dataclass(frozen=True, slots=True)
@@ -15,12 +17,12 @@ class Notice:
     The kinds: a transform was `refused`; senders `contradict` each other; an image came too `late` for its set, or a
     transform (`late_transform`), and by how much; a camera's `clock` is another one or stands; an image lies too far
     `apart` from the reference camera's; a CameraInfo (`calibration`) disagrees with the calibration file, or is of
-    another frame than the images.  A notice goes when its
+    another frame than the images; the `network_frame` is not where the weights were trained.  A notice goes when its
     cause is seen to be mended; else its age tells whether it still matters.
     """
 
     kind: NoticeKind
-    subject: str  # a camera's name, or the frame of a transform: the kind says which
+    subject: str  # a camera's name, or the frame of a transform: the kind says which; "" where there is one only
     text: str  # a sentence that names camera, frame or topic
     count: int  # how often it was seen
     since_s: float  # seconds since it was first seen

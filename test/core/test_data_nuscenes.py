@@ -343,3 +343,14 @@ def test_tables_are_read_once_for_several_splits(root, tmp_path, monkeypatch):
     assert [drive.name for drive in (*for_training, *for_validation)] == ["scene-0916", "scene-0061"]
     assert {drive.name for drive in whole} == {"scene-0061", "scene-0916"}
     assert opened.count("sample_data.json") == opened.count("ego_pose.json") == opened.count("scene.json") == 1
+
+
+def test_the_lidar_s_mount_is_the_frame_of_a_network_that_predicts_there(root, drive):
+    assert drive.frame(0).ego_from_network is None
+    in_lidar = open_dataset(root, split=None, network_frame="lidar_top")[0]
+    frame, truth = in_lidar.frame(1), in_lidar.truth(1)
+    sweep = reader.read_sweep(root / in_lidar._samples[1].shots["LIDAR_TOP"].file)
+    turned = sweep @ frame.ego_from_network[:3, :3].T + frame.ego_from_network[:3, 3]
+    np.testing.assert_allclose(turned, truth.points.position_m, atol=1e-4)
+    with pytest.raises(DataError, match="network_frame 'radar' is not known to nuScenes, only lidar_top"):
+        open_dataset(root, network_frame="radar")

@@ -110,7 +110,7 @@ def remembered(**changes) -> VoxelMemory:
     ],
 )
 def test_reset_rules(frame, reason):
-    assert reset_reason(remembered(), frame, OCC.temporal) == reason
+    assert reset_reason(remembered(), frame, OCC) == reason
 
 
 def changed_cameras(frame: Frame, focal=1.0, centre_px=(0.0, 0.0), turn_deg=0.0) -> Frame:
@@ -138,13 +138,14 @@ def changed_cameras(frame: Frame, focal=1.0, centre_px=(0.0, 0.0), turn_deg=0.0)
     ],
 )
 def test_a_camera_that_trembles_is_the_same_one(change, reason):
-    assert reset_reason(remembered(), changed_cameras(street_frame(100.5), **change), OCC.temporal) == reason
+    assert reset_reason(remembered(), changed_cameras(street_frame(100.5), **change), OCC) == reason
 
 
 def test_limits_are_those_of_the_configuration():
     strict = replace(OCC.temporal, max_focal_change=0.002, max_mount_turn_deg=0.5)
     for change in ({"focal": 1.003}, {"turn_deg": 0.6}):
-        assert reset_reason(remembered(), changed_cameras(street_frame(100.5), **change), strict) == "calibration"
+        frame = changed_cameras(street_frame(100.5), **change)
+        assert reset_reason(remembered(), frame, replace(OCC, temporal=strict)) == "calibration"
     for limit in ("max_focal_change", "max_centre_shift", "max_mount_shift_m", "max_mount_turn_deg", "max_speed_mps"):
         for value in (0.0, -1.0, float("nan"), float("inf")):
             with pytest.raises(ValueError, match=f"{limit} must be above 0 and at most 1000"):
@@ -162,7 +163,8 @@ def test_a_camera_that_drifts_is_noticed_once_and_then_the_one_to_compare_with()
 
 
 def test_a_network_without_history_knows_no_gap():
-    assert reset_reason(remembered(), street_frame(200), model_config("pano_small_1f").temporal) is None
+    config = model_config("pano_small_1f")
+    assert reset_reason(after(VoxelMemory(), street_frame(100), config), street_frame(200), config) is None
 
 
 def test_a_frame_that_cannot_go_on_begins_with_an_empty_memory():
@@ -190,8 +192,7 @@ def field_in_world(world_from_ego: np.ndarray) -> torch.Tensor:
 def test_a_still_world_stays_still_under_the_moving_vehicle():
     past = rigid(heading(20), np.array([1003.0, 502.0, 1.0]))
     now = past @ rigid(heading(-7), np.array([3.3, 0.4, 0.1]))
-    config = replace(OCC, grid=GRID)
-    out = warped(field_in_world(past), past_from_current(past, now, config), CENTRES_M, GRID).view(20, 16, 4)
+    out = warped(field_in_world(past), past_from_current(past, now, OCC.temporal), CENTRES_M, GRID).view(20, 16, 4)
     expected = field_in_world(now).view(20, 16, 4)
     inner = (slice(4, -4), slice(2, -5), slice(1, -1))  # where the past grid covers the present one
     torch.testing.assert_close(out[inner], expected[inner], atol=1e-3, rtol=0)
@@ -201,11 +202,13 @@ def test_a_still_world_stays_still_under_the_moving_vehicle():
 def test_the_warp_happens_in_the_networks_frame():
     """A network frame that is turned by 90 degrees sees a drive ahead as a drive along its y axis."""
     turned = PoseConfig(translation_m=(0.9, 0.0, 1.8), rotation_xyzw=(0.0, 0.0, -(0.5**0.5), 0.5**0.5))
-    flat = replace(OCC, grid=replace(GRID, ego_from_network=turned), temporal=replace(OCC.temporal, keep_height=True))
-    now = rigid(np.eye(3), np.array([4.0, 0, 0.3]))
-    assert past_from_current(np.eye(4), now, flat)[:3, 3] == pytest.approx([0.0, 4.0, 0.0], abs=1e-9)
-    tall = replace(flat, temporal=replace(flat.temporal, keep_height=False))
-    assert past_from_current(np.eye(4), now, tall)[2, 3] == pytest.approx(0.3)
+    config = replace(OCC, grid=replace(GRID, ego_from_network=turned))
+    before, frame = street_frame(100, size_hw=(2, 2)), street_frame(100.5, x_m=4.0, size_hw=(2, 2))
+    raised = replace(frame, world_from_ego=rigid(np.eye(3), np.array([4.0, 0, 0.3])))
+    past, now = (begin(VoxelMemory(), one, config).world_from_network for one in (before, raised))
+    tall, flat = (replace(OCC.temporal, keep_height=kept) for kept in (False, True))
+    assert past_from_current(past, now, flat)[:3, 3] == pytest.approx([0.0, 4.0, 0.0], abs=1e-9)
+    assert past_from_current(past, now, tall)[2, 3] == pytest.approx(0.3)
 
 
 def test_voxels_from_outside_are_zero():
@@ -224,6 +227,42 @@ def test_a_camera_that_is_blank_for_a_while_is_the_same_camera():
         memory = after(VoxelMemory(), frame(100, first_is_blank))
         memory = after(memory, frame(100.5, not first_is_blank))
         assert len(memory.calibration) == 6
-        assert reset_reason(memory, frame(101, False), OCC.temporal) is None
-        assert reset_reason(memory, frame(101, True), OCC.temporal) is None
-        assert reset_reason(memory, frame(101, False, size_hw=(180, 320)), OCC.temporal) == "calibration"
+        assert reset_reason(memory, frame(101, False), OCC) is None
+        assert reset_reason(memory, frame(101, True), OCC) is None
+        assert reset_reason(memory, frame(101, False, size_hw=(180, 320)), OCC) == "calibration"
+
+
+def placed(config: ModelConfig, shift_m: float = 0.0, turn_deg: float = 0.0) -> ModelConfig:
+    """The network with its frame elsewhere on the vehicle than it was trained with."""
+    return config.placed(config.grid.ego_from_network.matrix @ rigid(heading(turn_deg), np.array([shift_m, 0.0, 0.0])))
+
+
+@pytest.mark.parametrize(
+    ("change", "reason"),
+    [
+        ({}, None),
+        ({"shift_m": 0.2, "turn_deg": 4.0}, None),  # a cabin on springs
+        ({"shift_m": 0.3}, "calibration"),
+        ({"turn_deg": -6.0}, "calibration"),
+    ],
+)
+def test_a_network_frame_that_moves_on_the_vehicle_clears_the_memory(change, reason):
+    memory = after(VoxelMemory(), street_frame(100, size_hw=(2, 2)), PAN)
+    past = begin(memory, street_frame(100.5, size_hw=(2, 2)), placed(PAN, **change))
+    assert past.reset == reason and len(past.states) == (reason is None)
+
+
+def test_a_still_world_stays_still_while_the_network_frame_trembles():
+    config = replace(OCC, grid=GRID, temporal=replace(OCC.temporal, ages_s=(0.5,)))
+    moved = placed(config, shift_m=0.2, turn_deg=4.0)
+    past = begin(VoxelMemory(), street_frame(100, size_hw=(2, 2)), config)
+    memory = remember(past, field_in_world(past.world_from_network), config)
+    now = begin(memory, street_frame(100.5, x_m=2.0, size_hw=(2, 2)), moved)
+    motion = past_from_current(now.states[0].world_from_network, now.world_from_network, config.temporal)
+    out = warped(now.states[0].tokens, motion, CENTRES_M, GRID).view(20, 16, 4)
+    inner = (slice(4, -4), slice(2, -5), slice(1, -1))
+    expected = field_in_world(now.world_from_network).view(20, 16, 4)[inner]
+    torch.testing.assert_close(out[inner], expected, atol=1e-3, rtol=0)
+    trembles_not = past_from_current(past.world_from_network, now.frame.world_from_ego, config.temporal)
+    ignored = warped(now.states[0].tokens, trembles_not, CENTRES_M, GRID).view(20, 16, 4)[inner]
+    assert not torch.allclose(ignored, expected, atol=0.05)

@@ -194,10 +194,10 @@ class CaseRun:
         ego_motion = torch.tensor(vector, dtype=torch.float64).float().to(self.device)
         current = model.encode_voxels(self.maps[frame["image_set"]], image_from_network, ego_motion)
 
-        world_from_ego = np.array(frame["ego2global"])
-        history = align([self.states[i] for i in frame["history_frames"]], world_from_ego, model)
+        world_from_network = np.array(frame["ego2global"]) @ config.grid.ego_from_network.matrix
+        history = align([self.states[i] for i in frame["history_frames"]], world_from_network, model)
         fused = model.fuse(history, current)
-        self.states[frame["frame"]] = VoxelState(0, world_from_ego, model.state(current, fused))
+        self.states[frame["frame"]] = VoxelState(0, world_from_network, model.state(current, fused))
 
         logits = model.decode(fused)
         out = dict(self.recorder.outputs)

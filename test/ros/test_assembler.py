@@ -8,6 +8,7 @@ from dataclasses import replace
 import numpy as np
 import pytest
 
+from panoocc_core.config import model_config
 from panoocc_core.geometry import NS_PER_S, rigid, rotation_angle_rad
 from panoocc_ros.frames.assembler import AssemblerOptions, FrameAssembler, Refused
 from panoocc_ros.frames.calibration_file import load_calibration
@@ -643,3 +644,102 @@ def test_the_first_image_of_every_camera_after_a_loop_is_enough():
             assert (ready.reset is not None) == (start > 0 and k == 0)
     status = assembler.status(30 * NS_PER_S)
     assert sum(status.resets.values()) == 2 and not status.set_drops and not status.image_drops
+
+
+PAN = model_config("pano_small_4f")
+TRAINED = PAN.grid.ego_from_network.matrix
+
+
+def with_lidar(lidar, name="lidar_top", rig=RIG, config=PAN, **options):
+    """An assembler that has heard the mount of a LiDAR, and everything for one set."""
+    assembler = FrameAssembler(rig, AssemblerOptions(tf_timeout_s=0.5), config=config, **options)
+    assembler.on_transforms(static(), static=True)
+    if lidar is not None:
+        assembler.on_transforms(tf(("base_link", name, 0, lidar)), static=True)
+    for camera in NAMES:
+        assembler.on_camera_info(camera, camera_info(frame_id=camera.lower()))
+    send_tf(assembler, T0 - 60 * MS, T0 + 160 * MS)
+    send_images(assembler, 0, now=0)
+    return assembler
+
+
+def lidar_mount(shift_m=0.0, turn_deg=0.0):
+    return TRAINED @ turned(np.radians(turn_deg), shift_m)
+
+
+def test_the_network_frame_of_the_rig_goes_into_the_frame():
+    lidar = lidar_mount(shift_m=0.04, turn_deg=0.5)
+    assembler = with_lidar(lidar, rig=replace(RIG, network_frame="lidar_top"))
+    (ready,) = drain(assembler, 0)
+    np.testing.assert_allclose(assembler.frame(ready).ego_from_network, lidar, atol=1e-12)
+    status = assembler.status(0)
+    assert status.network_frame == "lidar_top" and not status.notices
+
+
+@pytest.mark.parametrize("change", [{"shift_m": 0.06}, {"turn_deg": 1.3}])
+def test_a_network_frame_that_the_weights_do_not_know_counts_and_is_told(change):
+    assembler = with_lidar(lidar_mount(**change), rig=replace(RIG, network_frame="lidar_top"))
+    (ready,) = drain(assembler, 0)
+    np.testing.assert_allclose(ready.ego_from_network, lidar_mount(**change), atol=1e-12)
+    (notice,) = assembler.status(0).of_kind("network_frame")
+    apart = f"{change.get('shift_m', 0):.2f} m and {change.get('turn_deg', 0):.1f} degrees"
+    assert f"lidar_top, lies {apart} from where pano_small_4f was trained to have it" in notice.text
+
+
+@pytest.mark.parametrize("name", ["lidar_top", "LIDAR_TOP"])
+def test_a_frame_that_could_be_the_networks_is_told_and_the_preset_counts(name):
+    assembler = with_lidar(lidar_mount(turn_deg=1.3), name)
+    (ready,) = drain(assembler, 0)
+    assert ready.ego_from_network is None and assembler.frame(ready).ego_from_network is None
+    status = assembler.status(0)
+    (notice,) = status.of_kind("network_frame")
+    assert f"the frame {name} lies 0.00 m and 1.3 degrees from where pano_small_4f takes it to be" in notice.text
+    assert f"set network_frame to {name} in the rig file" in notice.text
+    assert status.network_frame == "that of the model preset"
+    assembler.on_transforms(tf(("base_link", name, 0, TRAINED)), static=True)
+    send_images(assembler, 1, now=0)
+    assert len(drain(assembler, 0)) == 1 and not assembler.status(0).notices
+
+
+@pytest.mark.parametrize(
+    ("lidar", "config"),
+    [(lidar_mount(0.04, 0.9), PAN), (None, PAN), (lidar_mount(turn_deg=90), model_config("pano_small_occ3d"))],
+    ids=["where it was trained", "no such frame", "a network of the vehicle's frame"],
+)
+def test_nothing_is_told_where_the_preset_fits(lidar, config):
+    assembler = with_lidar(lidar, config=config)
+    assert len(drain(assembler, 0)) == 1 and not assembler.status(0).notices
+
+
+def test_a_network_frame_that_nobody_sends_costs_the_set_and_says_which_there_are():
+    assembler = with_lidar(TRAINED, "lidar", rig=replace(RIG, network_frame="lidar_top"))
+    assert drain(assembler, 499 * MS) == []
+    assert "network_frame lidar_top: no transform" in assembler.status(0).waiting_for
+    assert drain(assembler, 500 * MS) == []
+    status = assembler.status(0)
+    assert status.set_drops == {("tf_timeout", ""): 1} and status.tf_missing == status.last_drop
+    assert "no transform has named the frame 'lidar_top'; known frames: base_link, front, left, lidar, " in (
+        status.last_drop
+    )
+    assert "name one that there is as network_frame (--network-frame), or none" in status.last_drop
+    assembler.on_transforms(tf(("base_link", "lidar_top", 0, TRAINED)), static=True)
+    send_images(assembler, 1, now=600 * MS)
+    assert len(drain(assembler, 600 * MS)) == 1 and assembler.status(0).tf_missing is None
+
+
+def test_a_network_frame_that_hangs_elsewhere_is_named():
+    assembler = with_lidar(None, rig=replace(RIG, network_frame="lidar_top"))
+    assembler.on_transforms(tf(("trailer", "lidar_top", 0, TRAINED)), static=True)
+    assembler.finish()
+    text = assembler.status(0).last_drop
+    assert "no transform joins 'base_link' and 'lidar_top'" in text and "or none, to take the preset's pose" in text
+
+
+def test_the_network_frame_of_a_calibration_file_counts_before_the_rigs(tmp_path):
+    path = tmp_path / "calibration.yaml"
+    path.write_text("ego_from_network: {translation_m: [0.9, 0, 1.9], rotation_xyzw: [0, 0, 0, 1]}")
+    assembler = with_lidar(None, rig=replace(RIG, network_frame="lidar_top"), calibration=load_calibration(path))
+    (ready,) = drain(assembler, 0)
+    np.testing.assert_allclose(ready.ego_from_network, rigid(np.eye(3), np.array([0.9, 0, 1.9])))
+    (notice,) = assembler.status(0).of_kind("network_frame")
+    assert assembler.status(0).network_frame == "that of the calibration file" and "that of the cal" in notice.text

@@ -25,7 +25,7 @@ def test_the_example_has_cameras_that_look_ahead_and_back():
     axes = {name: np.round(mount[:3, 2], 6).tolist() for name, mount in found.mounts.items()}
     assert axes == {"CAM_FRONT": [1, 0, 0], "CAM_BACK": [-1, 0, 0]}
     assert found.mounts["CAM_FRONT"][:3, 3].tolist() == [1.70, 0.02, 1.51]
-    assert list(found.infos) == ["CAM_FRONT"]
+    assert list(found.infos) == ["CAM_FRONT"] and found.ego_from_network is None
     lens = calibration(found.infos["CAM_FRONT"], is_rectified=False)
     assert lens.size_hw == (900, 1600) and lens.intrinsics[0, 2] == 816.3 and lens.maps is not None
     assert found.infos["CAM_FRONT"].d[0] == -0.32
@@ -66,3 +66,16 @@ def test_a_camera_named_twice_and_one_that_the_rig_lacks(tmp_path):
     with pytest.raises(ConfigError, match="no camera 'A', only B, C"):
         load(tmp_path, {"ego_from_camera": AHEAD}, cameras=("B", "C"))
     assert load(tmp_path, {"ego_from_camera": AHEAD}, cameras=("A", "C")).mounts.keys() == {"A"}
+
+
+def test_the_frame_of_the_voxels_can_be_given_alone_or_not_at_all(tmp_path):
+    path = tmp_path / "calibration.yaml"
+    path.write_text(yaml.safe_dump({"ego_from_network": AHEAD}))
+    found = load_calibration(path, cameras=("A",))
+    assert found.ego_from_network.matrix[:3, 3].tolist() == [1.7, 0, 1.5] and not found.mounts and not found.infos
+    path.write_text(yaml.safe_dump({"ego_from_network": AHEAD | {"translation_m": [1700, 0, 0]}}))
+    with pytest.raises(ConfigError, match="ego_from_network: translation_m.*must be metres"):
+        load_calibration(path)
+    path.write_text("cameras: []")
+    with pytest.raises(ConfigError, match="neither cameras nor ego_from_network"):
+        load_calibration(path)

@@ -60,6 +60,7 @@ def test_selecting_reorders_and_refuses_what_is_missing(tmp_path):
         ({"spread_ms": 0}, "spread_ms must be 0.001 to 10000, not 0"),
         ({"period_ms": -1}, "period_ms must be 0.1 to 60000, not -1"),
         ({"base_frame": "/"}, "base_frame must not be empty"),
+        ({"network_frame": "/"}, "network_frame must not be empty"),
         ({"tf_topic": "/tf_static"}, "tf_topic and tf_static_topic are both"),
         ({"cameras": []}, "cameras must have 1 to 100 entries, not 0"),
         ({"cameras": [GOOD["cameras"][0], GOOD["cameras"][0]]}, "name 'A' is used twice"),
@@ -80,7 +81,8 @@ def test_frames_lose_the_leading_slash_of_ros_1(tmp_path):
     cameras = [GOOD["cameras"][0] | {"frame": "/a_optical"}, GOOD["cameras"][1]]
     rig = load(tmp_path, GOOD | {"base_frame": "/base_link", "fixed_frame": "/odom", "cameras": cameras})
     assert (rig.base_frame, rig.fixed_frame, rig.camera("A").frame) == ("base_link", "odom", "a_optical")
-    assert replace(rig, base_frame="/base").base_frame == "base"
+    assert replace(rig, base_frame="/base", network_frame="/lidar_top").network_frame == "lidar_top"
+    assert rig.network_frame is None
 
 
 def test_topics_of_transforms_and_the_type_of_images_can_be_given(tmp_path):
