@@ -9,7 +9,8 @@ import os
 os.environ.setdefault("MKL_CBWR", "AUTO,STRICT")
 
 from .config import ConfigError, ModelConfig, model_config
-from .stream import NonFiniteError, OccupancyStream, advance
+from .network import NonFiniteError
+from .stream import OccupancyStream, advance
 from .types import CameraImage, Frame, Occupancy, VehicleMotion
 from .weights.checkpoint import load_model
 from .weights.tensor_files import CheckpointError

@@ -16,7 +16,7 @@ from .base.ranges import Length, Ranged, Text, Within, check_ranges
 from .base.resources import listing
 from .base.strict_yaml import ConfigError, build, load_yaml, merged, named_yaml
 from .geometry import Matrix, quaternion_from_rotation, rigid, rotation_from_quaternion
-from .labels import BUILT_IN, LabelSet, label_set
+from .labels import BUILT_IN, InstanceSource, LabelSet, label_set
 
 __all__ = ["ConfigError", "ModelConfig", "model_config"]
 
@@ -292,6 +292,30 @@ class OriginConfig(Ranged):
 
 
 @dataclass(frozen=True, slots=True)
+class PanopticConfig(Ranged):
+    """How things are told apart and joined with the classes of the voxels (`panoptic/fusion.py`)."""
+
+    instances: InstanceSource = "boxes"  # boxes need a trained box branch; components are connected voxels of one class
+    min_score: Share = 0.3  # of a box that claims voxels
+    min_voxels: Annotated[int, Within(1, 1000)] = 2  # fewer are no instance
+    # A box claims the voxels whose centres lie in it, or beyond its faces by so many voxels.
+    margin_voxels: Annotated[float, Within(0, 4)] = 0.5
+    refine: bool = False  # a box of at least this score sets the class of all thing voxels that it claims
+    refine_score: Share = 0.5
+
+
+@dataclass(frozen=True, slots=True)
+class TrackingConfig(Ranged):
+    """How instances are followed from frame to frame (`panoptic/tracks.py`)."""
+
+    reach_m: Limit = 2.0  # how far from where its track expects it an instance may be found ...
+    reach_mps: Limit = 4.0  # ... and how much further for every second since it was seen
+    other_class_m: Limit = 1.5  # a track of another class is taken as if it were so much further away
+    max_age_s: Seconds = 1.5  # a track that was not seen for longer has ended
+    velocity_time_s: Seconds = 1.0  # over which velocities are smoothed
+
+
+@dataclass(frozen=True, slots=True)
 class ModelConfig:
     """One network, whole."""
 
@@ -307,6 +331,8 @@ class ModelConfig:
     temporal: TemporalConfig
     decoder: DecoderConfig
     boxes: BoxConfig
+    panoptic: PanopticConfig = PanopticConfig()
+    tracking: TrackingConfig = TrackingConfig()
     points: PointConfig = PointConfig()
     origin: OriginConfig = OriginConfig()
     levels: Stage = 4  # of the feature pyramid; one more than the backbone's outputs adds a strided convolution

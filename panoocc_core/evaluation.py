@@ -4,7 +4,7 @@ What is measured follows from what the truth holds: voxels (IoU, panoptic qualit
 """
 
 from collections.abc import Callable, Iterable
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, fields, replace
 
 import numpy as np
 import torch
@@ -14,20 +14,20 @@ from .base.devices import full_float32
 from .config import ModelConfig
 from .geometry import Matrix
 from .ground_truth import Drive, GroundTruth, TruePoints, naming_frame
-from .labels import BOX_CLASSES, LIDARSEG, OCC3D
+from .labels import LIDARSEG, OCC3D
 from .memory import VoxelMemory
 from .metrics.confusion import Confusion, DistanceConfusion, distance_bins
-from .metrics.detection import Detection, ScoredBoxes
-from .metrics.instances import connected_instances, instances_from_boxes
+from .metrics.detection import Detection
 from .metrics.panoptic import MIN_VOXELS, PanopticQuality
 from .metrics.ray_iou import RayIoU, ray_origins_m
 from .metrics.report import Report, Score, Section, box_section, point_section, voxel_section
-from .models.box_head import Boxes, decode_boxes
-from .models.network_frame import legacy_yaw_rad, moved_points, network_from_ego, turned, turned_yaw_rad
+from .models.network_frame import moved_points, network_from_ego
 from .models.point_labels import point_labels
-from .network import Network, VoxelLogits
-from .stream import Encoded, NonFiniteError, classes, encode, output_geometry
-from .types import GridGeometry
+from .network import Network, NonFiniteError, VoxelLogits
+from .panoptic import connected_instances, detected_boxes
+from .panoptic.fusion import claimed
+from .stream import Encoded, Instances, classes, encode, instances, output_geometry
+from .types import GridGeometry, ScoredBoxes
 
 NOISE = (0,)  # classes of LiDAR points that no metric counts
 
@@ -40,7 +40,7 @@ class Measures:
     panoptic: bool = True
     rays: bool = True
     points: bool = True
-    boxes: bool = False  # the box branch of the small networks is not trained
+    boxes: bool = True
 
 
 USUAL = Measures()
@@ -54,6 +54,7 @@ class DriveScores:
     voxels: DistanceConfusion | None = None
     voxels_without_history: Confusion | None = None
     panoptic: PanopticQuality | None = None
+    components: PanopticQuality | None = None  # of the same classes, with connected voxels as instances
     rays: RayIoU | None = None
     points: PanopticQuality | None = None
     boxes: Detection | None = None
@@ -63,7 +64,7 @@ class DriveScores:
             mine, theirs = getattr(self, name), getattr(other, name)
             return theirs if mine is None else mine if theirs is None else mine + theirs
 
-        names = ("voxels", "voxels_without_history", "panoptic", "rays", "points", "boxes")
+        names = [field.name for field in fields(self) if field.name != "frames"]
         return DriveScores(self.frames + other.frames, **{name: total(name) for name in names})
 
 
@@ -87,10 +88,11 @@ def evaluate_drive(
             origins = None if poses is None else ray_origins_m(poses, index)
             try:
                 step = encode(network, frame, memory)
-                total = total + scores_of_frame(network, step, truth, measures, origins)
+                things = instances(network, frame, step, *classes(network, step.fused))
+                total = total + scores_of_frame(network, step, things, truth, measures, origins)
             except NonFiniteError as error:
                 raise ValueError(str(error)) from error
-        memory = step.memory
+        memory = things.memory
         on_frame()
     return total
 
@@ -101,7 +103,8 @@ def _check_measurable(config: ModelConfig, drive: Drive, measures: Measures) -> 
         with naming_frame(drive, index):
             truth = drive.truth(index)
         points = measures.points and truth.points is not None and config.truth == "points"
-        if points or truth.class_id is not None or (measures.boxes and truth.boxes is not None):
+        boxes = measures.boxes and truth.boxes is not None and config.panoptic.instances == "boxes"
+        if points or boxes or truth.class_id is not None:
             return
     if not len(drive):
         return
@@ -121,7 +124,12 @@ def _poses(drive: Drive) -> list[Matrix]:
 
 
 def scores_of_frame(
-    network: Network, step: Encoded, truth: GroundTruth, measures: Measures, ray_origins: Matrix | None
+    network: Network,
+    step: Encoded,
+    things: Instances,
+    truth: GroundTruth,
+    measures: Measures,
+    ray_origins: Matrix | None,
 ) -> DriveScores:
     """One frame's share of the sums.
 
@@ -131,16 +139,13 @@ def scores_of_frame(
     """
     config, scores = step.config, DriveScores(frames=1)
     if truth.class_id is not None:
-        predicted = _classes(network, step.fused)
         # The same frame and motion, fused with no state.
-        alone = _classes(network, network.fuse([], step.current)) if measures.without_history else None
-        scores = _voxel_scores(config, predicted, alone, truth, measures, ray_origins)
-    found = None
-    if config.truth == "points" or measures.boxes:
+        alone = classes(network, network.fuse([], step.current))[0] if measures.without_history else None
+        scores = _voxel_scores(config, things, alone, truth, measures, ray_origins)
+    found = detected_boxes(network, step.fused, config) if config.panoptic.instances == "boxes" else None
+    if measures.points and truth.points is not None and config.truth == "points":
         logits = network.decode(step.fused)
-        found = scored_boxes(decode_boxes(network.detect(step.fused, logits), config.boxes), config)
-        if measures.points and truth.points is not None and config.truth == "points":
-            scores = replace(scores, points=_point_scores(config, logits, truth.points, found))
+        scores = replace(scores, points=_point_scores(config, logits, truth.points, found))
     if measures.boxes and truth.boxes is not None and found is not None:
         scores = replace(scores, boxes=Detection().add(found, truth.boxes))
     return scores
@@ -148,8 +153,8 @@ def scores_of_frame(
 
 def _voxel_scores(
     config: ModelConfig,
-    predicted: NDArray[np.uint8],
-    without_history: NDArray[np.uint8] | None,
+    things: Instances,
+    without_history: torch.Tensor | None,
     truth: GroundTruth,
     measures: Measures,
     ray_origins: Matrix | None,
@@ -158,22 +163,20 @@ def _voxel_scores(
     assert truth.class_id is not None
     geometry = output_geometry(config)
     _check_truth(config, truth, geometry)
-    mask = truth.camera_mask
+    mask, predicted = truth.camera_mask, things.class_id.cpu().numpy()
     voxels = DistanceConfusion.empty(count).add(predicted, truth.class_id, distance_bins(geometry), mask)
-    alone = panoptic = rays = None
+    alone = panoptic = components = rays = None
     if without_history is not None:
-        alone = Confusion.empty(count).add(without_history, truth.class_id, mask)
+        alone = Confusion.empty(count).add(without_history.cpu().numpy(), truth.class_id, mask)
     if measures.panoptic and truth.instance_id is not None:
-        panoptic = PanopticQuality.empty(count, (), MIN_VOXELS).add(
-            predicted, connected_instances(predicted, labels), truth.class_id, truth.instance_id, mask
-        )
+        nothing = PanopticQuality.empty(count, (), MIN_VOXELS)
+        true = (truth.class_id, truth.instance_id, mask)
+        components = nothing.add(predicted, connected_instances(predicted, labels), *true)
+        if things.instance_id is not None:
+            panoptic = nothing.add(predicted, things.instance_id.numpy(), *true)
     if ray_origins is not None and len(ray_origins):
         rays = RayIoU.empty(count).add_frame(predicted, truth.class_id, labels, geometry, ray_origins)
-    return DriveScores(1, voxels, alone, panoptic, rays)
-
-
-def _classes(network: Network, fused: torch.Tensor) -> NDArray[np.uint8]:
-    return classes(network, fused)[0].cpu().numpy()
+    return DriveScores(1, voxels, alone, panoptic, components, rays)
 
 
 def _check_truth(config: ModelConfig, truth: GroundTruth, geometry: GridGeometry) -> None:
@@ -184,12 +187,17 @@ def _check_truth(config: ModelConfig, truth: GroundTruth, geometry: GridGeometry
         raise ValueError(f"the true voxels are not those of {config.name}: {difference}")
 
 
-def _point_scores(config: ModelConfig, logits: VoxelLogits, points: TruePoints, found: ScoredBoxes) -> PanopticQuality:
-    """Classes of points from the volume, instances from the boxes around them."""
+def _point_scores(
+    config: ModelConfig, logits: VoxelLogits, points: TruePoints, found: ScoredBoxes | None
+) -> PanopticQuality:
+    """Classes of points from the volume, instances from the boxes around them; none without boxes."""
     predicted = classes_at_points(logits, points, config)
-    instances = instances_from_boxes(points.position_m, predicted, found, LIDARSEG)
     quality = PanopticQuality.empty(len(LIDARSEG.names), NOISE)
-    return quality.add(predicted, instances, points.class_id, points.instance_id)
+    if found is None:
+        nothing = np.zeros(len(predicted), np.int32)
+        return quality.add(predicted, nothing, points.class_id, points.instance_id)
+    claims = claimed(points.position_m, predicted, found, LIDARSEG, config.panoptic)
+    return quality.add(claims.class_id, claims.box, points.class_id, points.instance_id)
 
 
 def classes_at_points(logits: VoxelLogits, points: TruePoints, config: ModelConfig) -> NDArray[np.uint8]:
@@ -197,21 +205,6 @@ def classes_at_points(logits: VoxelLogits, points: TruePoints, config: ModelConf
     position_m = moved_points(points.position_m, network_from_ego(config.grid)).astype(np.float32)
     position = torch.as_tensor(position_m, device=logits.classes.device)
     return point_labels(logits.classes, position, config.grid, config.points).cpu().numpy()
-
-
-def scored_boxes(found: Boxes, config: ModelConfig) -> ScoredBoxes:
-    """Boxes of the network's frame and convention in the ego frame: the way back from `network_frame.box_codes`."""
-    boxes = found.boxes.double().cpu().numpy()
-    pose = config.grid.ego_from_network.matrix
-    kinds = np.array([BOX_CLASSES.index(name) for name in config.boxes.classes])
-    return ScoredBoxes(
-        centre_m=moved_points(boxes[:, :3], pose).astype(np.float32),
-        size_m=boxes[:, [4, 3, 5]].astype(np.float32),  # w, l, h -> length, width, height
-        yaw_rad=turned_yaw_rad(legacy_yaw_rad(boxes[:, 6]), pose).astype(np.float32),
-        velocity_mps=turned(boxes[:, 7:9], pose).astype(np.float32),
-        class_id=kinds[found.labels.cpu().numpy()],
-        score=found.scores.float().cpu().numpy(),
-    )
 
 
 def evaluate(

@@ -6,8 +6,8 @@ ahead, y left, z up), voxels on the grid that `geometry` places in it.
 
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass
-from typing import Protocol
+from dataclasses import dataclass, fields
+from typing import Any, Protocol
 
 import numpy as np
 from numpy.typing import NDArray
@@ -53,6 +53,12 @@ class TrueBoxes:
 
     def __len__(self) -> int:
         return len(self.centre_m)
+
+    def select(self, rows: NDArray[Any]) -> "TrueBoxes":
+        """The boxes of some rows: numbers, or a mask."""
+        values: dict[str, Any] = {field.name: getattr(self, field.name) for field in fields(self)}
+        chosen: dict[str, Any] = {name: None if value is None else value[rows] for name, value in values.items()}
+        return TrueBoxes(**chosen)
 
 
 @dataclass(frozen=True, slots=True, eq=False)

@@ -4,8 +4,10 @@ The class lists are those of nuScenes lidarseg and Occ3D-nuScenes; the colours a
 """
 
 from dataclasses import dataclass
+from typing import Literal
 
 Colour = tuple[int, int, int]  # RGB 0..255
+InstanceSource = Literal["boxes", "components", "none"]  # what tells the things of a frame apart
 
 
 @dataclass(frozen=True, slots=True)

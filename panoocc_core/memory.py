@@ -18,6 +18,7 @@ from .ego_motion import StampedPose
 from .geometry import NS_PER_S, Matrix, invert, rotation_angle_rad, shift_and_turn
 from .network import Network
 from .ops.voxel_warp import voxel_warp
+from .panoptic.tracks import Tracks
 from .types import CameraImage, Frame
 from .voxels import shape_hwz, voxel_from_network
 
@@ -53,12 +54,14 @@ class VoxelMemory:
     track: tuple[StampedPose, ...] = ()  # recent poses, oldest first, the last one of the last frame
     calibration: Mapping[str, Calibration] = field(default_factory=dict)
     ego_from_network: Matrix | None = None  # [4, 4], when the history began
+    tracks: Tracks = Tracks()  # of the instances
     resets: Mapping[str, int] = field(default_factory=dict)  # reason -> how often, since the stream began
 
 
 def cleared(memory: VoxelMemory, reason: str) -> VoxelMemory:
     """An empty memory that has counted the reason."""
-    return VoxelMemory(resets={**memory.resets, reason: memory.resets.get(reason, 0) + 1})
+    resets = {**memory.resets, reason: memory.resets.get(reason, 0) + 1}
+    return VoxelMemory(tracks=memory.tracks.forgotten(), resets=resets)
 
 
 def reset_reason(memory: VoxelMemory, frame: Frame, model: ModelConfig) -> str | None:

@@ -14,6 +14,10 @@ from .config import ModelConfig
 from .voxels import centres_m
 
 
+class NonFiniteError(RuntimeError):
+    """The network's output is not finite: its memory or its input is broken."""
+
+
 @dataclass(frozen=True, slots=True, eq=False)
 class VoxelLogits:
     """What the voxel decoder gives."""
@@ -84,7 +88,7 @@ class Network(nn.Module, ABC):
         """Fused features [N, C] -> logits on the output grid, for training and for what is measured at points."""
 
     @abstractmethod
-    def detect(self, fused: Tensor, logits: VoxelLogits) -> BoxPrediction:
+    def detect(self, fused: Tensor) -> BoxPrediction:
         """Fused features [N, C] -> boxes of every decoder layer."""
 
     @property

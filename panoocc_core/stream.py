@@ -11,16 +11,14 @@ from .base.devices import full_float32
 from .config import ModelConfig
 from .ego_motion import StampedPose, ego_motion_vector, pose_at, vehicle_motion
 from .geometry import NS_PER_S, Matrix
+from .labels import InstanceSource
 from .memory import VoxelMemory, begin, cleared, remember
-from .network import Network
+from .network import Network, NonFiniteError
+from .panoptic import find_things, follow
 from .preprocess import NetworkInput, prepare
 from .stopwatch import Stopwatch
-from .types import Frame, GridGeometry, HistoryReport, Occupancy
+from .types import Frame, GridGeometry, HistoryReport, Occupancy, ScoredBoxes
 from .voxels import ego_from_grid, extent_m
-
-
-class NonFiniteError(RuntimeError):
-    """The network's logits are not finite: its memory or its input is broken."""
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -68,14 +66,45 @@ def encode(
     return Encoded(current, fused, after, report, config)
 
 
+@dataclass(frozen=True, slots=True, eq=False)
+class Instances:
+    """Things of one frame with their numbers, and the classes of the voxels, which boxes may have refined."""
+
+    class_id: Tensor  # uint8 [X, Y, Z]
+    instance_id: Tensor | None  # int32 [X, Y, Z]
+    boxes: ScoredBoxes | None
+    source: InstanceSource
+    memory: VoxelMemory  # with the tracks after the frame
+
+
+def instances(network: Network, frame: Frame, step: Encoded, class_id: Tensor, confidence: Tensor) -> Instances:
+    """The things of an encoded frame, by the source that the configuration names, with the numbers of their tracks.
+
+    Args:
+        class_id, confidence: uint8 [X, Y, Z], from `classes`.
+
+    Raises:
+        NonFiniteError: a box is not finite.
+    """
+    config, memory = step.config, step.memory
+    found = find_things(network, step.fused, class_id, confidence, output_geometry(config), config)
+    if found is None:
+        return Instances(class_id, None, None, "none", memory)
+    tracks, boxes = follow(memory.tracks, found.boxes, frame.stamp_ns, frame.world_from_ego, config.tracking)
+    assert boxes.instance_id is not None
+    instance_id = found.numbered(boxes.instance_id)
+    return Instances(found.class_id, instance_id, boxes, found.source, replace(memory, tracks=tracks))
+
+
 @full_float32()
 def advance(
-    network: Network, frame: Frame, memory: VoxelMemory, exact_times: bool = False
+    network: Network, frame: Frame, memory: VoxelMemory, exact_times: bool = False, with_instances: bool = True
 ) -> tuple[Occupancy, VoxelMemory]:
     """One step of the stream; pure: nothing but the returned values changes.
 
     Args:
         exact_times: see `Stopwatch`.
+        with_instances: False saves the box branch; tracks then are not seen.
 
     Raises:
         ValueError: the frame's cameras are not those of the network.
@@ -85,14 +114,21 @@ def advance(
     step = encode(network, frame, memory, stage=watch.stage)
     with watch.stage("decoder"):
         class_id, confidence = classes(network, step.fused)
+    if with_instances:
+        with watch.stage("instances"):
+            things = instances(network, frame, step, class_id, confidence)
+    else:
+        things = Instances(class_id, None, None, "none", step.memory)
     seen = {camera.name: camera.stamp_ns for camera in frame.cameras if not camera.is_blank}
     occupancy = Occupancy(
         stamp_ns=frame.stamp_ns,
         oldest_image_stamp_ns=min(seen.values(), default=frame.stamp_ns),
         newest_image_stamp_ns=max(seen.values(), default=frame.stamp_ns),
-        class_id=class_id,
+        class_id=things.class_id,
         confidence=confidence,
-        instance_id=None,
+        instance_id=things.instance_id,
+        boxes=things.boxes,
+        instances=things.source,
         geometry=output_geometry(step.config),
         labels=config.labels,
         cameras=tuple(name for name in config.cameras if name in seen),
@@ -100,7 +136,7 @@ def advance(
         timings_ms=watch.wall_ms(),
         cpu_ms=watch.cpu_ms(),
     )
-    return occupancy, step.memory
+    return occupancy, things.memory
 
 
 def _ego_motion(frame: Frame, track: tuple[StampedPose, ...], config: ModelConfig) -> tuple[Matrix, str]:
@@ -148,15 +184,18 @@ class OccupancyStream:
         self._pending: str | None = None
 
     @torch.inference_mode()
-    def step(self, frame: Frame) -> Occupancy:
+    def step(self, frame: Frame, with_instances: bool = True) -> Occupancy:
         """Occupancy at the frame's stamp.
+
+        Args:
+            with_instances: see `advance`.
 
         Raises:
             ValueError: the frame's cameras are not those of the network.
             NonFiniteError: the output is not finite; the memory has been cleared.
         """
         try:
-            occupancy, self.memory = advance(self.network, frame, self.memory, self._exact_times)
+            occupancy, self.memory = advance(self.network, frame, self.memory, self._exact_times, with_instances)
         except NonFiniteError:
             self.reset("non_finite")
             raise

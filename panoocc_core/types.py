@@ -4,15 +4,17 @@ Images are RGB uint8 [height, width, 3]; poses are float64 [4, 4] (see `geometry
 """
 
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, fields
+from typing import Any
 
 import numpy as np
 import torch
+from numpy.typing import NDArray
 from torch import Tensor
 
 from .base.image_files import MAX_IMAGE_SIDE
 from .geometry import Matrix, check_rigid
-from .labels import LabelSet
+from .labels import BOX_CLASSES, InstanceSource, LabelSet
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -99,7 +101,7 @@ class GridGeometry:
     voxel_size_m: tuple[float, float, float]
     ego_from_grid: Matrix  # [4, 4]: outer corner of voxel 0,0,0 and the axes of the grid
 
-    def centres_m(self, indices: Matrix) -> Matrix:
+    def centres_m(self, indices: NDArray[Any]) -> Matrix:
         """Voxel centres [n, 3] in the ego frame, of integer indices [n, 3] (x, y, z)."""
         local = (np.asarray(indices) + 0.5) * np.asarray(self.voxel_size_m)
         return local @ self.ego_from_grid[:3, :3].T + self.ego_from_grid[:3, 3]
@@ -127,6 +129,63 @@ class GridGeometry:
         return None
 
 
+@dataclass(frozen=True, slots=True, eq=False)
+class ScoredBoxes:
+    """Detections of one frame in the ego frame, n of them.
+
+    Raises:
+        ValueError: the arrays disagree in length, a number is not finite, a size is not positive, a class is unknown.
+    """
+
+    centre_m: NDArray[np.float32]  # [n, 3], the middle of the box
+    size_m: NDArray[np.float32]  # [n, 3], length, width, height
+    yaw_rad: NDArray[np.float32]  # [n], heading, counter-clockwise from x
+    velocity_mps: NDArray[np.float32]  # [n, 2], over ground, along the ego frame's x and y
+    class_id: NDArray[np.int64]  # [n], index into labels.BOX_CLASSES
+    score: NDArray[np.float32]  # [n]
+    instance_id: NDArray[np.int32] | None = None  # [n], as in Occupancy.instance_id
+    attribute_id: NDArray[np.int64] | None = None  # [n], numbers of the caller's own
+
+    def __post_init__(self) -> None:
+        n = len(self.centre_m)
+        wanted = {
+            "centre_m": (n, 3),
+            "size_m": (n, 3),
+            "yaw_rad": (n,),
+            "velocity_mps": (n, 2),
+            "class_id": (n,),
+            "score": (n,),
+        }
+        for name, shape in wanted.items():
+            values = getattr(self, name)
+            if values.shape != shape:
+                raise ValueError(f"detections: {name} has the shape {values.shape}, not {shape}")
+            if not np.isfinite(values).all():
+                raise ValueError(f"detections: {name} has entries that are not finite")
+        for name in ("instance_id", "attribute_id"):
+            values = getattr(self, name)
+            if values is not None and values.shape != (n,):
+                raise ValueError(f"detections: {name} has the shape {values.shape}, not {(n,)}")
+        if (self.size_m <= 0).any():
+            raise ValueError("detections: size_m must be positive")
+        check_box_classes("detections", self.class_id)
+
+    def __len__(self) -> int:
+        return len(self.centre_m)
+
+    def select(self, rows: NDArray[Any]) -> "ScoredBoxes":
+        """The boxes of some rows: numbers, or a mask."""
+        values: dict[str, Any] = {field.name: getattr(self, field.name) for field in fields(self)}
+        chosen: dict[str, Any] = {name: None if value is None else value[rows] for name, value in values.items()}
+        return ScoredBoxes(**chosen)
+
+
+def check_box_classes(where: str, class_id: NDArray[Any]) -> None:
+    """Raises ValueError, with `where` in front, if a number is no index of labels.BOX_CLASSES."""
+    if class_id.size and not (class_id.min() >= 0 and class_id.max() < len(BOX_CLASSES)):
+        raise ValueError(f"{where}: class_id must be an index of the {len(BOX_CLASSES)} box classes")
+
+
 @dataclass(frozen=True, slots=True)
 class HistoryReport:
     """What the temporal memory did in one step."""
@@ -147,11 +206,14 @@ class Occupancy:
     newest_image_stamp_ns: int
     class_id: Tensor  # uint8 [X, Y, Z]
     confidence: Tensor | None  # uint8 [X, Y, Z], 255 * probability of class_id; of free voxels, of being free
-    instance_id: Tensor | None  # int32 [X, Y, Z], 0 = stuff
+    # int32 [X, Y, Z]: number of a track (panoptic/tracks.py); 0 for stuff, free space and what nothing claimed.
+    instance_id: Tensor | None
     geometry: GridGeometry
     labels: LabelSet
     cameras: tuple[str, ...]  # used, in the order of the weights
     history: HistoryReport
+    boxes: ScoredBoxes | None = None  # one for every instance
+    instances: InstanceSource = "none"  # where these come from; "none" also where nobody asked, then they are None
     timings_ms: Mapping[str, float] = field(default_factory=dict)  # stage -> wall time
     cpu_ms: Mapping[str, float] = field(default_factory=dict)  # stage -> CPU time of the process, all cores together
 

@@ -211,23 +211,27 @@ class SimulatedDrive:
         return torch.from_numpy(np.ascontiguousarray(image[..., ::-1]))
 
     def truth(self, index: int) -> GroundTruth:
-        """Boxes of one frame, and voxels with the cameras' view or LiDAR points, whatever the drive was made with."""
+        """Voxels with the cameras' view or LiDAR points, whatever the drive was made with, and the boxes of the things
+        that one of the seen voxels or a point belongs to: nuScenes, too, asks for none that no sensor met."""
         arrays, end = self._arrays, int(self._box_end[index])
         rows = slice(end - int(arrays["boxes.count"][index]), end)
         stamp_ns = int(arrays["stamp_ns"][index])
         boxes = TrueBoxes(**{field: arrays[f"boxes.{field}"][rows] for field in _BOX_FIELDS})
         if self._point_end is not None:
-            return GroundTruth(stamp_ns, boxes=boxes, points=self._points(index, int(self._point_end[index])))
+            points = self._points(index, int(self._point_end[index]))
+            seen = boxes.select(np.isin(boxes.instance_id, points.instance_id))
+            return GroundTruth(stamp_ns, boxes=seen, points=points)
         assert self._geometry is not None
         shape = self._geometry.shape_xyz
-        mask = np.unpackbits(arrays["camera_mask"][index], count=int(np.prod(shape))).astype(bool)
+        mask = np.unpackbits(arrays["camera_mask"][index], count=int(np.prod(shape))).astype(bool).reshape(shape)
+        instance_id = arrays["instance_id"][index].astype(np.int32)
         return GroundTruth(
             stamp_ns,
             geometry=self._geometry,
             class_id=arrays["class_id"][index],
-            instance_id=arrays["instance_id"][index].astype(np.int32),
-            camera_mask=mask.reshape(shape),
-            boxes=boxes,
+            instance_id=instance_id,
+            camera_mask=mask,
+            boxes=boxes.select(np.isin(boxes.instance_id, instance_id[mask])),
         )
 
     def _points(self, index: int, end: int) -> TruePoints:

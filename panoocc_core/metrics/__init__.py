@@ -5,7 +5,7 @@ A score that does not exist (a class that occurs nowhere) is NaN, never 0.
 """
 
 from .confusion import DISTANCE_EDGES_M, Confusion, DistanceConfusion, distance_bins
-from .detection import Detection, DetectionScores, ScoredBoxes
+from .detection import Detection, DetectionScores
 from .panoptic import PanopticMeans, PanopticQuality, panoptic_labels
 from .ray_iou import RayHits, RayIoU, cast_rays, ray_directions, ray_origins_m
 from .ray_pq import RayPQ
@@ -24,7 +24,6 @@ __all__ = [
     "RayIoU",
     "RayPQ",
     "Report",
-    "ScoredBoxes",
     "Section",
     "TrackingQuality",
     "as_plain",

@@ -19,6 +19,7 @@ from numpy.typing import NDArray
 
 from ..ground_truth import TrueBoxes
 from ..labels import BOX_CLASSES
+from ..types import ScoredBoxes, check_box_classes
 from .confusion import Counts, Ids, Mask, Scores, mean_of
 
 CLASS_RANGE_M = {
@@ -44,48 +45,6 @@ _UNDEFINED = {"traffic_cone": ("AOE", "AVE", "AAE"), "barrier": ("AVE", "AAE")}
 _RECALL = np.linspace(0, 1, 101)
 _FIRST = 11  # of _RECALL: the first step above the least recall
 _MIN_PRECISION = 0.1
-
-
-@dataclass(frozen=True, slots=True, eq=False)
-class ScoredBoxes:
-    """Detections of one frame in the ego frame, n of them.
-
-    Raises:
-        ValueError: the arrays disagree in length, a number is not finite, a size is not positive, a class is unknown.
-    """
-
-    centre_m: NDArray[np.float32]  # [n, 3]
-    size_m: NDArray[np.float32]  # [n, 3], length, width, height
-    yaw_rad: NDArray[np.float32]  # [n]
-    velocity_mps: NDArray[np.float32]  # [n, 2]
-    class_id: NDArray[np.int64]  # [n], index into labels.BOX_CLASSES
-    score: NDArray[np.float32]  # [n]
-    attribute_id: NDArray[np.int64] | None = None  # [n], numbers of the caller's own
-
-    def __post_init__(self) -> None:
-        n = len(self.centre_m)
-        wanted = {
-            "centre_m": (n, 3),
-            "size_m": (n, 3),
-            "yaw_rad": (n,),
-            "velocity_mps": (n, 2),
-            "class_id": (n,),
-            "score": (n,),
-        }
-        for name, shape in wanted.items():
-            values = getattr(self, name)
-            if values.shape != shape:
-                raise ValueError(f"detections: {name} has the shape {values.shape}, not {shape}")
-            if not np.isfinite(values).all():
-                raise ValueError(f"detections: {name} has entries that are not finite")
-        if self.attribute_id is not None and self.attribute_id.shape != (n,):
-            raise ValueError(f"detections: attribute_id has the shape {self.attribute_id.shape}, not {(n,)}")
-        if (self.size_m <= 0).any():
-            raise ValueError("detections: size_m must be positive")
-        _check_classes("detections", self.class_id)
-
-    def __len__(self) -> int:
-        return len(self.centre_m)
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -165,7 +124,7 @@ class Detection:
             raise ValueError(f"{len(detections)} detections in one frame, at most {MAX_BOXES} count: keep the best")
         if true_attribute is not None and true_attribute.shape != (len(truth),):
             raise ValueError(f"true attributes have the shape {true_attribute.shape}, there are {len(truth)} boxes")
-        _check_classes("truth", truth.class_id)
+        check_box_classes("truth", truth.class_id)
         return Detection((*self.frames, _matches(detections, truth, true_attribute)))
 
     def __add__(self, other: "Detection") -> "Detection":
@@ -200,11 +159,6 @@ class _Curve:
 
     precision: Scores
     score: Scores
-
-
-def _check_classes(where: str, class_id: Ids) -> None:
-    if class_id.size and not (class_id.min() >= 0 and class_id.max() < len(BOX_CLASSES)):
-        raise ValueError(f"{where}: class_id must be an index of the {len(BOX_CLASSES)} box classes")
 
 
 def _in_range(centre_m: NDArray[np.float32], class_id: Ids) -> Mask:

@@ -134,6 +134,8 @@ def decode_boxes(prediction: BoxPrediction, config: BoxConfig) -> Boxes:
     cx, cy, log_w, log_l, cz, log_h, sine, cosine, vx, vy = codes.unbind(-1)
     yaw = torch.atan2(sine, cosine)
     boxes = torch.stack((cx, cy, cz, log_w.exp(), log_l.exp(), log_h.exp(), yaw, vx, vy), dim=-1)
-    limits = boxes.new_tensor(config.centre_limits_m)
-    kept = ((boxes[:, :3] >= limits[:3]) & (boxes[:, :3] <= limits[3:])).all(-1)
+    low, high = config.centre_limits_m[:3], config.centre_limits_m[3:]
+    kept = torch.ones_like(yaw, dtype=torch.bool)
+    for axis in range(3):
+        kept &= (boxes[:, axis] >= low[axis]) & (boxes[:, axis] <= high[axis])
     return Boxes(boxes[kept], best.values[kept], labels[kept])

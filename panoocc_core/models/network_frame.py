@@ -9,9 +9,12 @@ import math
 import numpy as np
 from numpy.typing import NDArray
 
-from ..config import GridConfig
+from ..config import GridConfig, ModelConfig
 from ..geometry import Matrix, invert
 from ..ground_truth import TrueBoxes
+from ..labels import BOX_CLASSES
+from ..types import ScoredBoxes
+from .box_head import Boxes
 
 
 def network_from_ego(grid: GridConfig) -> Matrix:
@@ -57,3 +60,18 @@ def box_codes(boxes: TrueBoxes, grid: GridConfig) -> NDArray[np.float32]:
     vx, vy = turned(np.nan_to_num(boxes.velocity_mps), pose).T
     columns = (x, y, log_width, log_length, z, log_height, np.sin(yaw), np.cos(yaw), vx, vy)
     return np.stack(columns, axis=1).astype(np.float32)
+
+
+def ego_boxes(found: Boxes, config: ModelConfig) -> ScoredBoxes:
+    """Boxes of the network's frame and convention in the ego frame: the way back from `box_codes`."""
+    boxes = found.boxes.double().cpu().numpy()
+    pose = config.grid.ego_from_network.matrix
+    kinds = np.array([BOX_CLASSES.index(name) for name in config.boxes.classes])
+    return ScoredBoxes(
+        centre_m=moved_points(boxes[:, :3], pose).astype(np.float32),
+        size_m=boxes[:, [4, 3, 5]].astype(np.float32),  # w, l, h -> length, width, height
+        yaw_rad=turned_yaw_rad(legacy_yaw_rad(boxes[:, 6]), pose).astype(np.float32),
+        velocity_mps=turned(boxes[:, 7:9], pose).astype(np.float32),
+        class_id=kinds[found.labels.cpu().numpy()],
+        score=found.scores.float().cpu().numpy(),
+    )

@@ -59,8 +59,8 @@ class PanoOcc(Network):
     def occupancy(self, fused: Tensor) -> tuple[Tensor, Tensor]:
         return self.decoder.occupancy(fused, self.config.labels.free_id)
 
-    def detect(self, fused: Tensor, logits: VoxelLogits) -> BoxPrediction:
-        return self.boxes(bev_map(fused, logits.things, self.config.grid))
+    def detect(self, fused: Tensor) -> BoxPrediction:
+        return self.boxes(bev_map(fused, self.decoder.thing_logits(fused), self.config.grid))
 
     @property
     def classifier(self) -> nn.Linear:

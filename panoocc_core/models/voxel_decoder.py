@@ -98,7 +98,7 @@ class VoxelDecoder(nn.Module):
         return VoxelLogits(
             classes=self._resized(points_to_grid(self.mlp(points))),
             gate=None if self.gate is None else points_to_grid(self.gate(points)),
-            things=None if self.things is None else self._thing_logits(self.things, tokens),
+            things=self.thing_logits(tokens),
         )
 
     def occupancy(self, tokens: Tensor, free_id: int | None) -> tuple[Tensor, Tensor]:
@@ -118,12 +118,15 @@ class VoxelDecoder(nn.Module):
         probability = (1 - occupied).index_copy(0, is_open, open_probability)
         return points_to_grid(class_id.view(points.shape[:3])), points_to_grid(probability.view(points.shape[:3]))
 
+    def thing_logits(self, tokens: Tensor) -> Tensor | None:
+        """Fused voxel features [N, C] -> logits [N, 2] of the coarse voxels; None without a thing head."""
+        if self.things is None:
+            return None
+        return token_order_volume_to_tokens(self.things(token_order_volume(tokens, self.shape)))
+
     def _points(self, tokens: Tensor) -> Tensor:
         """Fused voxel features [N, C] -> features [Z, Y, X, C'] on the fine grid."""
         return layers_to_points(self.upsample(tokens_to_layers(tokens, self.shape)))
-
-    def _thing_logits(self, head: nn.Conv3d, tokens: Tensor) -> Tensor:
-        return token_order_volume_to_tokens(head(token_order_volume(tokens, self.shape)))
 
     def _resized(self, logits: Tensor) -> Tensor:
         if self.config.logit_upsample == (1, 1, 1):

@@ -239,7 +239,7 @@ def _learn_frame(
     step = _encoded(config, model, frame, memory, change)
     with _autocast(config, model):
         logits = model.decode(step.fused)
-    boxes = model.detect(step.fused.float(), logits) if config.losses.uses_boxes else None
+    boxes = model.detect(step.fused.float()) if config.losses.uses_boxes else None
     try:
         terms = loss_terms(logits, boxes, targets, config.losses, model.config, processes.mean)
     except NotFiniteError as error:

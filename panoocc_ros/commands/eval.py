@@ -39,7 +39,7 @@ DESCRIPTION = """\
 Measures a network on drives with known truth: simulated streets, by default some that the package's own weights have
 not learned from, or a data set's folder with --data.  Voxels are compared where a camera sees them: IoU per class and
 by distance, geometric IoU, panoptic quality, RayIoU, each with the history that a stream has, and the IoU also without.
-LiDAR points give panoptic quality at points; --boxes adds mAP and NDS.
+LiDAR points give panoptic quality at points, boxes mAP and NDS.
 """
 EPILOG = f"""\
 examples:
@@ -93,7 +93,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         "test, by the version)",
     )
     measured = parser.add_argument_group("what is measured")
-    measured.add_argument("--boxes", action="store_true", help="mAP and NDS of the box branch")
+    measured.add_argument("--no-boxes", action="store_true", help="without mAP and NDS")
     measured.add_argument("--no-rays", action="store_true", help="leave out RayIoU")
     measured.add_argument("--no-panoptic", action="store_true", help="leave out panoptic quality")
     measured.add_argument("--no-alone", action="store_true", help="leave out the results without history")
@@ -136,7 +136,7 @@ def _evaluate(arguments: argparse.Namespace) -> None:
         without_history=not arguments.no_alone,
         panoptic=not arguments.no_panoptic,
         rays=not arguments.no_rays,
-        boxes=arguments.boxes,
+        boxes=not arguments.no_boxes,
     )
     with _drives(arguments, config) as (drives, where, split):
         frames = sum(len(drive) for drive in drives)
@@ -218,6 +218,10 @@ def summary(scores: DriveScores, config: ModelConfig) -> dict[str, Any]:
         out |= of(scores.voxels_without_history, "_without_history")
     if scores.panoptic is not None:
         out["pq"] = number(scores.panoptic.means_of_present(labels).pq)
+    if scores.components is not None:
+        out["pq_components"] = number(scores.components.means_of_present(labels).pq)
+    if scores.boxes is not None:
+        out["map"] = number(scores.boxes.scores().mean_ap)
     if scores.rays is not None:
         out["ray_iou"] = number(scores.rays.mean_of_present())
     return {"model": config.name, "frames": scores.frames, **out}

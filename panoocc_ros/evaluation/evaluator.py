@@ -16,8 +16,8 @@ from panoocc_core.geometry import NS_PER_S
 from panoocc_core.labels import LabelSet
 from panoocc_core.metrics import PanopticQuality, TrackingQuality
 from panoocc_core.metrics.confusion import Mask
-from panoocc_core.metrics.instances import connected_instances
 from panoocc_core.metrics.panoptic import MIN_VOXELS
+from panoocc_core.panoptic import connected_instances
 from panoocc_core.pictures.voxel_view import VoxelVolume
 from panoocc_core.types import GridGeometry
 

@@ -15,9 +15,9 @@ from panoocc_core.metrics import (
     PanopticQuality,
     RayHits,
     RayPQ,
-    ScoredBoxes,
     TrackingQuality,
 )
+from panoocc_core.types import ScoredBoxes
 
 RECORDED = Path(__file__).with_name("metrics_devkit.json")
 RECORDED_OF_AUTHORS = Path(__file__).with_name("metrics_authors.json")

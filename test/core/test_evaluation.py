@@ -7,6 +7,7 @@ import pytest
 import torch
 
 from panoocc_core import load_model, model_config
+from panoocc_core.config import PanopticConfig
 from panoocc_core.data.simulated import SimulatedStreets
 from panoocc_core.evaluation import (
     DriveScores,
@@ -15,12 +16,11 @@ from panoocc_core.evaluation import (
     evaluate,
     evaluate_drive,
     report,
-    scored_boxes,
 )
 from panoocc_core.ground_truth import GroundTruth, TrueBoxes
 from panoocc_core.labels import BOX_CLASSES, OCC3D
 from panoocc_core.models.box_head import Boxes, decode_boxes
-from panoocc_core.models.network_frame import box_codes
+from panoocc_core.models.network_frame import box_codes, ego_boxes
 from panoocc_core.models.voxel_decoder import classify
 from panoocc_core.network import BoxPrediction, VoxelLogits
 from panoocc_ros.commands.eval import summary
@@ -28,7 +28,7 @@ from panoocc_ros.commands.eval import summary
 from .toy_training import rendered_streets
 
 FREE = OCC3D.names.index("free")
-FAST = Measures(without_history=False, panoptic=False, rays=False)
+FAST = Measures(without_history=False, panoptic=False, rays=False, boxes=False)
 
 
 @pytest.fixture(scope="module")
@@ -39,7 +39,8 @@ def streets() -> SimulatedStreets:
 
 @pytest.fixture()
 def model():
-    return load_model(model_config(rendered_streets()[1] / "toy.yaml"), seeded_weights=True)
+    config = model_config(rendered_streets()[1] / "toy.yaml")
+    return load_model(replace(config, panoptic=PanopticConfig("boxes")), seeded_weights=True)
 
 
 @dataclass
@@ -95,7 +96,7 @@ def test_only_what_a_camera_sees_is_counted(model, streets, monkeypatch):
 
 
 def test_sums_do_not_depend_on_how_drives_are_grouped(model, streets):
-    measures = Measures(rays=False, boxes=True)
+    measures = Measures(rays=False)
     together = evaluate(model, streets, measures)
     apart = DriveScores() + evaluate_drive(model, streets[1], measures) + evaluate_drive(model, streets[0], measures)
     one, other = summary(together, model.config), summary(apart, model.config)
@@ -178,12 +179,12 @@ def without_voxels(index, truth):
 def test_drives_without_what_is_measured_are_refused_before_any_work(model, streets):
     blind = Altered(streets[0], change_truth=without_voxels)
     with pytest.raises(ValueError, match="altered: has no true voxels for toy; give --gts FOLDER"):
-        evaluate(model, [blind])
+        evaluate(model, [blind], Measures(boxes=False))
     assert not blind.frames
-    assert evaluate(model, [blind], Measures(rays=False, boxes=True)).boxes is not None
+    assert evaluate(model, [blind], Measures(rays=False)).boxes is not None
     point_config = replace(model.config, truth="points", name="points")
     with pytest.raises(ValueError, match="altered: has no labelled LiDAR points for points; unpack"):
-        _check_measurable(point_config, blind, Measures())
+        _check_measurable(point_config, blind, Measures(boxes=False))
 
 
 def test_one_frame_with_truth_is_enough(model, streets):
@@ -227,7 +228,7 @@ def test_boxes_come_back_in_the_ego_frame():
     lidar = config.grid.ego_from_network.matrix
     # x, y, z, width, length, height, yaw (clockwise from -y), vx, vy in the network's frame.
     box = torch.tensor([[3.0, 10.0, -1.0, 2.0, 4.5, 1.6, -np.pi / 2, 5.0, 0.0]])
-    found = scored_boxes(Boxes(box, torch.tensor([0.9]), torch.tensor([config.boxes.classes.index("bus")])), config)
+    found = ego_boxes(Boxes(box, torch.tensor([0.9]), torch.tensor([config.boxes.classes.index("bus")])), config)
     assert np.allclose(found.centre_m[0], lidar[:3, :3] @ (3.0, 10.0, -1.0) + lidar[:3, 3], atol=1e-4)
     assert np.allclose(found.size_m[0], (4.5, 2.0, 1.6)) and BOX_CLASSES[found.class_id[0]] == "bus"
     along_x = lidar[:2, 0] / np.linalg.norm(lidar[:2, 0])
@@ -252,7 +253,7 @@ def test_true_boxes_come_back_from_their_codes_in_the_network_s_frame():
     kinds = [config.boxes.classes.index(BOX_CLASSES[k]) for k in truth.class_id]
     scores[0, range(n), kinds] = torch.linspace(9, 1, n)  # best first, so that the order stays
     everywhere = replace(config.boxes, max_boxes=n, centre_limits_m=(-99.0,) * 3 + (99.0,) * 3)
-    found = scored_boxes(decode_boxes(BoxPrediction(scores, codes[None]), everywhere), config)
+    found = ego_boxes(decode_boxes(BoxPrediction(scores, codes[None]), everywhere), config)
     assert np.array_equal(found.class_id, truth.class_id)
     np.testing.assert_allclose(found.centre_m, truth.centre_m, atol=1e-4)
     np.testing.assert_allclose(found.size_m, truth.size_m, rtol=1e-5)
@@ -262,7 +263,7 @@ def test_true_boxes_come_back_from_their_codes_in_the_network_s_frame():
 
 
 def test_the_report_has_a_section_for_everything_measured(model, streets):
-    scores = evaluate(model, [streets[0]], Measures(boxes=True))
+    scores = evaluate(model, [streets[0]], Measures())
     tree = report(scores, model.config, "title", {"weights": "seeded"})
     names = [section.name for section in tree.sections]
     assert len(names) == 3 and "voxels without history" in names and tree.title == "title"

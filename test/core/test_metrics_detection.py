@@ -7,7 +7,8 @@ import pytest
 
 from panoocc_core.ground_truth import TrueBoxes
 from panoocc_core.labels import BOX_CLASSES
-from panoocc_core.metrics import Detection, ScoredBoxes
+from panoocc_core.metrics import Detection
+from panoocc_core.types import ScoredBoxes
 
 from .metrics_cases import box_frames
 

@@ -11,6 +11,7 @@ from panoocc_core import OccupancyStream, load_model, model_config
 from panoocc_core.base.constants import Constant
 from panoocc_core.base.devices import full_float32
 from panoocc_core.bench import bench
+from panoocc_core.config import PanopticConfig
 from panoocc_core.evaluation import Measures, evaluate
 from panoocc_core.ground_truth import GroundTruth
 from panoocc_core.models import build_network
@@ -57,7 +58,7 @@ class Mean(Network):
         probability, class_id = self.decode(fused).classes.softmax(-1).max(-1)
         return class_id.to(torch.uint8), probability
 
-    def detect(self, fused: Tensor, logits: VoxelLogits) -> BoxPrediction:
+    def detect(self, fused: Tensor) -> BoxPrediction:
         raise NotImplementedError("a family without boxes")
 
     @property
@@ -68,7 +69,7 @@ class Mean(Network):
 @pytest.fixture
 def mean(nano) -> Network:
     torch.manual_seed(0)
-    return ready_for_inference(Mean(nano))
+    return ready_for_inference(Mean(replace(nano, panoptic=PanopticConfig(instances="none"))))
 
 
 class Street:
@@ -157,8 +158,8 @@ def test_no_stage_uploads_constants(nano_model, monkeypatch):
     for owner, name in ((torch, "tensor"), (torch, "as_tensor"), (torch, "from_numpy"), (Tensor, "new_tensor")):
         monkeypatch.setattr(owner, name, counted(name, getattr(owner, name)))
     stream.step(replace(frame, stamp_ns=1_500_000_000))
-    # The projections, the ego-motion vector, and the motion since each of the two states.
-    assert made == ["as_tensor"] * 4
+    # The projections, the ego-motion vector, and the motion since each of the two states; instances stay on the CPU.
+    assert made == ["as_tensor"] * 4 + ["from_numpy"]
 
 
 def test_float32_is_float32_only_while_a_network_works():

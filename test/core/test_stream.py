@@ -35,7 +35,7 @@ def test_output_says_what_it_is(nano_model, nano):
     assert tuple(occupancy.class_id.shape) == nano.output_shape_xyz == occupancy.geometry.shape_xyz
     assert occupancy.class_id.dtype == torch.uint8 and occupancy.stamp_ns == 3_000_000_000
     assert occupancy.cameras == nano.cameras and occupancy.history.ages_s == ()
-    assert set(occupancy.timings_ms) == {"prepare", "backbone", "encoder", "temporal", "decoder"}
+    assert set(occupancy.timings_ms) == {"prepare", "backbone", "encoder", "temporal", "decoder", "instances"}
     assert occupancy.geometry.centres_m([[0, 0, 0]])[0] == pytest.approx([-25.2, -25.2, -0.8], abs=1e-6)
 
 

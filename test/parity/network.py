@@ -218,7 +218,7 @@ class CaseRun:
         model = self.model
         bev = []
         handle = model.boxes.register_forward_pre_hook(lambda _module, inputs: bev.append(inputs[0]))
-        prediction = model.detect(fused, logits)
+        prediction = model.detect(fused)
         handle.remove()
         boxes = decode_boxes(prediction, self.config.boxes)
         position = model.boxes.query_embedding.weight[:, : self.config.embed]

@@ -3,9 +3,11 @@
 import numpy as np
 import pytest
 
+from panoocc_core.config import PanopticConfig
 from panoocc_core.labels import BOX_CLASSES, LIDARSEG, OCC3D
-from panoocc_core.metrics.detection import ScoredBoxes
-from panoocc_core.metrics.instances import connected_instances, instances_from_boxes
+from panoocc_core.panoptic import connected_instances
+from panoocc_core.panoptic.fusion import claimed
+from panoocc_core.types import ScoredBoxes
 
 CAR, PEDESTRIAN, ROAD, FREE = (OCC3D.names.index(n) for n in ("car", "pedestrian", "driveable_surface", "free"))
 
@@ -60,4 +62,5 @@ def test_boxes_claim_the_points_of_their_class_best_first():
         score=np.array([0.9, 0.8, 0.5, 0.1], np.float32),
     )
     # The second box finds its points taken, the last one is too unsure.
-    assert instances_from_boxes(position, classes, boxes, LIDARSEG).tolist() == [1, 1, 1, 2, 0]
+    found = claimed(position, classes, boxes, LIDARSEG, PanopticConfig(min_voxels=1))
+    assert found.box.tolist() == [1, 1, 1, 2, 0] and found.kept.tolist() == [0, 2]
