@@ -229,6 +229,21 @@ class UpsampleConfig:
 
 
 @dataclass(frozen=True, slots=True)
+class SparseConfig:
+    """How many voxels of its volume go on after each upsampling stage: those that its occupancy head ranks highest."""
+
+    capacity: Annotated[tuple[Annotated[float, Within(0, 1, above=True)], ...], Length(1, 8)]  # shares
+
+    def __post_init__(self) -> None:
+        check_ranges(self)
+        if any(later > earlier for earlier, later in zip(self.capacity, self.capacity[1:])):
+            raise ValueError(
+                f"capacity must not grow from stage to stage, as only children of kept voxels are computed, not "
+                f"{list(self.capacity)}"
+            )
+
+
+@dataclass(frozen=True, slots=True)
 class DecoderConfig:
     """From coarse voxel features to class logits on the output grid."""
 
@@ -240,11 +255,44 @@ class DecoderConfig:
     # Networks without a class for free space have one sigmoid per class: below this best probability a voxel is free.
     empty_below: Share | None = None
     thing_head: bool = False  # two logits per coarse voxel; the box memory is weighted with softmax channel 0
+    sparse: SparseConfig | None = None  # None: every voxel goes on after every stage
 
     def __post_init__(self) -> None:
         check_ranges(self)
         if self.mlp[0] != self.upsample[-1].channels:
             raise ValueError("mlp must begin with the channels of the last upsampling stage")
+        if self.sparse is not None:
+            self._check_sparse(self.sparse)
+
+    def _check_sparse(self, sparse: SparseConfig) -> None:
+        if len(sparse.capacity) != len(self.upsample):
+            raise ValueError(
+                f"sparse.capacity must have one share for each of the {len(self.upsample)} stages of upsample, not "
+                f"{len(sparse.capacity)}"
+            )
+        for number, stage in enumerate(self.upsample):
+            if any(k != s + 2 * p for k, s, p in zip(stage.kernel, stage.stride, stage.padding)):
+                raise ValueError(f"sparse: upsample[{number}].kernel must be stride + 2 * padding along each axis")
+        if not self.free_below:
+            raise ValueError("sparse needs gate_threshold or empty_below, above 0: what is dropped is free by them")
+        if self.gate_threshold is not None and self.logit_upsample != (1, 1, 1):
+            raise ValueError("sparse: a network with gate_threshold must have no logit_upsample")
+
+    @property
+    def free_below(self) -> float | None:
+        """The probability of being occupied below which a voxel is free; None: the best class decides alone."""
+        return self.gate_threshold if self.empty_below is None else self.empty_below
+
+    @property
+    def closed_logit(self) -> float:
+        """The highest logit of being occupied that a dropped voxel has: just below what it takes to be occupied."""
+        probability = 0.99 * (self.free_below or 1.0)
+        return math.log(probability / (1 - probability))
+
+    @property
+    def head_count(self) -> int:
+        """Occupancy heads of the sparse decoder: one a stage; the gate, where there is one, is the last stage's."""
+        return 0 if self.sparse is None else len(self.upsample) - (self.gate_threshold is not None)
 
 
 @dataclass(frozen=True, slots=True)
@@ -355,6 +403,8 @@ class ModelConfig:
             raise ValueError("class_names must be different names")
         if self.decoder.empty_below is not None and labels.free_id != len(labels.names) - 1:
             raise ValueError("decoder.empty_below needs a label set whose last class is free")
+        if self.decoder.sparse is not None and labels.free_id is None:
+            raise ValueError("decoder.sparse needs a label set with a class for free space")
         if len(set(self.cameras)) != len(self.cameras):
             raise ValueError("cameras must be a list of different names")
         if not all(size > 0 for size in self.output_shape_xyz) or math.prod(self.output_shape_xyz) > MAX_VOXELS:

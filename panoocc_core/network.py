@@ -19,12 +19,22 @@ class NonFiniteError(RuntimeError):
 
 
 @dataclass(frozen=True, slots=True, eq=False)
+class StageOccupancy:
+    """What an occupancy head of a sparse decoder says of the n voxels that were computed at its stage."""
+
+    index: Tensor  # int64 [n], places in the stage's volume in the order of z, y, x
+    logits: Tensor  # float32 [n], of anything being occupied below the voxel
+    shape: tuple[int, int, int]  # Z, Y, X of the volume
+
+
+@dataclass(frozen=True, slots=True, eq=False)
 class VoxelLogits:
     """What the voxel decoder gives."""
 
     classes: Tensor  # [X, Y, Z, class]
     gate: Tensor | None  # [X, Y, Z], logit of being occupied
     things: Tensor | None  # [N, 2], logits of the coarse voxels
+    stages: tuple[StageOccupancy, ...] = ()  # of the occupancy heads, if there are any
 
 
 @dataclass(frozen=True, slots=True, eq=False)

@@ -43,7 +43,7 @@ FLOORS = {
         ("memory",),
         ("stream", "weights"),
         ("sim", "metrics"),
-        ("data", "evaluation", "pictures"),
+        ("data", "evaluation", "capacity", "pictures"),
         ("train", "bench"),
         ("__init__",),
     ),

@@ -12,9 +12,9 @@ from .internimage import InternImage
 from .neck import FeaturePyramid
 from .queries import VoxelQueries
 from .resnet import ResNet
+from .sparse_decoder import build_decoder
 from .temporal import build_fusion
 from .view_encoder import Projection, ViewEncoder, project
-from .voxel_decoder import VoxelDecoder
 
 
 class PanoOcc(Network):
@@ -30,7 +30,7 @@ class PanoOcc(Network):
             config.encoder, config.grid, len(config.cameras), config.embed, config.heads, config.ffn, config.levels
         )
         self.fusion = build_fusion(config)
-        self.decoder = VoxelDecoder(config)
+        self.decoder = build_decoder(config)
         self.boxes = BoxHead(config)
         points = reference_points_m(config.grid, config.encoder.reference_heights)
         self.reference_points_m = Constant(torch.as_tensor(points, dtype=torch.float32))  # [N, 3], network frame

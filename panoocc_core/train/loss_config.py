@@ -15,6 +15,7 @@ TERMS = (
     "thing_focal",
     "box_class",
     "box_l1",
+    "sparse_focal",
 )
 Weight = Annotated[float, Within(0, 1_000_000)]
 
@@ -38,6 +39,8 @@ class LossConfig:
     # boxes
     box_class: Weight = 0.0
     box_l1: Weight = 0.0
+    # occupancy heads of a sparse decoder, by either kind of truth: focal loss of every stage
+    sparse_focal: Weight = 0.0
     # of cx, cy, log w, log l, cz, log h, sin, cos, vx, vy
     code_weights: Annotated[tuple[Weight, ...], Length(10, 10)] = (1.0,) * 8 + (0.2, 0.2)
     match_class_cost: Weight = 2.0

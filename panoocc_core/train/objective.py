@@ -8,7 +8,7 @@ from torch import Tensor
 from torch.nn import functional
 
 from ..config import ModelConfig
-from ..network import BoxPrediction, VoxelLogits
+from ..network import BoxPrediction, StageOccupancy, VoxelLogits
 from ..voxels import grid_to_rows
 from .loss_config import LossConfig
 from .losses import cross_entropy_sum, focal_sum, full_precision
@@ -39,6 +39,11 @@ def loss_terms(
         ValueError: a term lacks its logits or targets, or their shapes differ.
     """
     terms = {**_dense_terms(logits, targets, config, model_config), **_point_terms(logits, targets, config)}
+    if config.sparse_focal:
+        stages = _needed(logits.stages or None, "sparse_focal", "a network with occupancy heads")
+        occupied = occupied_voxels(targets, model_config)
+        total = torch.stack([_stage_loss(stage, occupied) for stage in stages]).sum()
+        terms["sparse_focal"] = config.sparse_focal * total
     if config.uses_boxes:
         true = _needed(targets.boxes, "box_class and box_l1", "boxes in the truth")
         predicted = _needed(boxes, "box_class and box_l1", "a box prediction")
@@ -129,6 +134,30 @@ def _point_terms(logits: VoxelLogits, targets: Targets, config: LossConfig) -> T
         count = (labels != UNLABELLED_THING).sum().clamp(min=1)
         terms["thing_focal"] = config.thing_focal * focal_sum(things, labels) / count
     return terms
+
+
+def occupied_voxels(targets: Targets, model_config: ModelConfig) -> Tensor:
+    """What counts as occupied for a sparse decoder, bool [Z, Y, X]: as for the gate, what is not free and a camera
+    sees; or, where the truth is points, voxels with points.
+
+    Raises:
+        ValueError: there are neither.
+    """
+    if targets.voxel_classes is None:
+        classes = _needed(targets.point_classes, "sparse_focal", "dense voxel targets or labelled LiDAR points")
+        return (classes < model_config.class_count).transpose(0, 2)
+    free_id = model_config.labels.free_id
+    assert free_id is not None  # a sparse decoder needs one
+    occupied = targets.voxel_classes != free_id
+    return (occupied if targets.camera_mask is None else occupied & targets.camera_mask).transpose(0, 2)
+
+
+def _stage_loss(stage: StageOccupancy, occupied: Tensor) -> Tensor:
+    """Focal loss of a head by the number of its voxels below which any of bool [Z, Y, X] is true."""
+    depth, rows, columns = stage.shape
+    below = occupied.reshape(depth, -1, rows, occupied.shape[1] // rows, columns, occupied.shape[2] // columns)
+    positive = below.any(5).any(3).any(1).flatten().index_select(0, stage.index)
+    return focal_sum(stage.logits[:, None], (~positive).to(torch.uint8)) / positive.sum().clamp(min=1)
 
 
 def supervised_layers(prediction: BoxPrediction, config: LossConfig) -> list[int]:

@@ -174,12 +174,15 @@ def _check_fits(config: TrainConfig, network: ModelConfig) -> None:
         "thing_focal": network.decoder.thing_head,
         "box_class": bool(network.boxes.classes),
         "box_l1": bool(network.boxes.classes),
+        "sparse_focal": network.decoder.head_count > 0,
     }
     for name in TERMS:
-        known = name in PUBLISHED[network.truth] and part_is_there.get(name, True)
+        known = name in (*PUBLISHED[network.truth], "sparse_focal") and part_is_there.get(name, True)
         if getattr(config.losses, name) and not known:
             raise ValueError(
                 f"losses.{name}: {network.name} (truth: {network.truth}) has nothing that learns by it; set it to 0"
             )
+    if network.decoder.head_count and not config.losses.sparse_focal:
+        raise ValueError(f"losses.sparse_focal: nothing else teaches the occupancy heads of {network.name}; give it")
     if config.calibrate and network.truth != "voxels":
         raise ValueError(f"calibrate: needs dense voxels as truth, and {network.name} has none; set it to false")

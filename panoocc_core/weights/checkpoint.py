@@ -19,7 +19,7 @@ from ..config import ModelConfig, model_config, presets
 from ..models import build_network
 from ..network import Network
 from .inference import ready_for_inference
-from .published_names import published_names
+from .published_names import HEADS, published_names
 from .seeded import Shapes, seeded_state
 from .tensor_files import CheckpointError, read_tensors
 
@@ -122,6 +122,14 @@ def _another_member(source: str, wanted: ModelConfig, found: list[str]) -> str:
         f"{source}: this file is {titles}{same}; you asked for {wanted.title}: ask for the preset "
         f"{' or '.join(found)}, or give a file of {wanted.title}"
     )
+
+
+def with_fresh_heads(model: Network, tensors: Mapping[str, Tensor]) -> dict[str, Tensor]:
+    """The entries of a dense network's checkpoint with the occupancy heads of `model` as they are, to train from."""
+    state = model.state_dict()
+    names = published_names((name for name in state if name.startswith(HEADS)), model.config)
+    fresh = {copies[0]: state[ours] for ours, copies in names.items()}
+    return {**tensors, **({} if fresh.keys() & tensors.keys() else fresh)}
 
 
 def fitting_presets(tensors: Mapping[str, Tensor]) -> list[str]:

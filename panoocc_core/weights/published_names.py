@@ -13,6 +13,8 @@ _TRANSFORMER = _HEAD + "transformer."
 _ENCODER = _TRANSFORMER + r"cam_encoder.layers.\1."
 _BOX_DECODER = _TRANSFORMER + r"decoder.layers.\1."
 
+HEADS = "decoder.heads."  # of the sparse decoder: our own, in no published file
+
 # Ours -> published; the first pattern that matches the beginning of a name is replaced, the rest follows unchanged.
 _RULES = (
     (r"backbone\.", "img_backbone."),
@@ -54,6 +56,7 @@ def _rules(config: ModelConfig) -> tuple[tuple[str, str], ...]:
     return (
         (r"fusion\.", _TRANSFORMER + block),
         (r"decoder\.upsample\.", _TRANSFORMER + decoder + "upsample."),
+        (re.escape(HEADS), _TRANSFORMER + decoder + "occupancy_heads."),
         (r"decoder\.gate\.", _TRANSFORMER + decoder + "semantic_det.0."),
         (r"decoder\.things\.", _TRANSFORMER + decoder + "semantic_det1.0."),
         (rf"decoder\.mlp\.{last}\.", f"{mlp}{last}."),

@@ -12,6 +12,8 @@ import torch
 from tqdm import tqdm
 
 from panoocc_core.base.whole_files import write_json
+from panoocc_core.bench import hardware
+from panoocc_core.capacity import Capacity, capacity_table, checked_capacities, sweep
 from panoocc_core.config import ModelConfig
 from panoocc_core.data import check_files, open_dataset
 from panoocc_core.data.folder import guessed_kind, only_version
@@ -23,6 +25,7 @@ from panoocc_core.ground_truth import Drive
 from panoocc_core.metrics.confusion import Confusion
 from panoocc_core.metrics.published import beside, published_scores
 from panoocc_core.metrics.report import as_plain, as_text
+from panoocc_core.network import Network
 from panoocc_core.pictures.render import write_png
 from panoocc_core.pictures.scores import picture
 from panoocc_core.stream import output_geometry
@@ -48,6 +51,7 @@ examples:
   panoocc eval --checkpoint runs/nano/weights.safetensors --scenes 5
   panoocc eval --data /data/nuscenes --model pano_small_4f --checkpoint PanoOcc_small_4f.pth
   panoocc eval --data /data/nuscenes --model pano_small_occ3d --checkpoint PanoOcc_small.pth --gts /data/occ3d/gts
+  panoocc eval --model nano_sparse --checkpoint runs/sparse/weights.safetensors --capacity 1 0.5 0.5,0.25
 
 {explained(FAILED, BAD_INPUT, NOT_WRITTEN, NETWORK_FAILED)}
 """
@@ -94,6 +98,14 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     )
     measured = parser.add_argument_group("what is measured")
     measured.add_argument("--no-boxes", action="store_true", help="without mAP and NDS")
+    measured.add_argument(
+        "--capacity",
+        nargs="+",
+        type=_shares,
+        metavar="SHARE[,SHARE]",
+        help="only time, memory, mIoU and geometric IoU of a sparse decoder, densely and at each of these capacities: "
+        "shares of the voxels that are kept after each stage, or one share for all of them",
+    )
     measured.add_argument("--no-rays", action="store_true", help="leave out RayIoU")
     measured.add_argument("--no-panoptic", action="store_true", help="leave out panoptic quality")
     measured.add_argument("--no-alone", action="store_true", help="leave out the results without history")
@@ -104,6 +116,14 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     )
     options.add(output, "--no-progress")
     parser.set_defaults(of_streets=())
+
+
+def _shares(text: str) -> tuple[float, ...]:
+    """Numbers between commas."""
+    try:
+        return tuple(float(share) for share in text.split(","))
+    except ValueError:
+        raise argparse.ArgumentTypeError(f"{text!r} is no share such as 0.5, nor several such as 0.5,0.25") from None
 
 
 class _OfStreets(argparse.Action):
@@ -125,6 +145,7 @@ def _evaluate(arguments: argparse.Namespace) -> None:
     _check_source(arguments)
     _check_outputs(arguments)
     config = chosen_config(arguments.model)
+    capacities = None if arguments.capacity is None else checked_capacities(config, arguments.capacity)
     model = loaded_network(
         config,
         arguments.checkpoint,
@@ -132,6 +153,9 @@ def _evaluate(arguments: argparse.Namespace) -> None:
         precision=arguments.precision,
         threads=arguments.threads,
     )
+    if capacities is not None:
+        _compare_capacities(arguments, model, capacities)
+        return
     measures = Measures(
         without_history=not arguments.no_alone,
         panoptic=not arguments.no_panoptic,
@@ -164,6 +188,28 @@ def _evaluate(arguments: argparse.Namespace) -> None:
         print(as_text(tree))
 
 
+def _compare_capacities(arguments: argparse.Namespace, model: Network, capacities: Sequence[Capacity]) -> None:
+    config = model.config
+    with _drives(arguments, config) as (drives, where, _):
+        frames = sum(len(drive) for drive in drives)
+        quiet = True if arguments.no_progress else None
+        with tqdm(total=frames, unit="frame", desc=f"decoding {config.name}", disable=quiet) as bar:
+            rows = sweep(model, drives, capacities, bar.update)
+        names = [drive.name for drive in drives]
+    facts = {
+        "weights": str(arguments.checkpoint or "shipped with the package"),
+        "drives": where,
+        "frames": f"{frames} frames",
+    }
+    facts |= {"hardware": hardware(model.device), "precision": arguments.precision}
+    try:
+        if arguments.json is not None:
+            plain = {**facts, "scenes": names, "capacities": [row.as_dict() for row in rows]}
+            write_json(arguments.json, {"model": config.name, **plain})
+    finally:
+        print(capacity_table(rows, f"decoder of {config.name}, {', '.join(map(str, facts.values()))}"))
+
+
 def _check_source(arguments: argparse.Namespace) -> None:
     """Drives come from a data set or are simulated.
 
@@ -190,6 +236,8 @@ def _check_outputs(arguments: argparse.Namespace) -> None:
             raise ValueError(f"{path}: is a folder; give the path of a file")
         if path is not None and not path.resolve().parent.is_dir():
             raise ValueError(f"{path}: the folder is not there")
+    if arguments.picture is not None and arguments.capacity is not None:
+        raise ValueError("--picture is of a whole evaluation and does not go with --capacity; leave one of them out")
     if arguments.picture is not None and arguments.picture.suffix.lower() != ".png":
         raise ValueError(f"--picture {arguments.picture}: the picture is a PNG; give a name that ends in .png")
 

@@ -27,7 +27,7 @@ from panoocc_core.train.processes import Processes, joined, own_device
 from panoocc_core.train.snapshot import FILE
 from panoocc_core.train.train_config import FolderConfig, StreetsConfig, TrainConfig, train_config
 from panoocc_core.types import GridGeometry
-from panoocc_core.weights.checkpoint import load_published
+from panoocc_core.weights.checkpoint import load_published, with_fresh_heads
 from panoocc_core.weights.tensor_files import read_tensors
 
 from ..ros.argument_types import number, whole_number
@@ -140,7 +140,11 @@ def _train(arguments: argparse.Namespace) -> None:
     device = own_device(str(usable_device(arguments.device)))
     model = start_from_scratch(build_network(config.model_config), config)
     if arguments.checkpoint is not None:
-        load_published(model, read_tensors(arguments.checkpoint), str(arguments.checkpoint))
+        tensors = read_tensors(arguments.checkpoint)
+        complete = with_fresh_heads(model, tensors)
+        if len(complete) > len(tensors):
+            print(f"panoocc train: {arguments.checkpoint} has no occupancy heads: they start anew", file=sys.stderr)
+        load_published(model, complete, str(arguments.checkpoint))
     with joined(device) as processes:
         begun = processes.is_first and (arguments.out / FILE).exists()  # the others' folders do not count
         if processes.any(begun and not arguments.resume, device):
