@@ -11,16 +11,18 @@ import torch
 from numpy.typing import NDArray
 
 from .base.devices import full_float32
-from .config import ModelConfig
+from .config import ModelConfig, PanopticConfig
 from .geometry import Matrix
 from .ground_truth import Drive, GroundTruth, TruePoints, naming_frame
-from .labels import LIDARSEG, OCC3D
+from .labels import LIDARSEG, OCC3D, LabelSet
 from .memory import VoxelMemory
 from .metrics.confusion import Confusion, DistanceConfusion, distance_bins
 from .metrics.detection import Detection
 from .metrics.panoptic import MIN_VOXELS, PanopticQuality
-from .metrics.ray_iou import RayIoU, ray_origins_m
+from .metrics.ray_iou import RayIoU, cast_rays, needed_free_id, ray_directions, ray_origins_m
+from .metrics.ray_pq import RayPQ
 from .metrics.report import Report, Score, Section, box_section, point_section, voxel_section
+from .metrics.tracking import TrackingQuality
 from .models.network_frame import moved_points, network_from_ego
 from .models.point_labels import point_labels
 from .network import Network, NonFiniteError, VoxelLogits
@@ -48,14 +50,17 @@ USUAL = Measures()
 
 @dataclass(frozen=True, slots=True, eq=False)
 class DriveScores:
-    """What the frames of drives are worth: sums, a value; `+` returns a new one.  None: not measured."""
+    """What the frames of drives are worth: sums, a value.  `then` takes the next frames of the same drive, `+` other
+    drives; both return a new one.  None: not measured."""
 
     frames: int = 0
     voxels: DistanceConfusion | None = None
     voxels_without_history: Confusion | None = None
     panoptic: PanopticQuality | None = None
     components: PanopticQuality | None = None  # of the same classes, with connected voxels as instances
+    tracks: TrackingQuality | None = None
     rays: RayIoU | None = None
+    ray_instances: RayPQ | None = None
     points: PanopticQuality | None = None
     boxes: Detection | None = None
 
@@ -66,6 +71,13 @@ class DriveScores:
 
         names = [field.name for field in fields(self) if field.name != "frames"]
         return DriveScores(self.frames + other.frames, **{name: total(name) for name in names})
+
+    def then(self, later: "DriveScores") -> "DriveScores":
+        """These and those of the next frames of the same drive, whose ids go on."""
+        total = self + later
+        if self.tracks is None or later.tracks is None:
+            return replace(total, tracks=self.tracks or later.tracks)
+        return replace(total, tracks=self.tracks.then(later.tracks))
 
 
 @torch.inference_mode()
@@ -89,7 +101,7 @@ def evaluate_drive(
             try:
                 step = encode(network, frame, memory)
                 things = instances(network, frame, step, *classes(network, step.fused))
-                total = total + scores_of_frame(network, step, things, truth, measures, origins)
+                total = total.then(scores_of_frame(network, step, things, truth, measures, origins))
             except NonFiniteError as error:
                 raise ValueError(str(error)) from error
         memory = things.memory
@@ -159,24 +171,85 @@ def _voxel_scores(
     measures: Measures,
     ray_origins: Matrix | None,
 ) -> DriveScores:
-    labels, count = config.labels, len(config.labels.names)
+    count = len(config.labels.names)
     assert truth.class_id is not None
     geometry = output_geometry(config)
     _check_truth(config, truth, geometry)
     mask, predicted = truth.camera_mask, things.class_id.cpu().numpy()
     voxels = DistanceConfusion.empty(count).add(predicted, truth.class_id, distance_bins(geometry), mask)
-    alone = panoptic = components = rays = None
+    alone = None
     if without_history is not None:
         alone = Confusion.empty(count).add(without_history.cpu().numpy(), truth.class_id, mask)
-    if measures.panoptic and truth.instance_id is not None:
-        nothing = PanopticQuality.empty(count, (), MIN_VOXELS)
-        true = (truth.class_id, truth.instance_id, mask)
-        components = nothing.add(predicted, connected_instances(predicted, labels), *true)
-        if things.instance_id is not None:
-            panoptic = nothing.add(predicted, things.instance_id.numpy(), *true)
+    scores = DriveScores(1, voxels, alone)
+    found = None if things.instance_id is None else things.instance_id.numpy()
+    there = true_instance_ids(truth) if measures.panoptic else None
+    if there is not None:
+        scores = scores + _instance_scores(config.labels, (predicted, found), (truth.class_id, there), mask)
     if ray_origins is not None and len(ray_origins):
-        rays = RayIoU.empty(count).add_frame(predicted, truth.class_id, labels, geometry, ray_origins)
-    return DriveScores(1, voxels, alone, panoptic, components, rays)
+        scores = scores + _ray_scores(config.labels, geometry, (predicted, found), (truth.class_id, there), ray_origins)
+    return scores
+
+
+Voxels = tuple[NDArray[np.uint8], NDArray[np.int32] | None]  # classes and instances [X, Y, Z]
+
+
+def _instance_scores(
+    labels: LabelSet,
+    predicted: Voxels,
+    true: tuple[NDArray[np.uint8], NDArray[np.int32]],
+    mask: NDArray[np.bool_] | None,
+) -> DriveScores:
+    class_id, instance_id = predicted
+    nothing = PanopticQuality.empty(len(labels.names), (), MIN_VOXELS)
+    components = nothing.add(class_id, connected_instances(class_id, labels), *true, mask)
+    if instance_id is None:
+        return DriveScores(components=components)
+    return DriveScores(
+        panoptic=nothing.add(class_id, instance_id, *true, mask),
+        components=components,
+        tracks=TrackingQuality.empty(labels).add(class_id, instance_id, *true, mask),
+    )
+
+
+def _ray_scores(
+    labels: LabelSet, geometry: GridGeometry, predicted: Voxels, true: Voxels, origins_m: Matrix
+) -> DriveScores:
+    free_id, directions, count = needed_free_id(labels), ray_directions(), len(labels.names)
+    found, there = (
+        cast_rays(class_id, free_id, geometry, origins_m, directions, instance_id)
+        for class_id, instance_id in (predicted, true)
+    )
+    rays = RayIoU.empty(count).add(found, there, free_id)
+    if found.instance_id is None or there.instance_id is None:
+        return DriveScores(rays=rays)
+    return DriveScores(rays=rays, ray_instances=RayPQ.empty(count).add(found, there, labels))
+
+
+def true_instance_ids(truth: GroundTruth) -> NDArray[np.int32] | None:
+    """Instance ids [X, Y, Z] of true voxels: as given, or those of the true boxes around things of their class.
+
+    A box reaches half a voxel beyond its faces; what lies in none has the id 0.  None where there are neither.
+    """
+    if truth.instance_id is not None or truth.boxes is None or truth.class_id is None or truth.geometry is None:
+        return truth.instance_id
+    boxes, geometry = truth.boxes, truth.geometry
+    certain = ScoredBoxes(
+        centre_m=boxes.centre_m,
+        size_m=boxes.size_m,
+        yaw_rad=boxes.yaw_rad,
+        velocity_mps=np.zeros((len(boxes), 2), np.float32),
+        class_id=boxes.class_id,
+        score=np.ones(len(boxes), np.float32),
+    )
+    indices = np.argwhere(np.asarray(OCC3D.is_thing)[truth.class_id])
+    rules = PanopticConfig(min_score=0.0, min_voxels=1)
+    margin_m = [size * rules.margin_voxels for size in geometry.voxel_size_m]
+    kinds = truth.class_id[tuple(indices.T)]
+    claims = claimed(geometry.centres_m(indices), kinds, certain, OCC3D, rules, margin_m)
+    number = np.concatenate(([0], boxes.instance_id[claims.kept])).astype(np.int32)
+    instance_id = np.zeros(truth.class_id.shape, np.int32)
+    instance_id[tuple(indices.T)] = number[claims.box]
+    return instance_id
 
 
 def _check_truth(config: ModelConfig, truth: GroundTruth, geometry: GridGeometry) -> None:
@@ -230,7 +303,8 @@ def report(scores: DriveScores, config: ModelConfig, title: str, facts: dict[str
     """Everything that was measured, section by section."""
     sections: list[Section] = []
     if scores.voxels is not None:
-        sections.append(voxel_section(config.labels, scores.voxels, scores.panoptic, scores.rays))
+        measured = (scores.voxels, scores.panoptic, scores.rays, scores.tracks, scores.ray_instances)
+        sections.append(voxel_section(config.labels, *measured))
         if scores.voxels_without_history is not None:
             alone = scores.voxels_without_history
             values = (

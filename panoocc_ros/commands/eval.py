@@ -41,8 +41,8 @@ TRAINING_SEEDS_FROM = 9_000  # the package's weights were trained and validated 
 DESCRIPTION = """\
 Measures a network on drives with known truth: simulated streets, by default some that the package's own weights have
 not learned from, or a data set's folder with --data.  Voxels are compared where a camera sees them: IoU per class and
-by distance, geometric IoU, panoptic quality, RayIoU, each with the history that a stream has, and the IoU also without.
-LiDAR points give panoptic quality at points, boxes mAP and NDS.
+by distance, geometric IoU, panoptic quality, segmentation and tracking quality (STQ), RayIoU and RayPQ, each with the
+history that a stream has, and the IoU also without.  LiDAR points give panoptic quality at points, boxes mAP and NDS.
 """
 EPILOG = f"""\
 examples:
@@ -106,8 +106,8 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         help="only time, memory, mIoU and geometric IoU of a sparse decoder, densely and at each of these capacities: "
         "shares of the voxels that are kept after each stage, or one share for all of them",
     )
-    measured.add_argument("--no-rays", action="store_true", help="leave out RayIoU")
-    measured.add_argument("--no-panoptic", action="store_true", help="leave out panoptic quality")
+    measured.add_argument("--no-rays", action="store_true", help="leave out RayIoU and RayPQ")
+    measured.add_argument("--no-panoptic", action="store_true", help="leave out PQ, STQ, id switches and RayPQ")
     measured.add_argument("--no-alone", action="store_true", help="leave out the results without history")
     output = parser.add_argument_group("output")
     options.add(output, "--json")
@@ -270,8 +270,14 @@ def summary(scores: DriveScores, config: ModelConfig) -> dict[str, Any]:
         out["pq_components"] = number(scores.components.means_of_present(labels).pq)
     if scores.boxes is not None:
         out["map"] = number(scores.boxes.scores().mean_ap)
+    if scores.tracks is not None:
+        tracks = scores.tracks
+        out |= {"stq": number(tracks.stq_of_present()), "aq": number(tracks.aq())}
+        out |= {"id_switches": tracks.id_switches, "followed_objects": tracks.followed, "true_objects": tracks.objects}
     if scores.rays is not None:
         out["ray_iou"] = number(scores.rays.mean_of_present())
+    if scores.ray_instances is not None:
+        out["raypq"] = number(scores.ray_instances.mean_of_present())
     return {"model": config.name, "frames": scores.frames, **out}
 
 

@@ -16,13 +16,17 @@ from panoocc_core.evaluation import (
     evaluate,
     evaluate_drive,
     report,
+    true_instance_ids,
 )
 from panoocc_core.ground_truth import GroundTruth, TrueBoxes
 from panoocc_core.labels import BOX_CLASSES, OCC3D
+from panoocc_core.metrics.report import as_plain
 from panoocc_core.models.box_head import Boxes, decode_boxes
 from panoocc_core.models.network_frame import box_codes, ego_boxes
 from panoocc_core.models.voxel_decoder import classify
 from panoocc_core.network import BoxPrediction, VoxelLogits
+from panoocc_core.stream import Instances
+from panoocc_core.types import GridGeometry
 from panoocc_ros.commands.eval import summary
 
 from .toy_training import rendered_streets
@@ -78,6 +82,69 @@ def test_the_truth_scores_one(model, streets, monkeypatch):
         assert found[key] == 1.0, key
     assert set(found["per_class"].values()) == {1.0}
     assert found["pq"] > 0.5  # instances are joined where they touch
+
+
+def with_ids(monkeypatch, oracle, renumbered):
+    """Lets the voxels of true things have their true ids, given by `renumbered(ids, frame number)`."""
+
+    def instances(network, frame, step, class_id, confidence):
+        number = oracle.calls - 1
+        ids = renumbered(oracle.truths[number].instance_id, number)
+        return Instances(class_id, torch.from_numpy(ids), None, "components", step.memory)
+
+    monkeypatch.setattr("panoocc_core.evaluation.instances", instances)
+
+
+def test_true_things_with_one_id_each_score_one(model, streets, monkeypatch):
+    oracle = forced(model, streets, monkeypatch)
+    with_ids(monkeypatch, oracle, lambda ids, number: np.where(ids > 0, 60_000 - ids, 0).astype(np.int32))
+    scores = evaluate(model, streets, Measures(without_history=False))
+    found = summary(scores, model.config)
+    assert [found[key] for key in ("pq", "stq", "aq", "raypq", "ray_iou")] == [1.0] * 5
+    assert found["id_switches"] == 0 and 0 < found["followed_objects"] <= found["true_objects"]
+    masked = [(t.instance_id[t.camera_mask], i // 4) for i, t in enumerate(oracle.truths)]
+    assert found["true_objects"] == len({(n, drive) for ids, drive in masked for n in np.unique(ids[ids > 0])})
+    shown = as_plain(report(scores, model.config, "", {}))["sections"]["voxels"]
+    assert shown["scores"]["STQ"] == shown["scores"]["RayPQ"] == 1 and "RayPQ" in shown["classes"]["car"]
+
+
+def test_ids_that_change_from_frame_to_frame_cost_tracks_and_nothing_else(model, streets, monkeypatch):
+    oracle = forced(model, streets, monkeypatch)
+    with_ids(monkeypatch, oracle, lambda ids, number: np.where(ids > 0, ids + 1000 * number, 0).astype(np.int32))
+    found = summary(evaluate(model, streets, Measures(without_history=False)), model.config)
+    assert found["pq"] == found["raypq"] == found["miou"] == 1.0
+    assert found["aq"] < 0.7 and found["stq"] == pytest.approx(np.sqrt(found["aq"]), abs=1e-4)
+    assert found["id_switches"] >= found["followed_objects"] > 0
+
+
+def test_a_network_that_tells_no_things_apart_has_no_tracks(model, streets):
+    network = load_model(replace(model.config, panoptic=PanopticConfig(instances="none")), seeded_weights=True)
+    found = summary(evaluate(network, [streets[0]], Measures(without_history=False)), network.config)
+    assert {"pq_components", "ray_iou"} <= set(found)
+    assert not {"pq", "stq", "aq", "id_switches", "raypq"} & set(found)
+
+
+def test_true_boxes_tell_true_voxels_apart_where_nothing_else_does():
+    car, walker = OCC3D.names.index("car"), OCC3D.names.index("pedestrian")
+    geometry = GridGeometry((20, 10, 4), (0.5, 0.5, 0.5), np.eye(4))
+    class_id = np.full(geometry.shape_xyz, FREE, np.uint8)
+    class_id[2:10, 2:5, :3] = car  # two cars bumper to bumper, x from 1 to 3 and from 3 to 5 m
+    class_id[15, 8, :3] = car  # in no box
+    class_id[5, 3, 3] = walker  # on a roof
+    boxes = TrueBoxes(
+        centre_m=np.array([[2, 1.75, 0.75], [4, 1.75, 0.75]], np.float32),
+        size_m=np.array([[1.9, 1.5, 1.5], [1.9, 1.5, 1.5]], np.float32),
+        yaw_rad=np.array([0.0, np.pi], np.float32),
+        velocity_mps=np.full((2, 2), np.nan, np.float32),
+        class_id=np.array([BOX_CLASSES.index("car")] * 2),
+        instance_id=np.array([70_001, 7], np.int32),
+    )
+    found = true_instance_ids(GroundTruth(0, geometry, class_id, boxes=boxes))
+    expected = np.zeros(geometry.shape_xyz, np.int32)
+    expected[2:6, 2:5, :3], expected[6:10, 2:5, :3] = 70_001, 7
+    assert found.dtype == np.int32 and np.array_equal(found, expected)
+    assert true_instance_ids(GroundTruth(0, geometry, class_id)) is None
+    assert true_instance_ids(GroundTruth(0, geometry, class_id, expected, boxes=boxes)) is expected
 
 
 def test_half_of_the_truth_scores_half(model, streets, monkeypatch):
