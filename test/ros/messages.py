@@ -3,7 +3,7 @@
 import cv2
 import numpy as np
 
-from panoocc_core.geometry import quaternion_from_rotation
+from panoocc_core.geometry import quaternion_from_rotation, rigid, rotation_from_quaternion
 from panoocc_ros.messages.fields import fill_header, set_stamp
 from panoocc_ros.messages.types import new_message
 
@@ -58,3 +58,10 @@ def tf(*items):
         turn.x, turn.y, turn.z, turn.w = quaternion_from_rotation(matrix[:3, :3]).tolist()
         message.transforms.append(one)
     return message
+
+
+def pose_of(pose):
+    """A geometry_msgs/Pose as a matrix [4, 4]."""
+    place, turn = pose.position, pose.orientation
+    rotation = rotation_from_quaternion(np.array([turn.x, turn.y, turn.z, turn.w]))
+    return rigid(rotation, np.array([place.x, place.y, place.z]))

@@ -10,7 +10,7 @@ import pytest
 import torch
 
 from panoocc_core import OccupancyStream, load_model
-from panoocc_core.geometry import quaternion_from_rotation
+from panoocc_core.geometry import quaternion_from_rotation, rigid
 from panoocc_core.labels import OCC3D
 from panoocc_ros.bags.bag import BagReader
 from panoocc_ros.bags.writer import BagWriter
@@ -18,7 +18,7 @@ from panoocc_ros.commands.cli import main
 from panoocc_ros.messages.fields import stamp_ns
 from panoocc_ros.messages.types import typestore
 from test.ros.bags import PERIOD_NS, RIG, T0, TF, drive, mount, write_drive
-from test.ros.messages import MS
+from test.ros.messages import MS, pose_of, tf
 
 # One thread: with more, libraries may share out a sum differently from run to run, and the last bit with it.
 NANO = ["--model", "nano", "--seeded-weights", "--device", "cpu", "--threads", "1", "--no-progress"]
@@ -165,6 +165,40 @@ def test_transforms_on_other_topics_are_named_and_can_be_chosen(capsys, tmp_path
         assert bag.count(["/robot1/tf_static"]) == 1 and bag.count([GRID]) == 1
     status, error = refused(capsys, tmp_path, path, *NANO, "--tf-topic", "/a", "--tf-static-topic", "/a")
     assert status == 2 and error.startswith("panoocc run: --tf-topic and --tf-static-topic: ")
+
+
+LIDAR = rigid(np.array([[0.5, 0.75**0.5, 0], [-(0.75**0.5), 0.5, 0], [0, 0, 1]]), np.array([0.9, 0.2, 1.8]))
+
+
+def with_lidar(topic, message):
+    """/tf_static with one mount more, which looks 60 degrees to the right."""
+    if topic == "/tf_static":
+        message.transforms += tf(("base_link", "lidar_top", 0, LIDAR)).transforms
+    return message
+
+
+def test_the_grids_lie_in_the_network_frame_that_is_named(capsys, tmp_path):
+    path, out = write_drive(tmp_path / "drive.mcap", sets=2, change=with_lidar), tmp_path / "out.mcap"
+    assert main(["run", str(path), *NANO, "--network-frame", "lidar_top", "--out", str(out)]) == 0
+    text = capsys.readouterr().out
+    assert "2 grids out" in text and "the frame of the voxels is lidar_top" in text
+    assert "WARNING: the network's frame, lidar_top, lies 2.02 m and 60.0 degrees from where nano was trained" in text
+    assert "memory reset" not in text
+    corner = LIDAR @ rigid(np.eye(3), np.array([-25.6, -25.6, -1.0]))
+    grids, points, cells = (read(out, topic) for topic in (GRID, POINTS, "/panoocc/occupancy_foxglove"))
+    for (_, grid), (_, cloud), (_, fox) in zip(grids, points, cells, strict=True):
+        for pose in (grid.origin, fox.pose):
+            np.testing.assert_allclose(pose_of(pose), corner, atol=1e-6)
+        cell = np.stack(np.unravel_index(grid.indices, (16, 64, 64))[::-1], axis=1)
+        centres = (cell + 0.5) * (0.8, 0.8, 0.4) @ corner[:3, :3].T + corner[:3, 3]
+        found = cloud.data.view(np.float32).reshape(len(cell), -1)[:, :3]
+        np.testing.assert_allclose(found, centres, atol=1e-4)
+
+
+def test_a_network_frame_that_the_bag_does_not_have_ends_the_run_with_those_that_are_there(capsys, tmp_path, good):
+    status, error = refused(capsys, tmp_path, good, *NANO, "--network-frame", "lidar_top")
+    assert status == 3 and "no grid from 2 sets (lost: 2 tf_timeout): network_frame lidar_top: no transform" in error
+    assert "known frames: base_link, cam_back, cam_back_left, " in error and "--network-frame), or none" in error
 
 
 def calibration_file(path, mounts=True, intrinsics=True):
@@ -417,6 +451,7 @@ def test_two_real_key_frames(tmp_path, capsys):
     text = capsys.readouterr().out
     assert "2 sets in, 2 grids out, 0 sets lost; fixed frame map" in text
     assert "ego motion since the last frame: 4.27 m, yaw -1.01 deg" in text
+    assert "the frame of the voxels is that of the model preset" in text and "lidar_top" not in text  # nano has its own
     (_, first), _ = read(out, GRID)
     assert stamp_ns(first.newest_image_stamp) - stamp_ns(first.oldest_image_stamp) == 42_606_000
 
