@@ -77,9 +77,7 @@ class Frame:
     world_from_ego: Matrix  # [4, 4], at stamp_ns
     cameras: tuple[CameraImage, ...]
     motion: VehicleMotion | None = None  # from IMU and odometry, where the vehicle has them
-    ego_from_network: Matrix | None = (
-        None  # [4, 4], the network's frame on this vehicle; None: as its configuration has it
-    )
+    ego_from_network: Matrix | None = None  # [4, 4], the frame of the voxels; None: as the network's configuration says
 
     def __post_init__(self) -> None:
         names = [camera.name for camera in self.cameras]

@@ -18,8 +18,9 @@ from panoocc_core.memory import VoxelMemory
 from panoocc_core.metrics.confusion import Confusion
 from panoocc_core.models.view_encoder import project
 from panoocc_core.network import Network, VoxelLogits
+from panoocc_core.panoptic.things import detected_boxes
 from panoocc_core.stream import advance, encode, output_geometry
-from panoocc_core.types import GridGeometry
+from panoocc_core.types import GridGeometry, ScoredBoxes
 
 from .conftest import EGO_FROM_OPTICAL, heading, street_frame
 
@@ -154,24 +155,30 @@ def test_the_same_drive_with_another_origin_of_the_vehicle_gives_the_same_voxels
         old = street_frame(0.5 * k, x_m=2.0 * k)
         new = in_vehicle_frame(replace(old, ego_from_network=lidar.matrix), new_from_old)
         frames = (old, new, replace(new, ego_from_network=None))
-        stepped = [advance(network, frame, memory) for frame, memory in zip(frames, memories)]
+        stepped = [advance(network, frame, memory, with_instances=False) for frame, memory in zip(frames, memories)]
         results, memories = [occupancy for occupancy, _ in stepped], [memory for _, memory in stepped]
     moved = (position_m, position_m + new_from_old[:3, 3].astype(np.float32))
-    labels = [point_classes(network, frame, points) for frame, points in zip(frames, (*moved, moved[1]))]
+    found = [labels_and_boxes(network, frame, points) for frame, points in zip(frames, (*moved, moved[1]))]
+    labels, boxes = zip(*found)
     same, given, ignored = results
     assert all(result.history.ages_s == (1.0, 0.5) for result in results)
     np.testing.assert_allclose(given.geometry.ego_from_grid, new_from_old @ same.geometry.ego_from_grid, atol=1e-9)
     assert (same.class_id == given.class_id).float().mean() > 0.999
     assert (same.class_id == ignored.class_id).float().mean() < 0.9, "else the network's frame would not matter"
     assert (labels[0] == labels[1]).mean() > 0.99 > (labels[0] == labels[2]).mean()
+    assert len(boxes[0]) == len(boxes[1]) > 50
+    np.testing.assert_allclose(boxes[1].centre_m, boxes[0].centre_m + new_from_old[:3, 3], atol=1e-2)
+    np.testing.assert_allclose(np.cos(boxes[1].yaw_rad - boxes[0].yaw_rad), 1, atol=1e-3)
+    np.testing.assert_allclose(boxes[1].velocity_mps, boxes[0].velocity_mps, atol=1e-2)
 
 
 @torch.inference_mode()
-def point_classes(network: Network, frame: Frame, position_m: np.ndarray) -> np.ndarray:
-    """Classes of points [n, 3] in the vehicle frame."""
+def labels_and_boxes(network: Network, frame: Frame, position_m: np.ndarray) -> tuple[np.ndarray, ScoredBoxes]:
+    """Classes of points [n, 3] in the vehicle frame, and all boxes of the frame alone."""
     step = encode(network, frame, VoxelMemory())
     points = TruePoints(position_m, np.zeros(len(position_m), np.uint8), np.zeros(len(position_m), np.int32))
-    return classes_at_points(network.decode(step.fused), points, step.config)
+    classes = classes_at_points(network.decode(step.fused), points, step.config)
+    return classes, detected_boxes(network, step.fused, step.config)
 
 
 def test_nano_recognises_a_street_in_a_grid_that_is_turned(tmp_path):
