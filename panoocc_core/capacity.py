@@ -17,7 +17,6 @@ from .base.devices import full_float32
 from .base.strict_yaml import ConfigError
 from .config import ModelConfig, SparseConfig
 from .ground_truth import Drive, naming_frame
-from .labels import OCC3D
 from .memory import VoxelMemory
 from .metrics.confusion import Confusion
 from .models.sparse_decoder import SparseVoxelDecoder
@@ -85,8 +84,6 @@ def sweep(
     config, decoder = network.config, getattr(network, "decoder", None)
     if not isinstance(decoder, SparseVoxelDecoder):
         raise ValueError(f"{config.name} has no sparse decoder")
-    if config.labels.names != OCC3D.names:
-        raise ValueError(f"{config.name} has the classes {config.labels.key}, the true voxels those of {OCC3D.key}")
     geometry = output_geometry(config)
     scores = [Confusion.empty(len(config.labels.names)) for _ in capacities]
     walls: list[list[float]] = [[] for _ in capacities]
@@ -97,7 +94,7 @@ def sweep(
         for index in range(len(drive)):
             with naming_frame(drive, index):
                 step = encode(network, drive.frame(index), memory)
-                truth = drive.truth(index)
+                truth = drive.truth(index).in_classes_of(config.labels)
                 true = _true_classes(truth.class_id, truth.geometry, geometry, config.name)
             memory = step.memory
             if not memory_mb:  # the first time is not counted below

@@ -14,7 +14,7 @@ from .base.devices import full_float32
 from .config import ModelConfig, PanopticConfig
 from .geometry import Matrix
 from .ground_truth import Drive, GroundTruth, TruePoints, naming_frame
-from .labels import LIDARSEG, OCC3D, LabelSet
+from .labels import LIDARSEG, LabelSet
 from .memory import VoxelMemory
 from .metrics.confusion import Confusion, DistanceConfusion, distance_bins
 from .metrics.detection import Detection
@@ -172,9 +172,9 @@ def _voxel_scores(
     ray_origins: Matrix | None,
 ) -> DriveScores:
     count = len(config.labels.names)
-    assert truth.class_id is not None
     geometry = output_geometry(config)
-    _check_truth(config, truth, geometry)
+    truth = _comparable(config, truth, geometry)
+    assert truth.class_id is not None
     mask, predicted = truth.camera_mask, things.class_id.cpu().numpy()
     voxels = DistanceConfusion.empty(count).add(predicted, truth.class_id, distance_bins(geometry), mask)
     alone = None
@@ -241,23 +241,27 @@ def true_instance_ids(truth: GroundTruth) -> NDArray[np.int32] | None:
         class_id=boxes.class_id,
         score=np.ones(len(boxes), np.float32),
     )
-    indices = np.argwhere(np.asarray(OCC3D.is_thing)[truth.class_id])
+    indices = np.argwhere(np.asarray(truth.labels.is_thing)[truth.class_id])
     rules = PanopticConfig(min_score=0.0, min_voxels=1)
     margin_m = [size * rules.margin_voxels for size in geometry.voxel_size_m]
     kinds = truth.class_id[tuple(indices.T)]
-    claims = claimed(geometry.centres_m(indices), kinds, certain, OCC3D, rules, margin_m)
+    claims = claimed(geometry.centres_m(indices), kinds, certain, truth.labels, rules, margin_m)
     number = np.concatenate(([0], boxes.instance_id[claims.kept])).astype(np.int32)
     instance_id = np.zeros(truth.class_id.shape, np.int32)
     instance_id[tuple(indices.T)] = number[claims.box]
     return instance_id
 
 
-def _check_truth(config: ModelConfig, truth: GroundTruth, geometry: GridGeometry) -> None:
-    if config.labels.names != OCC3D.names:
-        raise ValueError(f"{config.name} has the classes {config.labels.key}, the true voxels those of {OCC3D.key}")
+def _comparable(config: ModelConfig, truth: GroundTruth, geometry: GridGeometry) -> GroundTruth:
+    """The truth in the network's classes."""
+    try:
+        truth = truth.in_classes_of(config.labels)
+    except ValueError as error:
+        raise ValueError(f"{config.name} has the classes {config.labels.key}: {error}") from error
     assert truth.geometry is not None
     if difference := truth.geometry.differs_from(geometry):
         raise ValueError(f"the true voxels are not those of {config.name}: {difference}")
+    return truth
 
 
 def _point_scores(

@@ -6,14 +6,14 @@ ahead, y left, z up), voxels on the grid that `geometry` places in it.
 
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass, fields
+from dataclasses import dataclass, fields, replace
 from typing import Any, Protocol
 
 import numpy as np
 from numpy.typing import NDArray
 
 from .geometry import Matrix
-from .labels import OCC3D
+from .labels import OCC3D, LabelSet, counterparts
 from .types import Frame, GridGeometry
 
 
@@ -76,17 +76,18 @@ class GroundTruth:
     """The truth of one frame.
 
     Raises:
-        ValueError: voxel arrays of another shape than the geometry's, or a class that labels.OCC3D does not have.
+        ValueError: voxel arrays of another shape than the geometry's, or a class that `labels` does not have.
     """
 
     stamp_ns: int
     geometry: GridGeometry | None = None
-    class_id: NDArray[np.uint8] | None = None  # [X, Y, Z], ids of labels.OCC3D
+    class_id: NDArray[np.uint8] | None = None  # [X, Y, Z], ids of `labels`
     instance_id: NDArray[np.int32] | None = None  # [X, Y, Z], 0 = stuff and free
     camera_mask: NDArray[np.bool_] | None = None  # [X, Y, Z], what the cameras can see
     lidar_mask: NDArray[np.bool_] | None = None  # [X, Y, Z]
     boxes: TrueBoxes | None = None
     points: TruePoints | None = None
+    labels: LabelSet = OCC3D  # of the voxels
 
     def __post_init__(self) -> None:
         for name in ("class_id", "instance_id", "camera_mask", "lidar_mask"):
@@ -97,11 +98,32 @@ class GroundTruth:
                 raise ValueError(f"truth: {name} is given without the geometry of its grid")
             if values.shape != self.geometry.shape_xyz:
                 raise ValueError(f"truth: {name} has the shape {values.shape}, not {self.geometry.shape_xyz}")
-        if self.class_id is not None and self.class_id.max(initial=0) >= len(OCC3D.names):
+        if self.class_id is not None and self.class_id.max(initial=0) >= len(self.labels.names):
             raise ValueError(
-                f"truth: class_id holds the class {self.class_id.max()}, {OCC3D.key} has 0..{len(OCC3D.names) - 1}: "
-                "make or download the data again"
+                f"truth: class_id holds the class {self.class_id.max()}, {self.labels.key} has "
+                f"0..{len(self.labels.names) - 1}: make or download the data again"
             )
+
+    def in_classes_of(self, labels: LabelSet) -> "GroundTruth":
+        """The same truth with the voxels' classes by their counterparts in another label set.
+
+        Raises:
+            ValueError: one of the classes has none there.
+        """
+        if labels.names == self.labels.names:
+            return self
+        ids = counterparts(self.labels, labels)
+        if None in ids:
+            raise ValueError(
+                f"the true voxels have the classes {self.labels.key}, of which {labels.key} has no "
+                f"{self.labels.names[ids.index(None)]}"
+            )
+        if self.class_id is None:
+            return replace(self, labels=labels)
+        class_id, instance_id = np.array(ids, np.uint8)[self.class_id], self.instance_id
+        if instance_id is not None:  # a thing there may be stuff here
+            instance_id = np.where(np.array(labels.is_thing)[class_id], instance_id, 0).astype(np.int32)
+        return replace(self, class_id=class_id, instance_id=instance_id, labels=labels)
 
 
 class Drive(Protocol):

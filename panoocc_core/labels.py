@@ -1,6 +1,6 @@
 """Semantic classes: names, things and stuff, display colours.
 
-The class lists are those of nuScenes lidarseg and Occ3D-nuScenes; the colours are our own.
+The class lists are those of nuScenes lidarseg, Occ3D-nuScenes and Occ3D-Waymo; the colours are our own.
 """
 
 from dataclasses import dataclass
@@ -58,6 +58,17 @@ _COLOURS = {
     "terrain": (156, 186, 110),
     "manmade": (206, 196, 178),
     "vegetation": (52, 142, 66),
+    "general_object": (90, 90, 90),
+    "vehicle": (48, 132, 232),
+    "sign": (236, 200, 60),
+    "cyclist": (226, 82, 152),
+    "traffic_light": (120, 196, 196),
+    "pole": (142, 106, 60),
+    "construction_cone": (255, 164, 96),
+    "building": (206, 196, 178),
+    "tree_trunk": (116, 84, 60),
+    "road": (118, 118, 128),
+    "walkable": (182, 166, 190),
     "free": (255, 255, 255),
 }
 _SIXTEEN = (
@@ -80,13 +91,13 @@ _SIXTEEN = (
 )
 
 
-def label_set(key: str, names: tuple[str, ...], version: int = 1) -> LabelSet:
+def label_set(key: str, names: tuple[str, ...], version: int = 1, things: tuple[str, ...] = BOX_CLASSES) -> LabelSet:
     """A label set over any class names; a class called `free` is free space, unknown names get a grey of their own."""
     return LabelSet(
         key=key,
         version=version,
         names=names,
-        is_thing=tuple(name in BOX_CLASSES for name in names),
+        is_thing=tuple(name in things for name in names),
         colours=tuple(_COLOURS.get(name, ((53 * i) % 200 + 40,) * 3) for i, name in enumerate(names)),
         free_id=names.index("free") if "free" in names else None,
     )
@@ -95,4 +106,66 @@ def label_set(key: str, names: tuple[str, ...], version: int = 1) -> LabelSet:
 OCC3D = label_set("occ3d_nuscenes", ("others", *_SIXTEEN, "free"))
 LIDARSEG = label_set("nuscenes_lidarseg", ("noise", *_SIXTEEN))
 LIDARSEG_FREE = label_set("nuscenes_lidarseg_free", (*LIDARSEG.names, "free"))  # what the panoptic networks publish
-BUILT_IN = {labels.key: labels for labels in (OCC3D, LIDARSEG, LIDARSEG_FREE)}
+# In the order of the data set's own description (github.com/Tsinghua-MARS-Lab/Occ3D: TYPE_GENERALOBJECT to
+# TYPE_WALKABLE, 0 to 14); its files have 23 for free, see data/occ3d_waymo.py.
+OCC3D_WAYMO = label_set(
+    "occ3d_waymo",
+    (
+        "general_object",
+        "vehicle",
+        "pedestrian",
+        "sign",
+        "cyclist",
+        "traffic_light",
+        "pole",
+        "construction_cone",
+        "bicycle",
+        "motorcycle",
+        "building",
+        "vegetation",
+        "tree_trunk",
+        "road",
+        "walkable",
+        "free",
+    ),
+    things=("vehicle", "pedestrian", "cyclist", "construction_cone", "bicycle", "motorcycle"),
+)
+BUILT_IN = {labels.key: labels for labels in (OCC3D, LIDARSEG, LIDARSEG_FREE, OCC3D_WAYMO)}
+
+# What a class is called in another set, where that is not its own name.
+_CALLED = {
+    (OCC3D.key, OCC3D_WAYMO.key): {
+        "others": "general_object",
+        "barrier": "general_object",
+        "bicycle": "cyclist",  # in nuScenes a rider is part of the bicycle
+        "bus": "vehicle",
+        "car": "vehicle",
+        "construction_vehicle": "vehicle",
+        "traffic_cone": "construction_cone",
+        "trailer": "vehicle",
+        "truck": "vehicle",
+        "driveable_surface": "road",
+        "other_flat": "walkable",
+        "sidewalk": "walkable",
+        "terrain": "walkable",  # "most horizontal surface that is not drivable": grass too
+        "manmade": "building",
+    }
+}
+
+_NEAREST_BOX_CLASS = {"vehicle": "car", "cyclist": "bicycle", "construction_cone": "traffic_cone"}
+
+
+def box_class(name: str) -> int:
+    """The index in BOX_CLASSES of a thing: that of its own name, else of the nearest kind.
+
+    Raises:
+        ValueError: nothing there is like it.
+    """
+    return BOX_CLASSES.index(_NEAREST_BOX_CLASS.get(name, name))
+
+
+def counterparts(source: LabelSet, target: LabelSet) -> tuple[int | None, ...]:
+    """The id in `target` of every class of `source`: that of its name there; None where `target` has no such class."""
+    called = _CALLED.get((source.key, target.key), {})
+    names = [called.get(name, name) for name in source.names]
+    return tuple(target.names.index(name) if name in target.names else None for name in names)

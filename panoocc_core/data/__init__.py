@@ -5,6 +5,7 @@ from .errors import DataError
 from .folder import open_dataset, open_splits
 from .nuscenes import NuScenes, NuScenesDrive
 from .occ3d import Occ3D, Occ3DDrive
+from .occ3d_waymo import WaymoLabels, read_waymo_voxels
 from .splits import split_scenes
 
 __all__ = [
@@ -13,8 +14,10 @@ __all__ = [
     "NuScenesDrive",
     "Occ3D",
     "Occ3DDrive",
+    "WaymoLabels",
     "check_files",
     "open_dataset",
     "open_splits",
+    "read_waymo_voxels",
     "split_scenes",
 ]

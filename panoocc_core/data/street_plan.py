@@ -11,12 +11,13 @@ import numpy as np
 from numpy.typing import NDArray
 
 from ..base.ranges import Text, Within, check_ranges
-from ..config import ModelConfig
+from ..config import ModelConfig, rig_with
 from ..sim.camera import Rig
 from ..sim.lidar import Lidar
 from ..sim.rig_file import load_sim_rig
 from ..types import GridGeometry
 
+AUTO = "auto"  # for a rig: the one with the network's cameras
 FORMAT = 1  # raised when the same plan gives other files
 _LEAD_S = 0.5  # the drive's first frame
 
@@ -37,7 +38,7 @@ class StreetPlan:
     rate_hz: RateHz = 2.0
     scale: Scale = 0.16  # image size, 1 is that of the rig's file: 1600x900 for nuScenes
     jpeg_quality: Annotated[int, Within(1, 100)] = 92
-    rig: Text = "nuscenes"  # a name in config/sim_rigs, or a YAML file
+    rig: Text = "nuscenes"  # a name in config/sim_rigs, a YAML file, or, before `for_network`, "auto"
     # The labelled points of a LiDAR, which some networks learn from, instead of voxels, of which they
     # have too many: 400x400x64 take 4 seconds a frame.
     lidar: bool = False
@@ -65,12 +66,14 @@ class StreetPlan:
         return load_sim_rig(self.rig, self.scale)
 
     def for_network(self, config: ModelConfig) -> "StreetPlan":
-        """The plan with LiDAR points where the network learns from them and is measured by them.
+        """The plan with LiDAR points where the network learns from them, and with the network's rig where it is "auto".
 
         Raises:
             ConfigError: see `cameras`.
             ValueError: the rig's cameras are not those of the network.
         """
+        if self.rig == AUTO:
+            return replace(self, rig=rig_with("sim_rigs", config.cameras)).for_network(config)
         names = [camera.name for camera in self.cameras()]
         if set(names) != set(config.cameras):
             raise ValueError(

@@ -115,6 +115,13 @@ class BoxHead(nn.Module):
         return torch.stack(columns, dim=-1)
 
 
+class NoBoxes(nn.Module):
+    """The box branch of a network without box classes: finds nothing, and has nothing to learn."""
+
+    def forward(self, bev: Tensor) -> BoxPrediction:
+        return BoxPrediction(bev.new_zeros((1, 0, 1), dtype=torch.float32), bev.new_zeros((1, 0, BOX_CODES)).float())
+
+
 def bev_map(tokens: Tensor, thing_logits: Tensor | None, grid: GridConfig) -> Tensor:
     """Map [rows * columns, C] for the boxes: mean over the layers, weighted with softmax channel 0 where there is one.
 

@@ -7,7 +7,7 @@ from ..base.constants import Constant
 from ..config import ModelConfig, ResNetConfig
 from ..network import BoxPrediction, Network, VoxelLogits
 from ..voxels import reference_points_m
-from .box_head import BoxHead, bev_map
+from .box_head import BoxHead, NoBoxes, bev_map
 from .internimage import InternImage
 from .neck import FeaturePyramid
 from .queries import VoxelQueries
@@ -31,7 +31,7 @@ class PanoOcc(Network):
         )
         self.fusion = build_fusion(config)
         self.decoder = build_decoder(config)
-        self.boxes = BoxHead(config)
+        self.boxes = BoxHead(config) if config.boxes.classes else NoBoxes()
         points = reference_points_m(config.grid, config.encoder.reference_heights)
         self.reference_points_m = Constant(torch.as_tensor(points, dtype=torch.float32))  # [N, 3], network frame
 

@@ -5,7 +5,7 @@ import numpy as np
 from numpy.typing import NDArray
 from scipy import ndimage
 
-from ..labels import BOX_CLASSES, LabelSet
+from ..labels import LabelSet, box_class
 from ..types import GridGeometry, ScoredBoxes
 
 _NEIGHBOURS = np.ones((3, 3, 3), bool)  # 26: voxels hang together over faces, edges and corners
@@ -59,7 +59,7 @@ def boxes_around(
         size_m=found[:, 3:6],
         yaw_rad=found[:, 6],
         velocity_mps=np.zeros((len(found), 2), np.float32),
-        class_id=np.array([BOX_CLASSES.index(name) for name in names], np.int64),
+        class_id=np.array([box_class(name) for name in names], np.int64),
         score=(score / np.maximum(counts, 1) / 255).astype(np.float32),
     )
 

@@ -12,6 +12,7 @@ import numpy as np
 from ..base.devices import usable_device
 from ..config import model_config
 from ..ground_truth import GroundTruth
+from ..labels import OCC3D, LabelSet, counterparts
 from ..stream import output_geometry
 from ..types import GridGeometry
 from .camera import Rig, SimCamera
@@ -80,6 +81,7 @@ class RenderSetup:
     rig: Rig
     grid: GridGeometry | None = None  # of the truth; None: no truth
     device: str = "cpu"  # of the renderer
+    labels: LabelSet = OCC3D  # of the truth
 
     def __post_init__(self) -> None:
         if not self.rig:
@@ -121,6 +123,16 @@ def truth_grid(model: str) -> GridGeometry:
     return output_geometry(model_config(model))
 
 
+def truth_labels(model: str) -> LabelSet:
+    """The classes of a model preset or YAML file, where the simulator's truth can be told in them; else its own.
+
+    Raises:
+        ConfigError: it is neither.
+    """
+    labels = model_config(model).labels
+    return OCC3D if None in counterparts(OCC3D, labels) else labels
+
+
 class DriveRenderer:
     """Renders instants of drives; keeps the newest streets."""
 
@@ -140,7 +152,8 @@ class DriveRenderer:
         delay_s = self.setup.rig[0].shutter_offset_s
         taken = capture(renderer, self.setup.rig, time_s, self.setup.grid, truth_delay_s=delay_s)
         jpegs = tuple(jpeg.tobytes() for jpeg in taken.jpegs)
-        return RenderedSet(jpegs, taken.truth, perf_counter() - begin_s)
+        there = None if taken.truth is None else taken.truth.in_classes_of(self.setup.labels)
+        return RenderedSet(jpegs, there, perf_counter() - begin_s)
 
     def _renderer(self, drive: Drive) -> Renderer:
         if drive not in self._renderers:

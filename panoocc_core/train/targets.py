@@ -9,7 +9,7 @@ from torch import Tensor
 
 from ..config import ModelConfig
 from ..ground_truth import GroundTruth, TrueBoxes, TruePoints
-from ..labels import BOX_CLASSES, LIDARSEG, OCC3D, LabelSet
+from ..labels import BOX_CLASSES, LIDARSEG, LabelSet, counterparts
 from ..models.network_frame import box_codes, moved_points, network_from_ego
 from ..models.point_labels import cells_of
 from ..stream import output_geometry
@@ -71,11 +71,11 @@ def dense_targets(truth: GroundTruth, config: ModelConfig) -> tuple[NDArray[np.u
     difference = truth.geometry.differs_from(output_geometry(config))
     if difference:
         raise ValueError(f"truth: its grid is not that of the output of {config.name}: {difference}")
-    return renamed(truth.class_id, OCC3D, config), truth.camera_mask
+    return renamed(truth.class_id, truth.labels, config), truth.camera_mask
 
 
 def renamed(class_id: NDArray[np.uint8], labels: LabelSet, config: ModelConfig) -> NDArray[np.uint8]:
-    """Ids of `labels` as ids of the network's classes, by name.
+    """Ids of `labels` as ids of the network's classes, by their counterparts.
 
     Raises:
         ValueError: one of the ids is of no class that the network knows.
@@ -85,9 +85,9 @@ def renamed(class_id: NDArray[np.uint8], labels: LabelSet, config: ModelConfig) 
         return class_id
     unknown = 255
     table = np.full(256, unknown, np.uint8)
-    for i, name in enumerate(labels.names):
-        if name in names:
-            table[i] = names.index(name)
+    for i, theirs in enumerate(counterparts(labels, config.labels)):
+        if theirs is not None and theirs < len(names):
+            table[i] = theirs
     renamed = table[class_id]
     strange = np.unique(class_id[renamed == unknown])
     if len(strange):

@@ -8,7 +8,7 @@ from ..base.ranges import Length, Ranged, Text, Within, check_ranges
 from ..base.resources import listing
 from ..base.strict_yaml import ConfigError, build, load_yaml, merged, named_yaml
 from ..config import ModelConfig, model_config
-from ..data.street_plan import RateHz, Scale, Seconds
+from ..data.street_plan import AUTO, RateHz, Scale, Seconds
 from .loss_config import PUBLISHED, TERMS, LossConfig
 
 MAX_SEED = 2**63 - 1  # of torch's generators
@@ -31,7 +31,9 @@ class StreetsConfig:
     seconds: Seconds = 12.0
     rate_hz: RateHz = 2.0
     scale: Scale = 0.16  # image size, 1 is that of the rig's file
-    rig: Text = "nuscenes"  # a name in config/sim_rigs, or a YAML file; its cameras are called as the network's
+    rig: Text = (
+        AUTO  # a name in config/sim_rigs, or a YAML file with the network's cameras; auto: the one that has them
+    )
 
     def __post_init__(self) -> None:
         check_ranges(self)

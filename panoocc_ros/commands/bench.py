@@ -9,10 +9,11 @@ from tempfile import TemporaryDirectory
 
 from tqdm import tqdm
 
-from panoocc_core import Frame, ModelConfig, model_config
+from panoocc_core import ConfigError, Frame, ModelConfig
 from panoocc_core.base.whole_files import write_json
 from panoocc_core.bench import BenchReport, RenderReport, bench, bench_rendering, rendering_table, table
-from panoocc_core.sim import nuscenes_rig
+from panoocc_core.config import rig_with
+from panoocc_core.sim import load_sim_rig
 
 from ..bags.bag import BagError, BagReader
 from ..bags.replay import check_topics
@@ -25,17 +26,18 @@ from ..ros.argument_types import whole_number
 from ..ros.exit_codes import BAD_INPUT, FAILED, NETWORK_FAILED, NOT_WRITTEN, explained
 from ..ros.parameter_fields import SettingsError
 from ..sim.bag import write_street_bag
+from ..sim.messages import image_topic
 from . import options
 from .failures import status_of
 
-STREET_RIG = "nuscenes"  # whose topics the simulated street has
+DRAWN_WIDTH_PX = 256  # of the images whose rendering is measured: those of nano
 
 DESCRIPTION = "Runs networks with seeded weights over a few frames and measures every stage."
 EPILOG = f"""\
 The table gives wall and CPU time of every stage.  Two numbers compare machines: how many GFLOP of plain matrix products
 the same machine would have done in the time of a frame, and the time of the sampling operator against the usual torch
 formulation, both measured in the same run.  Without --bag the rendering of simulated streets is measured too, in one
-thread: six images of the size that nano takes.
+thread: images of the size that nano takes, of the first network's cameras.
 
 examples:
   panoocc bench                                     Pano-small (Occ3D) and nano on a simulated street
@@ -76,36 +78,54 @@ def run(arguments: argparse.Namespace) -> int:
 def _bench(arguments: argparse.Namespace) -> None:
     # All of it before a street is rendered for a minute.
     configs = [chosen_config(name) for name in arguments.model]
-    rig = chosen_rig(arguments.rig)
-    rigs = [rig_for(config, rig) for config in configs]
+    rigs = [rig_for(config, chosen_rig(arguments.rig, config)) for config in configs]
     chosen_device(arguments.device)
-    _check(arguments, rig)
+    _check_output(arguments)
+    streets = [] if arguments.bag else [_street_rig(config, own) for config, own in zip(configs, rigs)]
     with TemporaryDirectory() as folder:
-        bag = arguments.bag or _street(Path(folder) / "street.mcap", arguments.frames)
-        networks = [_measure(config, bag, own, arguments).as_dict() for config, own in zip(configs, rigs)]
+        paths = {
+            name: _street(Path(folder) / f"{index}.mcap", name, arguments.frames)
+            for index, name in enumerate(dict.fromkeys(streets))
+        }
+        bags = [paths[name] for name in streets] or [arguments.bag] * len(configs)
+        networks = [_measure(*one, arguments).as_dict() for one in zip(configs, bags, rigs)]
     numbers: dict[str, object] = {"networks": networks}
-    if arguments.bag is None:
-        numbers["rendering"] = _measure_rendering().as_dict()
+    if streets:
+        numbers["rendering"] = _measure_rendering(streets[0]).as_dict()
     if arguments.json is not None:
         write_json(arguments.json, numbers)
         print(f"written: {arguments.json}")
 
 
-def _check(arguments: argparse.Namespace, rig: Rig) -> None:
-    """Raises SettingsError or OSError for what would fail only after a minute."""
-    wanted, there = ({camera.topic for camera in one.cameras} for one in (rig, chosen_rig(STREET_RIG)))
-    if arguments.bag is None and not wanted <= there:
+def _street_rig(config: ModelConfig, rig: Rig) -> str:
+    """The simulator's rig with the network's cameras.
+
+    Raises:
+        SettingsError: there is none, or its topics are not those that the network listens to.
+    """
+    try:
+        name = rig_with("sim_rigs", config.cameras)
+    except ConfigError as error:
+        raise SettingsError(f"{error}, or give a bag with --bag", "model") from error
+    if not {camera.topic for camera in rig.cameras} <= {image_topic(camera) for camera in load_sim_rig(name)}:
         raise SettingsError("its topics are not those of the simulated street: give a bag with --bag", "rig")
+    return name
+
+
+def _check_output(arguments: argparse.Namespace) -> None:
+    """Raises SettingsError or OSError for what would fail only after a minute."""
     if arguments.json is not None:
         arguments.json.parent.mkdir(parents=True, exist_ok=True)
         if arguments.json.is_dir():
             raise SettingsError(f"{arguments.json} is a folder: give the path of a file", "json")
 
 
-def _street(path: Path, frames: int) -> Path:
+def _street(path: Path, rig_name: str, frames: int) -> Path:
     """A simulated street with full-size images, one set every half second."""
-    print("rendering a simulated street with six images of 1600x900 a frame ...", file=sys.stderr)
-    return write_street_bag(path, 0, frames * 0.5, 2.0, nuscenes_rig(1.0))
+    rig = load_sim_rig(rig_name)
+    size = f"{rig[0].width}x{rig[0].height}"
+    print(f"rendering a simulated street with {len(rig)} images of {size} a frame ...", file=sys.stderr)
+    return write_street_bag(path, 0, frames * 0.5, 2.0, rig)
 
 
 def _measure(config: ModelConfig, bag: Path, rig: Rig, arguments: argparse.Namespace) -> BenchReport:
@@ -123,10 +143,10 @@ def _measure(config: ModelConfig, bag: Path, rig: Rig, arguments: argparse.Names
     return report
 
 
-def _measure_rendering() -> RenderReport:
-    scale = model_config("nano").images.width / nuscenes_rig(1.0)[0].width
+def _measure_rendering(rig_name: str) -> RenderReport:
+    rig = load_sim_rig(rig_name, DRAWN_WIDTH_PX / load_sim_rig(rig_name)[0].width)
     with tqdm(unit="set", desc="rendering", disable=None) as bar:
-        report = bench_rendering(nuscenes_rig(scale), on_set=bar.update)
+        report = bench_rendering(rig, on_set=bar.update)
     print(rendering_table(report) + "\n", flush=True)
     return report
 

@@ -82,8 +82,9 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     )
     street(
         "--rig",
-        default="nuscenes",
-        help="where the cameras sit: a name in config/sim_rigs, or a YAML file (default: %(default)s)",
+        default="auto",
+        help="where the cameras sit: a name in config/sim_rigs, or a YAML file (default: the rig with the network's "
+        "cameras)",
     )
     street("--streets", type=Path, metavar="FOLDER", help="keep the rendered drives here (default: thrown away)")
     options.add(streets, "--workers", action=_OfStreets)

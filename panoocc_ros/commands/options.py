@@ -41,9 +41,10 @@ _OPTIONS: dict[str, dict[str, Any]] = {
     },
     # cameras
     "--rig": {
-        "default": "nuscenes",
+        "default": "auto",
         "metavar": "RIG",
-        "help": "which camera is on which topic: a name in config/rigs, or a YAML file (default: %(default)s)",
+        "help": "which camera is on which topic: a name in config/rigs, or a YAML file (default: the rig with the "
+        "network's cameras)",
     },
     # output
     "--out": {

@@ -17,7 +17,7 @@ from ..bags.writer import BagWriter
 from ..frames.assembler import FrameAssembler
 from ..frames.waiting import AssemblerOptions
 from ..health.latency import latency_table, summarise
-from ..node.load import chosen_calibration, chosen_config, chosen_rig, loaded_network, rig_for
+from ..node.load import chosen_calibration, chosen_config, chosen_rig, loaded_network, rig_for, unused_cameras
 from ..node.outputs import FOXGLOVE, OUTPUTS, POINTS
 from ..node.settings import CAMERA_LIMITS, NodeSettings, camera_limits
 from ..ros.argument_types import number, whole_number
@@ -123,7 +123,12 @@ def run(arguments: argparse.Namespace) -> int:
 def _run(arguments: argparse.Namespace) -> None:
     config = chosen_config(arguments.model, camera_limits(arguments))
     rig = chosen_rig(
-        arguments.rig, arguments.base_frame, arguments.fixed_frame, arguments.spread_ms, arguments.network_frame
+        arguments.rig,
+        config,
+        arguments.base_frame,
+        arguments.fixed_frame,
+        arguments.spread_ms,
+        arguments.network_frame,
     )
     topics = {"tf_topic": arguments.tf_topic, "tf_static_topic": arguments.tf_static_topic}
     try:
@@ -132,6 +137,8 @@ def _run(arguments: argparse.Namespace) -> None:
         raise SettingsError(str(error), "tf_topic", "tf_static_topic") from error
     calibration = chosen_calibration(arguments.calibration, rig)
     chosen, waiting = rig_for(config, rig), chosen_waiting(arguments)
+    if unused := unused_cameras(config, rig):
+        print(f"panoocc run: {unused}", file=sys.stderr)
     read = (arguments.bag, arguments.checkpoint, arguments.rig, arguments.model, arguments.calibration)
     inputs = [Path(one) for one in read if one is not None and Path(one).exists()]
     with BagReader(arguments.bag) as bag:

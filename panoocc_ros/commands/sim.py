@@ -7,13 +7,13 @@ from typing import Any
 from tqdm import tqdm
 
 from panoocc_core.base.devices import usable_device
-from panoocc_core.sim import load_sim_rig
-from panoocc_core.sim.drive_renderer import Drive, RenderSetup, truth_grid
+from panoocc_core.sim.drive_renderer import Drive, RenderSetup, truth_grid, truth_labels
 
 from ..ros.argument_types import whole_number
 from ..ros.exit_codes import BAD_INPUT, FAILED, NETWORK_FAILED, NOT_WRITTEN, explained
 from ..sim.bag import write_street_bag
 from ..sim.faults import Faults, fault_table, parse_fault
+from ..sim.setup import rig_for_grid
 from . import options
 from .failures import status_of
 
@@ -48,7 +48,8 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     options.add(
         cameras,
         "--rig",
-        help="where the cameras sit: a name in config/sim_rigs, or a YAML file (default: %(default)s)",
+        help="where the cameras sit: a name in config/sim_rigs, or a YAML file (default: the rig with the cameras of "
+        "the network of --grid)",
     )
     cameras.add_argument(
         "--scale",
@@ -117,7 +118,8 @@ def _simulate(arguments: argparse.Namespace) -> None:
 
     drive = Drive(arguments.seed, arguments.seconds, arguments.rate, arguments.supersample)
     grid = None if arguments.no_truth else truth_grid(arguments.grid)
-    setup = RenderSetup(load_sim_rig(arguments.rig, arguments.scale), grid, str(usable_device(arguments.device)))
+    rig = rig_for_grid(arguments.rig, arguments.grid, arguments.scale)
+    setup = RenderSetup(rig, grid, str(usable_device(arguments.device)), truth_labels(arguments.grid))
     faults = Faults([parse_fault(text) for text in arguments.fault], setup.names, drive.seed)
     with bar:
         write_street_bag(
@@ -128,6 +130,7 @@ def _simulate(arguments: argparse.Namespace) -> None:
             setup.rig,
             supersample=drive.supersample,
             grid=setup.grid,
+            labels=setup.labels,
             faults=faults,
             overwrite=arguments.overwrite,
             workers=arguments.workers,

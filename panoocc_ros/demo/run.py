@@ -23,9 +23,10 @@ from tqdm import tqdm
 from panoocc_core import ModelConfig
 from panoocc_core.base.resources import folder, shipped_weights
 from panoocc_core.base.whole_files import write_json
-from panoocc_core.labels import OCC3D, LabelSet
+from panoocc_core.config import rig_with
+from panoocc_core.labels import OCC3D, LabelSet, counterparts
 from panoocc_core.pictures.animation import Style
-from panoocc_core.sim import nuscenes_rig
+from panoocc_core.sim import load_sim_rig
 from panoocc_core.sim.pool import WORKER_KILLED
 from panoocc_core.stream import output_geometry
 
@@ -37,7 +38,7 @@ from ..evaluation.evaluator import EvaluationError, check_labels
 from ..frames.rig import Rig
 from ..health.latency import latency_table
 from ..messages import truth as truth_messages
-from ..node.load import chosen_config, chosen_device, chosen_rig, rig_for
+from ..node.load import chosen_config, chosen_device, chosen_rig, rig_for, unused_cameras
 from ..ros.exit_codes import BAD_INPUT, FAILED, INTERRUPTED, OK, failed
 from ..ros.signals import Terminated, unwound_by_signals
 from ..sim.bag import write_street_bag
@@ -57,11 +58,9 @@ NODE, EVALUATOR = "panoocc", "evaluator"
 RECORDED = (f"/{NODE}/occupancy", f"/{NODE}/labels", "/diagnostics", "/tf", "/tf_static")
 RECORDED_SCORES = tuple(f"/{EVALUATOR}/{name}" for name in ("iou", "miou", "pq", "stq", "id_switches"))
 TRUTH = (truth_messages.OCCUPANCY, truth_messages.VISIBLE)
-REAL_TIME_ON_CPU = ("nano",)  # presets that keep up on two cores
 PACES = {"real": "real time", "step": "one set at a time"}
 SEED = 7  # a street on which no weights of ours were trained
 DRIVES = {"real": (17.0, 6.0), "step": (8.0, 2.0)}  # pace -> seconds and sets per second of the simulated street
-RIG_WIDTH_PX = 1600
 MAX_SCALE = 0.25  # simulated images are as wide as the network's, but not slow to make
 RESULTS = ("panoocc_demo.gif", "panoocc_demo.png", "occupancy.mcap", "report.json")
 STREET, LOGS = "street.mcap", ("node.log", "evaluator.log", "recorder.log", "player.log")
@@ -85,11 +84,14 @@ def demo(arguments: argparse.Namespace) -> Path:
     """
     out = arguments.out
     _take(out)
-    config, rig = chosen_config(arguments.model), chosen_rig(arguments.rig)
+    config = chosen_config(arguments.model)
+    rig = chosen_rig(arguments.rig, config)
     pace = _pace(arguments, config)
     bag = arguments.bag or _simulated_street(out / STREET, config, pace)
     with BagReader(bag) as reader:
         check_topics(reader, rig_for(config, rig))
+    if unused := unused_cameras(config, rig):
+        print(unused, flush=True)
     truth = _usable_truth(bag, config)
     for name in RESULTS:  # of an earlier run: they must not be taken for those of one that fails
         (out / name).unlink(missing_ok=True)
@@ -118,8 +120,10 @@ def _take(out: Path) -> None:
 
 
 def _simulated_street(path: Path, config: ModelConfig, pace: str) -> Path:
-    """A drive through a simulated street, the same every time; with truth where its labels are the model's."""
+    """A drive through a simulated street, the same every time; with truth where the model's classes can tell it."""
     seconds, rate_hz = DRIVES[pace]
+    name, can_be_told = rig_with("sim_rigs", config.cameras), None not in counterparts(OCC3D, config.labels)
+    width_px = max(camera.width for camera in load_sim_rig(name))
     with tqdm(desc="simulated street", unit="set") as bar:
 
         def show(done: int, total: int) -> None:
@@ -131,8 +135,9 @@ def _simulated_street(path: Path, config: ModelConfig, pace: str) -> Path:
             SEED,
             seconds,
             rate_hz,
-            nuscenes_rig(min(MAX_SCALE, config.images.width / RIG_WIDTH_PX)),
-            grid=output_geometry(config) if config.labels.names == OCC3D.names else None,
+            load_sim_rig(name, min(MAX_SCALE, config.images.width / width_px)),
+            grid=output_geometry(config) if can_be_told else None,
+            labels=config.labels if can_be_told else OCC3D,
             overwrite=True,
             progress=show,
         )
@@ -153,7 +158,7 @@ def _usable_truth(bag: Path, config: ModelConfig) -> LabelSet | None:
 def _pace(arguments: argparse.Namespace, config: ModelConfig) -> str:
     if arguments.pace != "auto":
         return str(arguments.pace)
-    fast = config.name in REAL_TIME_ON_CPU or chosen_device(arguments.device) != "cpu"
+    fast = config.real_time_on_cpu or chosen_device(arguments.device) != "cpu"
     return "real" if fast else "step"
 
 
@@ -364,7 +369,9 @@ def parser() -> argparse.ArgumentParser:
         "--seeded-weights", action="store_true", help="weights from a random generator: the voxels mean nothing"
     )
     parser.add_argument(
-        "--rig", default="nuscenes", help="a name in config/rigs, or a YAML file (default: %(default)s)"
+        "--rig",
+        default="auto",
+        help="a name in config/rigs, or a YAML file (default: the rig with the network's cameras)",
     )
     parser.add_argument("--device", default="auto", help="cpu, cuda, cuda:N, or auto (default: auto)")
     parser.add_argument(

@@ -119,8 +119,8 @@ class Rig:
         missing = [name for name in names if name not in self.names]
         if missing:
             raise ConfigError(
-                f"the network needs the camera(s) {', '.join(missing)}, which the rig lacks (it has "
-                f"{', '.join(self.names)}): name the rig's cameras after the network's, or choose another network"
+                f"the network takes the cameras {', '.join(names)}, of which the rig lacks {', '.join(missing)} (it "
+                f"has {', '.join(self.names)}): name the rig's cameras after the network's, or choose another network"
             )
         reference = self.reference if self.reference in names else names[0]
         return replace(self, cameras=tuple(self.camera(name) for name in names), reference=reference)

@@ -39,9 +39,9 @@ _CORNERS = np.array([[corner & 1, corner >> 1 & 1, corner >> 2 & 1] for corner i
 _EDGES = np.array([(a, a | bit) for bit in (1, 2, 4) for a in range(8) if not a & bit])
 
 
-def label_messages() -> dict[str, Any]:
-    """The latched panoocc/LabelSet messages, by topic."""
-    labels = {LABELS: OCC3D, VISIBLE_LABELS: CAMERA_MASK}
+def label_messages(classes: LabelSet = OCC3D) -> dict[str, Any]:
+    """The latched panoocc/LabelSet messages, by topic; `classes` are those of the truth."""
+    labels = {LABELS: classes, VISIBLE_LABELS: CAMERA_MASK}
     return {topic: fill_label_set(new_message(TYPES[topic]), one) for topic, one in labels.items()}
 
 
@@ -56,7 +56,7 @@ def truth_messages(
     """
     messages: dict[str, Any] = {}
     if truth.class_id is not None:
-        grid = _occupancy(truth, truth.class_id, truth.instance_id, OCC3D, ())
+        grid = _occupancy(truth, truth.class_id, truth.instance_id, truth.labels, ())
         messages[OCCUPANCY] = fill_voxel_grid(new_message(TYPES[OCCUPANCY]), grid, sequence, frame_id=frame_id)
     if truth.camera_mask is not None:
         grid = _occupancy(truth, truth.camera_mask.astype(np.uint8), None, CAMERA_MASK, tuple(cameras))

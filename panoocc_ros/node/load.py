@@ -10,6 +10,8 @@ import torch
 from panoocc_core import CheckpointError, ModelConfig, load_model, model_config
 from panoocc_core.base.devices import usable_device
 from panoocc_core.base.strict_yaml import ConfigError
+from panoocc_core.config import rig_with
+from panoocc_core.data.street_plan import AUTO
 from panoocc_core.network import Network
 
 from ..frames.calibration_file import CalibrationFile, load_calibration
@@ -18,9 +20,15 @@ from ..ros.parameter_fields import SettingsError
 
 
 def chosen_rig(
-    name: str, base_frame: str = "", fixed_frame: str = "", spread_ms: float = 0.0, network_frame: str = ""
+    name: str,
+    config: ModelConfig,
+    base_frame: str = "",
+    fixed_frame: str = "",
+    spread_ms: float = 0.0,
+    network_frame: str = "",
 ) -> Rig:
-    """A rig by its name or file, with frames and spread laid over it where they are given.
+    """A rig by its name or file, "auto" for the one with the network's cameras, with frames and spread laid over it
+    where they are given.
 
     Raises:
         SettingsError: it cannot be used; `names` says "rig".
@@ -28,7 +36,8 @@ def chosen_rig(
     changes = {"base_frame": base_frame, "fixed_frame": fixed_frame, "network_frame": network_frame}
     changes |= {"spread_ms": spread_ms}  # type: ignore[dict-item]
     with _settings("rig"):
-        return replace(load_rig(name), **{key: value for key, value in changes.items() if value})  # type: ignore[arg-type]
+        rig = load_rig(rig_with("rigs", config.cameras) if name == AUTO else name)
+        return replace(rig, **{key: value for key, value in changes.items() if value})  # type: ignore[arg-type]
 
 
 def rig_for(config: ModelConfig, rig: Rig) -> Rig:
@@ -39,6 +48,14 @@ def rig_for(config: ModelConfig, rig: Rig) -> Rig:
     """
     with _settings("rig"):
         return rig.select(config.cameras)
+
+
+def unused_cameras(config: ModelConfig, rig: Rig) -> str | None:
+    """That the rig has cameras which the network does not take, as a sentence; None where it has none."""
+    unused = [name for name in rig.names if name not in config.cameras]
+    if not unused:
+        return None
+    return f"of the rig's cameras {', '.join(unused)} are not used: {config.name} takes {', '.join(config.cameras)}"
 
 
 def chosen_config(model: str, camera_limits: Mapping[str, float] | None = None) -> ModelConfig:

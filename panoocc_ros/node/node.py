@@ -36,7 +36,7 @@ from ..ros.parameter_fields import SettingsError
 from ..ros.parameters import declared, refusals_named
 from ..ros.throttle import ProblemLog
 from .inputs import Inputs
-from .load import chosen_calibration, chosen_config, chosen_rig, loaded_network, rig_for
+from .load import chosen_calibration, chosen_config, chosen_rig, loaded_network, rig_for, unused_cameras
 from .publishers import Publishers
 from .settings import NodeSettings, camera_limits
 from .status import StatusReport, model_facts
@@ -74,15 +74,18 @@ class OccupancyNode(Node):
         super().__init__("panoocc", **options)
         begin_s = time.perf_counter()
         self._settings = settings = declared(self, NodeSettings)
+        config = chosen_config(settings.model, camera_limits(settings))
         rig = chosen_rig(
             settings.rig,
+            config,
             settings.base_frame,
             settings.fixed_frame,
             settings.sync_spread_ms,
             settings.network_frame,
         )
-        config = chosen_config(settings.model, camera_limits(settings))
         self._rig = rig_for(config, rig)
+        if unused := unused_cameras(config, rig):
+            self.get_logger().info(unused)
         calibration = chosen_calibration(settings.calibration, rig)
         self.get_logger().info(f"loading {config.name}")
         network = loaded_network(

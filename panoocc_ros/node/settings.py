@@ -32,7 +32,9 @@ class NodeSettings(AssemblerOptions):
     precision: str = parameter("fp32", "Number format of the network.", choices=("fp32", "fp16", "bf16"))
     threads: int = parameter(0, "CPU threads of the network; 0 leaves the choice to torch.", limits=(0, 1024))
     rig: str = parameter(
-        "nuscenes", "Rig: which camera is on which topic, and the frames. A name in config/rigs, or a YAML file."
+        "auto",
+        "Rig: which camera is on which topic, and the frames. A name in config/rigs, or a YAML file; auto: the rig "
+        "with the network's cameras.",
     )
     base_frame: str = parameter(
         "", "Frame of the vehicle, in which grids are given; empty takes the rig's (usually base_link)."

@@ -4,7 +4,8 @@ from collections.abc import Callable
 from contextlib import closing
 from pathlib import Path
 
-from panoocc_core.sim import Rig, nuscenes_rig
+from panoocc_core.labels import OCC3D, LabelSet
+from panoocc_core.sim import Rig
 from panoocc_core.sim.drive_renderer import Drive, RenderSetup
 from panoocc_core.types import GridGeometry
 
@@ -15,13 +16,14 @@ from .messages import street_events
 
 def write_street_bag(
     path: Path | str,
-    seed: int = 0,
-    seconds: float = 8.0,
-    rate_hz: float = 2.0,
-    rig: Rig | None = None,
+    seed: int,
+    seconds: float,
+    rate_hz: float,
+    rig: Rig,
     *,
     supersample: int = 1,
     grid: GridGeometry | None = None,
+    labels: LabelSet = OCC3D,
     faults: Faults | None = None,
     overwrite: bool = False,
     workers: int | None = None,
@@ -36,6 +38,7 @@ def write_street_bag(
     image, `/truth/labels` and `/truth/visible_labels` once.  The same arguments give the same messages.
 
     Args:
+        labels: the classes of the truth.
         faults: spoils the messages, and counts what it has spoilt.
         workers: processes; None uses all processors.
         device: torch device of the renderer in every process.
@@ -46,7 +49,7 @@ def write_street_bag(
         BagError: the path exists (unless `overwrite`) or cannot be written; nothing is left behind.
     """
     drive = Drive(seed, seconds, rate_hz, supersample)
-    setup = RenderSetup(nuscenes_rig(0.25) if rig is None else rig, grid, device)
+    setup = RenderSetup(rig, grid, device, labels)
     if workers is not None and workers < 1:
         raise ValueError(f"workers must be at least 1, not {workers}")
     # Closed at once when writing fails: its workers must not render on.

@@ -54,7 +54,9 @@ def first_events(setup: RenderSetup, stamp_ns: int) -> list[Event]:
     """What is said once, latched: the cameras' mounts, and the meaning of the truth's classes."""
     events = [Event("/tf_static", TRANSFORMS, stamp_ns, static_transforms(setup.rig, stamp_ns), latched=True)]
     if setup.grid is not None:
-        events += [Event(topic, TYPES[topic], stamp_ns, one, True) for topic, one in label_messages().items()]
+        events += [
+            Event(topic, TYPES[topic], stamp_ns, one, True) for topic, one in label_messages(setup.labels).items()
+        ]
     return events
 
 
@@ -79,13 +81,18 @@ def set_events(
     return events
 
 
+def image_topic(camera: SimCamera) -> str:
+    """Where a camera's images go."""
+    return f"/{frame_id(camera)}/image_raw/compressed"
+
+
 def _camera_events(camera: SimCamera, stamp_ns: int, jpeg: bytes) -> list[Event]:
     name = frame_id(camera)
     image = new_message(COMPRESSED_IMAGE)
     _head(image, stamp_ns, name)
     image.format, image.data = "jpeg", np.frombuffer(jpeg, np.uint8)
     return [
-        Event(f"/{name}/image_raw/compressed", COMPRESSED_IMAGE, stamp_ns, image),
+        Event(image_topic(camera), COMPRESSED_IMAGE, stamp_ns, image),
         Event(f"/{name}/camera_info", CAMERA_INFO, stamp_ns, camera_info(camera, stamp_ns)),
     ]
 

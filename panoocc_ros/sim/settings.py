@@ -26,7 +26,9 @@ class SimSettings:
     rate_hz: float = parameter(2.0, "Sets of images per second.", (0.01, 60.0))
     scale: float = parameter(0.16, "Image size; 1 is the rig's own, e.g. 1600x900.", (0.01, 4.0))
     supersample: int = parameter(1, "N x N rays per pixel: smoother, slower.", (1, 8))
-    rig: str = parameter("nuscenes", "Cameras: a name in config/sim_rigs, or a YAML file.")
+    rig: str = parameter(
+        "auto", "Cameras: a name in config/sim_rigs, or a YAML file; auto: the rig with the cameras of `grid`'s model."
+    )
     with_truth: bool = parameter(True, "Publish the truth on /truth/*.")
     grid: str = parameter("nano", "Model preset or YAML file on whose output grid the truth lies.")
     faults: str = parameter("", "Faults to inject, separated by semicolons; `panoocc sim --list-faults` lists them.")

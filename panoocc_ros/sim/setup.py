@@ -1,8 +1,10 @@
 """From the simulator's settings to what it renders: drives, cameras and grid, faults."""
 
 from panoocc_core.base.devices import usable_device
-from panoocc_core.sim import load_sim_rig
-from panoocc_core.sim.drive_renderer import Drive, RenderSetup, truth_grid
+from panoocc_core.config import model_config, rig_with
+from panoocc_core.data.street_plan import AUTO
+from panoocc_core.sim import Rig, load_sim_rig
+from panoocc_core.sim.drive_renderer import Drive, RenderSetup, truth_grid, truth_labels
 
 from ..ros.parameter_fields import SettingsError
 from .faults import Faults, parse_faults
@@ -31,17 +33,28 @@ def setup_of(settings: SimSettings) -> RenderSetup:
         SettingsError: one of them cannot be used; the message begins with the parameter.
     """
     try:
-        rig = load_sim_rig(settings.rig, settings.scale)
+        rig = rig_for_grid(settings.rig, settings.grid, settings.scale)
     except ValueError as error:
         raise SettingsError(str(error), "rig") from error
     try:
         grid = truth_grid(settings.grid) if settings.with_truth else None
+        labels = truth_labels(settings.grid)
     except ValueError as error:
         raise SettingsError(str(error), "grid") from error
     try:
-        return RenderSetup(rig, grid, str(usable_device(settings.device)))
+        return RenderSetup(rig, grid, str(usable_device(settings.device)), labels)
     except ValueError as error:
         raise SettingsError(str(error), "device") from error
+
+
+def rig_for_grid(name: str, model: str, scale: float) -> Rig:
+    """The rig called so, or, for "auto", the one with the cameras of the network on whose grid the truth lies.
+
+    Raises:
+        ConfigError: there is no such rig or network, or a file cannot be used.
+        ValueError: the scale is not in (0, 4].
+    """
+    return load_sim_rig(rig_with("sim_rigs", model_config(model).cameras) if name == AUTO else name, scale)
 
 
 def faults_of(settings: SimSettings, setup: RenderSetup) -> Faults:

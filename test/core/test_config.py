@@ -5,8 +5,10 @@ from dataclasses import replace
 import pytest
 import yaml
 
-from panoocc_core.config import ConfigError, InternImageConfig, model_config, presets
+from panoocc_core.config import ConfigError, InternImageConfig, model_config, presets, rig_with
+from panoocc_core.labels import OCC3D_WAYMO
 from panoocc_core.models import build_network
+from panoocc_core.preprocess import crop_window
 from panoocc_core.voxels import extent_m
 
 PUBLISHED = {
@@ -53,6 +55,28 @@ def test_what_a_file_says_about_its_checkpoint_does_not_hold_for_those_that_exte
     assert model_config("nano").origin.checkpoint == "comes with the package"
     config = model_config(variant(tmp_path))
     assert (config.title, config.origin.checkpoint, config.origin.confirmed) == ("mine", "none", "nothing")
+
+
+def test_the_rig_of_a_network_is_found_by_its_cameras(tmp_path):
+    for folder in ("rigs", "sim_rigs"):
+        assert rig_with(folder, model_config("nano").cameras) == "nuscenes"
+        assert rig_with(folder, model_config("pano_waymo_base").cameras) == "waymo"
+        assert rig_with(folder, ("CAM_BACK", "CAM_FRONT")) == "nuscenes"  # and others that are not used
+        with pytest.raises(ConfigError, match="no rig has the network's cameras TOP, .*waymo has FRONT, FRONT_LEFT"):
+            rig_with(folder, ("TOP",))
+
+
+def test_networks_for_waymo_are_relatives_of_those_for_nuscenes():
+    small, base = model_config("pano_waymo_small"), model_config("pano_waymo_base")
+    for config in (small, base, model_config("nano_waymo")):
+        assert len(config.cameras) == 5 and config.labels is OCC3D_WAYMO and config.class_count == 16
+        assert not config.boxes.classes
+    assert small.output_shape_xyz == base.output_shape_xyz == (200, 200, 16)
+    assert small.grid.range_m == model_config("pano_small_occ3d").grid.range_m
+    assert (small.images.padded_hw, base.images.padded_hw) == ((416, 800), (800, 1600))
+    for size_hw in ((1280, 1920), (886, 1920)):  # the horizon is in the middle of the images, and most of their width
+        top, _, _, columns = crop_window(size_hw, small.images)
+        assert top < 0.3 * size_hw[0] and columns > 0.9 * size_hw[1]
 
 
 def test_a_kind_replaces_what_it_extends():

@@ -161,6 +161,8 @@ def test_a_network_has_the_plan_with_what_it_learns_from():
     assert PLAN.for_network(model_config("pano_small_1f")) == replace(PLAN, lidar=True)
     with pytest.raises(ValueError, match="rig waymo has the cameras FRONT, .*; nano takes CAM_FRONT, .*: give a rig"):
         replace(PLAN, rig="waymo").for_network(model_config("nano"))
+    assert replace(PLAN, rig="auto").for_network(model_config("nano")).rig == "nuscenes"
+    assert replace(PLAN, rig="auto").for_network(model_config("nano_waymo")).rig == "waymo"
     with pytest.raises(ValueError, match="unknown simulated rig 'tricycle'"):
         replace(PLAN, rig="tricycle").for_network(model_config("nano"))
 

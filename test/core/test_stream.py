@@ -6,7 +6,11 @@ import pytest
 import torch
 
 from panoocc_core import NonFiniteError, OccupancyStream, VehicleMotion, load_model, model_config
-from panoocc_core.config import ModelConfig, ResNetConfig
+from panoocc_core.config import BoxConfig, ModelConfig, ResNetConfig
+from panoocc_core.labels import OCC3D_WAYMO
+from panoocc_core.memory import VoxelMemory
+from panoocc_core.models.box_head import decode_boxes
+from panoocc_core.stream import encode
 from panoocc_core.types import Frame
 from panoocc_core.weights.checkpoint import seeded_tensors
 
@@ -70,6 +74,25 @@ def test_concatenated_history_goes_with_the_decoder_without_a_free_class(preset)
     published = seeded_tensors(model)  # under the names of the panoptic files, with the fusion's of the other family
     assert "pts_bbox_head.transformer.temporal_encoder.temporal_block.0.conv2.weight" in published
     assert "pts_bbox_head.transformer.voxel_encoder.semantic_det1.0.weight" in published
+
+
+def test_a_network_without_box_classes_has_no_box_branch(nano):
+    model = load_model(replace(nano, boxes=BoxConfig()), seeded_weights=True)
+    assert not [name for name in model.state_dict() if name.startswith("boxes.")]
+    step = encode(model, street_frame(0.0), VoxelMemory())
+    found = decode_boxes(model.detect(step.fused), model.config.boxes)
+    assert found.boxes.shape == (0, 9) and len(found.scores) == len(found.labels) == 0
+
+
+def test_five_cameras_and_the_classes_of_waymo():
+    """Things are the connected voxels of its own thing classes, with the nearest box class."""
+    model = load_model("nano_waymo", seeded_weights=True)
+    frame = street_frame(0.0)
+    cameras = tuple(replace(one, name=name) for one, name in zip(frame.cameras, model.config.cameras))
+    occupancy = OccupancyStream(model).step(replace(frame, cameras=cameras), with_instances=True)
+    assert occupancy.labels is OCC3D_WAYMO and occupancy.instances == "components"
+    assert occupancy.cameras == model.config.cameras and int(occupancy.class_id.max()) <= 15
+    assert len(occupancy.boxes) == len(set(occupancy.instance_id.unique().tolist()) - {0}) > 0
 
 
 def test_history_matters_and_reset_equals_fresh(model):

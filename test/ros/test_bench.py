@@ -2,12 +2,14 @@
 
 import json
 from concurrent.futures import BrokenExecutor
+from functools import partial
 
 import pytest
 import torch
 
 from panoocc_core import model_config
-from panoocc_core.sim import nuscenes_rig
+from panoocc_core.bench import bench_rendering
+from panoocc_core.sim import load_sim_rig, nuscenes_rig
 from panoocc_ros.commands import bench
 from panoocc_ros.commands.cli import main
 from panoocc_ros.sim.bag import write_street_bag
@@ -24,7 +26,7 @@ def small_bag(tmp_path_factory):
 
 
 def test_a_simulated_street_gives_networks_and_rendering(small_bag, tmp_path, capsys, monkeypatch):
-    monkeypatch.setattr(bench, "_street", lambda path, frames: small_bag)
+    monkeypatch.setattr(bench, "_street", lambda path, rig_name, frames: small_bag)
     assert panoocc("--model", "nano", "--frames", 2, "--json", tmp_path / "new/bench.json") == 0
     numbers = json.loads((tmp_path / "new/bench.json").read_text())
     (network,), rendering = numbers["networks"], numbers["rendering"]
@@ -35,6 +37,23 @@ def test_a_simulated_street_gives_networks_and_rendering(small_bag, tmp_path, ca
     assert rendering["cameras"] == 6 and rendering["size_hw"] == [144, 256] and rendering["sets"] == 9
     text = capsys.readouterr().out
     assert "nano on" in text and "sets per CPU second" in text
+
+
+def test_every_network_gets_a_street_of_its_own_rig(tmp_path, monkeypatch, capsys):
+    drawn = []
+
+    def small(path, rig_name, frames):
+        drawn.append(rig_name)
+        return write_street_bag(path, 0, 1.0, 2.0, load_sim_rig(rig_name, 0.04), workers=1)
+
+    monkeypatch.setattr(bench, "_street", small)
+    monkeypatch.setattr(bench, "bench_rendering", partial(bench_rendering, seeds=(0,), sets=1))
+    models = ("nano_waymo", "nano", "nano_waymo")
+    assert panoocc("--model", *models, "--frames", 1, "--json", tmp_path / "bench.json") == 0
+    numbers = json.loads((tmp_path / "bench.json").read_text())
+    assert drawn == ["waymo", "nuscenes"] and tuple(one["model"] for one in numbers["networks"]) == models
+    assert numbers["rendering"]["cameras"] == 5 and numbers["rendering"]["size_hw"] == [171, 256]
+    assert "are not used" not in capsys.readouterr().err
 
 
 def test_a_bag_of_ones_own_says_nothing_of_rendering(small_bag, tmp_path, capsys):
@@ -55,7 +74,7 @@ def test_what_fails_is_said_in_one_line(small_bag, monkeypatch, capsys, where, e
     def fail(*_, **__):
         raise error
 
-    monkeypatch.setattr(bench, "_street", lambda path, frames: small_bag)
+    monkeypatch.setattr(bench, "_street", lambda path, rig_name, frames: small_bag)
     monkeypatch.setattr(bench, where, fail)
     assert panoocc("--model", "nano", "--frames", 1) == status
     assert f"panoocc bench: {words}" in capsys.readouterr().err

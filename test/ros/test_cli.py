@@ -111,7 +111,7 @@ def test_models_lists_the_family(tmp_path, capsys):
     assert main(["models", "--json", str(path)]) == 0
     rows = {row["name"]: row for row in json.loads(path.read_text())}
     text, table = path.read_text().lower(), capsys.readouterr().out
-    assert all(word in text for word in ("small", "base", "pretrain", "1f", "4f", "large", "cat", "nano"))
+    assert all(word in text for word in ("small", "base", "pretrain", "1f", "4f", "large", "cat", "nano", "waymo"))
     assert all(name in table and row["checkpoint_source"] in table for name, row in rows.items())
     assert rows["pano_small_occ3d"]["parameters_m"] == 67.81
     # 6.3 s at half a second, 50x50x16 voxels of 256 channels

@@ -130,9 +130,24 @@ def test_slow_networks_on_a_cpu_are_fed_one_set_at_a_time(monkeypatch):
         options = demo.parser().parse_args(["--model", model, "--device", device, "--pace", asked])
         return demo._pace(options, model_config(model))
 
-    assert pace("nano") == "real" and pace("pano_small_occ3d") == "step"
+    assert (
+        pace("nano") == pace("nano_waymo") == "real" and pace("pano_small_occ3d") == pace("pano_waymo_small") == "step"
+    )
     assert pace("pano_small_occ3d", device="cuda") == "real"
     assert pace("nano", asked="step") == "step" and pace("pano_small_occ3d", asked="real") == "real"
+
+
+@pytest.mark.parametrize(("model", "cameras"), [("nano", 6), ("nano_waymo", 5)])
+def test_the_street_of_the_demo_has_the_networks_cameras_and_classes(tmp_path, monkeypatch, model, cameras):
+    config = model_config(model)
+    monkeypatch.setitem(demo.DRIVES, "step", (1.0, 2.0))
+    monkeypatch.setattr(demo, "MAX_SCALE", 0.04)
+    street = demo._simulated_street(tmp_path / "street.mcap", config, "step")
+    with demo.BagReader(street) as reader:
+        images = [topic for topic in reader.topics if topic.endswith("/image_raw/compressed")]
+        assert len(images) == cameras
+        demo.check_topics(reader, demo.rig_for(config, demo.chosen_rig("auto", config)))
+    assert demo._usable_truth(street, config) == config.labels
 
 
 def test_weights_are_the_ones_asked_for_else_those_of_the_preset(monkeypatch, tmp_path):

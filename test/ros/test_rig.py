@@ -48,7 +48,7 @@ def test_selecting_reorders_and_refuses_what_is_missing(tmp_path):
     rig = load(tmp_path, GOOD)
     chosen = rig.select(("B",))
     assert chosen.names == ("B",) and chosen.reference == "B"
-    with pytest.raises(ConfigError, match=r"camera\(s\) TOP.*it has A, B"):
+    with pytest.raises(ConfigError, match=r"takes the cameras A, TOP, of which the rig lacks TOP .it has A, B"):
         rig.select(("A", "TOP"))
 
 

@@ -10,6 +10,7 @@ import pytest
 import torch
 
 from panoocc_core import OccupancyStream, load_model
+from panoocc_core.base.resources import folder
 from panoocc_core.geometry import quaternion_from_rotation, rigid
 from panoocc_core.labels import OCC3D
 from panoocc_ros.bags.bag import BagReader
@@ -332,6 +333,20 @@ def test_images_that_stand_in_for_missing_ones_are_told(capsys, tmp_path, policy
 def test_bad_arguments(capsys, tmp_path, good, arguments, message):
     status, error = refused(capsys, tmp_path, good, *arguments, "--no-progress")
     assert status == 2 and message in error
+
+
+def test_cameras_of_the_rig_that_the_network_does_not_take_are_told_once(capsys, tmp_path, good):
+    rig, network = tmp_path / "rig.yaml", tmp_path / "mine.yaml"
+    extra = "  - {name: TOP, topic: /top/image, info_topic: /top/info}\n"
+    rig.write_text((folder("config") / "rigs" / "nuscenes.yaml").read_text() + extra)
+    network.write_text("extends: nano\ncameras: [CAM_FRONT, CAM_BACK]\n")
+    words = ("--rig", rig, "--seeded-weights", "--limit", 1, "--no-progress", "--model")
+    run = ["run", str(good), *(str(word) for word in words)]
+    assert main([*run, "nano", "--out", str(tmp_path / "a.mcap")]) == 0
+    told = capsys.readouterr().err
+    assert told.count("of the rig's cameras TOP are not used: nano takes CAM_FRONT, CAM_FRONT_RIGHT") == 1
+    assert main([*run, str(network), "--out", str(tmp_path / "b.mcap")]) == 0
+    assert "CAM_FRONT_RIGHT, CAM_FRONT_LEFT, CAM_BACK_LEFT, CAM_BACK_RIGHT, TOP are not used" in capsys.readouterr().err
 
 
 def test_a_checkpoint_of_something_else(capsys, tmp_path, good):

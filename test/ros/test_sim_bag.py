@@ -252,7 +252,8 @@ def test_progress_is_told(tmp_path: Path) -> None:
 )
 def test_bad_arguments_are_named_and_leave_nothing(tmp_path: Path, arguments: dict, named: str) -> None:
     with pytest.raises(ValueError, match=named):
-        write_street_bag(tmp_path / "a.mcap", **{"rig": RIG, **arguments})
+        usual = {"seed": 0, "seconds": 1.0, "rate_hz": 2.0, "rig": RIG}
+        write_street_bag(tmp_path / "a.mcap", **{**usual, **arguments})
     assert not list(tmp_path.iterdir())
 
 
