@@ -134,10 +134,12 @@ class Resolver:
         if config is None:
             return None
         if ready.ego_from_network is not None:
+            usual = config.grid.network_frame
+            remedy = f"is it a {usual}?" if usual else "these weights know the vehicle's frame: name none"
             return self._elsewhere(
                 ready.ego_from_network,
                 f"the network's frame, {self.network_frame}, lies {{}} from where {config.name} was trained to have "
-                "it, and counts: is it the right one?",
+                f"it, and counts: {remedy}",
             )
         for name in _spellings(config.grid.network_frame):
             try:

@@ -9,12 +9,14 @@ from pathlib import Path
 import numpy as np
 import pytest
 
+from panoocc_core.config import model_config
 from panoocc_core.data import DataError, NuScenes, NuScenesDrive, check_files, open_dataset, open_splits, split_scenes
 from panoocc_core.data import nuscenes as reader
 from panoocc_core.data.nuscenes_labels import POINT_CLASS
 from panoocc_core.geometry import check_rigid
 from panoocc_core.labels import BOX_CLASSES, LIDARSEG
 from panoocc_core.metrics.attributes import ATTRIBUTES
+from panoocc_core.models.network_frame import moved_points, network_from_ego
 from panoocc_core.preprocess import cameras_in_order, pixels_from_ego
 
 from . import nuscenes_folder as by_hand
@@ -352,5 +354,8 @@ def test_the_lidar_s_mount_is_the_frame_of_a_network_that_predicts_there(root, d
     sweep = reader.read_sweep(root / in_lidar._samples[1].shots["LIDAR_TOP"].file)
     turned = sweep @ frame.ego_from_network[:3, :3].T + frame.ego_from_network[:3, 3]
     np.testing.assert_allclose(turned, truth.points.position_m, atol=1e-4)
+    grid = model_config("pano_small_4f").placed(frame.ego_from_network).grid
+    back = moved_points(truth.points.position_m, network_from_ego(grid))
+    np.testing.assert_allclose(back, sweep, atol=1e-4)  # the LiDAR's own numbers, as the published networks saw them
     with pytest.raises(DataError, match="network_frame 'radar' is not known to nuScenes, only lidar_top"):
         open_dataset(root, network_frame="radar")

@@ -684,6 +684,26 @@ def test_a_network_frame_that_the_weights_do_not_know_counts_and_is_told(change)
     (notice,) = assembler.status(0).of_kind("network_frame")
     apart = f"{change.get('shift_m', 0):.2f} m and {change.get('turn_deg', 0):.1f} degrees"
     assert f"lidar_top, lies {apart} from where pano_small_4f was trained to have it" in notice.text
+    assert "is it a lidar_top?" in notice.text
+
+
+def test_a_network_of_the_vehicle_s_frame_needs_none():
+    config, rig = model_config("pano_small_occ3d"), replace(RIG, network_frame="lidar_top")
+    assembler = with_lidar(TRAINED, rig=rig, config=config)
+    assert len(drain(assembler, 0)) == 1
+    (notice,) = assembler.status(0).of_kind("network_frame")
+    assert "these weights know the vehicle's frame: name none" in notice.text
+
+
+def test_a_network_frame_that_moves_is_waited_for():
+    assembler = with_lidar(None, rig=replace(RIG, network_frame="lidar_top"))
+    for stamp in (T0 - 100 * MS, T0 - 20 * MS):
+        assembler.on_transforms(tf(("base_link", "lidar_top", stamp, lidar_mount())), static=False)
+    assert drain(assembler, 100 * MS) == []
+    assert "network_frame lidar_top: transform base_link <- lidar_top" in assembler.status(0).waiting_for
+    assembler.on_transforms(tf(("base_link", "lidar_top", T0 + 20 * MS, lidar_mount(shift_m=0.04))), static=False)
+    (ready,) = drain(assembler, 100 * MS)
+    np.testing.assert_allclose(ready.ego_from_network, lidar_mount(shift_m=0.02), atol=1e-9)
 
 
 @pytest.mark.parametrize("name", ["lidar_top", "LIDAR_TOP"])
