@@ -307,8 +307,8 @@ def report(scores: DriveScores, config: ModelConfig, title: str, facts: dict[str
     """Everything that was measured, section by section."""
     sections: list[Section] = []
     if scores.voxels is not None:
-        measured = (scores.voxels, scores.panoptic, scores.rays, scores.tracks, scores.ray_instances)
-        sections.append(voxel_section(config.labels, *measured))
+        of_things = (scores.tracks, scores.ray_instances, scores.components)
+        sections.append(voxel_section(config.labels, scores.voxels, scores.panoptic, scores.rays, *of_things))
         if scores.voxels_without_history is not None:
             alone = scores.voxels_without_history
             values = (

@@ -93,9 +93,12 @@ def voxel_section(
     rays: RayIoU | None = None,
     tracks: TrackingQuality | None = None,
     ray_instances: RayPQ | None = None,
+    components: PanopticQuality | None = None,
     name: str = "voxels",
 ) -> Section:
     """Classes of voxels, also by distance; with instances, tracks and rays where they were measured.
+
+    `components` are the same classes with connected voxels as instances, to compare with.
 
     Raises:
         ValueError: something was counted over other classes than those of the labels.
@@ -110,6 +113,8 @@ def voxel_section(
     if panoptic is not None:
         scores += _panoptic_scores(labels, panoptic)
         columns |= _panoptic_columns(panoptic)
+    if components is not None:
+        scores.append(Score("PQ of present classes, connected voxels", components.means_of_present(labels).pq))
     if tracks is not None:
         scores += _tracking_scores(tracks)
     if rays is not None:

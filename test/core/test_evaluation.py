@@ -105,6 +105,8 @@ def test_true_things_with_one_id_each_score_one(model, streets, monkeypatch):
     masked = [(t.instance_id[t.camera_mask], i // 4) for i, t in enumerate(oracle.truths)]
     assert found["true_objects"] == len({(n, drive) for ids, drive in masked for n in np.unique(ids[ids > 0])})
     shown = as_plain(report(scores, model.config, "", {}))["sections"]["voxels"]
+    joined = shown["scores"]["PQ of present classes, connected voxels"]
+    assert found["pq_components"] == pytest.approx(joined, abs=1e-5) and joined < 1
     assert shown["scores"]["STQ"] == shown["scores"]["RayPQ"] == 1 and "RayPQ" in shown["classes"]["car"]
 
 
