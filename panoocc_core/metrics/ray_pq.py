@@ -1,8 +1,8 @@
 """RayPQ (SparseOcc, arXiv 2312.17118): panoptic quality of what LiDAR rays meet first.
 
 The protocol of the published numbers, with the rays of RayIoU; those whose truth meets nothing are dropped.  A segment
-is what shares a class and an instance id among a frame's rays, from all of its origins.  Of eight kinds of things every
-instance is a segment; of barriers, traffic cones and stuff, the whole class.
+is what shares a class and an instance id among a frame's rays, from all of its origins.  Every instance of a thing is a
+segment, which leaves eight kinds in nuScenes' classes: of barriers, cones and stuff the whole class is one.
 
 * A predicted and a true segment of one class match where their IoU exceeds 0.5.  A ray is common to both only if the
   depths it meets differ by less than 1, 2 or 4 m; it counts for the size of both in any case.
@@ -15,13 +15,13 @@ from dataclasses import dataclass, replace
 
 import numpy as np
 
-from ..labels import BOX_CLASSES, LabelSet
+from ..labels import LabelSet
 from .confusion import Counts, Ids, Mask, Scores, mean_of
 from .ray_iou import THRESHOLDS_M, RayHits, needed_free_id
 from .segments import SegmentCounts, check_instances, matched, segments
 
 MIN_RAYS = 10
-COUNTED_ONE_BY_ONE = tuple(name for name in BOX_CLASSES if name not in ("barrier", "traffic_cone"))
+COUNTED_TOGETHER = ("barrier", "traffic_cone", "construction_cone")  # besides stuff
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -56,7 +56,7 @@ class RayPQ:
         if predicted.instance_id is None or true.instance_id is None:
             raise ValueError("rays were cast without instances: there is no RayPQ")
         check_instances(predicted.instance_id, true.instance_id, true.class_id)
-        one_by_one = np.isin(labels.names, COUNTED_ONE_BY_ONE)
+        one_by_one = np.array(labels.is_thing) & ~np.isin(labels.names, COUNTED_TOGETHER)
         kept = true.class_id != free_id
         guess, truth = (
             segments(hits.class_id[kept], _instances(hits.class_id[kept], ids[kept], one_by_one))

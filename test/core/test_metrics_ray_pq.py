@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 
 from panoocc_core.geometry import rigid
-from panoocc_core.labels import LIDARSEG, OCC3D, label_set
+from panoocc_core.labels import LIDARSEG, OCC3D, OCC3D_WAYMO, label_set
 from panoocc_core.metrics import RayHits, RayPQ, cast_rays, ray_directions
 from panoocc_core.types import GridGeometry
 
@@ -67,6 +67,14 @@ def test_barriers_and_stuff_are_one_segment_each_and_cars_are_not():
     found = quality(merged, true)
     assert counts(found, BARRIER) == counts(found, TERRAIN) == [[1, 0, 0]] * 3
     assert counts(found, CAR) == [[0, 1, 2]] * 3
+
+
+def test_the_things_of_another_set_of_classes_are_told_apart_but_for_its_cones():
+    vehicle, cone = (OCC3D_WAYMO.names.index(name) for name in ("vehicle", "construction_cone"))
+    true = rays((20, vehicle, 1, 5), (20, vehicle, 2, 5), (20, cone, 3, 5), (20, cone, 4, 5))
+    merged = rays((40, vehicle, 1, 5), (40, cone, 1, 5))
+    found = RayPQ.empty(len(OCC3D_WAYMO.names)).add(merged, true, OCC3D_WAYMO)
+    assert counts(found, vehicle) == [[0, 1, 2]] * 3 and counts(found, cone) == [[1, 0, 0]] * 3
 
 
 def test_few_rays_match_but_are_neither_missed_nor_invented():
@@ -167,6 +175,6 @@ def test_all_rays_of_a_frame_take_little_beside_their_casting():
     hits = RayHits(
         draw.integers(0, 18, n, dtype=np.uint8), draw.uniform(1, 40, n), draw.integers(0, 65_536, n, np.int32)
     )
-    start = time.perf_counter()
+    start = time.thread_time()
     RayPQ.empty(len(OCC3D.names)).add(hits, hits, OCC3D)
-    assert time.perf_counter() - start < 0.5  # 60 ms on a free core
+    assert time.thread_time() - start < 0.5  # 60 ms on a free core
