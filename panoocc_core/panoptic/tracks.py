@@ -33,6 +33,7 @@ class Track:
     class_id: int  # index into labels.BOX_CLASSES
     centre_m: NDArray[np.float64]  # [3], in the world frame
     velocity_mps: NDArray[np.float64]  # [2], along the world frame's x and y, smoothed
+    seen: int = 1  # in how many frames
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -69,11 +70,11 @@ def follow(
         if place >= 0:
             track = going_on[place]
             velocity = _smoothed(track, centre_m[row], measured_mps[row], stamp_ns, config)
-            number = track.number
+            number, count = track.number, track.seen + 1
         else:
             number = last_number = next(fresh)
-            velocity = measured_mps[row]
-        seen.append(Track(number, stamp_ns, int(boxes.class_id[row]), centre_m[row], velocity))
+            velocity, count = measured_mps[row], 1
+        seen.append(Track(number, stamp_ns, int(boxes.class_id[row]), centre_m[row], velocity, count))
     unseen = [track for place, track in enumerate(going_on) if place not in track_of]
     next_number = tracks.next_number if last_number is None else last_number % LAST_NUMBER + 1
     velocity_mps = np.array([track.velocity_mps for track in seen]).reshape(-1, 2) @ world_from_ego[:2, :2]
@@ -116,12 +117,15 @@ def _smoothed(
     stamp_ns: int,
     config: TrackingConfig,
 ) -> NDArray[np.float64]:
-    """Velocity [2]: that of the track, drawn to the mean of what the network says and of how far the thing moved."""
+    """Velocity [2]: that of the track, drawn to the mean of what the network says and of how far the thing moved.
+
+    A young track is drawn more, so that its velocity is a mean over all frames so far.
+    """
     seconds = (stamp_ns - track.stamp_ns) / NS_PER_S
     if seconds <= 0:
         return track.velocity_mps
     moved_mps = (centre_m[:2] - track.centre_m[:2]) / seconds
-    weight = 1 - np.exp(-seconds / config.velocity_time_s)
+    weight = max(1 - np.exp(-seconds / config.velocity_time_s), 1 / (track.seen + 1))
     return (1 - weight) * track.velocity_mps + weight * (moved_mps + measured_mps) / 2
 
 
