@@ -98,8 +98,16 @@ class Network(nn.Module, ABC):
         """Fused features [N, C] -> logits on the output grid, for training and for what is measured at points."""
 
     @abstractmethod
+    def box_map(self, fused: Tensor) -> Tensor:
+        """Fused features [N, C] -> what boxes are found in, [rows * columns, C]."""
+
+    @abstractmethod
+    def boxes_in(self, box_map: Tensor) -> BoxPrediction:
+        """What `box_map` gives -> boxes of every decoder layer."""
+
     def detect(self, fused: Tensor) -> BoxPrediction:
         """Fused features [N, C] -> boxes of every decoder layer."""
+        return self.boxes_in(self.box_map(fused))
 
     @property
     @abstractmethod

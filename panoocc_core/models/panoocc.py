@@ -59,8 +59,11 @@ class PanoOcc(Network):
     def occupancy(self, fused: Tensor) -> tuple[Tensor, Tensor]:
         return self.decoder.occupancy(fused, self.config.labels.free_id)
 
-    def detect(self, fused: Tensor) -> BoxPrediction:
-        return self.boxes(bev_map(fused, self.decoder.thing_logits(fused), self.config.grid))
+    def box_map(self, fused: Tensor) -> Tensor:
+        return bev_map(fused, self.decoder.thing_logits(fused), self.config.grid)
+
+    def boxes_in(self, box_map: Tensor) -> BoxPrediction:
+        return self.boxes(box_map)
 
     @property
     def classifier(self) -> nn.Linear:

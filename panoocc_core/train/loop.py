@@ -9,8 +9,8 @@ gives the same numbers as never having stopped.
 import json
 import math
 import time
-from collections.abc import Callable, Sequence
-from contextlib import AbstractContextManager, nullcontext
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import AbstractContextManager, contextmanager, nullcontext
 from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
 
@@ -27,12 +27,13 @@ from ..weights.checkpoint import save_published
 from ..weights.initial import initialise
 from ..weights.tensor_files import CheckpointError
 from .augment import InputChange, changed_input, distorted_frame, generator_of, input_change
+from .box_samples import BoxSample, BoxSamples, kept_samples
 from .class_bias import calibrate
 from .clips import Clip, length_of_round, rounds_of_epoch
 from .curves import Curves, event_writer
 from .loss_config import TERMS
 from .matching import NotFiniteError
-from .objective import loss_terms
+from .objective import Terms, box_terms, loss_terms
 from .optimiser import build_optimiser, lr_share, set_lr, set_training_mode
 from .processes import ALONE, Processes
 from .snapshot import FILE, Origin, Progress, SnapshotError, drive_list, origin_of, restore_snapshot, save_snapshot
@@ -69,6 +70,7 @@ class _State:
     optimiser: torch.optim.Optimizer
     scaler: torch.amp.GradScaler
     progress: Progress = field(default_factory=Progress)
+    samples: BoxSamples | None = None  # where the box branch alone learns
 
 
 def train(
@@ -102,6 +104,7 @@ def train(
         state.progress = _resumed(origin, state, options, processes)
     lanes = config.batch * processes.count
     frames = [count for _, count in learned]
+    state.samples = kept_samples(config, model, frames)
     rounds = [rounds_of_epoch(frames, config, lanes, epoch) for epoch in range(config.epochs)]
     steps = [sum(map(length_of_round, epoch)) if config.supervise == "all" else len(epoch) for epoch in rounds]
     curves = _open_curves(config, origin, options, state.progress, processes)
@@ -196,14 +199,23 @@ def _learn_round(
         values: dict[str, float] = {}
         for lane, (clip, drive) in enumerate(zip(clips, opened)):
             index = clip.index(number + clip.frames - frames)
-            # The lane among those of all processes.
-            random = generator_of(config.seed, state.progress.step, lane * processes.count + processes.rank, number)
-            with naming_frame(drive, index):
-                frame = distorted_frame(drive.frame(index), config.augment, random)
-                placed = state.model.config.placed(frame.ego_from_network)
-                targets = make_targets(drive.truth(index), placed, state.model.device) if learns else None
-            change = input_change(config.augment, learns, state.model.config.images.padded_hw, random)
-            memories[lane], terms = _learn_frame(config, state, frame, targets, memories[lane], processes, change)
+            key = clip.drive, index
+            if state.samples is None or key not in state.samples:
+                # The lane among those of all processes.
+                random = generator_of(config.seed, state.progress.step, lane * processes.count + processes.rank, number)
+                with naming_frame(drive, index):
+                    frame = distorted_frame(drive.frame(index), config.augment, random)
+                    placed = state.model.config.placed(frame.ego_from_network)
+                    targets = make_targets(drive.truth(index), placed, state.model.device) if learns else None
+                change = input_change(config.augment, learns, state.model.config.images.padded_hw, random)
+                if state.samples is None:
+                    memories[lane], terms = _learn_frame(
+                        config, state, frame, targets, memories[lane], processes, change
+                    )
+                else:
+                    memories[lane], state.samples[key] = _sample(config, state.model, frame, targets, memories[lane])
+            if state.samples is not None:
+                terms = _learn_boxes(config, state, state.samples[key], processes)
             for name, value in terms.items():
                 values[name] = values.get(name, 0.0) + value / len(clips)
         if not learns:
@@ -240,16 +252,49 @@ def _learn_frame(
     with _autocast(config, model):
         logits = model.decode(step.fused)
     boxes = model.detect(step.fused.float()) if config.losses.uses_boxes else None
-    try:
+    with _naming_step(state):
         terms = loss_terms(logits, boxes, targets, config.losses, model.config, processes.mean)
+    return step.memory, _gradients(config, state, terms, processes)
+
+
+def _learn_boxes(config: TrainConfig, state: _State, sample: BoxSample, processes: Processes) -> dict[str, float]:
+    """Gradients of the box branch in one frame; the values of the loss terms."""
+    boxes = state.model.boxes_in(sample.box_map.to(state.model.device).float())
+    with _naming_step(state):
+        terms = box_terms(boxes, sample.targets, config.losses, processes.mean)
+    return _gradients(config, state, terms, processes)
+
+
+@torch.no_grad()
+def _sample(
+    config: TrainConfig, model: Network, frame: Frame, targets: Targets | None, memory: VoxelMemory
+) -> tuple[VoxelMemory, BoxSample]:
+    """What the box branch learns from in one frame, and the memory after it."""
+    model.eval()
+    with _autocast(config, model):
+        step = encode(model, frame, memory)
+    set_training_mode(model, config.optimiser, config.fixed_norms)
+    if targets is None or targets.boxes is None:
+        raise ValueError("losses: box_class and box_l1 need boxes in the truth")
+    return step.memory, BoxSample(model.box_map(step.fused).half().cpu(), targets.boxes)
+
+
+@contextmanager
+def _naming_step(state: _State) -> Iterator[None]:
+    try:
+        yield
     except NotFiniteError as error:
         raise TrainingError(f"step {state.progress.step}: {error}; lower optimiser.lr") from error
+
+
+def _gradients(config: TrainConfig, state: _State, terms: Terms, processes: Processes) -> dict[str, float]:
+    """Gradients of the sum of the terms are added to those that are there; the values of terms and sum."""
     loss = torch.stack(list(terms.values())).sum()
-    if processes.any(not bool(torch.isfinite(loss)), model.device):
+    if processes.any(not bool(torch.isfinite(loss)), state.model.device):
         broken = ", ".join(f"{name} {float(value.detach()):g}" for name, value in terms.items())
         raise TrainingError(f"the loss is not finite at step {state.progress.step} ({broken}); lower optimiser.lr")
     state.scaler.scale(loss / config.batch).backward()
-    return step.memory, {**_summed(terms), "loss": float(loss.detach())}
+    return {**_summed(terms), "loss": float(loss.detach())}
 
 
 def _encoded(config: TrainConfig, model: Network, frame: Frame, memory: VoxelMemory, change: InputChange) -> Encoded:

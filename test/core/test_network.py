@@ -58,7 +58,10 @@ class Mean(Network):
         probability, class_id = self.decode(fused).classes.softmax(-1).max(-1)
         return class_id.to(torch.uint8), probability
 
-    def detect(self, fused: Tensor) -> BoxPrediction:
+    def box_map(self, fused: Tensor) -> Tensor:
+        raise NotImplementedError("a family without boxes")
+
+    def boxes_in(self, box_map: Tensor) -> BoxPrediction:
         raise NotImplementedError("a family without boxes")
 
     @property
