@@ -3,23 +3,20 @@
 import shutil
 import subprocess
 import sys
-from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
 import pytest
 import torch
 
-from panoocc_core import OccupancyStream, load_model, model_config
+from panoocc_core import OccupancyStream, load_model
 from panoocc_core.base.resources import folder
 from panoocc_core.geometry import quaternion_from_rotation, rigid
 from panoocc_core.labels import OCC3D
 from panoocc_ros.bags.bag import BagReader
-from panoocc_ros.bags.source import ready_sets
 from panoocc_ros.bags.writer import BagWriter
 from panoocc_ros.commands.cli import main
 from panoocc_ros.frames.assembler import FrameAssembler
-from panoocc_ros.frames.waiting import AssemblerOptions
 from panoocc_ros.messages.fields import stamp_ns
 from panoocc_ros.messages.types import typestore
 from test.ros.bags import PERIOD_NS, RIG, T0, TF, drive, mount, write_drive
@@ -472,20 +469,6 @@ def test_two_real_key_frames(tmp_path, capsys):
     assert "the frame of the voxels is that of the model preset" in text and "lidar_top" not in text  # nano has its own
     (_, first), _ = read(out, GRID)
     assert stamp_ns(first.newest_image_stamp) - stamp_ns(first.oldest_image_stamp) == 42_606_000
-
-
-@pytest.mark.skipif(not REAL_BAG.is_dir(), reason="needs the folder ../shared/data/nuscenes_scene0103")
-@pytest.mark.parametrize("named", ["lidar_top", None])
-def test_the_lidar_of_a_real_vehicle_is_not_quite_where_the_weights_know_it(named):
-    config = model_config("pano_small_4f")
-    rig = replace(RIG.select(config.cameras), network_frame=named)
-    assembler = FrameAssembler(rig, AssemblerOptions().patient(), config=config)
-    with BagReader(REAL_BAG) as bag:
-        poses = [ready.ego_from_network for _, ready in ready_sets(bag, assembler)]
-    (notice,) = assembler.status(0).notices
-    assert "0.04 m and 1.3 degrees" in notice.text and notice.count == len(poses) == 2
-    assert ("set network_frame to lidar_top" in notice.text) == (named is None)
-    assert all((pose is None) == (named is None) for pose in poses)
 
 
 @pytest.mark.skipif(not REAL_BAG.is_dir(), reason="needs the folder ../shared/data/nuscenes_scene0103")
