@@ -5,6 +5,7 @@ What is measured follows from what the truth holds: voxels (IoU, panoptic qualit
 
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass, fields, replace
+from typing import Any, Protocol
 
 import numpy as np
 import torch
@@ -16,6 +17,7 @@ from .geometry import Matrix
 from .ground_truth import Drive, GroundTruth, TruePoints, naming_frame
 from .labels import LIDARSEG, LabelSet
 from .memory import VoxelMemory
+from .metrics.attributes import attributes_by_speed
 from .metrics.confusion import Confusion, DistanceConfusion, distance_bins
 from .metrics.detection import Detection
 from .metrics.panoptic import MIN_VOXELS, PanopticQuality
@@ -23,13 +25,11 @@ from .metrics.ray_iou import RayIoU, cast_rays, needed_free_id, ray_directions, 
 from .metrics.ray_pq import RayPQ
 from .metrics.report import Report, Score, Section, box_section, point_section, voxel_section
 from .metrics.tracking import TrackingQuality
-from .models.network_frame import moved_points, network_from_ego
-from .models.point_labels import point_labels
-from .network import Network, NonFiniteError, VoxelLogits
-from .panoptic import connected_instances, detected_boxes
+from .network import Network, NonFiniteError
+from .panoptic import PointThings, connected_instances, detected_boxes, things_at_points
 from .panoptic.fusion import claimed
 from .stream import Encoded, Instances, classes, encode, instances, output_geometry
-from .types import GridGeometry, ScoredBoxes
+from .types import Frame, GridGeometry, ScoredBoxes
 
 NOISE = (0,)  # classes of LiDAR points that no metric counts
 
@@ -61,6 +61,7 @@ class DriveScores:
     tracks: TrackingQuality | None = None
     rays: RayIoU | None = None
     ray_instances: RayPQ | None = None
+    point_classes: Confusion | None = None
     points: PanopticQuality | None = None
     boxes: Detection | None = None
 
@@ -80,33 +81,96 @@ class DriveScores:
         return replace(total, tracks=self.tracks.then(later.tracks))
 
 
+class PointResults(Protocol):
+    """Who takes the labels of LiDAR points, those without truth, too."""
+
+    def points_m(self, drive: Drive, index: int) -> NDArray[np.float32]:
+        """The points [p, 3] of a frame, in the ego frame."""
+        ...
+
+    def add(self, drive: Drive, index: int, class_id: NDArray[np.uint8], instance_id: NDArray[np.int32]) -> None:
+        """Take classes [p] of labels.LIDARSEG and numbers [p] of tracks, 0 for none; frame after frame."""
+        ...
+
+
 @torch.inference_mode()
 @full_float32()
 def evaluate_drive(
-    network: Network, drive: Drive, measures: Measures = USUAL, on_frame: Callable[[], object] = lambda: None
+    network: Network,
+    drive: Drive,
+    measures: Measures = USUAL,
+    on_frame: Callable[[], object] = lambda: None,
+    results: PointResults | None = None,
 ) -> DriveScores:
     """Drive through all frames in their order, as the node would, and compare every result with the truth.
 
+    Args:
+        results: takes the labels of points, of a network that learns from them.
+
     Raises:
-        ValueError: no frame has truth that is measured; frames or truth cannot be read or do not fit the network; the
-            message names drive and frame.
+        ValueError: no frame has truth that is measured, and nobody takes results; frames or truth cannot be read or do
+            not fit the network; the message names drive and frame.
     """
-    _check_measurable(network.config, drive, measures)
+    if results is None:
+        _check_measurable(network.config, drive, measures)
     memory, total = VoxelMemory(), DriveScores()
     poses = _poses(drive) if measures.rays else None  # rays start at all places of the drive
     for index in range(len(drive)):
         with naming_frame(drive, index):
             frame, truth = drive.frame(index), drive.truth(index)
             origins = None if poses is None else ray_origins_m(poses, index)
+            position_m = _points_m(network.config, drive, index, truth, measures, results)
             try:
                 step = encode(network, frame, memory)
-                things = instances(network, frame, step, *classes(network, step.fused))
-                total = total.then(scores_of_frame(network, step, things, truth, measures, origins))
+                found = predict(network, frame, step, truth.class_id is not None, position_m)
+                total = total.then(scores_of_frame(network, step, found, truth, measures, origins))
             except NonFiniteError as error:
                 raise ValueError(str(error)) from error
-        memory = things.memory
+            if results is not None and found.points is not None:
+                results.add(drive, index, found.points.class_id, found.points.instance_id)
+        memory = found.memory
         on_frame()
     return total
+
+
+def _points_m(
+    config: ModelConfig, drive: Drive, index: int, truth: GroundTruth, measures: Measures, results: PointResults | None
+) -> NDArray[np.float32] | None:
+    """The points [p, 3] that somebody wants labels of."""
+    if config.truth != "points":
+        return None
+    if truth.points is not None and (measures.points or results is not None):
+        return truth.points.position_m
+    return None if results is None else results.points_m(drive, index)
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Predicted:
+    """What a network says of one frame, at the places whose truth is known."""
+
+    things: Instances | None  # of voxels
+    points: PointThings | None
+    boxes: ScoredBoxes | None  # all of the box branch
+    memory: VoxelMemory  # after the frame
+
+
+def predict(
+    network: Network, frame: Frame, step: Encoded, at_voxels: bool, position_m: NDArray[np.float32] | None
+) -> Predicted:
+    """What an encoded frame shows: at points [p, 3] of the ego frame where they are given, else in the voxels.
+
+    Raises:
+        NonFiniteError: a logit or a box is not finite.
+    """
+    config, memory = step.config, step.memory
+    boxes = detected_boxes(network, step.fused, config) if config.panoptic.instances == "boxes" else None
+    if position_m is not None:
+        points = things_at_points(network, step.fused, position_m, boxes, memory.tracks, frame, config)
+        return Predicted(None, points, boxes, replace(memory, tracks=points.tracks))
+    if not at_voxels:
+        return Predicted(None, None, boxes, memory)
+    things = instances(network, frame, step, *classes(network, step.fused))
+    return Predicted(things, None, boxes, things.memory)
 
 
 def _check_measurable(config: ModelConfig, drive: Drive, measures: Measures) -> None:
@@ -138,7 +202,7 @@ def _poses(drive: Drive) -> list[Matrix]:
 def scores_of_frame(
     network: Network,
     step: Encoded,
-    things: Instances,
+    found: Predicted,
     truth: GroundTruth,
     measures: Measures,
     ray_origins: Matrix | None,
@@ -149,17 +213,18 @@ def scores_of_frame(
         ValueError: the truth's grid or classes are not the network's.
         NonFiniteError: a logit is not finite.
     """
-    config, scores = step.config, DriveScores(frames=1)
-    if truth.class_id is not None:
+    scores = DriveScores(frames=1)
+    if found.things is not None:
         # The same frame and motion, fused with no state.
         alone = classes(network, network.fuse([], step.current))[0] if measures.without_history else None
-        scores = _voxel_scores(config, things, alone, truth, measures, ray_origins)
-    found = detected_boxes(network, step.fused, config) if config.panoptic.instances == "boxes" else None
-    if measures.points and truth.points is not None and config.truth == "points":
-        logits = network.decode(step.fused)
-        scores = replace(scores, points=_point_scores(config, logits, truth.points, found))
-    if measures.boxes and truth.boxes is not None and found is not None:
-        scores = replace(scores, boxes=Detection().add(found, truth.boxes))
+        scores = _voxel_scores(step.config, found.things, alone, truth, measures, ray_origins)
+    if measures.points and truth.points is not None and found.points is not None:
+        scores = replace(scores, **_point_scores(found.points, truth.points, measures))
+    if measures.boxes and truth.boxes is not None and found.boxes is not None:
+        guess = attributes_by_speed(found.boxes.class_id, found.boxes.velocity_mps)
+        known = truth.boxes.attribute_id
+        boxes = found.boxes if known is None else replace(found.boxes, attribute_id=guess)
+        scores = replace(scores, boxes=Detection().add(boxes, truth.boxes, known, truth.bicycle_racks))
     return scores
 
 
@@ -264,24 +329,17 @@ def _comparable(config: ModelConfig, truth: GroundTruth, geometry: GridGeometry)
     return truth
 
 
-def _point_scores(
-    config: ModelConfig, logits: VoxelLogits, points: TruePoints, found: ScoredBoxes | None
-) -> PanopticQuality:
-    """Classes of points from the volume, instances from the boxes around them; none without boxes."""
-    predicted = classes_at_points(logits, points, config)
-    quality = PanopticQuality.empty(len(LIDARSEG.names), NOISE)
-    if found is None:
-        nothing = np.zeros(len(predicted), np.int32)
-        return quality.add(predicted, nothing, points.class_id, points.instance_id)
-    claims = claimed(points.position_m, predicted, found, LIDARSEG, config.panoptic)
-    return quality.add(claims.class_id, claims.box, points.class_id, points.instance_id)
-
-
-def classes_at_points(logits: VoxelLogits, points: TruePoints, config: ModelConfig) -> NDArray[np.uint8]:
-    """Class [p] that the volume gives to each point."""
-    position_m = moved_points(points.position_m, network_from_ego(config.grid)).astype(np.float32)
-    position = torch.as_tensor(position_m, device=logits.classes.device)
-    return point_labels(logits.classes, position, config.grid, config.points).cpu().numpy()
+def _point_scores(found: PointThings, true: TruePoints, measures: Measures) -> dict[str, Any]:
+    """Classes of points, and their instances where truth has them; points in several true boxes are in none."""
+    count = len(LIDARSEG.names)
+    scores: dict[str, Any] = {"point_classes": Confusion.empty(count).add(found.class_id, true.class_id)}
+    if measures.panoptic and true.instance_id is not None:
+        class_id = true.class_id
+        if true.is_ambiguous is not None:
+            class_id = np.where(true.is_ambiguous, NOISE[0], class_id)
+        quality = PanopticQuality.empty(count, NOISE)
+        scores["points"] = quality.add(found.class_id, found.instance_id, class_id, true.instance_id)
+    return scores
 
 
 def evaluate(
@@ -289,15 +347,16 @@ def evaluate(
     drives: Iterable[Drive],
     measures: Measures = USUAL,
     on_frame: Callable[[], object] = lambda: None,
+    results: PointResults | None = None,
 ) -> DriveScores:
-    """The sums over all drives; each begins without history.
+    """The sums over all drives; each begins without history; arguments as those of `evaluate_drive`.
 
     Raises:
         ValueError: see `evaluate_drive`; also when there is no frame.
     """
     total = DriveScores()
     for drive in drives:
-        total = total + evaluate_drive(network, drive, measures, on_frame)
+        total = total + evaluate_drive(network, drive, measures, on_frame, results)
     if not total.frames:
         raise ValueError("there is no frame to evaluate")
     return total
@@ -316,8 +375,8 @@ def report(scores: DriveScores, config: ModelConfig, title: str, facts: dict[str
                 Score("geometric IoU", alone.geometric_iou(config.labels)),
             )
             sections.append(Section("voxels without history", values, ()))
-    if scores.points is not None:
-        sections.append(point_section(LIDARSEG, scores.points))
+    if scores.point_classes is not None:
+        sections.append(point_section(LIDARSEG, scores.point_classes, NOISE, scores.points))
     if scores.boxes is not None:
         sections.append(box_section(scores.boxes.scores()))
     return Report(title, tuple(sections), facts)

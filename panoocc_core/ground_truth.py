@@ -67,7 +67,7 @@ class TruePoints:
 
     position_m: NDArray[np.float32]  # [p, 3]
     class_id: NDArray[np.uint8]  # [p], ids of labels.LIDARSEG; 0 = noise
-    instance_id: NDArray[np.int32]  # [p], 0 = stuff
+    instance_id: NDArray[np.int32] | None  # [p], 0 = stuff; None: nobody has told the things apart
     is_ambiguous: NDArray[np.bool_] | None = None  # [p], in several true boxes: no part of any instance
 
 
@@ -86,6 +86,7 @@ class GroundTruth:
     camera_mask: NDArray[np.bool_] | None = None  # [X, Y, Z], what the cameras can see
     lidar_mask: NDArray[np.bool_] | None = None  # [X, Y, Z]
     boxes: TrueBoxes | None = None
+    bicycle_racks: TrueBoxes | None = None  # of no class; cycles in them count neither as truth nor as found
     points: TruePoints | None = None
     labels: LabelSet = OCC3D  # of the voxels
 

@@ -17,7 +17,7 @@ from ..labels import LIDARSEG
 from ..types import CameraImage, Frame
 from .errors import DataError
 from .files import ArrayFile, read_image, read_labels, read_sweep
-from .nuscenes_boxes import BoxTable, WorldBoxes, read_boxes
+from .nuscenes_boxes import RACK_CLASS, BoxTable, WorldBoxes, read_boxes
 from .nuscenes_labels import POINT_CLASS
 from .tables import Record, records
 
@@ -210,8 +210,12 @@ class NuScenesDrive:
             IndexError: there are fewer key frames.
         """
         lidar = self._sample(index).shots[LIDAR]
-        boxes = None if self._boxes is None else self._boxes[index].in_ego(lidar.world_from_ego)
-        return GroundTruth(lidar.stamp_ns, boxes=boxes, points=self._points(lidar))
+        boxes = racks = None
+        if self._boxes is not None:
+            there = self._boxes[index]
+            boxes = there.rows(there.class_id != RACK_CLASS).in_ego(lidar.world_from_ego)
+            racks = there.rows(there.class_id == RACK_CLASS).in_ego(lidar.world_from_ego)
+        return GroundTruth(lidar.stamp_ns, boxes=boxes, bicycle_racks=racks, points=self._points(lidar))
 
     def sweep_token(self, index: int) -> str:
         """The token under which nuScenes knows the LiDAR's sweep of a key frame.
@@ -267,8 +271,7 @@ class NuScenesDrive:
         if labels is None or not (lidar.token in labels.semantic or lidar.token in labels.panoptic):
             return None
         position_m = self._sweep(lidar)
-        count, in_several = len(position_m), None
-        things: NDArray[np.int32] = np.zeros(count, np.int32)
+        count, things, in_several = len(position_m), None, None
         if lidar.token in labels.panoptic:
             path = self._root / labels.panoptic[lidar.token]
             with ArrayFile(path) as file:

@@ -12,23 +12,24 @@ from ..geometry import Matrix
 from ..ground_truth import TrueBoxes
 from ..metrics.attributes import ATTRIBUTES
 from .errors import DataError
-from .nuscenes_labels import BOX_CLASS
+from .nuscenes_labels import BOX_CLASS, RACK
 from .tables import QUATERNION_TOLERANCE, Record, records
 
 # nuScenes' own rule: a velocity over a longer time is unknown; twice that where there are neighbours on both sides.
 MAX_INTERVAL_S = 1.5
 _NONE = -1
+RACK_CLASS = -1  # of the boxes that are no things but racks for cycles
 
 
 @dataclass(frozen=True, slots=True, eq=False)
 class WorldBoxes:
-    """Boxes of the detection classes that some sensor has measured, n of them, in the world frame."""
+    """Boxes of the detection classes that some sensor has measured, and racks for cycles: n, in the world frame."""
 
     centre_m: NDArray[np.float64]  # [n, 3]
     size_m: NDArray[np.float32]  # [n, 3], length, width, height
     ahead: NDArray[np.float32]  # [n, 3], the boxes' x axis
     velocity_mps: NDArray[np.float32]  # [n, 3], NaN where unknown
-    class_id: NDArray[np.int64]  # [n], index into labels.BOX_CLASSES
+    class_id: NDArray[np.int64]  # [n], index into labels.BOX_CLASSES, or RACK_CLASS
     instance_id: NDArray[np.int32]  # [n], from 1
     attribute_id: NDArray[np.int64]  # [n], numbers of metrics.attributes
 
@@ -131,7 +132,8 @@ def _read_columns(folder: Path, samples: Mapping[str, tuple[int, int]], show_pro
         columns.sample.append(samples[sample][0])
         columns.instance.append(number)
         columns.class_id.append(class_id)
-        columns.measured.append(record.integer("num_lidar_pts") + record.integer("num_radar_pts") > 0)
+        points = record.integer("num_lidar_pts") + record.integer("num_radar_pts")
+        columns.measured.append(points > 0 or class_id == RACK_CLASS)
         columns.attribute.append(_attribute(record, attributes))
         columns.numbers.extend(_numbers(record))
     if len(columns.token) != len(columns.before):
@@ -140,7 +142,7 @@ def _read_columns(folder: Path, samples: Mapping[str, tuple[int, int]], show_pro
 
 
 def _instance_classes(folder: Path) -> dict[str, tuple[int, int | None]]:
-    """Token of an instance -> its number from 1, and its detection class or None."""
+    """Token of an instance -> its number from 1, and its detection class, RACK_CLASS or None."""
     path = folder / "category.json"
     names = {r.text("token"): r.text("name") for r in (Record(path, fields) for fields in records(path))}
     path, classes = folder / "instance.json", {}
@@ -149,7 +151,7 @@ def _instance_classes(folder: Path) -> dict[str, tuple[int, int | None]]:
         category = record.text("category_token")
         if category not in names:
             raise record.error(f"names the category {category}, which category.json does not have")
-        classes[record.text("token")] = number, BOX_CLASS.get(names[category])
+        classes[record.text("token")] = number, {**BOX_CLASS, RACK: RACK_CLASS}.get(names[category])
     return classes
 
 

@@ -41,6 +41,7 @@ _NOISE = (
     "vehicle.emergency.police",
 )
 
+RACK = "static_object.bicycle_rack"  # cycles in one count neither as truth nor as found
 # Category -> index into labels.BOX_CLASSES; what is not here is no detection class.
 BOX_CLASS = {category: BOX_CLASSES.index(name) for category, name in _BOXES.items()}
 # Category -> id of labels.LIDARSEG, for all 32 categories.

@@ -6,16 +6,18 @@
 Classes are the 16 of the challenge, 0 is noise; instances of a class count from 1 in every scene, and stuff has 0.
 """
 
-from collections.abc import Iterable
+from collections.abc import Sequence
 from pathlib import Path
 
 import numpy as np
 from numpy.typing import NDArray
 
 from ..base.whole_files import whole_file, write_json
+from ..ground_truth import Drive
 from ..labels import LIDARSEG
 from ..metrics.panoptic import LABEL_DIVISOR, panoptic_labels
 from .errors import DataError
+from .nuscenes import NuScenesDrive
 
 _IS_THING = np.array(LIDARSEG.is_thing)
 
@@ -78,9 +80,32 @@ class PanopticResults:
                 raise DataError(f"{path}: is there already; give a new folder for the results, or remove it")
         for path in (self._labels, self._description.parent):
             path.mkdir(parents=True, exist_ok=True)
+        self._scene, self._numbers = "", SceneNumbers()
 
-    def add(self, token: str, class_id: NDArray[np.integer], number: NDArray[np.integer]) -> None:
-        """Write the labels of one sweep: classes [p] of labels.LIDARSEG, and numbers [p] from `SceneNumbers`.
+    def points_m(self, drive: Drive, index: int) -> NDArray[np.float32]:
+        """The points [p, 3] of a key frame that are to be labelled, in the ego frame.
+
+        Raises:
+            DataError: the drive is not of nuScenes, or the sweep cannot be read.
+        """
+        return _of_nuscenes(drive).points_m(index)
+
+    def add(self, drive: Drive, index: int, class_id: NDArray[np.integer], instance_id: NDArray[np.integer]) -> None:
+        """Write the labels of a key frame: classes [p] of labels.LIDARSEG, instances [p] from 1, or 0 for none.
+
+        Frames of a scene come one after the other, so that an instance keeps its number.
+
+        Raises:
+            DataError: the drive is not of nuScenes.
+            ValueError: a class does not fit the format, or one has more than 999 instances.
+            OSError: the file cannot be written.
+        """
+        if drive.name != self._scene:
+            self._scene, self._numbers = drive.name, SceneNumbers()
+        self.write(_of_nuscenes(drive).sweep_token(index), class_id, self._numbers.of_frame(class_id, instance_id))
+
+    def write(self, token: str, class_id: NDArray[np.integer], number: NDArray[np.integer]) -> None:
+        """Write the labels of one sweep by its token: classes [p] of labels.LIDARSEG, and numbers [p] from 0 to 999.
 
         Raises:
             ValueError: a class or number does not fit the format.
@@ -89,15 +114,23 @@ class PanopticResults:
         with whole_file(self._labels / f"{token}_panoptic.npz") as part, part.open("wb") as file:
             np.savez_compressed(file, data=panoptic_labels(class_id, number))
 
-    def finish(self, task: str, inputs: Iterable[str] = ("camera",)) -> None:
-        """Describe the results; without this file no evaluation takes them.
+    def finish(self, task: str = "segmentation", inputs: Sequence[str] = ("camera",)) -> None:
+        """Describe the results, when all are there.
 
         Args:
-            task: "segmentation", or "tracking" where instances keep their number.
+            task: "segmentation" or "tracking".
             inputs: of camera, lidar, radar, map and external.
 
         Raises:
             OSError: the file cannot be written.
         """
-        used = {f"use_{name}": name in tuple(inputs) for name in ("camera", "lidar", "radar", "map", "external")}
+        used = {f"use_{name}": name in inputs for name in ("camera", "lidar", "radar", "map", "external")}
         write_json(self._description, {"meta": {"task": task, **used}})
+
+
+def _of_nuscenes(drive: Drive) -> NuScenesDrive:
+    if not isinstance(drive, NuScenesDrive):
+        raise DataError(
+            f"{drive.name}: is no scene of nuScenes; panoptic results have the tokens of its sweeps as names"
+        )
+    return drive

@@ -219,6 +219,7 @@ class SimulatedDrive:
         boxes = TrueBoxes(**{field: arrays[f"boxes.{field}"][rows] for field in _BOX_FIELDS})
         if self._point_end is not None:
             points = self._points(index, int(self._point_end[index]))
+            assert points.instance_id is not None
             seen = boxes.select(np.isin(boxes.instance_id, points.instance_id))
             return GroundTruth(stamp_ns, boxes=seen, points=points)
         assert self._geometry is not None

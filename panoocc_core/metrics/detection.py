@@ -5,10 +5,11 @@ free true box of their class in the bird's-eye view; a match is nearer than the 
 thresholds of the area under the precision curve above 10 % recall and 10 % precision.  Errors are those of the matches
 at 2 m, cumulated and averaged over recall from 10 % to the highest one reached; 1 where 10 % is not reached.
 
-What the devkit leaves out and so must the truth that comes in here: boxes without a LiDAR or radar point, and bicycles
-and motorcycles in a bicycle rack.  Where a true box has no attribute (or velocity), that error is not counted; a class
-without any gets an error of 1, again as in the devkit.  So without attributes the AAE is 1 and the NDS at most 0.9:
-`nds_without_attributes` leaves the AAE out instead, and is no official number.
+What the devkit leaves out and so must the truth that comes in here: boxes without a LiDAR or radar point.  Bicycles and
+motorcycles in a bicycle rack are left out here, where the racks are given.  Where a true box has no attribute (or
+velocity), that error is not counted; a class without any gets an error of 1, again as in the devkit.  So without
+attributes the AAE is 1 and the NDS at most 0.9: `nds_without_attributes` leaves the AAE out instead, and is no official
+number.
 """
 
 import math
@@ -42,6 +43,7 @@ MAP_WEIGHT = 5
 
 # A cone looks the same from all sides and, as a barrier, neither moves nor has attributes.
 _UNDEFINED = {"traffic_cone": ("AOE", "AVE", "AAE"), "barrier": ("AVE", "AAE")}
+_CYCLES = tuple(BOX_CLASSES.index(name) for name in ("bicycle", "motorcycle"))
 _RECALL = np.linspace(0, 1, 101)
 _FIRST = 11  # of _RECALL: the first step above the least recall
 _MIN_PRECISION = 0.1
@@ -111,10 +113,17 @@ class Detection:
 
     frames: tuple[_Matches, ...] = field(default=())
 
-    def add(self, detections: ScoredBoxes, truth: TrueBoxes, true_attribute: Ids | None = None) -> "Detection":
+    def add(
+        self,
+        detections: ScoredBoxes,
+        truth: TrueBoxes,
+        true_attribute: Ids | None = None,
+        racks: TrueBoxes | None = None,
+    ) -> "Detection":
         """This and one more frame.
 
         Args:
+            racks: boxes in which no bicycle and no motorcycle counts, found or true.
             true_attribute: [n] of the true boxes in the numbers of `detections.attribute_id`; 0 = the box has none.
 
         Raises:
@@ -125,7 +134,7 @@ class Detection:
         if true_attribute is not None and true_attribute.shape != (len(truth),):
             raise ValueError(f"true attributes have the shape {true_attribute.shape}, there are {len(truth)} boxes")
         check_box_classes("truth", truth.class_id)
-        return Detection((*self.frames, _matches(detections, truth, true_attribute)))
+        return Detection((*self.frames, _matches(detections, truth, true_attribute, racks)))
 
     def __add__(self, other: "Detection") -> "Detection":
         return Detection(self.frames + other.frames)
@@ -167,9 +176,27 @@ def _in_range(centre_m: NDArray[np.float32], class_id: Ids) -> Mask:
     return np.asarray(np.hypot(x, y) < reach_m[class_id])
 
 
-def _matches(detections: ScoredBoxes, truth: TrueBoxes, true_attribute: Ids | None) -> _Matches:
-    kept = np.flatnonzero(_in_range(detections.centre_m, detections.class_id))
-    there = np.flatnonzero(_in_range(truth.centre_m, truth.class_id))
+def _counts(boxes: ScoredBoxes | TrueBoxes, racks: TrueBoxes | None) -> Mask:
+    """Whether boxes [n] are within the range of their class, and no cycles in a rack."""
+    counted = _in_range(boxes.centre_m, boxes.class_id)
+    if racks is not None:
+        counted &= ~(np.isin(boxes.class_id, _CYCLES) & _inside(boxes.centre_m, racks))
+    return counted
+
+
+def _inside(point_m: NDArray[np.float32], boxes: TrueBoxes) -> Mask:
+    """Whether points [p, 3] are in any of the boxes."""
+    x, y, z = np.moveaxis(point_m[:, None].astype(np.float64) - boxes.centre_m, -1, 0)  # each [p, n]
+    cosine, sine = np.cos(boxes.yaw_rad), np.sin(boxes.yaw_rad)
+    local = np.stack((x * cosine + y * sine, y * cosine - x * sine, z), axis=-1)
+    return np.asarray((np.abs(local) <= boxes.size_m / 2).all(axis=-1).any(axis=-1))
+
+
+def _matches(
+    detections: ScoredBoxes, truth: TrueBoxes, true_attribute: Ids | None, racks: TrueBoxes | None
+) -> _Matches:
+    kept = np.flatnonzero(_counts(detections, racks))
+    there = np.flatnonzero(_counts(truth, racks))
     true_of = np.full((len(kept), len(DISTANCES_M)), -1)  # which true box each detection took
     for c in np.unique(detections.class_id[kept]):
         mine, theirs = np.flatnonzero(detections.class_id[kept] == c), there[truth.class_id[there] == c]

@@ -67,7 +67,8 @@ def beside(report: Report, published: Published, split: str) -> Report:
         values=np.column_stack((values, values[:, 0] - values[:, 1])),
         shown_as="cells",
     )
-    kinds = {section.name for section in report.sections} | ({"panoptic"} if "PQ" in here else set())
+    kinds = {section.name for section in report.sections}
+    kinds |= {"panoptic"} if "points" in kinds and "PQ" in here else set()
     notes = [note for kind, of_kind in _table().protocol.items() if kind in {"all", *kinds} for note in of_kind]
     if split != published.split:
         notes.insert(0, f"NOT COMPARABLE: published for the split {published.split}, measured here on {split}")

@@ -152,25 +152,29 @@ def voxel_section(
     return Section(name, tuple(scores), (_class_table(labels, shown, columns), distances, cells))
 
 
-def point_section(labels: LabelSet, quality: PanopticQuality, name: str = "points") -> Section:
-    """Classes and instances of points.
+def point_section(
+    labels: LabelSet,
+    confusion: Confusion,
+    ignored: Sequence[int],
+    quality: PanopticQuality | None = None,
+    name: str = "points",
+) -> Section:
+    """Classes of points; with instances where they were measured.
 
     Raises:
         ValueError: the points were counted over other classes than those of the labels.
     """
-    confusion, ignored = quality.confusion, quality.ignored
-    scores = (
+    scores = [
         Score("mIoU", confusion.miou(labels, ignored)),
         Score("mIoU of present classes", confusion.miou_of_present(labels, ignored)),
-        *_panoptic_scores(labels, quality),
-    )
-    columns = {
-        Column("IoU"): quality.iou(),
-        **_panoptic_columns(quality),
-        Column("true points", ""): confusion.counts.sum(axis=1),
-    }
+    ]
+    columns = {Column("IoU"): confusion.iou(ignored)}
+    if quality is not None:
+        scores += _panoptic_scores(labels, quality)
+        columns |= _panoptic_columns(quality)
+    columns[Column("true points", "")] = confusion.counts.sum(axis=1)
     shown = [i for i in _shown(labels) if i not in ignored]
-    return Section(name, scores, (_class_table(labels, shown, columns),))
+    return Section(name, tuple(scores), (_class_table(labels, shown, columns),))
 
 
 def box_section(scores: DetectionScores, name: str = "boxes") -> Section:

@@ -1,7 +1,18 @@
 """From classes to things: instances by boxes or by what hangs together, and their tracks."""
 
+from .at_points import PointThings, classes_at_points, things_at_points
 from .components import connected_instances
 from .things import Things, detected_boxes, find_things
 from .tracks import Tracks, follow
 
-__all__ = ["Things", "Tracks", "connected_instances", "detected_boxes", "find_things", "follow"]
+__all__ = [
+    "PointThings",
+    "Things",
+    "Tracks",
+    "classes_at_points",
+    "connected_instances",
+    "detected_boxes",
+    "find_things",
+    "follow",
+    "things_at_points",
+]

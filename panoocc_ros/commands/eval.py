@@ -4,6 +4,7 @@ import argparse
 import tempfile
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
+from dataclasses import replace
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -17,11 +18,13 @@ from panoocc_core.capacity import Capacity, capacity_table, checked_capacities, 
 from panoocc_core.config import ModelConfig
 from panoocc_core.data import check_files, open_dataset
 from panoocc_core.data.folder import guessed_kind, only_version
+from panoocc_core.data.panoptic_results import PanopticResults
 from panoocc_core.data.simulated import simulated_streets
-from panoocc_core.data.splits import MEASURED_SPLIT
+from panoocc_core.data.splits import MEASURED_SPLIT, official_splits
 from panoocc_core.data.street_plan import StreetPlan
-from panoocc_core.evaluation import DriveScores, Measures, evaluate, report
+from panoocc_core.evaluation import NOISE, DriveScores, Measures, evaluate, report
 from panoocc_core.ground_truth import Drive
+from panoocc_core.labels import LIDARSEG
 from panoocc_core.metrics.confusion import Confusion
 from panoocc_core.metrics.published import beside, published_scores
 from panoocc_core.metrics.report import as_plain, as_text
@@ -50,6 +53,7 @@ examples:
   panoocc eval --json eval.json --picture eval.png
   panoocc eval --checkpoint runs/nano/weights.safetensors --scenes 5
   panoocc eval --data /data/nuscenes --model pano_small_4f --checkpoint PanoOcc_small_4f.pth
+  panoocc eval --data /data/nuscenes --model pano_small_4f --checkpoint PanoOcc_small_4f.pth --panoptic-out results
   panoocc eval --data /data/nuscenes --model pano_small_occ3d --checkpoint PanoOcc_small.pth --gts /data/occ3d/gts
   panoocc eval --model nano_sparse --checkpoint runs/sparse/weights.safetensors --capacity 1 0.5 0.5,0.25
 
@@ -115,6 +119,13 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     output.add_argument(
         "--picture", type=Path, metavar="FILE.png", help="also draw bars for every class, and curves over distance"
     )
+    output.add_argument(
+        "--panoptic-out",
+        type=Path,
+        metavar="FOLDER",
+        help="also write nuScenes' panoptic results: FOLDER/panoptic/SPLIT/TOKEN_panoptic.npz and "
+        "FOLDER/SPLIT/submission.json; nothing that is there is replaced",
+    )
     options.add(output, "--no-progress")
     parser.set_defaults(of_streets=())
 
@@ -164,10 +175,13 @@ def _evaluate(arguments: argparse.Namespace) -> None:
         boxes=not arguments.no_boxes,
     )
     with _drives(arguments, config) as (drives, where, split):
+        results = _panoptic_results(arguments.panoptic_out, config, drives, split)
         frames = sum(len(drive) for drive in drives)
         quiet = True if arguments.no_progress else None
         with tqdm(total=frames, unit="frame", desc=f"evaluating {config.name}", disable=quiet) as bar:
-            scores = evaluate(model, drives, measures, bar.update)
+            scores = evaluate(model, drives, measures, bar.update, results)
+        if results is not None:
+            results.finish()
         names = [drive.name for drive in drives]
     weights = "shipped with the package" if arguments.checkpoint is None else str(arguments.checkpoint)
     facts: dict[str, str | int | float] = {
@@ -178,8 +192,10 @@ def _evaluate(arguments: argparse.Namespace) -> None:
         "device": f"{model.device}, {arguments.precision}, {torch.get_num_threads()} threads",
     }
     tree = report(scores, config, f"{config.name}: {len(names)} drives, {frames} frames", facts)
-    if split is not None and (published := published_scores(arguments.model)) is not None:
-        tree = beside(tree, published, split)
+    if split is not None:
+        tree = replace(tree, notes=tuple(_not_measured(scores, config, measures)))
+        if (published := published_scores(arguments.model)) is not None:
+            tree = beside(tree, published, split)
     try:  # a closed pipe must not cost the files, nor a full disk the table
         if arguments.json is not None:
             write_json(arguments.json, {**summary(scores, config), "scenes": names, "report": as_plain(tree)})
@@ -221,9 +237,11 @@ def _check_source(arguments: argparse.Namespace) -> None:
         raise ValueError(
             f"{arguments.of_streets[0]} is for simulated streets and does not go with --data; leave it out"
         )
-    for name in ("gts", "version", "split"):
+    for name in ("gts", "version", "split", "panoptic_out"):
         if arguments.data is None and getattr(arguments, name) is not None:
-            raise ValueError(f"--{name} is for a data set: give its folder with --data, or leave it out")
+            raise ValueError(
+                f"--{name.replace('_', '-')} is for a data set: give its folder with --data, or leave it out"
+            )
 
 
 def _check_outputs(arguments: argparse.Namespace) -> None:
@@ -267,10 +285,15 @@ def summary(scores: DriveScores, config: ModelConfig) -> dict[str, Any]:
         out |= of(scores.voxels_without_history, "_without_history")
     if scores.panoptic is not None:
         out["pq"] = number(scores.panoptic.means_of_present(labels).pq)
+    if scores.point_classes is not None:
+        out["point_miou"] = number(scores.point_classes.miou(LIDARSEG, NOISE))
+    if scores.points is not None:
+        out["point_pq"] = number(scores.points.means(LIDARSEG).pq)
     if scores.components is not None:
         out["pq_components"] = number(scores.components.means_of_present(labels).pq)
     if scores.boxes is not None:
-        out["map"] = number(scores.boxes.scores().mean_ap)
+        boxes = scores.boxes.scores()
+        out |= {"map": number(boxes.mean_ap), "nds": number(boxes.nds)}
     if scores.tracks is not None:
         tracks = scores.tracks
         out |= {"stq": number(tracks.stq_of_present()), "aq": number(tracks.aq())}
@@ -280,6 +303,40 @@ def summary(scores: DriveScores, config: ModelConfig) -> dict[str, Any]:
     if scores.ray_instances is not None:
         out["raypq"] = number(scores.ray_instances.mean_of_present())
     return {"model": config.name, "frames": scores.frames, **out}
+
+
+def _panoptic_results(
+    folder: Path | None, config: ModelConfig, drives: Sequence[Drive], split: str | None
+) -> PanopticResults | None:
+    """Where the labels of LiDAR points go; None where nobody wants them.
+
+    Raises:
+        ValueError: there are no such points, the network gives them no class, or results are there already.
+    """
+    if folder is None:
+        return None
+    if split is None or config.truth != "points":
+        raise ValueError(
+            "--panoptic-out is for the LiDAR points of nuScenes, and for networks that learn from points, which "
+            f"{config.name} {'does' if config.truth == 'points' else 'does not'}"
+        )
+    check_files(drives, with_sweeps=True)
+    return PanopticResults(folder, split if split in official_splits() else Path(split).stem)
+
+
+def _not_measured(scores: DriveScores, config: ModelConfig, measures: Measures) -> Iterator[str]:
+    """What nuScenes could give and this folder did not, in words."""
+    if config.truth == "voxels" and scores.voxels is None:
+        yield "no mIoU: there are no voxel labels; unpack the gts of Occ3D-nuScenes into DATA/gts, or give --gts FOLDER"
+    if config.truth == "points" and scores.point_classes is None:
+        yield (
+            "no mIoU and no PQ: the tables have no labels of points; unpack nuScenes-lidarseg (classes) and Panoptic "
+            "nuScenes (instances)"
+        )
+    elif config.truth == "points" and scores.points is None and measures.panoptic:
+        yield "no PQ: the tables do not tell the things of a class apart; unpack Panoptic nuScenes"
+    if measures.boxes and scores.boxes is None and config.panoptic.instances == "boxes":
+        yield "no mAP and no NDS: the tables have no annotations, as those of v1.0-test"
 
 
 @contextmanager

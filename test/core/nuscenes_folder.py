@@ -109,7 +109,18 @@ THINGS = {
         Thing("hidden", "vehicle.bus.bendy", (590.0, 1590.0, 1.5), (6.0, 0.0), 0.0, (2.9, 11.0, 3.4), (0, 1, 2), (1,)),
         Thing("dog", "animal", (608.0, 1602.0, 0.3), (1.0, 0.0), 0.0, (0.3, 0.8, 0.6)),
     ),
-    "scene-0916": (Thing("bicycle", "vehicle.bicycle", (610.0, 1605.0, 0.8), (2.0, 3.0), 56.3, (0.6, 1.8, 1.3)),),
+    "scene-0916": (
+        Thing("bicycle", "vehicle.bicycle", (610.0, 1605.0, 0.8), (2.0, 3.0), 56.3, (0.6, 1.8, 1.3)),
+        Thing(  # the bicycle stands in it in the first frame
+            "rack",
+            "static_object.bicycle_rack",
+            (610.9, 1605.3, 0.7),
+            (0.0, 0.0),
+            20.0,
+            (1.5, 4.0, 1.4),
+            unmeasured=(0, 1, 2),
+        ),
+    ),
 }
 
 

@@ -4,6 +4,7 @@ Numbers called the devkit's were computed once by nuscenes-devkit 1.2.0 from the
 """
 
 import pickle
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -16,8 +17,10 @@ from panoocc_core.data.nuscenes_labels import POINT_CLASS
 from panoocc_core.geometry import check_rigid
 from panoocc_core.labels import BOX_CLASSES, LIDARSEG
 from panoocc_core.metrics.attributes import ATTRIBUTES
+from panoocc_core.metrics.detection import Detection
 from panoocc_core.models.network_frame import moved_points, network_from_ego
 from panoocc_core.preprocess import cameras_in_order, pixels_from_ego
+from panoocc_core.types import ScoredBoxes
 
 from . import nuscenes_folder as by_hand
 
@@ -262,6 +265,24 @@ def test_boxes_have_the_attribute_that_their_annotation_names(drive):
     """Car, pedestrian, truck and bus of the first frame; the last two have none."""
     found = [ATTRIBUTES[number] for number in drive.truth(0).boxes.attribute_id]
     assert found == ["vehicle.moving", "pedestrian.sitting_lying_down", "", ""]
+
+
+def test_a_cycle_in_a_rack_counts_neither_as_truth_nor_as_found(nuscenes):
+    drive = nuscenes.drives(["scene-0916"])[0]
+    for index, in_the_rack in enumerate((True, False, False)):
+        truth = drive.truth(index)
+        assert len(truth.boxes) == len(truth.bicycle_racks) == 1
+        fields = ("centre_m", "size_m", "yaw_rad", "class_id")
+        velocity, score = np.zeros((1, 2), np.float32), np.ones(1, np.float32)
+        found = ScoredBoxes(**{name: getattr(truth.boxes, name) for name in fields}, velocity_mps=velocity, score=score)
+        scores = Detection().add(found, truth.boxes, racks=truth.bicycle_racks).scores()
+        bicycle = BOX_CLASSES.index("bicycle")
+        assert scores.true_count[bicycle] == (not in_the_rack)
+        assert scores.class_ap[bicycle] == pytest.approx(0.0 if in_the_rack else 1.0)
+        car = replace(found, class_id=np.zeros(1, np.int64))
+        on_its_own = Detection().add(car, replace(truth.boxes, class_id=car.class_id), racks=truth.bicycle_racks)
+        assert on_its_own.scores().true_count[0] == 1, "a car may stand in a rack"
+    assert len(nuscenes.drives(["scene-0061"])[0].truth(0).bicycle_racks) == 0
 
 
 @pytest.mark.parametrize(

@@ -9,6 +9,7 @@ import pytest
 
 from panoocc_core.labels import BOX_CLASSES, LIDARSEG, label_set
 from panoocc_core.metrics import (
+    Confusion,
     Detection,
     DistanceConfusion,
     PanopticQuality,
@@ -56,7 +57,7 @@ def report() -> Report:
         boxes = boxes.add(box_frame.detections, box_frame.truth, box_frame.true_attribute)
     sections = (
         voxel_section(LABELS, voxels, panoptic, rays, tracks, ray_instances),
-        point_section(LIDARSEG, points),
+        point_section(LIDARSEG, points.confusion, points.ignored, points),
         box_section(boxes.scores()),
     )
     return Report("a street", sections, {"preset": "nano", "frames": 3})
@@ -151,5 +152,5 @@ def test_wrong_tables_and_sizes_are_refused(report):
             Detection().add(box_frames(frames=1)[0].detections, box_frames(frames=1)[0].truth).scores().of_present()
         )
     with pytest.raises(ValueError, match="street has 4 classes, not 17"):
-        point_section(LABELS, PanopticQuality.empty(CLASS_COUNT, (0,)))
+        point_section(LABELS, Confusion.empty(CLASS_COUNT), (0,))
     assert math.isnan(report.sections[0].tables[0].values[BUS, 0])

@@ -45,7 +45,7 @@ def test_the_number_of_the_one_unseen_longest_is_given_again():
 def test_a_sweep_is_stored_as_the_devkit_reads_it(tmp_path):
     results = PanopticResults(tmp_path / "out", "val")
     class_id = np.array([CAR, CAR, ROAD, 0, PEDESTRIAN], np.uint8)
-    results.add("0123abcd" * 4, class_id, np.array([1, 999, 0, 0, 17]))
+    results.write("0123abcd" * 4, class_id, np.array([1, 999, 0, 0, 17]))
     results.finish("tracking")
     (path,) = (tmp_path / "out").rglob("*.npz")
     assert path.relative_to(tmp_path) == Path("out/panoptic/val/0123abcd0123abcd0123abcd0123abcd_panoptic.npz")
@@ -78,5 +78,5 @@ def test_a_split_names_one_folder(tmp_path, split):
 def test_numbers_that_do_not_fit_leave_no_file(tmp_path):
     results = PanopticResults(tmp_path, "val")
     with pytest.raises(ValueError, match=r"instances 0\.\.999"):
-        results.add("a" * 32, np.array([CAR]), np.array([1000]))
+        results.write("a" * 32, np.array([CAR]), np.array([1000]))
     assert not [path for path in tmp_path.rglob("*") if path.is_file()]
