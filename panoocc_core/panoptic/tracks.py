@@ -2,8 +2,9 @@
 
 Every track expects its thing where its last place and its velocity put it, in the world frame, so that the vehicle's
 own motion does not matter.  Instances and tracks are paired so that the sum of distances, with a surcharge for another
-class, is smallest (Hungarian algorithm); a pair further apart than the reach is none.  What finds no track begins one
-at once; a track that was not seen for `max_age_s` has ended.
+class, is smallest (Hungarian algorithm); a pair further apart than the reach is none, and counts as far as the reach:
+so a row of barriers is not moved on by one for the sake of one more pair.  What finds no track begins one at once; a
+track that was not seen for `max_age_s` has ended.
 
 Numbers are 1 to 65,535, the width of `VoxelGrid.instance_id`.  The next number is one higher than the last one given;
 after 65,535 comes 1, and numbers of tracks that go on are passed over.  They go on counting when the memory is cleared.
@@ -21,7 +22,6 @@ from ..geometry import NS_PER_S, Matrix
 from ..types import ScoredBoxes
 
 LAST_NUMBER = 0xFFFF
-_NO_PAIR = 1e6  # cost of a pair out of reach
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -103,8 +103,9 @@ def _paired(
     distance_m = np.linalg.norm(centre_m[:, None, :2] - expected_m, axis=2)  # [n, track]
     other = class_id[:, None] != np.array([track.class_id for track in tracks])
     cost_m = distance_m + config.other_class_m * other
-    in_reach = cost_m <= config.reach_m + config.reach_mps * age_s
-    for row, place in zip(*linear_sum_assignment(np.where(in_reach, cost_m, _NO_PAIR))):
+    reach_m = config.reach_m + config.reach_mps * age_s  # [track]
+    in_reach = cost_m <= reach_m
+    for row, place in zip(*linear_sum_assignment(np.where(in_reach, cost_m, reach_m))):
         if in_reach[row, place]:
             track_of[row] = int(place)
     return track_of

@@ -93,6 +93,11 @@ def test_what_jumps_further_than_the_reach_is_another_thing():
     assert [box.instance_id.tolist() for box in seen] == [[1], [1], [2]] and len(tracks.tracks) == 2
 
 
+def test_a_row_keeps_its_numbers_when_one_end_is_hidden_and_the_other_comes_into_sight():
+    row = [boxes(*[(1.5 * k, 0) for k in range(first, first + 5)]) for first in range(4)]
+    assert [box.instance_id.tolist() for box in drive(row)[0]] == [[*range(1 + k, 6 + k)] for k in range(4)]
+
+
 def test_another_class_is_taken_only_where_it_is_near():
     near, far = boxes((0.5, 0), kinds=[TRUCK]), boxes((2.5, 0), kinds=[TRUCK])
     assert drive([boxes((0, 0)), near])[0][1].instance_id.tolist() == [1]
