@@ -14,6 +14,7 @@ from tqdm import tqdm
 
 from panoocc_core import Frame, Occupancy, OccupancyStream
 from panoocc_core.geometry import NS_PER_S, Matrix, invert
+from panoocc_core.labels import InstanceSource
 
 from ..frames.assembler import AssemblerStatus, FrameAssembler, ReadySet
 from ..frames.calibration_file import CalibrationFile
@@ -55,6 +56,9 @@ class ReplayReport:
         default_factory=list
     )  # metres and yaw (degrees) since the last frame
     fused_motions: list[tuple[float, float]] = field(default_factory=list)  # ... since the newest state that was fused
+    instances: InstanceSource = "none"  # what told the things of the grids apart
+    things: int = 0  # of all grids
+    numbers: set[int] = field(default_factory=set)  # of all their tracks
     grids_with_history: int = 0
     longest_history_s: float = 0.0  # longest time from a reset of the memory, or the first frame, to a frame
     resets: Counter[str] = field(default_factory=Counter)
@@ -175,7 +179,8 @@ class Replay:
     def _work(self, ready: ReadySet, now_ns: int, writer: BagWriter, options: ReplayOptions) -> None:
         begin_s = time.perf_counter()
         times_ms = {"read": (begin_s - self._since_s) * 1e3}
-        done = step(self._assembler, self._stream, ready, ready.reset)
+        with_instances = any(output.of_instances for output in options.outputs)
+        done = step(self._assembler, self._stream, ready, ready.reset, with_instances)
         if isinstance(done, Lost):
             if done.kind == "failed":  # the assembler has counted what it refused
                 self.report.failures[done.text] += 1
@@ -200,6 +205,10 @@ class Replay:
 
     def _note(self, frame: Frame, occupancy: Occupancy) -> None:
         self.report.grids += 1
+        self.report.instances = occupancy.instances
+        if occupancy.boxes is not None and occupancy.boxes.instance_id is not None:
+            self.report.things += len(occupancy.boxes)
+            self.report.numbers.update(occupancy.boxes.instance_id.tolist())
         if occupancy.history.reset is not None:
             self.report.resets[occupancy.history.reset] += 1
         if self._poses and occupancy.history.reset is None:

@@ -67,7 +67,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         metavar="N",
         help="frames that every network sees; with two or more the first is not counted (default: %(default)s)",
     )
-    options.add(parser, "--device", "--precision", "--threads", "--json")
+    options.add(parser, "--instances", "--device", "--precision", "--threads", "--json")
 
 
 def run(arguments: argparse.Namespace) -> int:
@@ -77,7 +77,7 @@ def run(arguments: argparse.Namespace) -> int:
 
 def _bench(arguments: argparse.Namespace) -> None:
     # All of it before a street is rendered for a minute.
-    configs = [chosen_config(name) for name in arguments.model]
+    configs = [chosen_config(name, instances=arguments.instances) for name in arguments.model]
     rigs = [rig_for(config, chosen_rig(arguments.rig, config)) for config in configs]
     chosen_device(arguments.device)
     _check_output(arguments)

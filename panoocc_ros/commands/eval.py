@@ -65,7 +65,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     """The options of `panoocc eval`."""
     network = parser.add_argument_group("network")
     options.add(network, "--model", default="nano")
-    options.add(network, "--checkpoint", "--device", "--precision", "--threads")
+    options.add(network, "--checkpoint", "--instances", "--device", "--precision", "--threads")
     streets = parser.add_argument_group("simulated streets")
     street = partial(streets.add_argument, action=_OfStreets)
     street("--scenes", type=whole_number(1, 10_000), default=20, metavar="N", help="drives (default: %(default)s)")
@@ -156,7 +156,7 @@ def run(arguments: argparse.Namespace) -> int:
 def _evaluate(arguments: argparse.Namespace) -> None:
     _check_source(arguments)
     _check_outputs(arguments)
-    config = chosen_config(arguments.model)
+    config = chosen_config(arguments.model, instances=arguments.instances)
     capacities = None if arguments.capacity is None else checked_capacities(config, arguments.capacity)
     model = loaded_network(
         config,

@@ -2,7 +2,9 @@
 
 import dataclasses
 from pathlib import Path
-from typing import Any
+from typing import Any, get_args
+
+from panoocc_core.labels import InstanceSource
 
 from ..ros.argument_types import number, whole_number
 
@@ -38,6 +40,11 @@ _OPTIONS: dict[str, dict[str, Any]] = {
         "type": whole_number(1, MAX_THREADS),
         "metavar": "N",
         "help": "CPU threads of the network (default: torch's choice)",
+    },
+    "--instances": {
+        "choices": get_args(InstanceSource),
+        "default": "",
+        "help": "what tells things apart (components: connected voxels of one class; default: the network's)",
     },
     # cameras
     "--rig": {

@@ -54,7 +54,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     network = parser.add_argument_group("network")
     options.add(network, "--model", default="pano_small_occ3d")
     options.add(network.add_mutually_exclusive_group(), "--checkpoint", "--seeded-weights")
-    options.add(network, "--device", "--precision", "--threads")
+    options.add(network, "--instances", "--device", "--precision", "--threads")
     _add_input_options(parser)
     output = parser.add_argument_group("output")
     encoding = output.add_mutually_exclusive_group()
@@ -121,7 +121,7 @@ def run(arguments: argparse.Namespace) -> int:
 
 
 def _run(arguments: argparse.Namespace) -> None:
-    config = chosen_config(arguments.model, camera_limits(arguments))
+    config = chosen_config(arguments.model, camera_limits(arguments), arguments.instances)
     rig = chosen_rig(
         arguments.rig,
         config,
@@ -253,6 +253,7 @@ def summary(report: ReplayReport, device: Any, temporal: TemporalConfig) -> str:
     lines += [f"  WARNING: {one.text} ({_many(one.count, 'time')})" for one in status.notices[:MAX_NOTICES]]
     lines += [f"  WARNING, geometry: {text}" for text in status.geometry or ()]
     lines += [f"  odd pictures: {line}" for line in lines_of_drops(status.odd_pictures)]
+    lines.append(_instances_line(report))
     lines += [f"  memory reset: {count} {reason}" for reason, count in report.resets.items()]
     lines += _motion_line("since the last frame", report.frame_motions)
     lines += _motion_line("since the newest fused state", report.fused_motions)
@@ -260,6 +261,12 @@ def summary(report: ReplayReport, device: Any, temporal: TemporalConfig) -> str:
         lines.append(_why_no_history(report, temporal))
     times = {stage: summarise(values) for stage, values in report.stage_ms.items()}
     return "\n".join([*lines, latency_table(times)])
+
+
+def _instances_line(report: ReplayReport) -> str:
+    if report.instances == "none":
+        return "things are not told apart"
+    return f"things told apart by {report.instances}: {report.things} in all grids, {len(report.numbers)} tracks"
 
 
 def _why_no_history(report: ReplayReport, temporal: TemporalConfig) -> str:

@@ -16,7 +16,7 @@ from panoocc_core.types import HistoryReport, Occupancy
 
 from .fields import fill_header
 from .types import LABEL_SET, VOXEL_GRID, new_message, typestore
-from .voxel_grid import fill_label_set, fill_voxel_grid
+from .voxel_grid import INSTANCES_TRUTH, fill_label_set, fill_voxel_grid
 
 OCCUPANCY, LABELS = "/truth/occupancy", "/truth/labels"
 VISIBLE, VISIBLE_LABELS = "/truth/visible", "/truth/visible_labels"
@@ -57,7 +57,9 @@ def truth_messages(
     messages: dict[str, Any] = {}
     if truth.class_id is not None:
         grid = _occupancy(truth, truth.class_id, truth.instance_id, truth.labels, ())
-        messages[OCCUPANCY] = fill_voxel_grid(new_message(TYPES[OCCUPANCY]), grid, sequence, frame_id=frame_id)
+        message = fill_voxel_grid(new_message(TYPES[OCCUPANCY]), grid, sequence, frame_id=frame_id)
+        message.instance_source = INSTANCES_TRUTH if truth.instance_id is not None else 0
+        messages[OCCUPANCY] = message
     if truth.camera_mask is not None:
         grid = _occupancy(truth, truth.camera_mask.astype(np.uint8), None, CAMERA_MASK, tuple(cameras))
         message = new_message(TYPES[VISIBLE])

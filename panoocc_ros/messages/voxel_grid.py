@@ -14,7 +14,7 @@ import torch
 from numpy.typing import NDArray
 
 from panoocc_core.geometry import Matrix, check_rigid, rigid, rotation_from_quaternion
-from panoocc_core.labels import LabelSet
+from panoocc_core.labels import InstanceSource, LabelSet
 from panoocc_core.pictures.voxel_view import VoxelVolume
 from panoocc_core.types import GridGeometry, Occupancy
 
@@ -22,6 +22,8 @@ from .fields import fill_grid_pose, fill_header, set_stamp, store
 
 Encoding = Literal["dense", "sparse"]
 DENSE, SPARSE = 0, 1  # as in VoxelGrid.msg
+INSTANCE_SOURCES: tuple[InstanceSource, ...] = ("none", "boxes", "components")  # by their number in VoxelGrid.msg ...
+INSTANCES_TRUTH = 3  # ... which has one more
 NO_FREE_ID = 255
 # Limits of what is received: what lies beyond was damaged or forged on its way.
 MAX_GRID_VOXELS = 64_000_000
@@ -112,6 +114,7 @@ def fill_voxel_grid(
     message.encoding = SPARSE if sparse else DENSE
     store(message, "indices", voxels.indices if sparse else np.zeros(0, np.uint32))
     store(message, "class_id", voxels.class_id)
+    message.instance_source = INSTANCE_SOURCES.index(occupancy.instances)
     store(message, "instance_id", _or_empty(voxels.instance_id, np.uint16))
     store(message, "confidence", _or_empty(voxels.confidence if with_confidence else None, np.uint8))
     message.label_set, message.label_set_version = occupancy.labels.key, occupancy.labels.version

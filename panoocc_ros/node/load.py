@@ -4,6 +4,7 @@ from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import replace
 from pathlib import Path
+from typing import Literal
 
 import torch
 
@@ -12,6 +13,7 @@ from panoocc_core.base.devices import usable_device
 from panoocc_core.base.strict_yaml import ConfigError
 from panoocc_core.config import rig_with
 from panoocc_core.data.street_plan import AUTO
+from panoocc_core.labels import InstanceSource
 from panoocc_core.network import Network
 
 from ..frames.calibration_file import CalibrationFile, load_calibration
@@ -58,12 +60,15 @@ def unused_cameras(config: ModelConfig, rig: Rig) -> str | None:
     return f"of the rig's cameras {', '.join(unused)} are not used: {config.name} takes {', '.join(config.cameras)}"
 
 
-def chosen_config(model: str, camera_limits: Mapping[str, float] | None = None) -> ModelConfig:
+def chosen_config(
+    model: str, camera_limits: Mapping[str, float] | None = None, instances: InstanceSource | Literal[""] = ""
+) -> ModelConfig:
     """The configuration of a network by its preset or file.
 
     Args:
         camera_limits: how far cameras may move before the memory is cleared, by fields of `TemporalConfig`, in place
             of the network's own.
+        instances: what tells things apart; empty: as the network has it.
 
     Raises:
         SettingsError: unknown preset, or a file that cannot be used.
@@ -71,7 +76,8 @@ def chosen_config(model: str, camera_limits: Mapping[str, float] | None = None) 
     with _settings("model"):
         config = model_config(model)
     temporal = replace(config.temporal, **(camera_limits or {}))  # type: ignore[arg-type]
-    return replace(config, temporal=temporal)
+    panoptic = replace(config.panoptic, instances=instances or config.panoptic.instances)
+    return replace(config, temporal=temporal, panoptic=panoptic)
 
 
 def chosen_calibration(path: str | Path | None, rig: Rig) -> CalibrationFile | None:

@@ -74,7 +74,7 @@ class OccupancyNode(Node):
         super().__init__("panoocc", **options)
         begin_s = time.perf_counter()
         self._settings = settings = declared(self, NodeSettings)
-        config = chosen_config(settings.model, camera_limits(settings))
+        config = chosen_config(settings.model, camera_limits(settings), settings.instances)
         rig = chosen_rig(
             settings.rig,
             config,
@@ -96,7 +96,7 @@ class OccupancyNode(Node):
             settings.precision,
             settings.threads,
         )
-        facts = model_facts(settings, config.name, str(network.device), time.perf_counter() - begin_s)
+        facts = model_facts(settings, config, str(network.device), time.perf_counter() - begin_s)
         self._stream = OccupancyStream(network)
         self._time = RunningTime(self._now_ns)
         self._log = ProblemLog(self.get_logger())
@@ -164,7 +164,7 @@ class OccupancyNode(Node):
 
     def _work_on(self, job: Job) -> None:
         begin_s = time.perf_counter()
-        done = step(self._assembler, self._stream, job.ready, job.reset)
+        done = step(self._assembler, self._stream, job.ready, job.reset, self._outputs.wants_instances())
         if not rclpy.ok():
             return  # the node ended during the step
         for number, text in enumerate(done.geometry or ()):
@@ -227,6 +227,7 @@ class OccupancyNode(Node):
     def _log_start(self, facts: dict[str, str]) -> None:
         self.get_logger().info("{model} on {device} ({precision}) after {load_s} s".format(**facts))
         self.get_logger().info(f"the frame of the voxels is {self._assembler.network_frame}")
+        self.get_logger().info("what tells things apart: {instances}".format(**facts))
         if self._settings.seeded_weights:
             self.get_logger().warning("the weights are seeded, not trained: the voxels mean nothing")
 

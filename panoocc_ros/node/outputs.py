@@ -48,6 +48,7 @@ class Output:
     make: Callable[[Result, NewMessage], Any]  # the message, or its CDR bytes
     in_node: bool = True
     in_bags: bool = True
+    of_instances: bool = True  # who listens to it wants things to be told apart
     depth: int = 2  # of the publisher's queue
 
 
@@ -97,6 +98,6 @@ def label_set(labels: LabelSet, new_message: NewMessage) -> Any:
 OCCUPANCY = Output("occupancy", VOXEL_GRID, voxel_grid)
 POINTS = Output("points", "sensor_msgs/msg/PointCloud2", points)
 MARKERS = Output("markers", "visualization_msgs/msg/MarkerArray", markers, in_bags=False, depth=1)
-FOXGLOVE = Output("occupancy_foxglove", "foxglove_msgs/msg/VoxelGrid", foxglove_grid, in_node=False)
+FOXGLOVE = Output("occupancy_foxglove", "foxglove_msgs/msg/VoxelGrid", foxglove_grid, in_node=False, of_instances=False)
 
 OUTPUTS = (OCCUPANCY, POINTS, MARKERS, FOXGLOVE)

@@ -32,6 +32,12 @@ class Publishers:
         """How many subscriptions the publisher of the grids has met so far."""
         return int(self._outputs[OCCUPANCY].get_subscription_count())
 
+    def wants_instances(self) -> bool:
+        """Whether anybody listens to an output for which things have to be told apart."""
+        return any(
+            output.of_instances and publisher.get_subscription_count() for output, publisher in self._outputs.items()
+        )
+
     def publish_labels(self, labels: LabelSet) -> None:
         """Send the meaning of the class ids, once; it is latched."""
         self._labels.publish(label_set(labels, new_message))

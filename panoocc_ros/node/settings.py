@@ -45,6 +45,11 @@ class NodeSettings(AssemblerOptions):
     network_frame: str = parameter(
         "", "Frame in which the network's voxels lie; empty takes the rig's, or else the pose that the preset has."
     )
+    instances: Literal["", "boxes", "components", "none"] = parameter(
+        "",
+        "What tells things apart: boxes, components (connected voxels of one class), none; empty: the network's.",
+        choices=("", "boxes", "components", "none"),
+    )
     sync_spread_ms: float = parameter(
         0.0, "Largest distance of an image from the reference camera; 0 takes the rig's.", limits=(0.0, 10_000.0)
     )

@@ -4,6 +4,8 @@ from collections.abc import Mapping, Sequence
 from time import monotonic
 from typing import Any
 
+from panoocc_core import ModelConfig
+
 from ..frames.rig import Rig
 from ..frames.sets import AssemblerStatus
 from ..health.arrivals import Arrivals
@@ -35,11 +37,12 @@ SHIPPED = "shipped with the package"
 OF_THE_NODE = ("clock", OUTPUT)  # what is not well with them is logged even where no image comes at all
 
 
-def model_facts(settings: NodeSettings, name: str, device: str, load_s: float) -> dict[str, str]:
+def model_facts(settings: NodeSettings, config: ModelConfig, device: str, load_s: float) -> dict[str, str]:
     """What does not change while the node runs, as values of its status `model`."""
     weights = "seeded" if settings.seeded_weights else settings.checkpoint or SHIPPED
     return {
-        "model": name,
+        "model": config.name,
+        "instances": config.panoptic.instances,
         "weights": weights,
         "device": device,
         "precision": settings.precision,

@@ -36,8 +36,16 @@ class Lost:
     camera: str = ""  # whose image was refused
 
 
-def step(assembler: FrameAssembler, stream: OccupancyStream, ready: ReadySet, reset: str | None) -> Step | Lost:
+def step(
+    assembler: FrameAssembler,
+    stream: OccupancyStream,
+    ready: ReadySet,
+    reset: str | None,
+    with_instances: bool = True,
+) -> Step | Lost:
     """Work on one set; `reset` is why the memory is cleared before it, or None.
+
+    Without instances nothing looks for things, and their tracks are not seen.
 
     A set that is refused leaves the memory as it was: time goes on without it.  After any other failure, in decoding as
     in the network, the memory is cleared, since nobody knows what is in it.
@@ -49,7 +57,7 @@ def step(assembler: FrameAssembler, stream: OccupancyStream, ready: ReadySet, re
         frame = assembler.frame(ready)
         decoded_s = time.perf_counter()
         geometry = assembler.judge_geometry(frame, stream.network.config)
-        occupancy = stream.step(frame)
+        occupancy = stream.step(frame, with_instances)
     except Refused as refusal:
         return Lost("refused", str(refusal), camera=refusal.camera)
     except Exception as error:  # of any kind: the next set must not meet what this one left behind

@@ -54,7 +54,7 @@ def check_parameters(settings: Any) -> None:
 
 def _check(name: str, value: Any, choices: tuple[str, ...], limits: tuple[float, float] | None) -> None:
     if choices and value not in choices:
-        raise SettingsError(f"{value!r} is not one of {', '.join(choices)}", name)
+        raise SettingsError(f"{value!r} is not one of {', '.join(one or 'nothing' for one in choices)}", name)
     # Written so that NaN fails too.
     if limits and not limits[0] <= value <= limits[1]:
         raise SettingsError(f"{value} is outside {limits[0]:g}..{limits[1]:g}", name)

@@ -91,7 +91,7 @@ def _descriptor(field: dataclasses.Field) -> ParameterDescriptor:
     choices, limits = field.metadata["choices"], field.metadata["limits"]
     descriptor = ParameterDescriptor(
         description=field.metadata["description"],
-        additional_constraints=f"one of {', '.join(choices)}" if choices else "",
+        additional_constraints=f"one of {', '.join(one or 'nothing' for one in choices)}" if choices else "",
         read_only=True,  # all are applied when the node starts
     )
     if limits and isinstance(field.default, int):

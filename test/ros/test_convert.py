@@ -38,6 +38,7 @@ def occupancy(class_id=None, ego_from_grid=None, shape=SHAPE, size_m=SIZE_M, ins
         instance_id=torch.as_tensor(random.integers(0, 60000, shape), dtype=torch.int32) if instances else None,
         geometry=GridGeometry(shape, size_m, pose),
         labels=OCC3D,
+        instances="components" if instances else "none",
         cameras=("B", "C"),
         history=HistoryReport(ages_s=(1.0, 0.5)),
     )
@@ -64,6 +65,7 @@ def test_a_voxel_grid_says_what_the_occupancy_says(empty, encoding):
     assert stamp_ns(message.oldest_image_stamp) == T0 - 8_000_000
     assert stamp_ns(message.newest_image_stamp) == T0 + 35_000_000
     assert (message.sequence, message.history_frames, message.cameras_used) == (7, 2, 0b110)
+    assert message.instance_source == 2
     assert (message.size_x, message.size_y, message.size_z) == SHAPE
     assert (message.label_set, message.label_set_version) == ("occ3d_nuscenes", 1)
     found = np.full(SHAPE, FREE)
@@ -85,6 +87,7 @@ def test_what_is_not_asked_for_or_not_there_is_empty():
     message = new_message("panoocc/msg/VoxelGrid")
     fill_voxel_grid(message, occupancy(instances=False), 0, with_confidence=False)
     assert len(message.class_id) > 0 and len(message.confidence) == 0 and len(message.instance_id) == 0
+    assert message.instance_source == 0
     free = new_message("panoocc/msg/VoxelGrid")
     fill_voxel_grid(free, occupancy(np.full(SHAPE, FREE)), 0)
     assert len(free.indices) == 0 and len(free.class_id) == 0

@@ -61,7 +61,9 @@ def test_every_set_gives_a_grid_with_the_inputs_stamps(whole_run):
         assert grid.header.frame_id == "base_link" and grid.cameras_used == 0b111111
         assert (grid.size_x, grid.size_y, grid.size_z) == (64, 64, 16) and grid.label_set == OCC3D.key
         assert 0 < len(grid.indices) == len(grid.class_id) == len(grid.confidence)
-        assert len(grid.instance_id) == 0 and grid.class_id.max() < 17
+        assert grid.instance_source == 2 and len(grid.instance_id) == len(grid.class_id) and grid.class_id.max() < 17
+        is_thing = np.array(OCC3D.is_thing)[grid.class_id]
+        assert (grid.instance_id[~is_thing] == 0).all()
 
 
 def test_points_foxglove_labels_and_transforms_go_along(whole_run):
@@ -426,11 +428,11 @@ def test_a_network_that_fails_is_counted_and_the_memory_cleared(good, tmp_path, 
     stream = OccupancyStream(load_model("nano", seeded_weights=True))
     real, calls = stream.step, []
 
-    def step(frame):
+    def step(frame, with_instances):
         calls.append(frame)
         if len(calls) == 1:
             raise NonFiniteError("the class logits are not finite")
-        return real(frame)
+        return real(frame, with_instances)
 
     monkeypatch.setattr(stream, "step", step)
     rig = RIG.select(stream.network.config.cameras)

@@ -15,6 +15,10 @@ from panoocc_ros.ros.parameter_fields import SettingsError
     [
         ({"checkpoint": "a.safetensors", "seeded_weights": True}, "exclude each other"),
         ({"seeded_weights": True, "precision": "fp8"}, "precision: 'fp8' is not one of fp32, fp16, bf16"),
+        (
+            {"seeded_weights": True, "instances": "box"},
+            "instances: 'box' is not one of nothing, boxes, components",
+        ),
         ({"seeded_weights": True, "tf_timeout_s": float("nan")}, "tf_timeout_s: nan is outside"),
         ({"seeded_weights": True, "image_queue": 0}, "image_queue: 0 is outside 1..100"),
     ],

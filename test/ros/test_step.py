@@ -18,9 +18,10 @@ class Stream:
     def reset(self, reason):
         self.resets.append(reason)
 
-    def step(self, frame):
+    def step(self, frame, with_instances):
         if self.error is not None:
             raise self.error
+        self.with_instances = with_instances
         return SimpleNamespace(timings_ms={"backbone": 2.0})
 
 
@@ -38,6 +39,13 @@ def test_a_set_becomes_an_occupancy_with_its_times():
     done = step(assembler(), stream, "set", "asked for")
     assert isinstance(done, Step) and done.frame == "set" and stream.resets == ["asked for"]
     assert done.times_ms["backbone"] == 2.0 and done.times_ms["decode"] >= 0
+
+
+@pytest.mark.parametrize("wanted", [True, False])
+def test_things_are_told_apart_where_somebody_wants_it(wanted):
+    stream = Stream()
+    step(assembler(), stream, "set", None, wanted)
+    assert stream.with_instances is wanted
 
 
 def test_a_refused_image_leaves_the_memory_as_it_was():

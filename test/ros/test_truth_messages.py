@@ -60,6 +60,7 @@ def test_voxels_carry_stamp_place_classes_and_instances():
     np.testing.assert_array_equal(grid.indices, [(0 * 4 + 1) * 3 + 2, (1 * 4 + 3) * 3 + 0])
     np.testing.assert_array_equal(grid.class_id, [CAR, OCC3D.names.index("manmade")])
     np.testing.assert_array_equal(grid.instance_id, [300, 0])
+    assert grid.instance_source == 3
     assert len(grid.confidence) == 0
     assert (grid.origin.position.x, grid.origin.position.y, grid.origin.position.z) == (-1.0, -2.0, -0.5)
 
