@@ -349,6 +349,7 @@ class PanopticConfig(Ranged):
     min_voxels: Annotated[int, Within(1, 1000)] = 2  # fewer are no instance
     # A box claims the voxels whose centres lie in it, or beyond its faces by so many voxels.
     margin_voxels: Annotated[float, Within(0, 4)] = 0.5
+    join_m: Annotated[float, Within(0, 100)] = 0.0  # unclaimed voxels so near a box of their class join it; 0: none do
     refine: bool = False  # a box of at least this score sets the class of all thing voxels that it claims
     refine_score: Share = 0.5
 

@@ -57,7 +57,7 @@ class DriveScores:
     voxels: DistanceConfusion | None = None
     voxels_without_history: Confusion | None = None
     panoptic: PanopticQuality | None = None
-    components: PanopticQuality | None = None  # of the same classes, with connected voxels as instances
+    components: PanopticQuality | None = None  # connected voxels as instances, and the classes without boxes
     tracks: TrackingQuality | None = None
     rays: RayIoU | None = None
     ray_instances: RayPQ | None = None
@@ -249,7 +249,8 @@ def _voxel_scores(
     found = None if things.instance_id is None else things.instance_id.numpy()
     there = true_instance_ids(truth) if measures.panoptic else None
     if there is not None:
-        scores = scores + _instance_scores(config.labels, (predicted, found), (truth.class_id, there), mask)
+        unrefined = things.unrefined.cpu().numpy()
+        scores = scores + _instance_scores(config.labels, (predicted, found), unrefined, (truth.class_id, there), mask)
     if ray_origins is not None and len(ray_origins):
         scores = scores + _ray_scores(config.labels, geometry, (predicted, found), (truth.class_id, there), ray_origins)
     return scores
@@ -261,12 +262,13 @@ Voxels = tuple[NDArray[np.uint8], NDArray[np.int32] | None]  # classes and insta
 def _instance_scores(
     labels: LabelSet,
     predicted: Voxels,
+    unrefined: NDArray[np.uint8],
     true: tuple[NDArray[np.uint8], NDArray[np.int32]],
     mask: NDArray[np.bool_] | None,
 ) -> DriveScores:
     class_id, instance_id = predicted
     nothing = PanopticQuality.empty(len(labels.names), (), MIN_VOXELS)
-    components = nothing.add(class_id, connected_instances(class_id, labels), *true, mask)
+    components = nothing.add(unrefined, connected_instances(unrefined, labels), *true, mask)
     if instance_id is None:
         return DriveScores(components=components)
     return DriveScores(

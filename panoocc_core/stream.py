@@ -71,6 +71,7 @@ class Instances:
     """Things of one frame with their numbers, and the classes of the voxels, which boxes may have refined."""
 
     class_id: Tensor  # uint8 [X, Y, Z]
+    unrefined: Tensor  # uint8 [X, Y, Z], the classes without boxes
     instance_id: Tensor | None  # int32 [X, Y, Z]
     boxes: ScoredBoxes | None
     source: InstanceSource
@@ -89,11 +90,11 @@ def instances(network: Network, frame: Frame, step: Encoded, class_id: Tensor, c
     config, memory = step.config, step.memory
     found = find_things(network, step.fused, class_id, confidence, output_geometry(config), config)
     if found is None:
-        return Instances(class_id, None, None, "none", memory)
+        return Instances(class_id, class_id, None, None, "none", memory)
     tracks, boxes = follow(memory.tracks, found.boxes, frame.stamp_ns, frame.world_from_ego, config.tracking)
     assert boxes.instance_id is not None
     instance_id = found.numbered(boxes.instance_id)
-    return Instances(found.class_id, instance_id, boxes, found.source, replace(memory, tracks=tracks))
+    return Instances(found.class_id, class_id, instance_id, boxes, found.source, replace(memory, tracks=tracks))
 
 
 @full_float32()
@@ -118,7 +119,7 @@ def advance(
         with watch.stage("instances"):
             things = instances(network, frame, step, class_id, confidence)
     else:
-        things = Instances(class_id, None, None, "none", step.memory)
+        things = Instances(class_id, class_id, None, None, "none", step.memory)
     seen = {camera.name: camera.stamp_ns for camera in frame.cameras if not camera.is_blank}
     occupancy = Occupancy(
         stamp_ns=frame.stamp_ns,

@@ -98,7 +98,7 @@ def voxel_section(
 ) -> Section:
     """Classes of voxels, also by distance; with instances, tracks and rays where they were measured.
 
-    `components` are the same classes with connected voxels as instances, to compare with.
+    `components`: what connected voxels of the classes without boxes are worth, to compare with.
 
     Raises:
         ValueError: something was counted over other classes than those of the labels.

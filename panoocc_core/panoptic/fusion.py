@@ -3,6 +3,8 @@
 Boxes in order of score claim what lies inside them, has their class and is not claimed yet.  A box that finds fewer
 than `min_voxels`, or more than half of what it would claim taken, is dropped: so of several boxes around one thing the
 best one stays.  With `refine` a box that is sure of itself claims things of any class, which then have its own.
+In the end what is unclaimed and at most `join_m` outside a box of its class joins the nearest one: boxes are never as
+exact as voxels, nor voxels as sharp as boxes.
 """
 
 from collections.abc import Sequence
@@ -39,33 +41,39 @@ def claimed(
         margin_m: along x, y, z: how far beyond its faces a box reaches; the larger of the first two counts for both.
     """
     owner, classes = np.zeros(len(position_m), np.int32), class_id.copy()
-    is_thing = np.array(labels.is_thing)
-    things = np.flatnonzero(is_thing[class_id])
-    place, kept = position_m[things], []
-    side_m, height_m = max(margin_m[:2]), margin_m[2]
+    things = np.flatnonzero(np.array(labels.is_thing)[class_id])
+    place_m, margin = position_m[things], (max(margin_m[:2]), margin_m[2])
+    nearest_m = np.full(len(things), rules.join_m)
+    nearest = np.zeros(len(things), np.int32)
+    kept: list[int] = []
     for row in np.argsort(-boxes.score, kind="stable"):
         name = BOX_CLASSES[boxes.class_id[row]]
         if boxes.score[row] < rules.min_score or name not in labels.names:
             continue
-        inside = things[_within(place, boxes, int(row), side_m, height_m)]
+        outside_m, is_inside = _outside(place_m, boxes, int(row), *margin)
         own_class = labels.names.index(name)
         refines = rules.refine and boxes.score[row] >= rules.refine_score
-        mine = inside if refines else inside[class_id[inside] == own_class]
+        mine = things[is_inside if refines else is_inside & (class_id[things] == own_class)]
         free = mine[owner[mine] == 0]
         if len(free) < rules.min_voxels or 2 * len(free) < len(mine):
             continue
-        kept.append(row)
+        kept.append(int(row))
         owner[free], classes[free] = len(kept), own_class
+        nearer = (outside_m < nearest_m) & (class_id[things] == own_class)
+        nearest_m[nearer], nearest[nearer] = outside_m[nearer], len(kept)
+    left = owner[things] == 0
+    owner[things[left]] = nearest[left]
     return Claims(owner, classes, np.array(kept, np.int64))
 
 
-def _within(
+def _outside(
     place_m: NDArray[np.floating], boxes: ScoredBoxes, row: int, side_m: float, height_m: float
-) -> NDArray[np.bool_]:
-    """Which places [t, 3] lie within a box that reaches so far beyond its sides and its top and bottom."""
+) -> tuple[NDArray[np.float64], NDArray[np.bool_]]:
+    """How far places [t, 3] are outside a box, [t], and whether they are in it with so much more at its sides, and at
+    top and bottom, [t]."""
     offset = place_m - boxes.centre_m[row]
     cosine, sine = np.cos(boxes.yaw_rad[row]), np.sin(boxes.yaw_rad[row])
-    along = np.abs(offset[:, 0] * cosine + offset[:, 1] * sine)
-    across = np.abs(offset[:, 1] * cosine - offset[:, 0] * sine)
-    length, width, height = boxes.size_m[row] / 2
-    return (along <= length + side_m) & (across <= width + side_m) & (np.abs(offset[:, 2]) <= height + height_m)
+    along = offset[:, 0] * cosine + offset[:, 1] * sine
+    across = offset[:, 1] * cosine - offset[:, 0] * sine
+    beyond = np.abs(np.stack((along, across, offset[:, 2]), axis=1)) - boxes.size_m[row] / 2
+    return np.linalg.norm(np.maximum(beyond, 0), axis=1), (beyond <= (side_m, side_m, height_m)).all(axis=1)

@@ -90,7 +90,7 @@ def with_ids(monkeypatch, oracle, renumbered):
     def instances(network, frame, step, class_id, confidence):
         number = oracle.calls - 1
         ids = renumbered(oracle.truths[number].instance_id, number)
-        return Instances(class_id, torch.from_numpy(ids), None, "components", step.memory)
+        return Instances(class_id, class_id, torch.from_numpy(ids), None, "components", step.memory)
 
     monkeypatch.setattr("panoocc_core.evaluation.instances", instances)
 

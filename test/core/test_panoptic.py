@@ -1,13 +1,20 @@
 """Instances as connected parts of thing classes."""
 
+from dataclasses import replace
+
 import numpy as np
 import pytest
+import torch
 
-from panoocc_core.config import PanopticConfig
+from panoocc_core.config import PanopticConfig, model_config
+from panoocc_core.geometry import rigid
 from panoocc_core.labels import BOX_CLASSES, LIDARSEG, OCC3D
 from panoocc_core.panoptic import connected_instances
 from panoocc_core.panoptic.fusion import claimed
-from panoocc_core.types import ScoredBoxes
+from panoocc_core.panoptic.things import from_boxes, from_components
+from panoocc_core.types import GridGeometry, ScoredBoxes
+
+from .conftest import heading
 
 CAR, PEDESTRIAN, ROAD, FREE = (OCC3D.names.index(n) for n in ("car", "pedestrian", "driveable_surface", "free"))
 
@@ -64,3 +71,100 @@ def test_boxes_claim_the_points_of_their_class_best_first():
     # The second box finds its points taken, the last one is too unsure.
     found = claimed(position, classes, boxes, LIDARSEG, PanopticConfig(min_voxels=1))
     assert found.box.tolist() == [1, 1, 1, 2, 0] and found.kept.tolist() == [0, 2]
+
+
+def boxes_at(*rows, size=(2.0, 2.0, 2.0), yaw=0.0):
+    """Boxes of (class name, x, y, score)."""
+    n = len(rows)
+    return ScoredBoxes(
+        centre_m=np.array([(x, y, 0.0) for _, x, y, _ in rows], np.float32).reshape(-1, 3),
+        size_m=np.tile(np.array(size, np.float32), (n, 1)),
+        yaw_rad=np.full(n, yaw, np.float32),
+        velocity_mps=np.zeros((n, 2), np.float32),
+        class_id=np.array([BOX_CLASSES.index(name) for name, *_ in rows], np.int64),
+        score=np.array([score for *_, score in rows], np.float32),
+    )
+
+
+def line(*x, name="car"):
+    """Places on the x axis, and their class."""
+    return np.array([(at, 0.0, 0.0) for at in x]), np.full(len(x), LIDARSEG.names.index(name), np.uint8)
+
+
+def test_a_box_reaches_as_far_as_its_margin_and_turned_ones_do_along_their_own_sides():
+    place, kinds = line(0.9, 1.3, 1.6)
+    rules = PanopticConfig(min_voxels=1)
+    assert claimed(place, kinds, boxes_at(("car", 0, 0, 0.9)), LIDARSEG, rules).box.tolist() == [1, 0, 0]
+    wide = claimed(place, kinds, boxes_at(("car", 0, 0, 0.9)), LIDARSEG, rules, margin_m=(0.2, 0.4, 0.0))
+    assert wide.box.tolist() == [1, 1, 0]
+    turned = boxes_at(("car", 0, 0, 0.9), size=(1.0, 4.0, 1.0), yaw=np.pi / 2)
+    assert claimed(place, kinds, turned, LIDARSEG, rules).box.tolist() == [1, 1, 1]
+
+
+def test_a_box_that_finds_too_little_is_dropped_and_gives_no_number_away():
+    place, kinds = line(0.0, 5.0, 5.5)
+    found = claimed(place, kinds, boxes_at(("car", 0, 0, 0.9), ("car", 5, 0, 0.8)), LIDARSEG, PanopticConfig())
+    assert found.box.tolist() == [0, 1, 1] and found.kept.tolist() == [1]  # two voxels at least
+
+
+def test_what_is_near_a_box_of_its_class_joins_the_nearest_one():
+    place, kinds = line(0.0, 1.5, 2.4, 4.0, 9.0)
+    boxes = boxes_at(("car", 0, 0, 0.9), ("car", 4, 0, 0.8), ("truck", 9, 0, 0.7))
+    rules = PanopticConfig(min_voxels=1, join_m=1.0)
+    assert claimed(place, kinds, boxes, LIDARSEG, rules).box.tolist() == [1, 1, 2, 2, 0]
+    assert claimed(place, kinds, boxes, LIDARSEG, PanopticConfig(min_voxels=1)).box.tolist() == [1, 0, 0, 2, 0]
+
+
+def test_only_a_sure_box_sets_classes_and_only_those_of_things():
+    place = np.zeros((3, 3))
+    kinds = np.array([LIDARSEG.names.index(name) for name in ("car", "truck", "driveable_surface")], np.uint8)
+    rules = PanopticConfig(min_voxels=1, refine=True, refine_score=0.6)
+    sure = claimed(place, kinds, boxes_at(("truck", 0, 0, 0.7)), LIDARSEG, rules)
+    truck = LIDARSEG.names.index("truck")
+    assert sure.box.tolist() == [1, 1, 0] and sure.class_id.tolist() == [truck, truck, kinds[2]]
+    unsure = claimed(place, kinds, boxes_at(("truck", 0, 0, 0.5)), LIDARSEG, rules)
+    assert unsure.box.tolist() == [0, 1, 0] and unsure.class_id.tolist() == kinds.tolist()
+
+
+GRID = GridGeometry((20, 20, 4), (0.5, 0.5, 1.0), rigid(heading(30.0), np.array([3.0, -2.0, 0.0])))
+
+
+def test_boxes_around_voxels_are_those_of_the_turned_grid():
+    """A car of 8 x 4 x 2 voxels along the grid's y, in a grid that is turned by 30 degrees."""
+    class_id = np.full(GRID.shape_xyz, FREE, np.uint8)
+    class_id[2:6, 4:12, 1:3] = CAR
+    class_id[15, 15, 0] = PEDESTRIAN
+    config = model_config("nano")
+    config = replace(config, panoptic=PanopticConfig("components", min_voxels=2))
+    confidence = torch.full(GRID.shape_xyz, 51, dtype=torch.uint8)
+    found = from_components(torch.from_numpy(class_id), confidence, GRID, config)
+    assert len(found.boxes) == 1 and found.source == "components"  # the walker is too small
+    np.testing.assert_allclose(found.boxes.size_m, [[4.0, 2.0, 2.0]], atol=1e-4)
+    middle = GRID.ego_from_grid @ (2.0, 4.0, 2.0, 1.0)
+    np.testing.assert_allclose(found.boxes.centre_m, [middle[:3]], atol=1e-4)
+    assert abs(np.sin(found.boxes.yaw_rad[0] - np.deg2rad(120))) < 1e-4 and np.cos(found.boxes.yaw_rad[0]) >= 0
+    assert found.boxes.score.tolist() == pytest.approx([0.2])
+    numbers = found.numbered(np.array([77], np.int32))
+    assert np.array_equal(numbers.numpy() == 77, class_id == CAR) and numbers.count_nonzero() == 64
+
+
+def test_no_things_are_no_boxes():
+    empty = torch.full(GRID.shape_xyz, FREE, dtype=torch.uint8)
+    config = model_config("nano")
+    for found in (from_components(empty, empty, GRID, config), from_boxes(boxes_at(), empty, GRID, config)):
+        assert len(found.boxes) == 0 and not found.numbered(np.zeros(0, np.int32)).any()
+
+
+def test_boxes_join_voxels_of_a_turned_grid_and_leave_the_network_s_classes_alone():
+    class_id = np.full(GRID.shape_xyz, FREE, np.uint8)
+    class_id[2:6, 4:12, 1:3] = CAR
+    before = torch.from_numpy(class_id)
+    middle = GRID.ego_from_grid @ (2.0, 4.0, 2.0, 1.0)
+    truck = replace(
+        boxes_at(("truck", middle[0], middle[1], 0.9), size=(4.0, 2.0, 2.0), yaw=np.deg2rad(120)),
+        centre_m=middle[None, :3].astype(np.float32),
+    )
+    rules = PanopticConfig(refine=True, margin_voxels=0.0)
+    found = from_boxes(truck, before, GRID, replace(model_config("nano"), panoptic=rules))
+    assert len(found.indices) == 64 and (before.numpy() == class_id).all()
+    assert (found.class_id.numpy()[class_id == CAR] == OCC3D.names.index("truck")).all()
