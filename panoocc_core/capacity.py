@@ -3,7 +3,7 @@
 import time
 import weakref
 from collections.abc import Callable, Iterable, Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from functools import partial
 from statistics import median
 from typing import Any
@@ -12,6 +12,7 @@ import torch
 from torch import Tensor
 from torch.utils._python_dispatch import TorchDispatchMode
 from torch.utils._pytree import tree_leaves
+from torch.utils.flop_counter import FlopCounterMode
 
 from .base.devices import full_float32
 from .base.strict_yaml import ConfigError
@@ -19,10 +20,13 @@ from .config import ModelConfig, SparseConfig
 from .ground_truth import Drive, naming_frame
 from .memory import VoxelMemory
 from .metrics.confusion import Confusion
-from .models.sparse_decoder import SparseVoxelDecoder
+from .models.sparse_decoder import SparseVoxelDecoder, build_decoder
+from .models.voxel_decoder import classify
 from .network import Network
 from .stream import encode, output_geometry
 from .types import GridGeometry
+from .voxels import token_count
+from .weights.inference import fold_norms
 
 Capacity = tuple[float, ...] | None  # shares by stage; None: the dense decoder
 
@@ -146,6 +150,28 @@ def peak_mb(work: Callable[[], object], device: torch.device) -> float:
     return live.peak / 1e6
 
 
+def planned_cost(config: ModelConfig, capacity: Capacity) -> tuple[float, float]:
+    """Memory as `peak_mb` counts it, and GFLOP of products and convolutions, of one frame's decoder.
+
+    Nothing is computed, as all shapes are fixed.  The dense decoder is taken with all class logits, part of which an
+    occupancy gate saves.
+    """
+    sparse = None if capacity is None else SparseConfig(capacity)
+    with torch.device("meta"), torch.inference_mode():
+        decoder = build_decoder(replace(config, decoder=replace(config.decoder, sparse=sparse))).eval()
+        fold_norms(decoder)
+        tokens = torch.empty(token_count(config.grid), config.embed)
+
+        def work() -> object:
+            if sparse is not None:
+                return decoder.occupancy(tokens, config.labels.free_id)
+            return classify(decoder(tokens), config.decoder, config.labels.free_id)
+
+        with FlopCounterMode(display=False) as counter:
+            memory_mb = peak_mb(work, torch.device("meta"))
+    return memory_mb, counter.get_total_flops() / 1e9
+
+
 class _LiveBytes(TorchDispatchMode):
     """Counts the bytes of all storages that operators make, from when they are made until nobody has them."""
 
@@ -155,12 +181,12 @@ class _LiveBytes(TorchDispatchMode):
         self._known: set[int] = set()
 
     def __torch_dispatch__(self, func, types, args=(), kwargs=None):  # type: ignore[no-untyped-def]
-        given = {t.untyped_storage().data_ptr() for t in tree_leaves((args, kwargs)) if isinstance(t, Tensor)}
+        given = {t.untyped_storage()._cdata for t in tree_leaves((args, kwargs)) if isinstance(t, Tensor)}
         out = func(*args, **(kwargs or {}))
         for tensor in tree_leaves(out):
             if isinstance(tensor, Tensor):
                 storage = tensor.untyped_storage()
-                place, size = storage.data_ptr(), storage.nbytes()
+                place, size = storage._cdata, storage.nbytes()  # of the storage itself: meta tensors have no data
                 if size and place not in self._known and place not in given:
                     self._known.add(place)
                     self.now += size
