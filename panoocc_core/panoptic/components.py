@@ -8,6 +8,7 @@ from scipy import ndimage
 from ..labels import LabelSet, box_class
 from ..types import GridGeometry, ScoredBoxes
 
+MAX_INSTANCES = 1000  # of a frame: what has more is noise, of which the largest parts stay
 _NEIGHBOURS = np.ones((3, 3, 3), bool)  # 26: voxels hang together over faces, edges and corners
 
 

@@ -13,7 +13,7 @@ from ..models.box_head import decode_boxes
 from ..models.network_frame import ego_boxes
 from ..network import Network, NonFiniteError
 from ..types import GridGeometry, ScoredBoxes
-from .components import boxes_around, connected_instances
+from .components import MAX_INSTANCES, boxes_around, connected_instances
 from .fusion import claimed
 
 
@@ -91,7 +91,9 @@ def from_components(class_id: Tensor, confidence: Tensor, geometry: GridGeometry
     indices = np.argwhere(instance_id)
     places = tuple(indices.T)
     owner = instance_id[places]
-    large = np.bincount(owner)[owner] >= config.panoptic.min_voxels
+    size = np.bincount(owner)
+    size[np.argsort(-size, kind="stable")[MAX_INSTANCES:]] = 0
+    large = size[owner] >= config.panoptic.min_voxels
     indices, places = indices[large], tuple(indices[large].T)
     owner = np.unique(owner[large], return_inverse=True)[1].astype(np.int32) + 1
     boxes = boxes_around(indices, owner, classes[places], confidence.cpu().numpy()[places], geometry, config.labels)

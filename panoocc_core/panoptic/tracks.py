@@ -22,6 +22,7 @@ from ..geometry import NS_PER_S, Matrix
 from ..types import ScoredBoxes
 
 LAST_NUMBER = 0xFFFF
+MAX_TRACKS = 2000  # that go on; of more those that were seen last
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -40,7 +41,7 @@ class Track:
 class Tracks:
     """All tracks that go on: a value, which a stream keeps in its memory."""
 
-    tracks: tuple[Track, ...] = ()
+    tracks: tuple[Track, ...] = ()  # those that were seen last in front
     next_number: int = 1
 
     def forgotten(self) -> "Tracks":
@@ -56,10 +57,10 @@ def follow(
     Raises:
         ValueError: there are more boxes than numbers.
     """
-    if len(boxes) > LAST_NUMBER:
-        raise ValueError(f"{len(boxes)} instances in one frame: there are numbers for {LAST_NUMBER}")
+    if len(boxes) > LAST_NUMBER - MAX_TRACKS:
+        raise ValueError(f"{len(boxes)} instances in one frame: there are numbers for {LAST_NUMBER - MAX_TRACKS}")
     oldest_ns = stamp_ns - int(config.max_age_s * NS_PER_S)
-    going_on = [track for track in tracks.tracks if track.stamp_ns >= oldest_ns]
+    going_on = [track for track in tracks.tracks if track.stamp_ns >= oldest_ns][:MAX_TRACKS]
     centre_m = boxes.centre_m.astype(np.float64) @ world_from_ego[:3, :3].T + world_from_ego[:3, 3]
     measured_mps = boxes.velocity_mps.astype(np.float64) @ world_from_ego[:2, :2].T
     track_of = _paired(going_on, boxes.class_id, centre_m, stamp_ns, config)

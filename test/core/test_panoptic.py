@@ -168,3 +168,13 @@ def test_boxes_join_voxels_of_a_turned_grid_and_leave_the_network_s_classes_alon
     found = from_boxes(truck, before, GRID, replace(model_config("nano"), panoptic=rules))
     assert len(found.indices) == 64 and (before.numpy() == class_id).all()
     assert (found.class_id.numpy()[class_id == CAR] == OCC3D.names.index("truck")).all()
+
+
+def test_of_noise_the_largest_parts_stay():
+    class_id = np.full((80, 80, 2), FREE, np.uint8)
+    class_id[::2, ::2, 0] = CAR  # 1600 parts
+    class_id[60:62, 60:63, 0] = PEDESTRIAN
+    grid = GridGeometry(class_id.shape, (0.5, 0.5, 1.0), np.eye(4))
+    config = replace(model_config("nano"), panoptic=PanopticConfig("components", min_voxels=1))
+    found = from_components(torch.from_numpy(class_id), torch.from_numpy(class_id), grid, config)
+    assert len(found.boxes) == 1000 and (found.boxes.class_id == BOX_CLASSES.index("pedestrian")).sum() == 1

@@ -129,6 +129,14 @@ def test_a_frame_without_things_changes_nothing_and_more_things_than_numbers_are
         follow(Tracks(), boxes(*[(0, 0)] * 65_536), 0, np.eye(4), RULES)
 
 
+def test_noise_does_not_make_tracks_without_end():
+    """A thousand new things in every frame: numbers are given, and what goes on has a limit."""
+    random = np.random.default_rng(1)
+    frames = [boxes(*random.uniform(-1e6, 1e6, (1000, 2))) for _ in range(7)]
+    seen, tracks = drive(frames)
+    assert len(tracks.tracks) <= 3000 and np.unique(seen[-1].instance_id).size == 1000
+
+
 def test_input_is_left_as_it_was():
     """State is a value: the same tracks may be followed twice."""
     _, tracks = drive([boxes((0, 0))])
