@@ -63,6 +63,7 @@ class DriveScores:
     ray_instances: RayPQ | None = None
     point_classes: Confusion | None = None
     points: PanopticQuality | None = None
+    point_tracks: TrackingQuality | None = None
     boxes: Detection | None = None
 
     def __add__(self, other: "DriveScores") -> "DriveScores":
@@ -75,10 +76,15 @@ class DriveScores:
 
     def then(self, later: "DriveScores") -> "DriveScores":
         """These and those of the next frames of the same drive, whose ids go on."""
-        total = self + later
-        if self.tracks is None or later.tracks is None:
-            return replace(total, tracks=self.tracks or later.tracks)
-        return replace(total, tracks=self.tracks.then(later.tracks))
+
+        def going_on(mine: TrackingQuality | None, theirs: TrackingQuality | None) -> TrackingQuality | None:
+            return theirs if mine is None else mine if theirs is None else mine.then(theirs)
+
+        return replace(
+            self + later,
+            tracks=going_on(self.tracks, later.tracks),
+            point_tracks=going_on(self.point_tracks, later.point_tracks),
+        )
 
 
 class PointResults(Protocol):
@@ -339,8 +345,9 @@ def _point_scores(found: PointThings, true: TruePoints, measures: Measures) -> d
         class_id = true.class_id
         if true.is_ambiguous is not None:
             class_id = np.where(true.is_ambiguous, NOISE[0], class_id)
-        quality = PanopticQuality.empty(count, NOISE)
-        scores["points"] = quality.add(found.class_id, found.instance_id, class_id, true.instance_id)
+        labels = (found.class_id, found.instance_id, class_id, true.instance_id)
+        scores["points"] = PanopticQuality.empty(count, NOISE).add(*labels)
+        scores["point_tracks"] = TrackingQuality.empty(LIDARSEG, NOISE).add(*labels)
     return scores
 
 
@@ -378,7 +385,7 @@ def report(scores: DriveScores, config: ModelConfig, title: str, facts: dict[str
             )
             sections.append(Section("voxels without history", values, ()))
     if scores.point_classes is not None:
-        sections.append(point_section(LIDARSEG, scores.point_classes, NOISE, scores.points))
+        sections.append(point_section(LIDARSEG, scores.point_classes, NOISE, scores.points, scores.point_tracks))
     if scores.boxes is not None:
         sections.append(box_section(scores.boxes.scores()))
     return Report(title, tuple(sections), facts)

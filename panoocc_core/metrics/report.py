@@ -157,9 +157,10 @@ def point_section(
     confusion: Confusion,
     ignored: Sequence[int],
     quality: PanopticQuality | None = None,
+    tracks: TrackingQuality | None = None,
     name: str = "points",
 ) -> Section:
-    """Classes of points; with instances where they were measured.
+    """Classes of points; with instances and tracks where they were measured.
 
     Raises:
         ValueError: the points were counted over other classes than those of the labels.
@@ -172,6 +173,8 @@ def point_section(
     if quality is not None:
         scores += _panoptic_scores(labels, quality)
         columns |= _panoptic_columns(quality)
+    if tracks is not None:
+        scores += _tracking_scores(tracks)
     columns[Column("true points", "")] = confusion.counts.sum(axis=1)
     shown = [i for i in _shown(labels) if i not in ignored]
     return Section(name, tuple(scores), (_class_table(labels, shown, columns),))

@@ -294,6 +294,9 @@ def summary(scores: DriveScores, config: ModelConfig) -> dict[str, Any]:
     if scores.boxes is not None:
         boxes = scores.boxes.scores()
         out |= {"map": number(boxes.mean_ap), "nds": number(boxes.nds)}
+    if scores.point_tracks is not None:
+        tracks = scores.point_tracks
+        out |= {"point_stq": number(tracks.stq()), "point_id_switches": tracks.id_switches}
     if scores.tracks is not None:
         tracks = scores.tracks
         out |= {"stq": number(tracks.stq_of_present()), "aq": number(tracks.aq())}

@@ -13,18 +13,20 @@ from panoocc_core.evaluation import (
     DriveScores,
     Measures,
     _check_measurable,
+    _point_scores,
     evaluate,
     evaluate_drive,
     report,
     true_instance_ids,
 )
-from panoocc_core.ground_truth import GroundTruth, TrueBoxes
-from panoocc_core.labels import BOX_CLASSES, OCC3D
+from panoocc_core.ground_truth import GroundTruth, TrueBoxes, TruePoints
+from panoocc_core.labels import BOX_CLASSES, LIDARSEG, OCC3D
 from panoocc_core.metrics.report import as_plain
 from panoocc_core.models.box_head import Boxes, decode_boxes
 from panoocc_core.models.network_frame import box_codes, ego_boxes
 from panoocc_core.models.voxel_decoder import classify
 from panoocc_core.network import BoxPrediction, VoxelLogits
+from panoocc_core.panoptic import PointThings, Tracks
 from panoocc_core.stream import Instances
 from panoocc_core.types import GridGeometry
 from panoocc_ros.commands.eval import summary
@@ -124,6 +126,27 @@ def test_a_network_that_tells_no_things_apart_has_no_tracks(model, streets):
     found = summary(evaluate(network, [streets[0]], Measures(without_history=False)), network.config)
     assert {"pq_components", "ray_iou"} <= set(found)
     assert not {"pq", "stq", "aq", "id_switches", "raypq"} & set(found)
+
+
+def test_ids_at_points_are_followed_through_a_drive_and_no_further():
+    car, road = LIDARSEG.names.index("car"), LIDARSEG.names.index("driveable_surface")
+    class_id = np.repeat([car, road, 0], (20, 20, 10)).astype(np.uint8)
+    true = TruePoints(np.zeros((50, 3), np.float32), class_id, np.where(class_id == car, 5, 0).astype(np.int32))
+
+    def frame(number, guess=class_id):
+        ids = np.where(guess == car, number, 0).astype(np.int32)
+        return DriveScores(1, **_point_scores(PointThings(guess, ids, Tracks()), true, Measures()))
+
+    everything_a_car = np.full(50, car, np.uint8)  # noise counts for nobody
+    drive = frame(1).then(frame(1)).then(frame(2)).then(frame(2, everything_a_car))
+    assert (drive.point_tracks.objects, drive.point_tracks.id_switches) == (1, 1)
+    assert drive.point_tracks.aq() == pytest.approx((40 * 40 / 80 + 40 * 40 / 100) / 80)
+    both = drive + frame(1).then(frame(1))
+    assert (both.point_tracks.objects, both.point_tracks.id_switches) == (2, 1) and both.frames == 6
+    shown = report(both, model_config("pano_small_4f"), "", {})
+    assert as_plain(shown)["sections"]["points"]["scores"]["id switches"] == 1
+    told = summary(both, model_config("pano_small_4f"))
+    assert told["point_id_switches"] == 1 and told["point_stq"] == round(both.point_tracks.stq(), 5)
 
 
 def test_true_boxes_tell_true_voxels_apart_where_nothing_else_does():
