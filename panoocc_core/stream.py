@@ -99,13 +99,19 @@ def instances(network: Network, frame: Frame, step: Encoded, class_id: Tensor, c
 
 @full_float32()
 def advance(
-    network: Network, frame: Frame, memory: VoxelMemory, exact_times: bool = False, with_instances: bool = True
+    network: Network,
+    frame: Frame,
+    memory: VoxelMemory,
+    exact_times: bool = False,
+    with_instances: bool = True,
+    with_logits: bool = False,
 ) -> tuple[Occupancy, VoxelMemory]:
     """One step of the stream; pure: nothing but the returned values changes.
 
     Args:
         exact_times: see `Stopwatch`.
         with_instances: False saves the box branch; tracks then are not seen.
+        with_logits: keep the class logits of every voxel; costs the decoder once more.
 
     Raises:
         ValueError: the frame's cameras are not those of the network.
@@ -130,6 +136,7 @@ def advance(
         instance_id=things.instance_id,
         boxes=things.boxes,
         instances=things.source,
+        logits=network.decode(step.fused).classes if with_logits else None,
         geometry=output_geometry(step.config),
         labels=config.labels,
         cameras=tuple(name for name in config.cameras if name in seen),
@@ -185,18 +192,20 @@ class OccupancyStream:
         self._pending: str | None = None
 
     @torch.inference_mode()
-    def step(self, frame: Frame, with_instances: bool = True) -> Occupancy:
+    def step(self, frame: Frame, with_instances: bool = True, with_logits: bool = False) -> Occupancy:
         """Occupancy at the frame's stamp.
 
         Args:
-            with_instances: see `advance`.
+            with_instances, with_logits: see `advance`.
 
         Raises:
             ValueError: the frame's cameras are not those of the network.
             NonFiniteError: the output is not finite; the memory has been cleared.
         """
         try:
-            occupancy, self.memory = advance(self.network, frame, self.memory, self._exact_times, with_instances)
+            occupancy, self.memory = advance(
+                self.network, frame, self.memory, self._exact_times, with_instances, with_logits
+            )
         except NonFiniteError:
             self.reset("non_finite")
             raise

@@ -212,6 +212,7 @@ class Occupancy:
     history: HistoryReport
     boxes: ScoredBoxes | None = None  # one for every instance
     instances: InstanceSource = "none"  # where these come from; "none" also where nobody asked, then they are None
+    logits: Tensor | None = None  # [X, Y, Z, class], where somebody asked for them
     timings_ms: Mapping[str, float] = field(default_factory=dict)  # stage -> wall time
     cpu_ms: Mapping[str, float] = field(default_factory=dict)  # stage -> CPU time of the process, all cores together
 

@@ -19,6 +19,7 @@ USES_ROS = {
     "evaluation/node.py",
     "health/publisher.py",
     "health/watch.py",
+    "node/cloud_output.py",
     "node/inputs.py",
     "node/node.py",
     "node/publishers.py",

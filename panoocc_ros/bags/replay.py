@@ -6,8 +6,9 @@ Every set is worked on, none is skipped for lack of time; apart from that the gr
 
 import time
 from collections import Counter, deque
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
+from typing import Protocol
 
 import numpy as np
 from tqdm import tqdm
@@ -24,7 +25,7 @@ from ..messages.voxel_grid import Encoding
 from ..node.outputs import LABELS, OUTPUTS, Output, Result, label_set
 from ..node.step import Lost, step
 from .bag import BagError, BagReader, BrokenMessage, RawMessage
-from .source import message_count, ready_sets
+from .source import TimedHandler, message_count, ready_sets
 from .writer import BagWriter
 
 MAX_NAMED = 12  # topics in one text
@@ -71,6 +72,11 @@ class ReplayReport:
         for stage, value in times_ms.items():
             self.stage_ms.setdefault(stage, []).append(value)
 
+    def note_broken(self, error: BrokenMessage, topic: str) -> None:
+        """A message of a topic could not be read."""
+        self.broken[topic] += 1
+        self.last_broken[topic] = str(error)
+
 
 def check_topics(bag: BagReader, rig: Rig, given: CalibrationFile | None = None) -> None:
     """That the bag has what the rig needs, and what a calibration file does not give.
@@ -83,15 +89,15 @@ def check_topics(bag: BagReader, rig: Rig, given: CalibrationFile | None = None)
     infos = {} if given is None else given.infos
     for camera in rig.cameras:
         remedy = "name them in a rig file and give it with --rig"
-        _check_topic(bag, camera.topic, IMAGE_TYPES, f"camera {camera.name}", remedy)
+        check_topic(bag, camera.topic, IMAGE_TYPES, f"camera {camera.name}", remedy)
         if camera.name not in infos:
             more = "; where CameraInfo was not recorded, give the calibration with --calibration"
-            _check_topic(bag, camera.info_topic, (CAMERA_INFO,), f"camera {camera.name}", remedy + more)
+            check_topic(bag, camera.info_topic, (CAMERA_INFO,), f"camera {camera.name}", remedy + more)
     if not any(topic in bag.topics for topic in (rig.tf_topic, rig.tf_static_topic)):
         raise BagError(f"{bag.path}: {_no_transforms(bag, rig, f'neither {rig.tf_topic} nor {rig.tf_static_topic}')}")
     for topic in (rig.tf_topic, rig.tf_static_topic):
         if topic in bag.topics:
-            _check_topic(bag, topic, (TRANSFORMS,), "transforms", "")
+            check_topic(bag, topic, (TRANSFORMS,), "transforms", "")
 
 
 def lacks(bag: BagReader, rig: Rig, given: CalibrationFile | None = None) -> str:
@@ -115,7 +121,12 @@ def _no_transforms(bag: BagReader, rig: Rig, what: str) -> str:
     return f"the bag has {what}: the vehicle's poses and the cameras' mounts have to be recorded with the images"
 
 
-def _check_topic(bag: BagReader, topic: str, kinds: tuple[str, ...], what: str, remedy: str) -> None:
+def check_topic(bag: BagReader, topic: str, kinds: tuple[str, ...], what: str, remedy: str) -> None:
+    """That a bag has a topic of one of some types.
+
+    Raises:
+        BagError: it has not; the text names the topics that could be meant, `what` it is and what helps.
+    """
     if topic not in bag.topics:
         there = _named(_of_types(bag, kinds))
         raise BagError(f"{bag.path}: no topic {topic} ({what}); its topics of this kind are {there}: {remedy}")
@@ -131,11 +142,29 @@ def _named(topics: list[str]) -> str:
     return ", ".join(topics[:MAX_NAMED]) + (", ..." if topics[MAX_NAMED:] else "") if topics else "none"
 
 
+class Watcher(Protocol):
+    """Who uses the grids of a replay while they come, and reads topics of its bag beside."""
+
+    topics: Mapping[str, TimedHandler]  # what is done with the messages of each
+    with_logits: bool  # whether grids need them
+
+    def on_grid(self, occupancy: Occupancy) -> None:
+        """Take the next grid."""
+
+
 class Replay:
     """One run over one bag."""
 
-    def __init__(self, bag: BagReader, stream: OccupancyStream, rig: Rig, assembler: FrameAssembler) -> None:
+    def __init__(
+        self,
+        bag: BagReader,
+        stream: OccupancyStream,
+        rig: Rig,
+        assembler: FrameAssembler,
+        watcher: Watcher | None = None,
+    ) -> None:
         self._bag, self._stream, self._rig, self._assembler = bag, stream, rig, assembler
+        self._watcher = watcher
         self.report = ReplayReport(bag_s=(bag.end_ns - bag.start_ns) / NS_PER_S)
         self._poses: deque[tuple[int, Matrix]] = deque(maxlen=POSES_KEPT)  # of the frames before
         self._history_begin_ns: int | None = None
@@ -160,7 +189,8 @@ class Replay:
         return self.report
 
     def _ready_sets(self, writer: BagWriter, show_progress: bool) -> Iterator[tuple[int, ReadySet]]:
-        total = message_count(self._bag, self._assembler)
+        others = {} if self._watcher is None else self._watcher.topics
+        total = message_count(self._bag, self._assembler, others)
         with tqdm(total=total, unit="msg", disable=not show_progress) as bar:
 
             def show(_message: RawMessage) -> None:
@@ -170,17 +200,15 @@ class Replay:
             def pass_on(message: RawMessage) -> None:
                 writer.write(message.topic, message.type, message.stamp_ns, message.data)
 
-            def on_broken(error: BrokenMessage, topic: str) -> None:
-                self.report.broken[topic] += 1
-                self.report.last_broken[topic] = str(error)
-
-            yield from ready_sets(self._bag, self._assembler, show, pass_on, on_broken)
+            on_broken = self.report.note_broken
+            yield from ready_sets(self._bag, self._assembler, show, pass_on, on_broken, others)
 
     def _work(self, ready: ReadySet, now_ns: int, writer: BagWriter, options: ReplayOptions) -> None:
         begin_s = time.perf_counter()
         times_ms = {"read": (begin_s - self._since_s) * 1e3}
-        with_instances = any(output.of_instances for output in options.outputs)
-        done = step(self._assembler, self._stream, ready, ready.reset, with_instances)
+        with_instances = self._watcher is not None or any(output.of_instances for output in options.outputs)
+        with_logits = self._watcher is not None and self._watcher.with_logits
+        done = step(self._assembler, self._stream, ready, ready.reset, with_instances, with_logits)
         if isinstance(done, Lost):
             if done.kind == "failed":  # the assembler has counted what it refused
                 self.report.failures[done.text] += 1
@@ -197,6 +225,8 @@ class Replay:
         )
         for output in options.outputs:
             writer.write(f"{PREFIX}/{output.topic}", output.type, now_ns, output.make(result, new_message))
+        if self._watcher is not None:
+            self._watcher.on_grid(done.occupancy)
         self._note(done.frame, done.occupancy)
         self._since_s = time.perf_counter()
         times_ms |= {**done.times_ms, "write": (self._since_s - stepped_s) * 1e3}

@@ -8,10 +8,11 @@ wants to be `patient`.
 
 import heapq
 from collections import defaultdict
-from collections.abc import Callable, Iterable, Iterator, Mapping
+from collections.abc import Callable, Collection, Iterable, Iterator, Mapping
 from contextlib import ExitStack, suppress
 from itertools import islice
 from statistics import median_low
+from types import MappingProxyType
 
 from panoocc_core.geometry import NS_PER_S
 
@@ -36,6 +37,7 @@ def ready_sets(
     on_message: Handler = lambda message: None,
     on_transforms: Handler = lambda message: None,
     on_broken: BrokenHandler = lambda error, topic: None,
+    others: Mapping[str, TimedHandler] = MappingProxyType({}),
 ) -> Iterator[tuple[int, ReadySet]]:
     """Every complete set of a bag with the bag's time (ns) at which it was ready.
 
@@ -43,13 +45,14 @@ def ready_sets(
         on_message: called for each message that was read, for progress.
         on_transforms: called for each message of transforms, to pass it on.
         on_broken: called with each message that cannot be read, and its topic; it is left out.
+        others: topics that are no business of the assembler, and what is done with their messages.
 
     Raises:
         BagError: the bag is damaged.
     """
-    handlers = _handlers(bag, assembler, on_transforms)
+    handlers = _handlers(bag, assembler, on_transforms) | dict(others)
     assembler.poll(bag.start_ns)  # its clock begins
-    _hand_over_what_always_holds(bag, assembler)
+    hand_over_what_always_holds(bag, assembler)
     late_ns = lateness_ns(bag, assembler.rig)
     now_ns = due_ns = bag.start_ns
     for message in _in_order(bag, handlers, late_ns):
@@ -67,9 +70,9 @@ def ready_sets(
         yield now_ns, ready
 
 
-def message_count(bag: BagReader, assembler: FrameAssembler) -> int:
+def message_count(bag: BagReader, assembler: FrameAssembler, others: Collection[str] = ()) -> int:
     """How many messages `ready_sets` will read."""
-    return bag.count(_handlers(bag, assembler, lambda message: None).keys())
+    return bag.count({*_handlers(bag, assembler, lambda message: None), *others})
 
 
 def lateness_ns(bag: BagReader, rig: Rig) -> dict[str, int]:
@@ -151,7 +154,8 @@ def _straightened(messages: Iterable[RawMessage], late_ns: int) -> Iterator[RawM
     yield from (one for *_, one in sorted(waiting))
 
 
-def _hand_over_what_always_holds(bag: BagReader, assembler: FrameAssembler) -> None:
+def hand_over_what_always_holds(bag: BagReader, assembler: FrameAssembler) -> None:
+    """Give the assembler fixed transforms, and the first CameraInfo of every camera, before their time."""
     rig = assembler.rig
     static = list(islice(bag.messages([rig.tf_static_topic]), MAX_STATIC))
     for message in reversed(static):  # so that the first word on a transform is the last one that is heard

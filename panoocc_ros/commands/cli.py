@@ -15,6 +15,7 @@ from ..ros.signals import Terminated, ended_by_interrupt, unwound_by_signals
 # Command -> what it is for; its module in this folder has the same name, DESCRIPTION, add_arguments and run.
 COMMANDS = {
     "run": "run a network over a bag and write the voxel grids to a new bag",
+    "label": "label the point clouds of a bag by a network's voxel grids",
     "sim": "write a bag of a drive through a simulated street",
     "eval": "measure a network on simulated streets or a data set",
     "train": "train a network on simulated streets or nuScenes",

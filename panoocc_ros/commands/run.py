@@ -8,13 +8,14 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
-from panoocc_core import OccupancyStream
+from panoocc_core import ModelConfig, OccupancyStream
 from panoocc_core.config import TemporalConfig
 
 from ..bags.bag import BagReader
 from ..bags.replay import Replay, ReplayOptions, ReplayReport, check_topics, lacks
 from ..bags.writer import BagWriter
 from ..frames.assembler import FrameAssembler
+from ..frames.rig import Rig
 from ..frames.waiting import AssemblerOptions
 from ..health.latency import latency_table, summarise
 from ..node.load import chosen_calibration, chosen_config, chosen_rig, loaded_network, rig_for, unused_cameras
@@ -55,7 +56,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     options.add(network, "--model", default="pano_small_occ3d")
     options.add(network.add_mutually_exclusive_group(), "--checkpoint", "--seeded-weights")
     options.add(network, "--instances", "--device", "--precision", "--threads")
-    _add_input_options(parser)
+    add_input_options(parser)
     output = parser.add_argument_group("output")
     encoding = output.add_mutually_exclusive_group()
     encoding.add_argument(
@@ -72,7 +73,8 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.set_defaults(encoding="sparse")
 
 
-def _add_input_options(parser: argparse.ArgumentParser) -> None:
+def add_input_options(parser: argparse.ArgumentParser) -> None:
+    """The options that say how a bag is read."""
     inputs = parser.add_argument_group("input")
     options.add(inputs, "--rig")
     inputs.add_argument(
@@ -122,19 +124,7 @@ def run(arguments: argparse.Namespace) -> int:
 
 def _run(arguments: argparse.Namespace) -> None:
     config = chosen_config(arguments.model, camera_limits(arguments), arguments.instances)
-    rig = chosen_rig(
-        arguments.rig,
-        config,
-        arguments.base_frame,
-        arguments.fixed_frame,
-        arguments.spread_ms,
-        arguments.network_frame,
-    )
-    topics = {"tf_topic": arguments.tf_topic, "tf_static_topic": arguments.tf_static_topic}
-    try:
-        rig = replace(rig, **{key: value for key, value in topics.items() if value})
-    except ValueError as error:
-        raise SettingsError(str(error), "tf_topic", "tf_static_topic") from error
+    rig = recorded_rig(arguments, config)
     calibration = chosen_calibration(arguments.calibration, rig)
     chosen, waiting = rig_for(config, rig), chosen_waiting(arguments)
     if unused := unused_cameras(config, rig):
@@ -170,6 +160,27 @@ def _run(arguments: argparse.Namespace) -> None:
                 raise Ended("; ".join(filter(None, why)), NETWORK_FAILED if report.failures else NO_GRID)
     print(summary(report, stream.network.device, config.temporal))
     print(f"written: {str(arguments.out).encode(errors='backslashreplace').decode()}")
+
+
+def recorded_rig(arguments: argparse.Namespace, config: ModelConfig) -> Rig:
+    """The rig, with frames and topics as the options have them; `config` is that of the network.
+
+    Raises:
+        SettingsError: it cannot be used.
+    """
+    rig = chosen_rig(
+        arguments.rig,
+        config,
+        arguments.base_frame,
+        arguments.fixed_frame,
+        arguments.spread_ms,
+        arguments.network_frame,
+    )
+    topics = {"tf_topic": arguments.tf_topic, "tf_static_topic": arguments.tf_static_topic}
+    try:
+        return replace(rig, **{key: value for key, value in topics.items() if value})
+    except ValueError as error:
+        raise SettingsError(str(error), "tf_topic", "tf_static_topic") from error
 
 
 def chosen_waiting(arguments: argparse.Namespace) -> AssemblerOptions:
@@ -212,7 +223,7 @@ def why_no_grid(report: ReplayReport, rig_names: tuple[str, ...]) -> str:
 def lines_of_broken(report: ReplayReport) -> list[str]:
     """The messages that could not be read, by topic."""
     return [
-        f"{_many(count, 'message')} on {topic} cannot be read, the last one: {report.last_broken[topic]}"
+        f"{many(count, 'message')} on {topic} cannot be read, the last one: {report.last_broken[topic]}"
         for topic, count in report.broken.most_common()
     ]
 
@@ -222,7 +233,7 @@ def lines_of_drops(drops: Counter[tuple[str, str]]) -> list[str]:
     return [f"{count} {reason}" + (f" ({camera})" if camera else "") for (reason, camera), count in drops.most_common()]
 
 
-def _many(count: int, what: str) -> str:
+def many(count: int, what: str) -> str:
     return f"{count} {what}" + ("" if count == 1 else "s")
 
 
@@ -250,7 +261,7 @@ def summary(report: ReplayReport, device: Any, temporal: TemporalConfig) -> str:
     lines += [f"  images dropped: {line}" for line in lines_of_drops(status.image_drops)]
     lines += [f"  left out: {line}" for line in lines_of_broken(report)]
     lines += [f"  transforms: {count} {reason}" for reason, count in status.transform_drops.most_common() if count]
-    lines += [f"  WARNING: {one.text} ({_many(one.count, 'time')})" for one in status.notices[:MAX_NOTICES]]
+    lines += [f"  WARNING: {one.text} ({many(one.count, 'time')})" for one in status.notices[:MAX_NOTICES]]
     lines += [f"  WARNING, geometry: {text}" for text in status.geometry or ()]
     lines += [f"  odd pictures: {line}" for line in lines_of_drops(status.odd_pictures)]
     lines.append(_instances_line(report))

@@ -12,7 +12,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from panoocc_core.config import ModelConfig
-from panoocc_core.geometry import NS_PER_S
+from panoocc_core.geometry import NS_PER_S, Matrix
 from panoocc_core.types import Frame
 
 from ..messages.fields import StampedTransform, stamp_ns, transforms
@@ -127,6 +127,17 @@ class FrameAssembler:
             self._notices.note("refused", "", text, self._clock_ns)
         for item in itertools.islice(transforms(message), MAX_TRANSFORMS):
             self._take(item, static)
+
+    def world_from(self, frame: str, stamp_ns: int, may_guess: bool = False) -> Matrix:
+        """Pose [4, 4] of any frame at a time, in the frame through which history is fused.
+
+        Args:
+            may_guess: take any moving frame above the vehicle's for that one, where no set has chosen it yet.
+
+        Raises:
+            TransformError: there is none, or not yet; the text says what to do.
+        """
+        return self._resolver.world_from(frame, stamp_ns, may_guess)
 
     def poll(self, now_ns: int) -> ReadySet | None:
         """The oldest set that has everything, or None; call it until it returns None, and from time to time."""

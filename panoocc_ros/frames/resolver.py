@@ -128,6 +128,20 @@ class Resolver:
         network = self._ego_from_network(messages.stamp_ns)
         return ReadySet(messages.stamp_ns, messages, world_from_ego, poses, dict(self._infos), fixed, network, reset)
 
+    def world_from(self, frame: str, stamp_ns: int, may_guess: bool) -> Matrix:
+        """Pose [4, 4] of any frame in the fixed one.
+
+        Raises:
+            TransformError: there is none, or not yet; the text says what to do.
+        """
+        try:
+            return self.buffer.lookup(self._fixed(stamp_ns, may_guess), frame, stamp_ns)
+        except TransformError as error:
+            is_mount = isinstance(error, UnknownFrame) and error.frame not in (self._rig.base_frame, self.fixed_frame)
+            no_mounts = "" if self.has_static else f"; nothing has come on {self._rig.tf_static_topic}"
+            error.args = (f"{error}{no_mounts if is_mount else self._remedy(error)}",)
+            raise
+
     def doubt_of_network_frame(self, ready: ReadySet) -> str | None:
         """How far the voxels of a set, or a frame that could be theirs, lie from where the weights were trained."""
         config = self._config

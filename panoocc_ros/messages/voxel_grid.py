@@ -16,9 +16,9 @@ from numpy.typing import NDArray
 from panoocc_core.geometry import Matrix, check_rigid, rigid, rotation_from_quaternion
 from panoocc_core.labels import InstanceSource, LabelSet
 from panoocc_core.pictures.voxel_view import VoxelVolume
-from panoocc_core.types import GridGeometry, Occupancy
+from panoocc_core.types import GridGeometry, HistoryReport, Occupancy
 
-from .fields import fill_grid_pose, fill_header, set_stamp, store
+from .fields import fill_grid_pose, fill_header, set_stamp, stamp_ns, store
 
 Encoding = Literal["dense", "sparse"]
 DENSE, SPARSE = 0, 1  # as in VoxelGrid.msg
@@ -220,6 +220,27 @@ def instances_from_message(message: Any) -> np.ndarray | None:
     if not len(message.instance_id):
         return None
     return _volume(message, "instance_id", _shape(message), 0, np.int32)
+
+
+def occupancy_from_message(message: Any, labels: LabelSet) -> Occupancy:
+    """What a panoocc/VoxelGrid says of the voxels; nothing in it tells how the instances were found, or their boxes.
+
+    Raises:
+        ValueError: as `voxels_from_message` and `instances_from_message`.
+    """
+    voxels, instances = voxels_from_message(message, labels), instances_from_message(message)
+    return Occupancy(
+        stamp_ns=stamp_ns(message.header.stamp),
+        oldest_image_stamp_ns=stamp_ns(message.oldest_image_stamp),
+        newest_image_stamp_ns=stamp_ns(message.newest_image_stamp),
+        class_id=torch.from_numpy(voxels.class_id),
+        confidence=None if voxels.confidence is None else torch.from_numpy(voxels.confidence),
+        instance_id=None if instances is None else torch.from_numpy(instances),
+        geometry=voxels.geometry,
+        labels=labels,
+        cameras=(),
+        history=HistoryReport(),
+    )
 
 
 def _geometry(message: Any, shape: tuple[int, int, int]) -> GridGeometry:

@@ -35,6 +35,8 @@ from ..ros.exit_codes import BAD_INPUT
 from ..ros.parameter_fields import SettingsError
 from ..ros.parameters import declared, refusals_named
 from ..ros.throttle import ProblemLog
+from ..streams.cloud_queue import reads_logits
+from .cloud_output import CloudOutput
 from .inputs import Inputs
 from .load import chosen_calibration, chosen_config, chosen_rig, loaded_network, rig_for, unused_cameras
 from .publishers import Publishers
@@ -105,9 +107,15 @@ class OccupancyNode(Node):
         self._times = StageTimes()
         self._outputs = Publishers(self, settings, rig.names, self._rig.base_frame)
         self._outputs.publish_labels(config.labels)
+        self._guard = Guard(self._log)
+        self._reads_logits = reads_logits(config)
+        self._clouds = (
+            CloudOutput(self, settings, config, self._assembler, self._guard, self._time)
+            if settings.label_points_topic
+            else None
+        )
         self._worker = Worker(self._work, self._on_failure, keep_reset, "inference")
         self._requested_reset: str | None = None
-        self._guard = Guard(self._log)
         self._inputs = Inputs(self, self._rig, settings, self, self._guard)
         self._status = StatusReport(self._rig, settings, facts, self._time, self.get_logger())
         self._diagnostics = Diagnostics(self)
@@ -153,6 +161,8 @@ class OccupancyNode(Node):
             if self._worker.submit(Job(ready, reset, time.perf_counter())) is not None:
                 self._ledger.replace()
         self._ledger.formed(self._assembler.sets_formed)
+        if self._clouds is not None:
+            self._clouds.poll(self._now_ns())
 
     def _work(self, job: Job) -> None:
         """Worker thread: one set from messages to grids."""
@@ -164,7 +174,15 @@ class OccupancyNode(Node):
 
     def _work_on(self, job: Job) -> None:
         begin_s = time.perf_counter()
-        done = step(self._assembler, self._stream, job.ready, job.reset, self._outputs.wants_instances())
+        wants_clouds = self._clouds is not None and self._clouds.has_listener
+        done = step(
+            self._assembler,
+            self._stream,
+            job.ready,
+            job.reset,
+            wants_clouds or self._outputs.wants_instances(),
+            wants_clouds and self._reads_logits,
+        )
         if not rclpy.ok():
             return  # the node ended during the step
         for number, text in enumerate(done.geometry or ()):
@@ -177,6 +195,8 @@ class OccupancyNode(Node):
         stepped_s = time.perf_counter()
         sequence = self._ledger.next_sequence()
         self._outputs.publish(done.occupancy, sequence)
+        if self._clouds is not None:
+            self._clouds.hand_over(done.occupancy)
         if sequence == 0:
             self.get_logger().info("grids come")
         self._ledger.grid(done.occupancy)
@@ -208,18 +228,17 @@ class OccupancyNode(Node):
 
     def _report(self) -> None:
         """Say on /diagnostics, and in the log where it is bad, how things are."""
-        self._diagnostics.publish(
-            self._status.healths(
-                self._assembler.status(self._now_ns()),
-                self._arrivals,
-                self._ledger.read(),
-                self._worker,
-                self._guard,
-                self._inputs.problems(),
-                self._times.summary(),
-                self._outputs.subscribers,
-            )
+        healths = self._status.healths(
+            self._assembler.status(self._now_ns()),
+            self._arrivals,
+            self._ledger.read(),
+            self._worker,
+            self._guard,
+            self._inputs.problems(),
+            self._times.summary(),
+            self._outputs.subscribers,
         )
+        self._diagnostics.publish(healths + ([] if self._clouds is None else [self._clouds.health()]))
 
     def _now_ns(self) -> int:
         return self.get_clock().now().nanoseconds
@@ -234,6 +253,8 @@ class OccupancyNode(Node):
     def stop(self) -> bool:
         """End the worker; returns whether it ended in time."""
         ended = self._worker.close(STOP_S)
+        if self._clouds is not None:
+            ended = self._clouds.close(STOP_S) and ended
         self._assembler.close()
         return ended
 

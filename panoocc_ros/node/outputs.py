@@ -20,6 +20,7 @@ from ..messages.voxel_grid import Encoding, VoxelList, fill_label_set, fill_voxe
 NewMessage = Callable[..., Any]  # an empty message of a type such as "panoocc/msg/VoxelGrid"; fields as keywords
 
 LABELS = "labels"  # topic of what is sent once, latched
+LABELLED_POINTS = "labelled_points"  # topic of what is made of other people's clouds (`cloud_output.py`)
 
 
 @dataclass(frozen=True)

@@ -89,6 +89,22 @@ class NodeSettings(AssemblerOptions):
     markers_max_rate_hz: float = parameter(
         2.0, "~/markers are sent at most this often (RViz is slow with cubes); 0 switches them off.", limits=(0.0, 60.0)
     )
+    label_points_topic: str = parameter(
+        "", "Clouds (PointCloud2) to be labelled and published as ~/labelled_points; empty: none."
+    )
+    label_max_age_s: float = parameter(
+        0.5, "Furthest grid, in time, that labels a cloud; without one the cloud is lost.", limits=(0.0, 60.0)
+    )
+    label_wait_s: float = parameter(
+        0.5,
+        "How long a cloud waits for a grid that is not older than itself; 0: the newest grid labels it at once.",
+        limits=(0.0, 60.0),
+    )
+    label_outside: Literal["unknown", "clamp"] = parameter(
+        "unknown",
+        "Points beyond the grid: unknown (label 255), or clamp: they take the border voxel.",
+        choices=("unknown", "clamp"),
+    )
     diagnostics_period_s: float = parameter(1.0, "Time between two messages on /diagnostics.", limits=(0.1, 60.0))
     latency_warn_ms: float = parameter(
         0.0, "p95 from complete set to grid beyond which timing is a WARN; 0: no limit.", limits=(0.0, 1e6)

@@ -42,10 +42,11 @@ def step(
     ready: ReadySet,
     reset: str | None,
     with_instances: bool = True,
+    with_logits: bool = False,
 ) -> Step | Lost:
     """Work on one set; `reset` is why the memory is cleared before it, or None.
 
-    Without instances nothing looks for things, and their tracks are not seen.
+    Without instances nothing looks for things, and their tracks are not seen.  Logits are kept for points.
 
     A set that is refused leaves the memory as it was: time goes on without it.  After any other failure, in decoding as
     in the network, the memory is cleared, since nobody knows what is in it.
@@ -57,7 +58,7 @@ def step(
         frame = assembler.frame(ready)
         decoded_s = time.perf_counter()
         geometry = assembler.judge_geometry(frame, stream.network.config)
-        occupancy = stream.step(frame, with_instances)
+        occupancy = stream.step(frame, with_instances, with_logits)
     except Refused as refusal:
         return Lost("refused", str(refusal), camera=refusal.camera)
     except Exception as error:  # of any kind: the next set must not meet what this one left behind

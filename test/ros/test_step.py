@@ -18,7 +18,7 @@ class Stream:
     def reset(self, reason):
         self.resets.append(reason)
 
-    def step(self, frame, with_instances):
+    def step(self, frame, with_instances, with_logits):
         if self.error is not None:
             raise self.error
         self.with_instances = with_instances
