@@ -131,6 +131,7 @@ def test_panoptic_results_have_a_label_for_every_point_of_every_sweep(folder, tm
     present = [row["PQ"] for row in points["classes"].values() if row["true points"]]
     assert present and present == pytest.approx([1.0] * len(present)), "the truth itself scores 1"
     assert points["scores"]["mIoU"] == pytest.approx(1.0)
+    assert points["scores"]["STQ of present classes"] == pytest.approx(1.0) and not points["scores"]["id switches"]
 
 
 def by_hand_class(category: int) -> int:
