@@ -66,7 +66,7 @@ def ego_boxes(found: Boxes, config: ModelConfig) -> ScoredBoxes:
     """Boxes of the network's frame and convention in the ego frame: the way back from `box_codes`."""
     boxes = found.boxes.double().cpu().numpy()
     pose = config.grid.ego_from_network.matrix
-    kinds = np.array([BOX_CLASSES.index(name) for name in config.boxes.classes])
+    kinds = np.array([BOX_CLASSES.index(name) for name in config.boxes.classes], np.int64)
     return ScoredBoxes(
         centre_m=moved_points(boxes[:, :3], pose).astype(np.float32),
         size_m=boxes[:, [4, 3, 5]].astype(np.float32),  # w, l, h -> length, width, height
