@@ -4,7 +4,10 @@ The class lists are those of nuScenes lidarseg, Occ3D-nuScenes and Occ3D-Waymo; 
 """
 
 from dataclasses import dataclass
-from typing import Literal
+from typing import Any, Literal
+
+import numpy as np
+from numpy.typing import NDArray
 
 Colour = tuple[int, int, int]  # RGB 0..255
 InstanceSource = Literal["boxes", "components", "none"]  # what tells the things of a frame apart
@@ -71,6 +74,9 @@ _COLOURS = {
     "walkable": (182, 166, 190),
     "free": (255, 255, 255),
 }
+BOX_COLOURS: tuple[Colour, ...] = tuple(_COLOURS[name] for name in BOX_CLASSES)
+_GOLDEN = 0.618034  # of a turn of hue: numbers that follow each other look most different
+
 _SIXTEEN = (
     "barrier",
     "bicycle",
@@ -169,3 +175,10 @@ def counterparts(source: LabelSet, target: LabelSet) -> tuple[int | None, ...]:
     called = _CALLED.get((source.key, target.key), {})
     names = [called.get(name, name) for name in source.names]
     return tuple(target.names.index(name) if name in target.names else None for name in names)
+
+
+def instance_colours(number: NDArray[Any]) -> NDArray[np.uint8]:
+    """A vivid RGB [n, 3] for each number [n] of an instance, the same wherever it is drawn."""
+    hue = np.asarray(number, np.float64)[:, None] * _GOLDEN % 1.0 * 6.0
+    pure = np.clip(np.abs((hue + (0.0, 4.0, 2.0)) % 6.0 - 3.0) - 1.0, 0.0, 1.0)
+    return np.asarray(np.round(255 * (0.2 + 0.8 * pure)), np.uint8)

@@ -1,4 +1,4 @@
-"""A drive as an animation: what the cameras see, the predicted and the true voxels, and how the score develops.
+"""A drive as an animation: what the cameras see, the predicted and the true voxels, numbered things, and the score.
 
 `pictures` draws frames, one by one; `write_animation` makes a GIF or an MP4 of them.  Frames are RGB uint8
 [height, width, 3], all of one size.
@@ -16,7 +16,8 @@ from numpy.typing import NDArray
 from PIL import Image as Pillow
 
 from ..base.whole_files import whole_file
-from ..labels import Colour, LabelSet
+from ..labels import Colour, LabelSet, instance_colours
+from ..types import ScoredBoxes
 from .canvas import BACKGROUND, FAINT, PANEL, TEXT, Image, blank, letterbox, panel, put_text, text_size
 from .render import birds_eye_view, camera_rows
 from .voxel_view import VoxelVolume, perspective
@@ -24,6 +25,7 @@ from .voxel_view import VoxelVolume, perspective
 MAX_BYTES = 6_000_000  # of a GIF
 MIN_RATE_HZ = 2.0
 MIN_COLOURS = 128
+MAX_NUMBERS = 12  # with colours of their own in a GIF
 
 _GAP = 8
 _ACCENT: Colour = (92, 200, 250)
@@ -34,7 +36,6 @@ _WEIGHTS = np.array([0.9, 1.2, 0.9], np.float32)  # of differences in red, green
 _TABLE_BITS = 6
 _COLOURS = (255, 160)  # of a GIF, the more first
 _SWATCH_PX = 20
-_FADED = 0.62  # share of the background in what no camera sees
 
 
 class AnimationError(ValueError):
@@ -50,6 +51,7 @@ class Moment:
     predicted: VoxelVolume
     true: VoxelVolume | None = None
     visible: NDArray[np.bool_] | None = None  # [X, Y, Z], what the cameras see; the rest is drawn faintly
+    boxes: ScoredBoxes | None = None  # of the prediction: what gets an outline and its number
 
 
 @dataclass(frozen=True, slots=True)
@@ -85,9 +87,9 @@ class Style:
 
 
 def pictures(moments: Iterable[Moment], style: Style, curve: Curve | None = None) -> Iterator[Image]:
-    """Frames [h, w, 3] of a drive: cameras and score above, voxels below, the classes' colours at the foot.
+    """Frames [h, w, 3] of a drive: cameras, score and truth above, predicted voxels in both views below, and a legend.
 
-    With truth, predicted and true voxels stand side by side; without, the bird's-eye view stands beside the 3-D one.
+    Voxels and boxes with a number have its colour, in all frames.
 
     Raises:
         ValueError: a moment has no images.
@@ -138,6 +140,8 @@ def _heading(style: Style, time_s: float) -> Image:
 def _cameras(images: Mapping[str, Image], width_px: int) -> Image:
     """Cameras that look ahead above those that look back, each row from left to right."""
     rows = [row for row in camera_rows(tuple(images)) if row]
+    if len(rows) == 1 and len(rows[0]) > 3:
+        rows = [rows[0][1:-1], [rows[0][0], rows[0][-1]]]  # the outermost ones below
     each = (width_px - _GAP // 2 * (len(rows[0]) - 1)) // len(rows[0])
     first = images[rows[0][0]]
     tall = min(round(each * first.shape[0] / first.shape[1]), each)
@@ -159,15 +163,25 @@ def _named(picture: Image, name: str) -> Image:
 
 
 def _facts(moment: Moment, curve: Curve | None, height: int, width: int) -> Image:
+    """The truth from above, where there is one, and the score beside it."""
+    if moment.true is not None:
+        side = min(height, (width - _GAP) // 2)
+        true = letterbox(birds_eye_view(_faded(moment.true, moment.visible), side), height, side)
+        score = _score(moment, curve, height, width - side - _GAP)
+        return _beside(score, panel(true, "truth"))
+    return _score(moment, curve, height, width)
+
+
+def _score(moment: Moment, curve: Curve | None, height: int, width: int) -> Image:
     picture = blank(height, width, PANEL)
     if curve is None:
         _write_facts(picture, moment.predicted)
         return picture
     past = curve.until(moment.time_s)
     value = f"{100 * past[-1][1]:.1f} %" if past else "-"
-    put_text(picture, f"running {curve.name}", (16, 30), 0.52, TEXT)
-    put_text(picture, curve.note, (16, 50), 0.4, _QUIET)
-    put_text(picture, value, (width - text_size(value, 1.1, bold=True)[0] - 16, 46), 1.1, _ACCENT, bold=True)
+    put_text(picture, f"running {curve.name}", (12, 26), 0.4, TEXT)
+    put_text(picture, curve.note, (12, 44), 0.36, _QUIET)
+    put_text(picture, value, (width - text_size(value, 0.62, bold=True)[0] - 10, 32), 0.62, _ACCENT, bold=True)
     _draw_curve(picture, curve, past)
     return picture
 
@@ -187,7 +201,7 @@ def _write_facts(picture: Image, voxels: VoxelVolume) -> None:
 
 def _draw_curve(picture: Image, curve: Curve, past: Sequence[tuple[float, float]]) -> None:
     height, width = picture.shape[:2]
-    left, right, top, bottom = 46, width - 18, 70, height - 26
+    left, right, top, bottom = 46, width - 14, 62, height - 26
     known = [value for value in curve.values if not math.isnan(value)]
     high = _ceiling(max(known, default=1.0))
     span_s = max(curve.times_s[-1] - curve.times_s[0], 1e-9) if curve.times_s else 1.0
@@ -217,42 +231,16 @@ def _ceiling(value: float) -> float:
 
 def _voxel_views(moment: Moment, width_px: int) -> Image:
     height = round(width_px * 0.36)
-    if moment.true is None:
-        deep = perspective(moment.predicted, width_px - height - _GAP, height)
-        above = letterbox(birds_eye_view(moment.predicted, height), height, height)
-        return _beside(panel(deep, "prediction"), panel(above, "bird's-eye view"))
-    half = (width_px - _GAP) // 2
+    predicted = _faded(moment.predicted, moment.visible)
+    deep = perspective(predicted, width_px - height - _GAP, height, moment.boxes)
+    above = letterbox(birds_eye_view(predicted, height, moment.boxes), height, height)
     hint = "" if moment.visible is None else "   (dark: no camera sees it)"
-    views = [
-        panel(perspective(faded(voxels, moment.visible), half, height), f"{name}{hint}")
-        for voxels, name in ((moment.predicted, "prediction"), (moment.true, "truth"))
-    ]
-    return np.hstack((views[0], blank(height, width_px - 2 * half), views[1]))
+    return _beside(panel(deep, f"prediction{hint}"), panel(above, "from above"))
 
 
-def faded(voxels: VoxelVolume, visible: NDArray[np.bool_] | None) -> VoxelVolume:
-    """The same voxels, those that no camera sees in fainter colours.
-
-    Raises:
-        ValueError: the label set has no free space, or too many classes for twice as many.
-    """
-    if visible is None:
-        return voxels
-    labels, count = voxels.labels, len(voxels.labels.names)
-    if labels.free_id is None or 2 * count > 255:
-        raise ValueError(f"label set {labels.key} cannot be drawn faintly")
-    background = np.array(BACKGROUND)
-    faint = [tuple(int(c) for c in np.array(rgb) * (1 - _FADED) + background * _FADED) for rgb in labels.colours]
-    both = LabelSet(
-        key=f"{labels.key}_faded",
-        version=labels.version,
-        names=(*labels.names, *(f"hidden {name}" for name in labels.names)),
-        is_thing=labels.is_thing * 2,
-        colours=(*labels.colours, *((r, g, b) for r, g, b in faint)),
-        free_id=labels.free_id,
-    )
-    hidden = ~visible & (voxels.class_id != labels.free_id)
-    return replace(voxels, class_id=voxels.class_id + np.where(hidden, count, 0).astype(np.uint8), labels=both)
+def _faded(voxels: VoxelVolume, visible: NDArray[np.bool_] | None) -> VoxelVolume:
+    """The same voxels, those that no camera sees nearly as dark as the background."""
+    return voxels if visible is None else replace(voxels, faint=~visible)
 
 
 def _legend(labels: LabelSet, width_px: int) -> Image:
@@ -273,9 +261,14 @@ def _legend(labels: LabelSet, width_px: int) -> Image:
     return picture
 
 
-def key_colours(labels: LabelSet) -> list[Colour]:
-    """What a palette must not lose: the classes' colours on faces in light and shade, and those of text."""
+def key_colours(labels: LabelSet, numbers: Sequence[int] = ()) -> list[Colour]:
+    """What a palette must not lose: colours of classes and of numbers on faces in light and shade, and those of text.
+
+    Of many numbers the first MAX_NUMBERS count.
+    """
+    first = np.array(numbers[:MAX_NUMBERS], np.int64)
     shown = [rgb for i, rgb in enumerate(labels.colours) if i != labels.free_id]
+    shown += [(int(r), int(g), int(b)) for r, g, b in instance_colours(first)]
     lit = [(r, g, b) for rgb in shown for r, g, b in np.clip(np.outer(_SHADES, rgb), 0, 255).astype(int).tolist()]
     return [*lit, BACKGROUND, PANEL, FAINT, TEXT, _ACCENT, _QUIET, _WARNING]
 

@@ -13,8 +13,9 @@ from numpy.typing import NDArray
 
 from ..base.whole_files import whole_file
 from ..geometry import Matrix, invert
-from ..types import Occupancy
+from ..types import Occupancy, ScoredBoxes
 from .canvas import BACKGROUND, FAINT, TEXT, Image, blank, letterbox, panel, put_text, text_size
+from .marks import EDGES, corners_m, draw_marks, numbers_of
 from .voxel_view import VoxelVolume, perspective, voxels_of
 
 __all__ = ["VoxelVolume", "birds_eye_view", "contact_sheet", "legend", "perspective", "voxels_of", "write_png"]
@@ -23,27 +24,30 @@ EGO_OUTLINE_M = (-1.05, 3.75, 0.95)  # rear, front and half width of a passenger
 _RINGS_M = (1, 2, 5, 10, 20, 50, 100)
 
 
-def birds_eye_view(source: VoxelVolume | Occupancy, size_px: int = 700) -> Image:
+def birds_eye_view(source: VoxelVolume | Occupancy, size_px: int = 700, boxes: ScoredBoxes | None = None) -> Image:
     """Top view [h, w, 3] in the ego frame, x ahead upwards and y to the left; the longer side has `size_px` pixels.
 
     Colours are those of the topmost voxel of each column, lighter with height and shaded as if lit from the upper left.
+    `boxes` get outlines and their numbers.
     """
     voxels = voxels_of(source)
-    top_class, height_m = voxels.top()
     low, high = _extent_m(voxels)
     scale = size_px / max(high - low)
     shape = max(1, round((high[0] - low[0]) * scale)), max(1, round((high[1] - low[1]) * scale))
     fine = 2
     column, row = _columns_of_pixels(voxels, low, high, (shape[0] * fine, shape[1] * fine))
-    rows, columns = top_class.shape
+    rows, columns = voxels.class_id.shape[:2]
     known = (column >= 0) & (column < columns) & (row >= 0) & (row < rows)
     row, column = np.clip(row, 0, rows - 1), np.clip(column, 0, columns - 1)
-    shaded = _relief(voxels, top_class, height_m)
+    shaded = _relief(voxels)
     image = np.where(known[..., None], shaded[row, column], np.array(BACKGROUND, np.float32))
     image = cv2.resize(image, shape[::-1], interpolation=cv2.INTER_AREA)
     picture = np.clip(image, 0, 255).astype(np.uint8)
     _draw_rings(picture, low, high, scale)
     _draw_ego(picture, high, scale)
+    if boxes is not None:
+        outlines = (high - corners_m(boxes)[:, :4, :2])[..., ::-1] * scale
+        draw_marks(picture, list(outlines), EDGES[:4], numbers_of(boxes), above=False)
     return picture
 
 
@@ -70,10 +74,12 @@ def _columns_of_pixels(
     return np.floor(iy).astype(np.int64), np.floor(ix).astype(np.int64)
 
 
-def _relief(voxels: VoxelVolume, top_class: NDArray[np.uint8], height_m: NDArray[np.float32]) -> NDArray[np.float32]:
+def _relief(voxels: VoxelVolume) -> NDArray[np.float32]:
     """Colours [X, Y, 3] 0..255 of the columns."""
-    seen = top_class != voxels.nothing
-    colours = voxels.palette()[top_class]
+    layer, height_m = voxels.top()
+    seen = layer >= 0
+    colours = np.full((*seen.shape, 3), BACKGROUND, np.float32)
+    colours[seen] = voxels.colours((*np.nonzero(seen), layer[seen]))
     level = np.where(seen, height_m, np.float32(0))
     # Light falls from ahead and left: what is lower than its neighbour on that side lies in its shade.
     ahead_left = invert(voxels.geometry.ego_from_grid)[:2, :2] @ np.array([1.0, 1.0])

@@ -7,13 +7,16 @@ import numpy as np
 from numpy.typing import NDArray
 
 from ..geometry import Matrix
-from ..labels import LabelSet
-from ..types import GridGeometry, Occupancy
+from ..labels import LabelSet, instance_colours
+from ..types import GridGeometry, Occupancy, ScoredBoxes
 from .canvas import BACKGROUND, PANEL, Image
+from .marks import EDGES, corners_m, draw_marks, numbers_of
 
 _FACES = tuple((axis, sign) for axis in range(3) for sign in (1, -1))
 _LIGHT = np.array([-0.35, 0.45, 0.82])  # towards the light, in the ego frame
 _EGO_BOX = ((-1.05, 3.75), (-0.95, 0.95), (0.25, 1.5))  # metres
+_FADED = 0.62  # share of the background in what is faint
+_NEAR_M = 0.5  # what comes nearer to the eye is left out
 _FINE = 2  # drawn this much larger, then averaged
 
 
@@ -33,6 +36,8 @@ class VoxelVolume:
     geometry: GridGeometry
     labels: LabelSet
     confidence: NDArray[np.uint8] | None = None  # [X, Y, Z]
+    instance_id: NDArray[np.int32] | None = None  # [X, Y, Z]; what has a number is drawn in the colour of its number
+    faint: NDArray[np.bool_] | None = None  # [X, Y, Z]; what is drawn nearly as dark as the background
 
     def __post_init__(self) -> None:
         if self.class_id.dtype != np.uint8 or self.class_id.shape != tuple(self.geometry.shape_xyz):
@@ -41,20 +46,25 @@ class VoxelVolume:
             )
         if self.class_id.size and self.class_id.max() >= len(self.labels.names):
             raise ValueError(f"class {self.class_id.max()} is not in the label set {self.labels.key}")
+        for name, values in (("instance_id", self.instance_id), ("faint", self.faint)):
+            if values is not None and values.shape != self.class_id.shape:
+                raise ValueError(f"{name} must be {self.class_id.shape}, as class_id is, not {values.shape}")
 
     @property
     def ignored_id(self) -> int | None:
         """The class that says nothing, which lidar segmentation calls noise."""
         return self.labels.names.index("noise") if "noise" in self.labels.names else None
 
-    @property
-    def nothing(self) -> int:
-        """Stands for "no voxel" in views of columns."""
-        return len(self.labels.names)
-
-    def palette(self) -> NDArray[np.float32]:
-        """Colours [classes + 1, 3]; the last is the background."""
-        return np.array([*self.labels.colours, BACKGROUND], np.float32)
+    def colours(self, place: tuple[NDArray[np.int64], ...]) -> NDArray[np.float32]:
+        """RGB [n, 3], 0..255, of the voxels at these x, y and z, each [n]."""
+        colours = np.array(self.labels.colours, np.float32)[self.class_id[place]]
+        if self.instance_id is not None:
+            numbers = self.instance_id[place]
+            colours[numbers > 0] = instance_colours(numbers[numbers > 0])
+        if self.faint is not None:
+            faint = self.faint[place]
+            colours[faint] += _FADED * (np.array(BACKGROUND, np.float32) - colours[faint])
+        return colours
 
     def drawn(self) -> NDArray[np.bool_]:
         """Which voxels [X, Y, Z] are drawn."""
@@ -76,23 +86,22 @@ class VoxelVolume:
         layer = score.argmax(axis=2)
         return (np.arange(class_id.shape[2]) == layer[..., None]) & allowed
 
-    def top(self) -> tuple[NDArray[np.uint8], NDArray[np.float32]]:
-        """Class [X, Y] of the topmost drawn voxel (or `nothing`), and the height [X, Y] in metres of its upper face."""
+    def top(self) -> tuple[NDArray[np.int64], NDArray[np.float32]]:
+        """Layer [X, Y] of the topmost drawn voxel, -1 for none, and the height [X, Y] in metres of its upper face."""
         drawn = self.drawn()
-        layers = drawn.shape[2]
-        layer = layers - 1 - drawn[:, :, ::-1].argmax(axis=2)
-        found = np.take_along_axis(self.class_id, layer[..., None], axis=2)[..., 0]
-        top = np.where(drawn.any(axis=2), found, np.uint8(self.nothing))
+        layer = np.where(drawn.any(axis=2), drawn.shape[2] - 1 - drawn[:, :, ::-1].argmax(axis=2), -1)
         height = self.geometry.ego_from_grid[2, 3] + (layer + 1) * self.geometry.voxel_size_m[2]
-        return top, height.astype(np.float32)
+        return layer, height.astype(np.float32)
 
 
 def voxels_of(source: VoxelVolume | Occupancy) -> VoxelVolume:
     """What to draw of an occupancy."""
     if isinstance(source, VoxelVolume):
         return source
-    confidence = None if source.confidence is None else source.confidence.cpu().numpy()
-    return VoxelVolume(source.class_id.cpu().numpy(), source.geometry, source.labels, confidence)
+    confidence, numbers = (
+        None if grid is None else grid.cpu().numpy() for grid in (source.confidence, source.instance_id)
+    )
+    return VoxelVolume(source.class_id.cpu().numpy(), source.geometry, source.labels, confidence, numbers)
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -115,13 +124,24 @@ class _Eye:
     width: int
 
 
-def perspective(source: VoxelVolume | Occupancy, width_px: int = 1000, height_px: int = 700) -> Image:
-    """View [height_px, width_px, 3] from behind and above the ego vehicle, which is drawn as a white box."""
+def perspective(
+    source: VoxelVolume | Occupancy, width_px: int = 1000, height_px: int = 700, boxes: ScoredBoxes | None = None
+) -> Image:
+    """View [height_px, width_px, 3] from behind and above the ego vehicle, which is drawn as a white box.
+
+    `boxes` get outlines and their numbers.
+    """
     voxels = voxels_of(source)
     eye = _eye(voxels, width_px * _FINE, height_px * _FINE)
     canvas = _backdrop(eye.height, eye.width)
     _paint(canvas, [*_voxel_faces(voxels, eye.position), *_ego_faces(eye.position)], eye)
-    return np.asarray(cv2.resize(canvas, (width_px, height_px), interpolation=cv2.INTER_AREA), np.uint8)
+    picture = np.asarray(cv2.resize(canvas, (width_px, height_px), interpolation=cv2.INTER_AREA), np.uint8)
+    if boxes is not None:
+        corners = corners_m(boxes)  # [n, 8, 3]
+        in_front = (((corners - eye.position) @ eye.axes)[..., 2] > _NEAR_M).all(axis=1)
+        outlines = [_pixels(eye, box) / _FINE for box in corners[in_front]]
+        draw_marks(picture, outlines, EDGES, numbers_of(boxes)[in_front], above=True)
+    return picture
 
 
 def _eye(voxels: VoxelVolume, width: int, height: int) -> _Eye:
@@ -146,7 +166,7 @@ def _backdrop(height: int, width: int) -> NDArray[np.uint8]:
 
 def _voxel_faces(voxels: VoxelVolume, eye_m: Matrix) -> list[_Faces]:
     """Faces that border on nothing and look at the eye, one group per direction."""
-    drawn, g, palette = voxels.drawn(), voxels.geometry, voxels.palette()
+    drawn, g = voxels.drawn(), voxels.geometry
     size, rotation = np.asarray(g.voxel_size_m), g.ego_from_grid[:3, :3]
     groups = []
     for axis, sign in _FACES:
@@ -160,7 +180,7 @@ def _voxel_faces(voxels: VoxelVolume, eye_m: Matrix) -> list[_Faces]:
         facing = (eye_m - middle) @ normal > size[axis] / 2
         index, middle = index[facing], middle[facing]
         lift = _shade(normal) * (0.94 + 0.035 * np.clip(middle[:, 2], -1.0, 7.0))
-        colour = palette[voxels.class_id[tuple(index.T)]] * lift[:, None]
+        colour = voxels.colours(tuple(index.T)) * lift[:, None]
         groups.append(_Faces(_around(middle, rotation * size, axis, sign), middle.astype(np.float32), colour))
     return groups
 
@@ -193,16 +213,21 @@ def _ego_faces(eye_m: Matrix) -> list[_Faces]:
     return groups
 
 
+def _pixels(eye: _Eye, points_m: NDArray[np.floating]) -> NDArray[np.float64]:
+    """Where points [..., 3] of the ego frame lie on the canvas: x and y [..., 2]."""
+    local = (points_m - eye.position) @ eye.axes
+    return np.asarray(local[..., :2] / np.maximum(local[..., 2:], 0.1) * eye.focal_px + (eye.width / 2, eye.height / 2))
+
+
 def _paint(canvas: NDArray[np.uint8], groups: list[_Faces], eye: _Eye) -> None:
     """Painter's algorithm: far solids first, each face with a darker rim where it is large enough to show one."""
     corners = np.concatenate([group.corners for group in groups])
     solids = np.concatenate([group.solid_m for group in groups])
     colours = np.concatenate([group.colour for group in groups])
     local = (corners - eye.position) @ eye.axes
-    deep = np.maximum(local[..., 2:], 0.1)
-    pixels = local[..., :2] / deep * eye.focal_px + (eye.width / 2, eye.height / 2)
+    pixels = _pixels(eye, corners)
     low, high = pixels.min(axis=1), pixels.max(axis=1)
-    seen = (local[..., 2] > 0.5).all(axis=1) & (high > 0).all(axis=1) & (low < (eye.width, eye.height)).all(axis=1)
+    seen = (local[..., 2] > _NEAR_M).all(axis=1) & (high > 0).all(axis=1) & (low < (eye.width, eye.height)).all(axis=1)
     order = np.flatnonzero(seen)
     order = order[np.argsort(-((solids[order] - eye.position) ** 2).sum(axis=1), kind="stable")]
     size = (high - low).max(axis=1)[order]

@@ -1,18 +1,23 @@
 """The demo's animation: recorded grids, the images that they were made from, and the truth where the bag has it."""
 
 from bisect import bisect_right
-from collections.abc import Sequence
-from dataclasses import dataclass, field
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
 import cv2
 import numpy as np
+from numpy.typing import NDArray
 from tqdm import tqdm
 
+from panoocc_core.geometry import NS_PER_S
 from panoocc_core.labels import LabelSet
+from panoocc_core.panoptic.components import boxes_around
 from panoocc_core.pictures.animation import Curve, Moment, Style, key_colours, pictures, write_animation
 from panoocc_core.pictures.canvas import blank
+from panoocc_core.pictures.voxel_view import VoxelVolume
+from panoocc_core.types import ScoredBoxes
 
 from ..bags.bag import BagReader
 from ..evaluation.evaluator import FrameScores
@@ -20,9 +25,10 @@ from ..frames.images import ImageError, Pixels, decode
 from ..frames.rig import Rig
 from ..messages.fields import stamp_ns
 from ..messages.truth import CAMERA_MASK, OCCUPANCY, VISIBLE
-from ..messages.voxel_grid import voxels_from_message
+from ..messages.voxel_grid import instances_from_message, voxels_from_message
 
 MAX_FRAMES = 40
+MIN_FOLLOWED_S = 1.5  # what is known for less has no number in the picture
 RATE_HZ = 4.0  # of the animation, which runs faster than the drive where that is long
 CAMERA_PX = 400  # images are kept no wider than this
 
@@ -60,11 +66,13 @@ def animate(
         BagError: a bag cannot be read.
     """
     contents = _contents(recorded, bag, rig, node)
+    with BagReader(recorded) as reader:
+        followed = followed_numbers(reader.deserialise(raw) for raw in reader.messages((f"/{node}/occupancy",)))
     begin_ns = min((stamp_ns(one.grid.header.stamp) for one in contents), default=0)
-    moments = (_moment(one, rig, labels, true_labels, begin_ns) for one in contents)
+    moments = (_moment(one, rig, labels, true_labels, begin_ns, followed) for one in contents)
     curve = _curve(scores, begin_ns) if true_labels is not None and scores else None
     with tqdm(moments, total=len(contents), desc="animation", unit="frame") as bar:
-        return write_animation(path, pictures(bar, style, curve), RATE_HZ, key_colours(labels))
+        return write_animation(path, pictures(bar, style, curve), RATE_HZ, key_colours(labels, followed))
 
 
 def _contents(recorded: Path, bag_path: Path, rig: Rig, node: str) -> list[Content]:
@@ -85,6 +93,20 @@ def _contents(recorded: Path, bag_path: Path, rig: Rig, node: str) -> list[Conte
             if one is not None:
                 setattr(one, "true" if raw.topic == OCCUPANCY else "visible", message)
     return contents
+
+
+def followed_numbers(grids: Iterable[Any]) -> list[int]:
+    """Numbers of the things that VoxelGrids know for at least MIN_FOLLOWED_S, the longest known first."""
+    first_ns: dict[int, int] = {}
+    last_ns: dict[int, int] = {}
+    for grid in grids:
+        stamp = stamp_ns(grid.header.stamp)
+        for number in np.unique(np.asarray(grid.instance_id, np.int64)).tolist():
+            first_ns.setdefault(number, stamp)
+            last_ns[number] = stamp
+    known_ns = {number: last_ns[number] - first_ns[number] for number in first_ns if number}
+    longest_first = sorted(known_ns, key=lambda number: -known_ns[number])
+    return [number for number in longest_first if known_ns[number] >= MIN_FOLLOWED_S * NS_PER_S]
 
 
 def _add_images(contents: Sequence[Content], reader: BagReader, rig: Rig) -> None:
@@ -109,16 +131,58 @@ def _small(image: Pixels) -> Pixels:
     return np.asarray(cv2.resize(image, size, interpolation=cv2.INTER_AREA), np.uint8)
 
 
-def _moment(one: Content, rig: Rig, labels: LabelSet, true_labels: LabelSet | None, begin_ns: int) -> Moment:
+def _moment(
+    one: Content, rig: Rig, labels: LabelSet, true_labels: LabelSet | None, begin_ns: int, followed: Sequence[int]
+) -> Moment:
     true = visible = None
     if true_labels is not None and one.true is not None:
-        true = voxels_from_message(one.true, true_labels)
+        true = numbered_voxels(one.true, true_labels)
     if true is not None and one.visible is not None:
         visible = voxels_from_message(one.visible, CAMERA_MASK).class_id == 1
     some = next(iter(one.images.values()), blank(9, 16))
     images = {camera.name: one.images.get(camera.name, blank(some.shape[0], some.shape[1])) for camera in rig.cameras}
     time_s = (stamp_ns(one.grid.header.stamp) - begin_ns) * 1e-9
-    return Moment(time_s, images, voxels_from_message(one.grid, labels), true, visible)
+    voxels = numbered_voxels(one.grid, labels)
+    if true is not None:
+        true = replace(true, instance_id=found_numbers(true.instance_id, voxels.instance_id))
+    return Moment(time_s, images, voxels, true, visible, boxes_of(voxels, followed))
+
+
+def numbered_voxels(grid: Any, labels: LabelSet) -> VoxelVolume:
+    """The voxels of a VoxelGrid with the numbers of their things, if it has any.
+
+    Raises:
+        ValueError: a field of the grid does not fit; the message names it.
+    """
+    return replace(voxels_from_message(grid, labels), instance_id=instances_from_message(grid))
+
+
+def found_numbers(true: NDArray[np.int32] | None, predicted: NDArray[np.int32] | None) -> NDArray[np.int32] | None:
+    """Instance ids [X, Y, Z] of the truth, each replaced by the predicted number that most of its voxels have; else 0.
+
+    None where either has no ids, or they lie on different grids.
+    """
+    if true is None or predicted is None or true.shape != predicted.shape:
+        return None
+    both = (true > 0) & (predicted > 0)
+    pairs, counts = np.unique(np.stack((true[both], predicted[both])), axis=1, return_counts=True)
+    order = np.argsort(counts, kind="stable")  # the commonest number is written last, and stays
+    number_of = np.zeros(int(true.max()) + 1, np.int32)
+    number_of[pairs[0, order]] = pairs[1, order]
+    return number_of[true]
+
+
+def boxes_of(voxels: VoxelVolume, numbers: Sequence[int]) -> ScoredBoxes | None:
+    """Boxes around the voxels of some numbers; None where no voxel has one."""
+    if voxels.instance_id is None:
+        return None
+    wanted = np.isin(voxels.instance_id, np.array(numbers, np.int32)) & (voxels.instance_id > 0)
+    indices = np.argwhere(wanted)
+    found, owner = np.unique(voxels.instance_id[wanted], return_inverse=True)
+    confidence = np.full(len(indices), 255, np.uint8)
+    class_id = voxels.class_id[wanted]
+    boxes = boxes_around(indices, owner.astype(np.int32) + 1, class_id, confidence, voxels.geometry, voxels.labels)
+    return replace(boxes, instance_id=found.astype(np.int32))
 
 
 def _curve(scores: Sequence[FrameScores], begin_ns: int) -> Curve:

@@ -18,7 +18,7 @@ from ..frames.rig import Rig
 from ..health.latency import Summary
 from ..health.verdicts import NO_NEW_GRID, OUTPUT, TIMING, summary_from_values
 from ..messages.fields import stamp_ns
-from ..messages.voxel_grid import voxels_from_message
+from .animation import numbered_voxels
 
 NOTE_SEEDED = "weights seeded, not trained"
 
@@ -154,7 +154,7 @@ def write_picture(path: Path, recording: Recording, run: DemoRun, rig: Rig, repo
     """
     if recording.last_grid is None or recording.labels is None:
         raise ValueError("the recording has no grid, or no label set: there is nothing to draw")
-    voxels = voxels_from_message(recording.last_grid, recording.labels)
+    voxels = numbered_voxels(recording.last_grid, recording.labels)
     images = images_of_grid(run.bag, rig, recording.last_grid)
     seconds = stamp_ns(recording.last_grid.header.stamp) / 1e9
     title = f"PanoOcc {report['model']}, {seconds:.3f} s, earlier frames fused: {recording.last_grid.history_frames}"

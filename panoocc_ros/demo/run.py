@@ -343,6 +343,8 @@ def _say_results(out: Path, recording: Recording, report: Mapping[str, Any]) -> 
         names = {"mIoU": "miou", "geometric IoU": "geometric_iou", "PQ": "pq", "STQ": "stq"}
         numbers = (f"{name} {_percent(report[key])}" for name, key in names.items())
         print(f"against the truth, where cameras see: {', '.join(numbers)} ({report['evaluated_grids']} grids)")
+        if report["id_switches"] is not None:
+            print(f"id switches: {report['id_switches']} (true things followed: {report['followed_objects']})")
         if report["not_evaluated"]:
             print(f"not all could be compared: {report['not_evaluated']}")
     if report["weights"].startswith("seeded"):

@@ -9,17 +9,17 @@ import pytest
 from PIL import Image
 
 from panoocc_core.geometry import rigid
-from panoocc_core.labels import LIDARSEG, OCC3D
+from panoocc_core.labels import OCC3D, instance_colours
 from panoocc_core.pictures.animation import (
     AnimationError,
     Curve,
     Moment,
     Style,
-    faded,
     key_colours,
     pictures,
     write_animation,
 )
+from panoocc_core.pictures.canvas import BACKGROUND
 from panoocc_core.pictures.voxel_view import VoxelVolume
 from panoocc_core.types import GridGeometry
 
@@ -27,6 +27,7 @@ CAMERAS = [f"CAM_{name}" for name in ("FRONT", "FRONT_LEFT", "FRONT_RIGHT", "BAC
 SHAPE = (12, 10, 4)
 GRID = GridGeometry(SHAPE, (1.0, 1.0, 0.5), rigid(np.eye(3), np.array([-6.0, -5.0, -1.0])))
 CAR, PEDESTRIAN, ROAD, FREE = (OCC3D.names.index(n) for n in ("car", "pedestrian", "driveable_surface", "free"))
+EVERY = tuple(np.indices(SHAPE).reshape(3, -1))
 STYLE = Style("a drive", width_px=480)
 
 
@@ -83,14 +84,38 @@ def test_the_curve_shows_the_past_only():
 
 
 def test_hidden_voxels_are_fainter_and_free_space_stays_free():
-    visible = np.zeros(SHAPE, bool)
-    visible[3] = True
-    shown = faded(voxels(), visible)
+    hidden = np.ones(SHAPE, bool)
+    hidden[3] = False
+    shown = replace(voxels(), faint=hidden)
     assert np.array_equal(shown.drawn(), voxels().drawn())
-    colours = np.array(shown.labels.colours)[shown.class_id]
-    assert np.array_equal(colours[3, 2, 1], OCC3D.colours[CAR]) and colours[2, 2, 1].sum() < sum(OCC3D.colours[CAR])
-    with pytest.raises(ValueError, match="nuscenes_lidarseg"):
-        faded(VoxelVolume(np.zeros(SHAPE, np.uint8), GRID, LIDARSEG), visible)
+    seen, unseen = shown.colours((np.array([3, 2]), np.array([2, 2]), np.array([1, 1])))
+    assert np.array_equal(seen, OCC3D.colours[CAR])
+    between = [0.38 * c + 0.62 * b for c, b in zip(OCC3D.colours[CAR], BACKGROUND)]
+    assert unseen == pytest.approx(between, abs=0.01)
+    assert np.array_equal(replace(voxels(), faint=np.zeros(SHAPE, bool)).colours(EVERY), voxels().colours(EVERY))
+
+
+def numbered(number, step=0):
+    drawn = voxels(step)
+    return replace(drawn, instance_id=np.where(drawn.class_id == CAR, number, 0).astype(np.int32))
+
+
+def test_things_have_the_colour_of_their_number_and_keep_it():
+    for number in (1, 7, 65535):
+        colour = instance_colours(np.array([number]))[0]
+        for step in (0, 3):
+            drawn = numbered(number, step)
+            colours = drawn.colours(EVERY).reshape(*SHAPE, 3)
+            car = drawn.class_id == CAR
+            assert (colours[car] == colour).all() and (colours[~car] == voxels(step).colours(EVERY)[~car.ravel()]).all()
+    assert not np.array_equal(instance_colours(np.array([7]))[0], instance_colours(np.array([8]))[0])
+
+
+def test_without_numbers_things_have_the_colour_of_their_class():
+    nobody = replace(voxels(), instance_id=np.zeros(SHAPE, np.int32))
+    one, other = (next(pictures([replace(moment(), predicted=v)], STYLE, CURVE)) for v in (voxels(), nobody))
+    assert np.array_equal(one, other)
+    assert (one != next(pictures([replace(moment(), predicted=numbered(5))], STYLE, CURVE))).any()
 
 
 def test_a_gif_opens_with_all_its_frames_and_its_rate(tmp_path):

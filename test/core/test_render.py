@@ -1,5 +1,6 @@
 """Pictures of occupancies: things appear where they are, in their colours."""
 
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -124,10 +125,12 @@ def test_without_a_free_class_one_voxel_per_column_is_drawn() -> None:
     voxels = VoxelVolume(class_id, grid, LIDARSEG, confidence)
     drawn = voxels.drawn()
     assert (drawn.sum(axis=2)[9:] == 1).all() and not drawn[5:9].any()
-    assert (voxels.top()[0][30:34, 18:22] == walker).all()
+    layer, height_m = voxels.top()
+    assert (layer[30:34, 18:22] == 2).all() and (layer[5:9] == -1).all()
+    assert (height_m[30:34, 18:22] == 2.0).all()  # the grid begins 1 m below, its voxels are 1 m high
     common = np.full(grid.shape_xyz, LIDARSEG.names.index("terrain"), np.uint8)
     common[..., :3] = walker
-    assert (VoxelVolume(common, grid, LIDARSEG).top()[0] == LIDARSEG.names.index("terrain")).all()
+    assert (VoxelVolume(common, grid, LIDARSEG).top()[0] >= 3).all()
 
 
 def test_legend_names_only_what_is_there() -> None:
@@ -187,6 +190,9 @@ def test_bad_input_is_refused_with_its_name() -> None:
         contact_sheet({}, voxels, "t")
     with pytest.raises(ValueError, match="class_id"):
         VoxelVolume(np.zeros((2, 2, 2), np.uint8), geometry(), OCC3D)
+    for name, kind in (("instance_id", np.int32), ("faint", bool)):
+        with pytest.raises(ValueError, match=name):
+            replace(voxels, **{name: np.zeros((2, 2, 2), kind)})
     with pytest.raises(ValueError, match="class 99"):
         VoxelVolume(np.full((40, 40, 8), 99, np.uint8), geometry(), OCC3D)
     with pytest.raises(OSError):
