@@ -17,7 +17,6 @@ from torch import Tensor
 
 from ..config import PanopticConfig, PointConfig
 from ..geometry import Matrix
-from ..models.network_frame import moved_points
 from ..models.point_labels import cells_at, logits_at, read_cells
 from ..types import GridGeometry, Occupancy
 from .fusion import claimed
@@ -67,7 +66,7 @@ def label_points(
     if position_m.ndim != 2 or position_m.shape[1] != 3:
         raise ValueError(f"points must be [p, 3], not {position_m.shape}")
     with np.errstate(invalid="ignore"):
-        in_ego_m = moved_points(position_m, ego_from_points)
+        in_ego_m = _turned(position_m, ego_from_points[:3, :3]) + ego_from_points[:3, 3]
     known = np.asarray(np.isfinite(in_ego_m).all(axis=1))
     points_m, voxels, inside = _placed(in_ego_m[known], occupancy.geometry, occupancy.geometry.shape_xyz)
     if rules.outside == "unknown":
@@ -92,9 +91,14 @@ def _placed(
     turn, corner_m = geometry.ego_from_grid[:3, :3], geometry.ego_from_grid[:3, 3]
     size_m = [size * count / cells for size, count, cells in zip(geometry.voxel_size_m, geometry.shape_xyz, cells_xyz)]
     # Along the grid's axes, not from its corner: the subtraction, too, is the published one, in float32.
-    along_m = torch.from_numpy((in_ego_m @ turn).astype(np.float32))
+    along_m = torch.from_numpy(_turned(in_ego_m, turn.T).astype(np.float32))
     cells, inside = cells_at(along_m, (corner_m @ turn).tolist(), size_m, cells_xyz)
     return in_ego_m, cells, inside.numpy()
+
+
+def _turned(position_m: NDArray[np.floating], target_from_source: Matrix) -> NDArray[np.float64]:
+    """Points [p, 3] turned by [3, 3], without the threads that a matrix product would wake for so little."""
+    return np.einsum("pi,ji->pj", position_m, target_from_source, dtype=np.float64)
 
 
 def _of_voxels(occupancy: Occupancy, voxels: Tensor) -> tuple[NDArray[np.uint8], NDArray[np.uint8]]:

@@ -21,7 +21,7 @@ from .replay import PREFIX, ReplayReport, check_topic
 from .source import TimedHandler, hand_over_what_always_holds
 from .writer import BagWriter
 
-MAX_WAITING = 256  # clouds
+MAX_WAITING = 128  # clouds, of up to some MB each
 FOREVER_S = 1e9
 CLOUDS_REMEDY = "give one of them with --points"
 

@@ -26,6 +26,7 @@ Loss = Literal["no_grid", "no_transform", "refused", "queue_full", "busy", "fail
 
 MAX_GRIDS = 32  # that are kept
 FOREVER_NS = 2**61
+OTHER_CLOCK_S = 3600.0
 
 # world_from_frame [4, 4] of a frame at a stamp (ns), in the frame that does not move; raises TransformError.
 LookUp = Callable[[str, int], Matrix]
@@ -188,7 +189,8 @@ class CloudQueue:
             return f"{at} has no grid within {limit}: none came yet"
         apart_s = (nearest.stamp_ns - one.stamp_ns) / NS_PER_S
         where = f"{abs(apart_s):.3f} s {'later' if apart_s > 0 else 'earlier'}"
-        return f"{at} has no grid within {limit}: the nearest one is {where}"
+        doubt = ": are cloud and images stamped by one clock?" if abs(apart_s) > OTHER_CLOCK_S else ""
+        return f"{at} has no grid within {limit}: the nearest one is {where}{doubt}"
 
 
 def reads_logits(config: ModelConfig) -> bool:

@@ -168,7 +168,8 @@ def test_the_high_resolution_rule_is_that_of_the_published_metric():
     shape = (10, 10, 4)
     size = [(high - low) / count for low, high, count in zip(grid.range_m, grid.range_m[3:], shape)]
     geometry = GridGeometry(shape, tuple(size), rigid(np.eye(3), np.array(grid.range_m[:3])))
-    logits = torch.randn((*shape, 17), generator=torch.Generator().manual_seed(4))
+    with torch.inference_mode():  # as the stream makes them, for a thread that is not in that mode
+        logits = torch.randn((*shape, 17), generator=torch.Generator().manual_seed(4))
     points_m = np.random.default_rng(5).uniform(grid.range_m[:3], grid.range_m[3:], (500, 3)).astype(np.float32)
     seen = occupancy(geometry, torch.zeros(shape, dtype=torch.uint8), LIDARSEG_FREE, logits=logits)
     found = label_points(points_m, HERE, seen, PointRules(points=rule))

@@ -107,6 +107,15 @@ def test_a_cloud_without_a_grid_in_time_is_lost_and_told_of():
     )
 
 
+def test_a_cloud_of_another_clock_is_asked_for_it():
+    one = queue()
+    one.add_grid(grid(10_000 * S))
+    one.add_cloud(at(5 * S), 0)
+    assert one.poll(0) == [] and one.counts.texts["no_grid"].endswith(
+        "later: are cloud and images stamped by one clock?"
+    )
+
+
 def test_the_motion_of_the_vehicle_between_cloud_and_grid_counts():
     one = queue()
     one.add_cloud(at(round(10.75 * S)), 0)
