@@ -361,8 +361,8 @@ class TrackingConfig(Ranged):
     reach_m: Limit = 2.0  # how far from where its track expects it an instance may be found ...
     reach_mps: Limit = 4.0  # ... and how much further for every second since it was seen
     other_class_m: Limit = 1.5  # a track of another class is taken as if it were so much further away
-    max_age_s: Seconds = 1.5  # a track that was not seen for longer has ended
-    velocity_time_s: Seconds = 1.0  # over which velocities are smoothed
+    max_age_s: Seconds = 2.0  # a track that was not seen for longer has ended
+    velocity_time_s: Seconds = 0.5  # over which velocities are smoothed
 
 
 @dataclass(frozen=True, slots=True)

