@@ -26,7 +26,9 @@ ros_brings() {
     done <<<"$AMENT_PREFIX_PATH:"
     return 1
 }
-ros_brings tf2_msgs || packages+=(test/interfaces/tf2_msgs)
+for name in tf2_msgs vision_msgs; do
+    ros_brings "$name" || packages+=("test/interfaces/$name")
+done
 
 export COLCON_HOME=$root/.ros/colcon
 colcon --log-base .ros/log build --merge-install --build-base .ros/build --install-base .ros/install \

@@ -206,7 +206,7 @@ class Replay:
     def _work(self, ready: ReadySet, now_ns: int, writer: BagWriter, options: ReplayOptions) -> None:
         begin_s = time.perf_counter()
         times_ms = {"read": (begin_s - self._since_s) * 1e3}
-        with_instances = self._watcher is not None or any(output.of_instances for output in options.outputs)
+        with_instances = self._watcher is not None or any(output.needs != "classes" for output in options.outputs)
         with_logits = self._watcher is not None and self._watcher.with_logits
         done = step(self._assembler, self._stream, ready, ready.reset, with_instances, with_logits)
         if isinstance(done, Lost):
@@ -223,7 +223,7 @@ class Replay:
             options.encoding,
             options.with_confidence,
         )
-        for output in options.outputs:
+        for output in filter(lambda one: one.applies(done.occupancy), options.outputs):
             writer.write(f"{PREFIX}/{output.topic}", output.type, now_ns, output.make(result, new_message))
         if self._watcher is not None:
             self._watcher.on_grid(done.occupancy)

@@ -19,7 +19,7 @@ from ..frames.rig import Rig
 from ..frames.waiting import AssemblerOptions
 from ..health.latency import latency_table, summarise
 from ..node.load import chosen_calibration, chosen_config, chosen_rig, loaded_network, rig_for, unused_cameras
-from ..node.outputs import FOXGLOVE, OUTPUTS, POINTS
+from ..node.outputs import AUTOWARE, FOXGLOVE, OBJECT_MARKERS, OBJECTS, OUTPUTS, POINTS
 from ..node.settings import CAMERA_LIMITS, NodeSettings, camera_limits
 from ..ros.argument_types import number, whole_number
 from ..ros.exit_codes import BAD_INPUT, NETWORK_FAILED, NO_GRID, NOT_WRITTEN, explained
@@ -67,6 +67,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     )
     output.add_argument("--no-confidence", action="store_true", help="leave out the probability of every voxel's class")
     output.add_argument("--no-points", action="store_true", help="leave out the PointCloud2")
+    output.add_argument("--no-objects", action="store_true", help="leave out the boxes of things")
     output.add_argument("--no-foxglove", action="store_true", help="leave out Foxglove's own grid")
     output.add_argument("--limit", type=whole_number(1), metavar="N", help="stop after N grids")
     options.add(output, "--no-progress")
@@ -197,6 +198,7 @@ def chosen_waiting(arguments: argparse.Namespace) -> AssemblerOptions:
 def chosen_outputs(arguments: argparse.Namespace) -> Any:
     """The outputs that the bag gets."""
     without = {POINTS} if arguments.no_points else set()
+    without |= {OBJECTS, AUTOWARE, OBJECT_MARKERS} if arguments.no_objects else set()
     without |= {FOXGLOVE} if arguments.no_foxglove else set()
     return tuple(output for output in OUTPUTS if output.in_bags and output not in without)
 

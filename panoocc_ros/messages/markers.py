@@ -1,118 +1,145 @@
-"""visualization_msgs/MarkerArray as CDR bytes, without a Python object per voxel.
+"""What RViz draws, as visualization_msgs/MarkerArray: voxels as cubes, things as outlines with number and velocity.
 
-The layout is that of the OMG's plain CDR (XCDR1, little endian), which rclpy publishes as it is: `publish(bytes)`.
+The CDR bytes are made here, which rclpy publishes as they are: `publish(bytes)`.
 """
 
-import struct
+from collections.abc import Iterator
+from dataclasses import dataclass, field
 
 import numpy as np
+from numpy.typing import NDArray
 
-from panoocc_core.geometry import NS_PER_S, quaternion_from_rotation
+from panoocc_core.geometry import NS_PER_S, Matrix, quaternion_from_rotation
+from panoocc_core.labels import BOX_CLASSES, BOX_COLOURS, instance_colours
+from panoocc_core.types import ScoredBoxes
 
-from .voxel_grid import VoxelList
+from .cdr import CdrWriter
+from .fields import edges_m
+from .voxel_grid import ColourBy, VoxelList
 
-LITTLE_ENDIAN = b"\x00\x01\x00\x00"
-CUBE_LIST = 6
+ARROW, LINE_LIST, CUBE_LIST, TEXT_VIEW_FACING = 0, 5, 6, 9  # of visualization_msgs/Marker
 ADD, DELETE_ALL = 0, 3
 
+LINE_M, TEXT_M = 0.08, 0.8
+ARROW_M = (0.15, 0.4, 0.5)  # across the shaft and the head, along the head
+SLOWEST_MPS = 0.5  # that gets an arrow, whose length is the way of one second
 
-class CdrWriter:
-    """Appends primitives with the alignment of CDR; offsets count from after the four-byte header."""
 
-    def __init__(self) -> None:
-        self._buffer = bytearray()
-
-    def bytes(self) -> bytes:
-        """Header and everything written."""
-        return LITTLE_ENDIAN + bytes(self._buffer)
-
-    def pack(self, kind: str, *values: float) -> None:
-        """Numbers of one struct format letter, each aligned to its size."""
-        self._align(struct.calcsize(kind))
-        self._buffer += struct.pack(f"<{len(values)}{kind}", *values)
-
-    def string(self, text: str) -> None:
-        """A string with its terminating zero."""
-        data = text.encode() + b"\0"
-        self.pack("I", len(data))
-        self._buffer += data
-
-    def sequence(self, count: int, values: np.ndarray | None = None) -> None:
-        """The length of a sequence, and the numbers of all its elements."""
-        self.pack("I", count)
-        if count and values is not None:
-            self._align(values.dtype.itemsize)
-            self._buffer += np.ascontiguousarray(values).data.cast("B")
-
-    def _align(self, size: int) -> None:
-        self._buffer += bytes(-len(self._buffer) % size)
+@dataclass(frozen=True, slots=True, eq=False)
+class _Marker:
+    namespace: str
+    kind: int
+    scale: tuple[float, ...] = (0.0,) * 3
+    points: Matrix = field(default_factory=lambda: np.zeros((0, 3)))  # [n, 3], in the marker's axes
+    colours: NDArray[np.float32] = field(default_factory=lambda: np.zeros((0, 4), np.float32))  # [n, 4], RGBA
+    colour: tuple[float, ...] = (0.0, 0.0, 0.0, 1.0)  # of the whole, where points have none
+    frame_from_marker: Matrix = field(default_factory=lambda: np.eye(4))
+    text: str = ""
+    action: int = ADD
 
 
 def marker_array(
-    voxels: VoxelList,
+    voxels: VoxelList | None,
     stamp_ns: int,
     frame_id: str,
     *,
+    boxes: ScoredBoxes | None = None,
+    colour_by: ColourBy = "class",
     lifetime_s: float = 2.0,
     max_per_marker: int = 20_000,
     cube_scale: float = 0.95,
     alpha: float = 1.0,
 ) -> bytes:
-    """A MarkerArray that first deletes what is shown, then draws every voxel as a cube in its class's colour.
+    """A MarkerArray that first deletes what is shown, then draws every voxel as a cube and every box as an outline.
 
-    `lifetime_s` (0: for ever) should be at least three periods of the topic, so that RViz does not blink; `cube_scale`
-    leaves gaps between the cubes.
+    Args:
+        boxes: in the frame `frame_id`; a box gets its class and number, and an arrow where it moves.
+        colour_by: class, or instance; stuff has the colour of its class in any case.
+        lifetime_s: 0: for ever; should be at least three periods of the topic, so that RViz does not blink.
+        cube_scale: leaves gaps between the cubes.
     """
     if max_per_marker < 1:
         raise ValueError(f"max_per_marker must be at least 1, not {max_per_marker}")
-    starts = range(0, len(voxels.indices), max_per_marker)
+    markers = [_Marker("panoocc", CUBE_LIST, action=DELETE_ALL)]
+    if voxels is not None:
+        markers += _cubes(voxels, colour_by, max_per_marker, cube_scale, alpha)
+    if boxes is not None and len(boxes):  # RViz takes an empty list of lines for an error
+        markers += _things(boxes, colour_by)
     writer = CdrWriter()
-    writer.sequence(1 + len(starts))
-    _marker(writer, stamp_ns, frame_id, 0, DELETE_ALL, np.eye(4), (0.0,) * 3, 0.0, np.zeros((0, 3)), np.zeros((0, 4)))
-    nx, ny, _ = voxels.geometry.shape_xyz
-    index = voxels.indices.astype(np.int64)
-    places = np.stack([index % nx, index // nx % ny, index // (nx * ny)], axis=1)
-    points = (places + 0.5) * voxels.geometry.voxel_size_m  # in the grid's axes, which the marker's pose turns
-    colours = np.empty((len(points), 4), dtype=np.float32)
-    colours[:, :3] = voxels.colours().astype(np.float32) / np.float32(255)
-    colours[:, 3] = alpha
-    scale = tuple(cube_scale * edge for edge in voxels.geometry.voxel_size_m)
-    for number, start in enumerate(starts, 1):  # RViz calls two markers of one array with the same id an error
-        part = slice(start, start + max_per_marker)
-        pose = voxels.geometry.ego_from_grid
-        _marker(writer, stamp_ns, frame_id, number, ADD, pose, scale, lifetime_s, points[part], colours[part])
+    writer.sequence(len(markers))
+    for number, marker in enumerate(markers):  # RViz calls two markers of one array with the same id an error
+        _write(writer, marker, number, stamp_ns, frame_id, lifetime_s)
     return writer.bytes()
 
 
-def _marker(
-    writer: CdrWriter,
-    stamp_ns: int,
-    frame_id: str,
-    number: int,
-    action: int,
-    frame_from_marker: np.ndarray,  # [4, 4]
-    scale: tuple[float, ...],
-    lifetime_s: float,
-    points: np.ndarray,  # float64 [n, 3]
-    colours: np.ndarray,  # float32 [n, 4]
-) -> None:
+def _cubes(
+    voxels: VoxelList, colour_by: ColourBy, max_per_marker: int, cube_scale: float, alpha: float
+) -> Iterator[_Marker]:
+    nx, ny, _ = voxels.geometry.shape_xyz
+    index = voxels.indices.astype(np.int64)
+    places = np.stack([index % nx, index // nx % ny, index // (nx * ny)], axis=1)
+    size_m = np.array(voxels.geometry.voxel_size_m, np.float64)
+    points = (places + 0.5) * size_m  # in the grid's axes, which the marker's pose turns
+    colours = _rgba(voxels.colours(colour_by), alpha)
+    scale = tuple((cube_scale * size_m).tolist())
+    for start in range(0, len(points), max_per_marker):
+        part = slice(start, start + max_per_marker)
+        pose = voxels.geometry.ego_from_grid
+        yield _Marker("panoocc", CUBE_LIST, scale, points[part], colours[part], frame_from_marker=pose)
+
+
+def _things(boxes: ScoredBoxes, colour_by: ColourBy) -> Iterator[_Marker]:
+    colours = _rgba(_box_colours(boxes, colour_by))
+    edges = edges_m(boxes.centre_m, boxes.size_m, boxes.yaw_rad)
+    ends_per_box = edges.shape[1] * edges.shape[2]
+    yield _Marker("boxes", LINE_LIST, (LINE_M, 0.0, 0.0), edges.reshape(-1, 3), colours.repeat(ends_per_box, axis=0))
+    centres, heights = boxes.centre_m.astype(np.float64), boxes.size_m[:, 2].astype(np.float64)
+    for row, colour in enumerate(colours):
+        above = np.eye(4)
+        above[:3, 3] = centres[row] + (0.0, 0.0, heights[row] / 2 + TEXT_M)
+        number = "" if boxes.instance_id is None else f" {boxes.instance_id[row]}"
+        text = BOX_CLASSES[boxes.class_id[row]] + number
+        yield _Marker(
+            "numbers", TEXT_VIEW_FACING, (0.0, 0.0, TEXT_M), colour=(1.0,) * 4, frame_from_marker=above, text=text
+        )
+        velocity = boxes.velocity_mps[row].astype(np.float64)
+        if np.hypot(*velocity) >= SLOWEST_MPS:
+            way = np.stack([centres[row], centres[row] + (*velocity, 0.0)])
+            yield _Marker("velocities", ARROW, ARROW_M, way, colour=tuple(colour.tolist()))
+
+
+def _box_colours(boxes: ScoredBoxes, colour_by: ColourBy) -> NDArray[np.uint8]:
+    if colour_by == "instance" and boxes.instance_id is not None:
+        return instance_colours(boxes.instance_id)
+    return np.array(BOX_COLOURS, np.uint8)[boxes.class_id]
+
+
+def _rgba(rgb: NDArray[np.uint8], alpha: float = 1.0) -> NDArray[np.float32]:
+    colours = np.empty((len(rgb), 4), dtype=np.float32)
+    colours[:, :3] = rgb.astype(np.float32) / np.float32(255)
+    colours[:, 3] = alpha
+    return colours
+
+
+def _write(writer: CdrWriter, marker: _Marker, number: int, stamp_ns: int, frame_id: str, lifetime_s: float) -> None:
+    pose = marker.frame_from_marker
     _header(writer, stamp_ns, frame_id)
-    writer.string("panoocc")
-    writer.pack("i", number, CUBE_LIST, action)
-    writer.pack("d", *frame_from_marker[:3, 3], *quaternion_from_rotation(frame_from_marker[:3, :3]), *scale)
-    writer.pack("f", 0.0, 0.0, 0.0, 1.0)  # colour of the whole: each cube has its own
-    lifetime_ns = round(lifetime_s * NS_PER_S)
+    writer.string(marker.namespace)
+    writer.pack("i", number, marker.kind, marker.action)
+    writer.pack("d", *pose[:3, 3], *quaternion_from_rotation(pose[:3, :3]), *marker.scale)
+    writer.pack("f", *marker.colour)
+    lifetime_ns = round(lifetime_s * NS_PER_S) if marker.action == ADD else 0
     writer.pack("i", lifetime_ns // NS_PER_S)
     writer.pack("I", lifetime_ns % NS_PER_S)
     writer.pack("B", 0)  # frame_locked
-    writer.sequence(len(points), points.astype("<f8"))
-    writer.sequence(len(colours), colours.astype("<f4"))
+    writer.sequence(len(marker.points), marker.points.astype("<f8"))
+    writer.sequence(len(marker.colours), marker.colours.astype("<f4"))
     writer.string("")  # texture_resource
     _header(writer, 0, "")  # texture
     writer.string("")
     writer.sequence(0)
     writer.sequence(0)  # uv_coordinates
-    writer.string("")  # text
+    writer.string(marker.text)
     writer.string("")  # mesh_resource
     writer.string("")  # mesh_file
     writer.sequence(0)

@@ -11,10 +11,10 @@ import torch
 
 from panoocc_core.geometry import NS_PER_S
 from panoocc_core.ground_truth import GroundTruth, TrueBoxes
-from panoocc_core.labels import BOX_CLASSES, OCC3D, LabelSet
+from panoocc_core.labels import BOX_COLOURS, OCC3D, LabelSet
 from panoocc_core.types import HistoryReport, Occupancy
 
-from .fields import fill_header
+from .fields import edges_m, fill_header
 from .types import LABEL_SET, VOXEL_GRID, new_message, typestore
 from .voxel_grid import INSTANCES_TRUTH, fill_label_set, fill_voxel_grid
 
@@ -34,9 +34,6 @@ CAMERA_MASK = LabelSet("camera_mask", 1, ("hidden", "visible"), (False, False), 
 
 _LINE_LIST, _ADD, _DELETE_ALL = 5, 0, 3  # of visualization_msgs/Marker
 _LINE_M = 0.06
-# Corners 0 to 7 have bits x, y, z; an edge joins two that differ in one bit.
-_CORNERS = np.array([[corner & 1, corner >> 1 & 1, corner >> 2 & 1] for corner in range(8)]) - 0.5
-_EDGES = np.array([(a, a | bit) for bit in (1, 2, 4) for a in range(8) if not a & bit])
 
 
 def label_messages(classes: LabelSet = OCC3D) -> dict[str, Any]:
@@ -99,20 +96,11 @@ def box_markers(boxes: TrueBoxes, stamp_ns: int, frame_id: str, lifetime_s: floa
     marker.scale.x = _LINE_M
     marker.color.a = 1.0
     marker.lifetime.sec, marker.lifetime.nanosec = divmod(round(lifetime_s * NS_PER_S), NS_PER_S)
-    marker.points = [point_class(x=x, y=y, z=z) for x, y, z in edges_m(boxes).reshape(-1, 3).tolist()]
+    ends_m = edges_m(boxes.centre_m, boxes.size_m, boxes.yaw_rad).reshape(len(boxes), 24, 3)  # two ends of twelve edges
+    marker.points = [point_class(x=x, y=y, z=z) for x, y, z in ends_m.reshape(-1, 3).tolist()]
     for class_id in boxes.class_id:
-        r, g, b = (part / 255 for part in OCC3D.colours[OCC3D.names.index(BOX_CLASSES[class_id])])
-        marker.colors += [colour_class(r=r, g=g, b=b, a=1.0)] * (2 * len(_EDGES))
+        r, g, b = (part / 255 for part in BOX_COLOURS[class_id])
+        marker.colors += [colour_class(r=r, g=g, b=b, a=1.0)] * ends_m.shape[1]
     message = new_message(TYPES[BOXES])
     message.markers = [marker]
     return message
-
-
-def edges_m(boxes: TrueBoxes) -> np.ndarray:
-    """Ends of the edges of every box in the ego frame, [n, 12, 2, 3]."""
-    cosine, sine = np.cos(boxes.yaw_rad.astype(float)), np.sin(boxes.yaw_rad.astype(float))
-    local = _CORNERS * boxes.size_m[:, None].astype(float)  # [n, 8, 3]
-    x = cosine[:, None] * local[..., 0] - sine[:, None] * local[..., 1]
-    y = sine[:, None] * local[..., 0] + cosine[:, None] * local[..., 1]
-    corners = np.stack((x, y, local[..., 2]), axis=2) + boxes.centre_m[:, None]
-    return np.asarray(corners[:, _EDGES])

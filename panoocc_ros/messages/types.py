@@ -1,4 +1,4 @@
-"""The types of messages without ROS (package `rosbags`): ours, foxglove's and those of ROS 2 Jazzy."""
+"""The types of messages without ROS (package `rosbags`): ours, ROS 2 Jazzy's, and some that ROS 2 may lack."""
 
 from functools import cache
 from typing import Any
@@ -9,7 +9,9 @@ from rosbags.typesys.store import Typestore
 
 from panoocc_core.base.resources import folder
 
+from .autoware import DEFINITIONS as AUTOWARE_DEFINITIONS
 from .foxglove import DEFINITIONS as FOXGLOVE_DEFINITIONS
+from .vision import DEFINITIONS as VISION_DEFINITIONS
 
 IMAGE, COMPRESSED_IMAGE = IMAGE_TYPES = "sensor_msgs/msg/Image", "sensor_msgs/msg/CompressedImage"
 CAMERA_INFO = "sensor_msgs/msg/CameraInfo"
@@ -19,11 +21,11 @@ VOXEL_GRID, LABEL_SET = "panoocc/msg/VoxelGrid", "panoocc/msg/LabelSet"
 
 @cache
 def typestore() -> Typestore:
-    """The message types of ROS 2 Jazzy, our own (`msg/`) and foxglove_msgs/VoxelGrid."""
+    """The message types of ROS 2 Jazzy, our own (`msg/`), and every module's `DEFINITIONS`."""
     store = get_typestore(Stores.ROS2_JAZZY)
     for path in sorted(folder("msg").glob("*.msg")):
         store.register(get_types_from_msg(path.read_text(), f"panoocc/msg/{path.stem}"))
-    for name, definition in FOXGLOVE_DEFINITIONS.items():
+    for name, definition in (FOXGLOVE_DEFINITIONS | VISION_DEFINITIONS | AUTOWARE_DEFINITIONS).items():
         store.register(get_types_from_msg(definition, name))
     return store
 

@@ -14,13 +14,14 @@ import torch
 from numpy.typing import NDArray
 
 from panoocc_core.geometry import Matrix, check_rigid, rigid, rotation_from_quaternion
-from panoocc_core.labels import InstanceSource, LabelSet
+from panoocc_core.labels import InstanceSource, LabelSet, instance_colours
 from panoocc_core.pictures.voxel_view import VoxelVolume
 from panoocc_core.types import GridGeometry, HistoryReport, Occupancy
 
 from .fields import fill_grid_pose, fill_header, set_stamp, stamp_ns, store
 
 Encoding = Literal["dense", "sparse"]
+ColourBy = Literal["class", "instance"]
 DENSE, SPARSE = 0, 1  # as in VoxelGrid.msg
 INSTANCE_SOURCES: tuple[InstanceSource, ...] = ("none", "boxes", "components")  # by their number in VoxelGrid.msg ...
 INSTANCES_TRUTH = 3  # ... which has one more
@@ -50,9 +51,13 @@ class VoxelList:
         index = self.indices.astype(np.int64)
         return self.geometry.centres_m(np.stack([index % nx, index // nx % ny, index // (nx * ny)], axis=1))
 
-    def colours(self) -> NDArray[np.uint8]:
-        """RGB [n, 3] of the voxels' classes."""
-        return np.array(self.labels.colours, dtype=np.uint8).reshape(-1, 3)[self.class_id]
+    def colours(self, by: ColourBy = "class") -> NDArray[np.uint8]:
+        """RGB [n, 3] of the voxels' classes, or of their instances where they have one."""
+        colours = np.array(self.labels.colours, dtype=np.uint8).reshape(-1, 3)[self.class_id]
+        if by == "instance" and self.instance_id is not None:
+            things = self.instance_id > 0
+            colours[things] = instance_colours(self.instance_id[things])
+        return colours
 
 
 def occupied_voxels(occupancy: Occupancy) -> VoxelList:

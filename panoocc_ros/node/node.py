@@ -105,7 +105,7 @@ class OccupancyNode(Node):
         self._assembler = FrameAssembler(self._rig, settings, calibration, config)
         self._arrivals, self._ledger = Arrivals(self._rig.names, self._time), Ledger(self._time)
         self._times = StageTimes()
-        self._outputs = Publishers(self, settings, rig.names, self._rig.base_frame)
+        self._outputs = Publishers(self, settings, rig.names, self._rig.base_frame, config.panoptic.instances)
         self._outputs.publish_labels(config.labels)
         self._guard = Guard(self._log)
         self._reads_logits = reads_logits(config)

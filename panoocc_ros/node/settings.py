@@ -86,6 +86,9 @@ class NodeSettings(AssemblerOptions):
         "sparse", "VoxelGrid: sparse lists occupied voxels, dense all of them.", choices=("sparse", "dense")
     )
     confidence: bool = parameter(True, "Publish the confidence of every voxel.")
+    markers_colour: Literal["class", "instance"] = parameter(
+        "class", "What gives ~/markers and ~/object_markers their colours.", choices=("class", "instance")
+    )
     markers_max_rate_hz: float = parameter(
         2.0, "~/markers are sent at most this often (RViz is slow with cubes); 0 switches them off.", limits=(0.0, 60.0)
     )

@@ -12,6 +12,7 @@ import rclpy  # noqa: E402
 from panoocc.msg import VoxelGrid  # noqa: E402
 from rclpy.serialization import deserialize_message, serialize_message  # noqa: E402
 from sensor_msgs.msg import PointCloud2  # noqa: E402
+from vision_msgs.msg import Detection3DArray  # noqa: E402
 from visualization_msgs.msg import MarkerArray  # noqa: E402
 
 from panoocc_core import OccupancyStream, load_model  # noqa: E402
@@ -22,7 +23,7 @@ from panoocc_ros.bags.writer import BagWriter  # noqa: E402
 from panoocc_ros.frames.assembler import FrameAssembler  # noqa: E402
 from panoocc_ros.messages.fields import stamp_ns  # noqa: E402
 from panoocc_ros.messages.types import typestore  # noqa: E402
-from panoocc_ros.ros.graph import qos  # noqa: E402
+from panoocc_ros.ros.graph import message_class, qos  # noqa: E402
 from test.ros.drive import Drive  # noqa: E402
 from test.ros.live import node_and_peer  # noqa: E402
 
@@ -31,6 +32,10 @@ pytestmark = pytest.mark.live
 SETS = 6
 THREADS = 1  # bits are equal for equal threads: work is summed in the same order
 DRIVE = Drive()
+THINGS = {
+    "/panoocc/objects": "vision_msgs/msg/Detection3DArray",
+    "/panoocc/object_markers": "visualization_msgs/msg/MarkerArray",
+}
 
 
 @pytest.fixture(scope="module")
@@ -43,9 +48,14 @@ def live(tmp_path_factory, bag):
     """Node and peer after the bag was played in steps, so that the node dropped nothing."""
     log = tmp_path_factory.mktemp("node") / "node.log"
     with node_and_peer(log, image_reliability="reliable", threads=THREADS) as (node, peer):
+        things = {topic: [] for topic in THINGS}
+        for topic, kind in THINGS.items():
+            peer.node.create_subscription(message_class(kind), topic, things[topic].append, qos(), raw=True)
+            peer.wait(lambda topic=topic: peer.node.count_publishers(topic), f"the topic {topic}")
         report = play_steps(peer, bag)
         assert (report.steps, report.unanswered) == (SETS, 0), node.words
-        yield node, peer, list(peer.raw_grids)
+        peer.wait(lambda: min(map(len, things.values())) >= SETS, "things of every grid")
+        yield node, peer, list(peer.raw_grids), {topic: list(data) for topic, data in things.items()}
 
 
 def play_steps(peer, bag, *options):
@@ -67,7 +77,10 @@ def offline(tmp_path_factory, bag):
         Replay(reader, OccupancyStream(network), DRIVE.rig, assembler).run(writer, ReplayOptions())
     torch.set_num_threads(before)
     with BagReader(path) as reader:
-        return [message.data for message in reader.messages(("/panoocc/occupancy",))]
+        return {
+            topic: [message.data for message in reader.messages((topic,))]
+            for topic in ("/panoocc/occupancy", "/panoocc/objects", "/panoocc/object_markers")
+        }
 
 
 def test_every_set_gives_a_grid_with_its_stamps_and_number(live):
@@ -85,13 +98,33 @@ def test_every_set_gives_a_grid_with_its_stamps_and_number(live):
 
 
 def test_live_and_offline_grids_are_equal_bit_for_bit(live, offline):
-    assert len(offline) == SETS
-    for number, (ours, theirs) in enumerate(zip(live[2], offline)):
+    assert len(offline["/panoocc/occupancy"]) == SETS
+    for number, (ours, theirs) in enumerate(zip(live[2], offline["/panoocc/occupancy"], strict=True)):
         a, b = (deserialize_message(data, VoxelGrid) for data in (ours, theirs))
         for field in VoxelGrid.get_fields_and_field_types():
             assert getattr(a, field) == getattr(b, field), f"grid {number} differs in {field}"
         # The node's class was built by colcon, the offline bytes were written by rosbags.
         assert without_garbage(ours, "panoocc/msg/VoxelGrid") == theirs, f"grid {number}"
+
+
+def test_live_and_offline_things_are_equal_bit_for_bit(live, offline):
+    node, _, _, things = live
+    for topic, kind in THINGS.items():
+        assert len(things[topic]) == SETS
+        for ours, theirs in zip(things[topic], offline[topic], strict=True):
+            assert without_garbage(ours, kind) == theirs, topic
+    arrays = [deserialize_message(data, Detection3DArray) for data in things["/panoocc/objects"]]
+    numbers = [{found.id for found in array.detections} for array in arrays]
+    assert all(numbers) and numbers[0] & numbers[-1]  # some thing was followed through the drive
+    for data, own in zip(live[2], numbers, strict=True):
+        assert {str(one) for one in set(deserialize_message(data, VoxelGrid).instance_id) - {0}} == own
+    assert "what tells things apart: components" in node.words
+
+
+def test_the_time_for_things_is_told(live):
+    _, peer, *_ = live
+    peer.wait(lambda: int(peer.values("timing").get("instances.count", 0)) >= SETS, "the stage `instances`")
+    assert peer.values("model")["instances"] == "components"
 
 
 def without_garbage(data, kind):
@@ -102,14 +135,14 @@ def without_garbage(data, kind):
 
 
 def test_playing_does_not_begin_before_the_listeners_are_there(live, bag):
-    _, peer, first = live
+    _, peer, first, _ = live
     with pytest.raises(play.PlayError, match="of 99 listeners after 1 s") as refused:
         play_steps(peer, bag, "--wait-for-listeners", "99", "--wait-timeout", "1")
     assert refused.value.code == 3 and len(peer.raw_grids) == len(first)
 
 
 def test_labels_are_there_for_whoever_comes_late(live):
-    _, peer, _ = live
+    _, peer, *_ = live
     peer.wait(lambda: peer.labels, "labels")
     labels = peer.labels[0]
     assert labels.key == peer.grids[0].label_set and labels.names[labels.free_id] == "free"
@@ -117,7 +150,7 @@ def test_labels_are_there_for_whoever_comes_late(live):
 
 
 def test_a_looped_bag_resets_the_memory_once_and_goes_on(live, bag):
-    node, peer, first = live
+    node, peer, first, _ = live
     points, markers = [], []
     subscriptions = [
         peer.node.create_subscription(PointCloud2, "/panoocc/points", points.append, qos()),
@@ -162,7 +195,7 @@ def check_markers(markers):
 
 
 def test_the_reset_service_empties_the_history(live):
-    node, peer, _ = live
+    node, peer, *_ = live
     from std_srvs.srv import Trigger
 
     client = peer.node.create_client(Trigger, "/panoocc/reset_history")

@@ -14,6 +14,7 @@ from panoocc.msg import LabelSet, VoxelGrid  # noqa: E402
 from rclpy.serialization import deserialize_message, serialize_message  # noqa: E402
 from sensor_msgs.msg import CameraInfo, CompressedImage, Image, PointCloud2, PointField  # noqa: E402
 from tf2_msgs.msg import TFMessage  # noqa: E402
+from vision_msgs.msg import Detection3DArray  # noqa: E402
 from visualization_msgs.msg import MarkerArray  # noqa: E402
 
 from panoocc_core.geometry import rigid  # noqa: E402
@@ -24,10 +25,13 @@ from panoocc_ros.messages.fields import transforms  # noqa: E402
 from panoocc_ros.messages.markers import marker_array  # noqa: E402
 from panoocc_ros.messages.points import fill_points  # noqa: E402
 from panoocc_ros.messages.types import new_message, typestore  # noqa: E402
+from panoocc_ros.messages.vision import fill_detections  # noqa: E402
 from panoocc_ros.messages.voxel_grid import fill_label_set, fill_voxel_grid, occupied_voxels  # noqa: E402
+from panoocc_ros.ros import graph  # noqa: E402
 from test.ros.messages import camera_info, jpeg, picture, raw_image, tf  # noqa: E402
 from test.ros.test_cdr import voxels  # noqa: E402
 from test.ros.test_convert import T0, occupancy  # noqa: E402
+from test.ros.test_objects import BOX  # noqa: E402
 
 
 def bytes_of(message, name):
@@ -53,6 +57,7 @@ def assert_same(ours, name, theirs):
         (CompressedImage, "sensor_msgs/msg/CompressedImage"),
         (PointCloud2, "sensor_msgs/msg/PointCloud2"),
         (MarkerArray, "visualization_msgs/msg/MarkerArray"),
+        (Detection3DArray, "vision_msgs/msg/Detection3DArray"),
     ],
 )
 def test_an_empty_message_is_empty_in_both(kind, name):
@@ -79,6 +84,22 @@ def test_points():
     grid = occupied_voxels(occupancy())
     ours = fill_points(new_message(name), grid, T0, "base_link", field)
     assert_same(ours, name, fill_points(PointCloud2(), grid, T0, "base_link", PointField))
+
+
+def test_detections():
+    name = "vision_msgs/msg/Detection3DArray"
+    ours = fill_detections(new_message(name), BOX, T0, "base_link", new_message)
+    theirs = fill_detections(Detection3DArray(), BOX, T0, "base_link", graph.new_message)
+    assert_same(ours, name, theirs)
+    assert [found.id for found in theirs.detections] == ["7"]
+
+
+def test_rclpy_reads_the_markers_of_things():
+    packed = marker_array(voxels(3), T0, "base_link", boxes=BOX, colour_by="instance")
+    message = deserialize_message(packed, MarkerArray)
+    assert len(serialize_message(message)) == len(packed)
+    assert [marker.ns for marker in message.markers] == ["panoocc", "panoocc", "boxes", "numbers", "velocities"]
+    assert [marker.text for marker in message.markers] == ["", "", "", "bus 7", ""]
 
 
 @pytest.mark.parametrize("count", [0, 1, 10])

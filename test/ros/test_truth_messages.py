@@ -7,7 +7,7 @@ from panoocc_core.geometry import rigid
 from panoocc_core.ground_truth import GroundTruth, TrueBoxes
 from panoocc_core.labels import BOX_CLASSES, OCC3D
 from panoocc_core.types import GridGeometry
-from panoocc_ros.messages.fields import stamp_ns
+from panoocc_ros.messages.fields import edges_m, stamp_ns
 from panoocc_ros.messages.truth import (
     BOXES,
     CAMERA_MASK,
@@ -17,7 +17,6 @@ from panoocc_ros.messages.truth import (
     VISIBLE,
     VISIBLE_LABELS,
     box_markers,
-    edges_m,
     label_messages,
     truth_messages,
 )
@@ -92,7 +91,8 @@ def test_what_is_not_known_is_not_sent():
 
 
 def test_edges_of_a_turned_box_by_hand():
-    edges = edges_m(boxes(((10, 5, 1), (4, 2, 1), np.pi / 2, "car")))[0]
+    car = boxes(((10, 5, 1), (4, 2, 1), np.pi / 2, "car"))
+    edges = edges_m(car.centre_m, car.size_m, car.yaw_rad)[0]
     assert edges.shape == (12, 2, 3)
     corners = {tuple(np.round(end, 4)) for edge in edges for end in edge}
     # A quarter turn: the length lies along y.

@@ -1,0 +1,64 @@
+"""Boxes of things as vision_msgs/Detection3DArray."""
+
+from collections.abc import Callable
+from typing import Any
+
+from panoocc_core.labels import BOX_CLASSES
+from panoocc_core.types import ScoredBoxes
+
+from .fields import fill_header, fill_upright_pose
+
+DETECTIONS = "vision_msgs/msg/Detection3DArray"
+
+# Field names, types and order are those of vision_msgs 4; https://github.com/ros-perception/vision_msgs
+DEFINITIONS = {
+    "vision_msgs/msg/ObjectHypothesis": """\
+string class_id                     # name of the class
+float64 score
+""",
+    "vision_msgs/msg/ObjectHypothesisWithPose": """\
+vision_msgs/ObjectHypothesis hypothesis
+geometry_msgs/PoseWithCovariance pose
+""",
+    "vision_msgs/msg/BoundingBox3D": """\
+geometry_msgs/Pose center
+geometry_msgs/Vector3 size          # whole edges, metres
+""",
+    "vision_msgs/msg/Detection3D": """\
+std_msgs/Header header
+vision_msgs/ObjectHypothesisWithPose[] results
+vision_msgs/BoundingBox3D bbox
+string id                           # the same for one thing in all messages
+""",
+    DETECTIONS: """\
+std_msgs/Header header
+vision_msgs/Detection3D[] detections
+""",
+}
+
+
+def fill_detections(
+    message: Any, boxes: ScoredBoxes, stamp_ns: int, frame_id: str, new_message: Callable[..., Any]
+) -> Any:
+    """Fill a vision_msgs/Detection3DArray with boxes in the frame `frame_id`.
+
+    The class is a name, the id the number of the track, the pose that of the middle, turned about z.  Covariances are
+    zero, which stands for unknown.
+    """
+    fill_header(message.header, stamp_ns, frame_id)
+    message.detections = [_detection(boxes, row, stamp_ns, frame_id, new_message) for row in range(len(boxes))]
+    return message
+
+
+def _detection(boxes: ScoredBoxes, row: int, stamp_ns: int, frame_id: str, new_message: Callable[..., Any]) -> Any:
+    result = new_message("vision_msgs/msg/ObjectHypothesisWithPose")
+    result.hypothesis.class_id = BOX_CLASSES[boxes.class_id[row]]
+    result.hypothesis.score = float(boxes.score[row])
+    fill_upright_pose(result.pose.pose, boxes.centre_m[row], boxes.yaw_rad[row])
+    found = new_message("vision_msgs/msg/Detection3D")
+    fill_header(found.header, stamp_ns, frame_id)
+    found.results = [result]
+    fill_upright_pose(found.bbox.center, boxes.centre_m[row], boxes.yaw_rad[row])
+    found.bbox.size.x, found.bbox.size.y, found.bbox.size.z = boxes.size_m[row].astype(float).tolist()
+    found.id = "" if boxes.instance_id is None else str(boxes.instance_id[row])
+    return found

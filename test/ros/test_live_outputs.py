@@ -1,0 +1,101 @@
+"""The node's publishers in this process: what is made for whom, and what is left out."""
+
+from dataclasses import replace
+from types import SimpleNamespace
+
+import pytest
+
+from test.ros.needs_ros import require_ros
+
+require_ros()
+
+from panoocc_core.labels import OCC3D  # noqa: E402
+from panoocc_ros.node import publishers  # noqa: E402
+from panoocc_ros.node.settings import NodeSettings  # noqa: E402
+from panoocc_ros.ros.graph import UnknownType, message_class, qos  # noqa: E402
+from test.ros.live import Peer  # noqa: E402
+from test.ros.test_convert import T0, occupancy  # noqa: E402
+from test.ros.test_objects import BOX  # noqa: E402
+
+pytestmark = pytest.mark.live
+
+SETTINGS = NodeSettings(seeded_weights=True)
+
+
+class Words(list):
+    info = list.append
+
+
+@pytest.fixture
+def peer():
+    peer = Peer()
+    yield peer
+    peer.close()
+
+
+def made(peer, source="boxes"):
+    """Publishers of a node called as ours, and what it logged."""
+    words = Words()
+    node = SimpleNamespace(
+        create_publisher=lambda kind, topic, profile: peer.node.create_publisher(
+            kind, topic.replace("~", "/made"), profile
+        ),
+        get_logger=lambda: words,
+    )
+    return publishers.Publishers(node, SETTINGS, ("B", "C"), "base_link", source), words
+
+
+def topics(peer):
+    return {topic for topic, _ in peer.node.get_topic_names_and_types() if topic.startswith("/made")}
+
+
+def test_things_are_looked_for_while_somebody_listens_to_them(peer):
+    outputs, _ = made(peer)
+    labels = []
+    peer.node.create_subscription(
+        message_class("panoocc/msg/LabelSet"), "/made/labels", labels.append, qos(latched=True)
+    )
+    outputs.publish_labels(OCC3D)
+    peer.wait(lambda: labels, "labels")
+    assert not outputs.wants_instances()
+    arrays = []
+    kind = message_class("vision_msgs/msg/Detection3DArray")
+    subscription = peer.node.create_subscription(kind, "/made/objects", arrays.append, qos())
+    peer.wait(outputs.wants_instances, "subscription")
+    without = occupancy(instances=False)
+    outputs.publish(without, 0)  # nobody had listened when this one was begun: nothing is said about things
+    outputs.publish(replace(occupancy(), instances="boxes", boxes=BOX), 1)
+    peer.wait(lambda: arrays, "objects")
+    peer.spin(0.2)
+    (array,) = arrays
+    assert [found.id for found in array.detections] == ["7"] and array.header.stamp.sec == T0 // 10**9
+    peer.node.destroy_subscription(subscription)
+    peer.wait(lambda: not outputs.wants_instances(), "end of the subscription")
+
+
+def test_an_output_whose_package_is_not_installed_is_left_out_and_named(peer, monkeypatch):
+    def without_vision(name):
+        if name.startswith("vision_msgs"):
+            raise UnknownType(name)
+        return message_class(name)
+
+    monkeypatch.setattr(publishers, "message_class", without_vision)
+    _, words = made(peer)
+    assert words.count("~/objects is left out: the package vision_msgs is not installed") == 1
+    peer.wait(lambda: {"/made/occupancy", "/made/object_markers", "/made/labels"} <= topics(peer), "topics")
+    assert "/made/objects" not in topics(peer)
+
+
+def test_an_output_that_every_node_has_is_not_left_out(peer, monkeypatch):
+    def without_ours(name):
+        raise UnknownType(name)
+
+    monkeypatch.setattr(publishers, "message_class", without_ours)
+    with pytest.raises(UnknownType, match="panoocc/msg/VoxelGrid"):
+        made(peer)
+
+
+def test_without_a_source_there_are_no_topics_of_things(peer):
+    _, words = made(peer, "none")
+    peer.wait(lambda: {"/made/occupancy", "/made/points", "/made/markers", "/made/labels"} <= topics(peer), "topics")
+    assert not {"/made/objects", "/made/detected_objects", "/made/object_markers"} & topics(peer) and not words
