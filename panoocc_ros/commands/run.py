@@ -35,9 +35,10 @@ Runs a network over a recorded bag, with no ROS on the machine, and writes the v
 The bag (a rosbag2 folder, or one .mcap or .db3 file) needs the images and the CameraInfo of every camera of the rig,
 the vehicle's poses on /tf and the cameras' mounts on /tf_static; calibration and mounts can be given by a file instead.
 Stamps count: a topic that was recorded up to 10 s later than the others is read ahead by as much.  The result has the
-grids (panoocc/VoxelGrid), the same as coloured points and as a grid that Foxglove shows by itself, and the transforms;
-it opens in Foxglove and plays with `ros2 bag play` (which warns of the type foxglove_msgs/VoxelGrid where that package
-is not installed, and plays the rest; --no-foxglove leaves it out).  What the summary says is explained in docs/node.md.
+grids (panoocc/VoxelGrid), the same as coloured points and as a grid that Foxglove shows by itself, things as boxes with
+numbers, and the transforms; it opens in Foxglove and plays with `ros2 bag play` (which warns of types whose packages,
+foxglove_msgs, vision_msgs or autoware_perception_msgs, are not installed, and plays the rest; --no-foxglove and
+--no-objects leave them out).  What the summary says is explained in docs/node.md.
 """
 EPILOG = f"""\
 examples:

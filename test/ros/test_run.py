@@ -93,7 +93,7 @@ def test_late_transforms_change_no_bit_of_the_grids(whole_run):
 
 def test_the_summary_tells_sets_motion_and_latency(whole_run, capsys):
     arguments = ["run", str(whole_run / "drive.mcap"), *NANO, "--out", str(whole_run / "dense"), "--dense"]
-    assert main([*arguments, "--limit", "2", "--no-confidence"]) == 0
+    assert main([*arguments, "--limit", "2", "--no-confidence", "--instances", "none"]) == 0
     text = capsys.readouterr().out
     assert "2 sets in, 2 grids out, 0 sets lost; fixed frame odom" in text
     assert "ego motion since the last frame: 1.00 m, yaw +0.00 deg" in text
@@ -103,6 +103,18 @@ def test_the_summary_tells_sets_motion_and_latency(whole_run, capsys):
         assert stage in text
     (_, grid), _ = read(whole_run / "dense", GRID)
     assert grid.encoding == 0 and len(grid.class_id) == 64 * 64 * 16 and len(grid.confidence) == 0
+    assert grid.instance_source == len(grid.instance_id) == 0 and "things are not told apart" in text
+    with BagReader(whole_run / "dense") as bag:
+        assert not {"/panoocc/objects", "/panoocc/detected_objects", "/panoocc/object_markers"} & set(bag.topics)
+
+
+def test_things_of_a_run_have_the_numbers_of_its_grids(whole_run):
+    path = whole_run / "grids.mcap"
+    grids, arrays, autoware = (read(path, f"/panoocc/{t}") for t in ("occupancy", "objects", "detected_objects"))
+    for (_, grid), (_, array), (_, objects) in zip(grids, arrays, autoware, strict=True):
+        assert repr(array.header) == repr(objects.header) == repr(grid.header)
+        numbers = {int(found.id) for found in array.detections}
+        assert numbers == set(grid.instance_id.tolist()) - {0} and len(objects.objects) == len(numbers) > 0
 
 
 @pytest.fixture(scope="module")
