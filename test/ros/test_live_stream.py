@@ -23,6 +23,7 @@ from panoocc_ros.bags.writer import BagWriter  # noqa: E402
 from panoocc_ros.frames.assembler import FrameAssembler  # noqa: E402
 from panoocc_ros.messages.fields import stamp_ns  # noqa: E402
 from panoocc_ros.messages.types import typestore  # noqa: E402
+from panoocc_ros.node.load import chosen_config  # noqa: E402
 from panoocc_ros.ros.graph import message_class, qos  # noqa: E402
 from test.ros.drive import Drive  # noqa: E402
 from test.ros.live import node_and_peer  # noqa: E402
@@ -47,7 +48,7 @@ def bag(tmp_path_factory):
 def live(tmp_path_factory, bag):
     """Node and peer after the bag was played in steps, so that the node dropped nothing."""
     log = tmp_path_factory.mktemp("node") / "node.log"
-    with node_and_peer(log, image_reliability="reliable", threads=THREADS) as (node, peer):
+    with node_and_peer(log, image_reliability="reliable", threads=THREADS, instances="components") as (node, peer):
         things = {topic: [] for topic in THINGS}
         for topic, kind in THINGS.items():
             peer.node.create_subscription(message_class(kind), topic, things[topic].append, qos(), raw=True)
@@ -69,7 +70,7 @@ def play_steps(peer, bag, *options):
 def offline(tmp_path_factory, bag):
     """Raw grids of the same bag without ROS."""
     path = tmp_path_factory.mktemp("offline") / "grids.mcap"
-    network = load_model("nano", seeded_weights=True)
+    network = load_model(chosen_config("nano", instances="components"), seeded_weights=True)
     before = torch.get_num_threads()
     torch.set_num_threads(THREADS)
     with BagReader(bag) as reader, BagWriter(path) as writer:

@@ -69,7 +69,7 @@ def occupancy(request, truth):
         class_id[within(centres, truth, row)] = names.index(BOX_CLASSES[truth.class_id[row]])
     things = from_boxes(found, torch.from_numpy(class_id.reshape(geometry.shape_xyz)), geometry, config)
     tracks = Tracks(next_number=FIRST)
-    _, boxes = follow(tracks, things.boxes, T0, np.eye(4), config.tracking)
+    _, boxes = follow(tracks, things.boxes, T0, np.eye(4), config.tracking, know_velocity=True)
     return Occupancy(
         stamp_ns=T0,
         oldest_image_stamp_ns=T0,

@@ -24,6 +24,7 @@ from test.ros.messages import MS, pose_of, tf
 
 # One thread: with more, libraries may share out a sum differently from run to run, and the last bit with it.
 NANO = ["--model", "nano", "--seeded-weights", "--device", "cpu", "--threads", "1", "--no-progress"]
+NANO += ["--instances", "components"]  # seeded boxes are nowhere
 REAL_BAG = Path(__file__).parents[3] / "shared" / "data" / "nuscenes_scene0103"
 GRID, POINTS = "/panoocc/occupancy", "/panoocc/points"
 
