@@ -16,6 +16,8 @@ from ..labels import BOX_CLASSES
 from ..types import ScoredBoxes
 from .box_head import Boxes
 
+SIZE_LIMITS_M = (1e-3, 1e3)  # of a box: untrained networks predict logarithms of anything
+
 
 def network_from_ego(grid: GridConfig) -> Matrix:
     """Pose [4, 4] that maps ego coordinates to the network's."""
@@ -69,7 +71,7 @@ def ego_boxes(found: Boxes, config: ModelConfig) -> ScoredBoxes:
     kinds = np.array([BOX_CLASSES.index(name) for name in config.boxes.classes], np.int64)
     return ScoredBoxes(
         centre_m=moved_points(boxes[:, :3], pose).astype(np.float32),
-        size_m=boxes[:, [4, 3, 5]].astype(np.float32),  # w, l, h -> length, width, height
+        size_m=np.clip(boxes[:, [4, 3, 5]], *SIZE_LIMITS_M).astype(np.float32),  # w, l, h -> length, width, height
         yaw_rad=turned_yaw_rad(legacy_yaw_rad(boxes[:, 6]), pose).astype(np.float32),
         velocity_mps=turned(boxes[:, 7:9], pose).astype(np.float32),
         class_id=kinds[found.labels.cpu().numpy()],

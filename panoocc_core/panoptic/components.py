@@ -25,9 +25,11 @@ def connected_instances(class_id: NDArray[np.uint8], labels: LabelSet) -> NDArra
         raise ValueError(f"instances are found in a volume [X, Y, Z], not in {class_id.shape}")
     instance_id = np.zeros(class_id.shape, np.int32)
     found = 0
-    for thing in np.flatnonzero(labels.is_thing):
-        parts, count = ndimage.label(class_id == thing, _NEIGHBOURS)
-        instance_id += np.where(parts > 0, parts + np.int32(found), 0).astype(np.int32)
+    for thing, where in enumerate(ndimage.find_objects(class_id + np.uint8(1))):  # numbers from 1 to 255
+        if where is None or not labels.is_thing[thing]:
+            continue
+        parts, count = ndimage.label(class_id[where] == thing, _NEIGHBOURS)
+        instance_id[where] += np.where(parts > 0, parts + np.int32(found), 0).astype(np.int32)
         found += count
     return instance_id
 

@@ -42,25 +42,30 @@ def claimed(
     """
     owner, classes = np.zeros(len(position_m), np.int32), class_id.copy()
     things = np.flatnonzero(np.array(labels.is_thing)[class_id])
-    place_m, margin = position_m[things], (max(margin_m[:2]), margin_m[2])
-    nearest_m = np.full(len(things), rules.join_m)
-    nearest = np.zeros(len(things), np.int32)
+    things = things[np.argsort(position_m[things, 0], kind="stable")]  # along x, so that a box looks at few of them
+    place_m, kinds, margin = position_m[things], class_id[things], (max(margin_m[:2]), margin_m[2])
+    reach_m = np.linalg.norm(boxes.size_m / 2, axis=1) + max(rules.join_m, *margin_m)
+    begin = np.searchsorted(place_m[:, 0], boxes.centre_m[:, 0] - reach_m, "left")
+    end = np.searchsorted(place_m[:, 0], boxes.centre_m[:, 0] + reach_m, "right")
+    nearest_m, nearest = np.full(len(things), rules.join_m), np.zeros(len(things), np.int32)
     kept: list[int] = []
     for row in np.argsort(-boxes.score, kind="stable"):
         name = BOX_CLASSES[boxes.class_id[row]]
         if boxes.score[row] < rules.min_score or name not in labels.names:
             continue
-        outside_m, is_inside = _outside(place_m, boxes, int(row), *margin)
+        near = slice(begin[row], end[row])
+        outside_m, is_inside = _outside(place_m[near], boxes, int(row), *margin)
         own_class = labels.names.index(name)
+        has_class = kinds[near] == own_class
         refines = rules.refine and boxes.score[row] >= rules.refine_score
-        mine = things[is_inside if refines else is_inside & (class_id[things] == own_class)]
+        mine = things[near][is_inside if refines else is_inside & has_class]
         free = mine[owner[mine] == 0]
         if len(free) < rules.min_voxels or 2 * len(free) < len(mine):
             continue
         kept.append(int(row))
         owner[free], classes[free] = len(kept), own_class
-        nearer = (outside_m < nearest_m) & (class_id[things] == own_class)
-        nearest_m[nearer], nearest[nearer] = outside_m[nearer], len(kept)
+        nearer = (outside_m < nearest_m[near]) & has_class
+        nearest_m[near][nearer], nearest[near][nearer] = outside_m[nearer], len(kept)
     left = owner[things] == 0
     owner[things[left]] = nearest[left]
     return Claims(owner, classes, np.array(kept, np.int64))

@@ -40,10 +40,10 @@ def detected_boxes(network: Network, fused: Tensor, config: ModelConfig) -> Scor
     Raises:
         NonFiniteError: one is not finite.
     """
-    found = decode_boxes(network.detect(fused), config.boxes)
-    if not torch.isfinite(found.boxes).all():
-        raise NonFiniteError("a box is not finite; the memory or an image is broken")
-    return ego_boxes(found, config)
+    prediction = network.detect(fused)
+    if not torch.isfinite(prediction.class_logits[-1].sum() + prediction.codes[-1].sum()):
+        raise NonFiniteError("the boxes are not finite; the memory or an image is broken")
+    return ego_boxes(decode_boxes(prediction, config.boxes), config)
 
 
 def find_things(

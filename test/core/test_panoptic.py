@@ -1,4 +1,4 @@
-"""Instances as connected parts of thing classes."""
+"""Things of a frame: connected parts of a class, and boxes that claim voxels or points."""
 
 from dataclasses import replace
 
@@ -8,11 +8,13 @@ import torch
 
 from panoocc_core.config import PanopticConfig, model_config
 from panoocc_core.geometry import rigid
-from panoocc_core.labels import BOX_CLASSES, LIDARSEG, OCC3D
+from panoocc_core.labels import BOX_CLASSES, LIDARSEG, OCC3D, label_set
+from panoocc_core.network import NonFiniteError
 from panoocc_core.panoptic import connected_instances
 from panoocc_core.panoptic.fusion import claimed
-from panoocc_core.panoptic.things import from_boxes, from_components
+from panoocc_core.panoptic.things import detected_boxes, from_boxes, from_components
 from panoocc_core.types import GridGeometry, ScoredBoxes
+from panoocc_core.voxels import token_count
 
 from .conftest import heading
 
@@ -49,6 +51,13 @@ def test_ids_do_not_depend_on_the_byte_order_of_memory():
     class_id = rng.choice(np.array([CAR, PEDESTRIAN, FREE, FREE, FREE], np.uint8), size=(9, 7, 5))
     turned = np.asfortranarray(class_id)
     assert np.array_equal(connected_instances(class_id, OCC3D), connected_instances(turned, OCC3D))
+
+
+def test_the_first_class_may_be_a_thing_and_the_last_one_too():
+    labels = label_set("own", ("car", "free", *(f"class {i}" for i in range(252)), "bus"))
+    class_id = np.ones((4, 3, 2), np.uint8)
+    class_id[0, 0, 0], class_id[3, 2, 1] = 0, 254
+    assert sorted(connected_instances(class_id, labels).ravel())[-3:] == [0, 1, 2]
 
 
 def test_points_are_refused():
@@ -178,3 +187,62 @@ def test_of_noise_the_largest_parts_stay():
     config = replace(model_config("nano"), panoptic=PanopticConfig("components", min_voxels=1))
     found = from_components(torch.from_numpy(class_id), torch.from_numpy(class_id), grid, config)
     assert len(found.boxes) == 1000 and (found.boxes.class_id == BOX_CLASSES.index("pedestrian")).sum() == 1
+
+
+@pytest.mark.parametrize("part, value", [("codes", torch.nan), ("codes", torch.inf), ("class_logits", torch.nan)])
+def test_boxes_that_are_not_finite_end_the_step(nano_model, monkeypatch, part, value):
+    fused = torch.zeros(token_count(nano_model.config.grid), nano_model.config.embed)
+    prediction = nano_model.detect(fused)
+    getattr(prediction, part)[-1, 0, 0] = value
+    monkeypatch.setattr(type(nano_model), "detect", lambda self, fused: prediction)
+    with pytest.raises(NonFiniteError, match="boxes are not finite"):
+        detected_boxes(nano_model, fused, nano_model.config)
+
+
+def test_a_size_beyond_all_numbers_is_a_box_still(nano_model, monkeypatch):
+    prediction = nano_model.detect(torch.zeros(token_count(nano_model.config.grid), nano_model.config.embed))
+    prediction.codes[-1, :, 2], prediction.codes[-1, :, 3] = 500.0, -500.0
+    monkeypatch.setattr(type(nano_model), "detect", lambda self, fused: prediction)
+    found = detected_boxes(nano_model, torch.zeros(1), nano_model.config)
+    assert len(found) and found.size_m.max() == 1e3 and found.size_m.min() == pytest.approx(1e-3)
+
+
+def test_claims_do_not_depend_on_the_order_of_the_places():
+    """Neither do they on where a box is cut off by the order along x: compared with a count place by place."""
+    random = np.random.default_rng(5)
+    place, kinds = random.uniform(-9, 9, (600, 3)), random.choice(np.array([4, 10, 11], np.uint8), 600)
+    n = 25
+    boxes = ScoredBoxes(
+        centre_m=random.uniform(-8, 8, (n, 3)).astype(np.float32),
+        size_m=random.uniform(1, 6, (n, 3)).astype(np.float32),
+        yaw_rad=random.uniform(-3, 3, n).astype(np.float32),
+        velocity_mps=np.zeros((n, 2), np.float32),
+        class_id=random.integers(0, 2, n),
+        score=random.uniform(0.2, 1, n).astype(np.float32),
+    )
+    rules = PanopticConfig(min_voxels=1, join_m=0.8, refine=True)
+    found = claimed(place, kinds, boxes, LIDARSEG, rules, (0.3, 0.2, 0.1))
+    order = random.permutation(600)
+    turned = claimed(place[order], kinds[order], boxes, LIDARSEG, rules, (0.3, 0.2, 0.1))
+    assert np.array_equal(found.box[order], turned.box) and np.array_equal(found.kept, turned.kept)
+
+    owner, left_m, kept = np.zeros(600, int), np.full(600, 0.8), 0
+    joins = np.zeros(600, int)
+    for row in np.argsort(-boxes.score):
+        turn = boxes.yaw_rad[row]
+        local = (place - boxes.centre_m[row]) @ np.array(
+            [[np.cos(turn), -np.sin(turn), 0], [np.sin(turn), np.cos(turn), 0], [0, 0, 1]]
+        )
+        beyond = np.abs(local) - boxes.size_m[row] / 2
+        own = kinds == LIDARSEG.names.index(BOX_CLASSES[boxes.class_id[row]])
+        mine = (beyond <= (0.3, 0.3, 0.1)).all(axis=1) & (kinds != 11)
+        mine &= own | (boxes.score[row] >= rules.refine_score)
+        if boxes.score[row] < rules.min_score or not mine.any() or 2 * (mine & (owner > 0)).sum() > mine.sum():
+            continue
+        kept += 1
+        owner[mine & (owner == 0)] = kept
+        far_m = np.linalg.norm(np.maximum(beyond, 0), axis=1)
+        nearer = own & (far_m < left_m)
+        left_m[nearer], joins[nearer] = far_m[nearer], kept
+    owner[owner == 0] = joins[owner == 0]
+    assert kept > 8 and np.array_equal(owner, found.box)
