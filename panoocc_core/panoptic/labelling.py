@@ -127,7 +127,8 @@ def _things(
     if occupancy.instance_id is None:
         return class_id, np.zeros(len(class_id), np.int32)
     is_thing = np.append(np.array(occupancy.labels.is_thing), False)
-    of_voxel = np.where(is_thing[class_id], _at(occupancy.instance_id, voxels), 0)
+    is_of_voxel = is_thing[class_id] & (_at(occupancy.class_id, voxels) == class_id)  # logits may see another thing
+    of_voxel = np.where(is_of_voxel, _at(occupancy.instance_id, voxels), 0)
     boxes = occupancy.boxes
     if occupancy.instances != "boxes" or boxes is None or boxes.instance_id is None:
         return class_id, of_voxel

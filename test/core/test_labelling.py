@@ -1,19 +1,24 @@
 """Points take class, instance and confidence of their voxel, by the published rounding; boxes and logits say more."""
 
 from dataclasses import replace
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
 import torch
 
-from panoocc_core import model_config
+from panoocc_core import OccupancyStream, load_model, model_config
 from panoocc_core.config import PointConfig
 from panoocc_core.geometry import rigid
 from panoocc_core.labels import BOX_CLASSES, LIDARSEG_FREE, OCC3D
 from panoocc_core.models.point_labels import cells_of, point_labels
+from panoocc_core.panoptic import classes_at_points
 from panoocc_core.panoptic.labelling import UNKNOWN, PointRules, label_points
 from panoocc_core.stream import output_geometry
 from panoocc_core.types import GridGeometry, HistoryReport, Occupancy, ScoredBoxes
+
+from .conftest import street_frame
+from .toy_training import NETWORK, write_network
 
 HERE = np.eye(4)
 PEDESTRIAN, CAR, FREE = (OCC3D.names.index(name) for name in ("pedestrian", "car", "free"))
@@ -177,3 +182,21 @@ def test_the_high_resolution_rule_is_that_of_the_published_metric():
     np.testing.assert_array_equal(found.class_id, published.numpy())
     direct = label_points(points_m, HERE, seen)
     assert (direct.class_id != found.class_id).any()
+
+
+@pytest.mark.parametrize("rule", [{}, {"points": {"rule": "high_resolution", "cells_xyz": [29, 23, 13]}}])
+def test_a_stream_of_a_network_that_learns_from_points_labels_them_as_the_metric_does(tmp_path, rule):
+    on_points = {"truth": "points", "label_key": "nuscenes_lidarseg_free", "panoptic": {"instances": "none"}}
+    decoder = {**NETWORK["decoder"], "gate_threshold": None, "empty_below": 0.3}
+    network = load_model(str(write_network(tmp_path, **on_points, decoder=decoder, **rule)), seeded_weights=True)
+    mount = turned(3, (0.9, 0.1, 1.8))
+    frame = replace(street_frame(1.0), ego_from_network=mount)
+    frame = replace(frame, cameras=tuple(c for c in frame.cameras if c.name in network.config.cameras))
+    seen = OccupancyStream(network).step(frame, with_logits=True)
+    config = network.config.placed(mount)
+    low, high = np.array(config.grid.range_m[:3]), np.array(config.grid.range_m[3:])
+    points_m = np.random.default_rng(6).uniform(1.3 * low, 1.3 * high, (2000, 3)).astype(np.float32)
+    found = label_points(points_m, HERE, seen, PointRules("clamp", config.points))
+    published = classes_at_points(SimpleNamespace(classes=seen.logits), points_m, config)
+    assert (found.class_id == published).mean() > 0.999 and len(np.unique(published)) > 3
+    assert seen.labels.free_id not in found.class_id and OccupancyStream(network).step(frame).logits is None
