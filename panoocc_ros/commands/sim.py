@@ -9,7 +9,7 @@ from tqdm import tqdm
 from panoocc_core.base.devices import usable_device
 from panoocc_core.sim.drive_renderer import Drive, RenderSetup, truth_grid, truth_labels
 
-from ..ros.argument_types import whole_number
+from ..ros.argument_types import number, whole_number
 from ..ros.exit_codes import BAD_INPUT, FAILED, NETWORK_FAILED, NOT_WRITTEN, explained
 from ..sim.bag import write_street_bag
 from ..sim.faults import Faults, fault_table, parse_fault
@@ -63,6 +63,13 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         default=1,
         metavar="N",
         help="N x N rays per pixel: smoother edges, but N x N times slower (default: %(default)s)",
+    )
+    cameras.add_argument(
+        "--lidar-rate",
+        type=number(0.0, 20.0),
+        default=0.0,
+        metavar="HZ",
+        help="clouds of a LiDAR of 32 beams per second, on /lidar/points, e.g. for `panoocc label` (default: none)",
     )
     truth = parser.add_argument_group("truth").add_mutually_exclusive_group()
     truth.add_argument(
@@ -136,6 +143,7 @@ def _simulate(arguments: argparse.Namespace) -> None:
             workers=arguments.workers,
             device=setup.device,
             progress=show,
+            lidar_hz=arguments.lidar_rate,
         )
     print(f"{arguments.out}: {drive.sets} sets of images")
     for label, count in faults.injected.most_common():

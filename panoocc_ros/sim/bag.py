@@ -29,6 +29,7 @@ def write_street_bag(
     workers: int | None = None,
     device: str = "cpu",
     progress: Callable[[int, int], None] | None = None,
+    lidar_hz: float = 0.0,
 ) -> Path:
     """Write a drive through a simulated street as a rosbag2 (a folder, or one file where `path` ends with .mcap).
 
@@ -43,6 +44,7 @@ def write_street_bag(
         workers: processes; None uses all processors.
         device: torch device of the renderer in every process.
         progress: called with the number of finished sets and of all sets.
+        lidar_hz: clouds a second on `/lidar/points`; 0: none.
 
     Raises:
         ValueError: a number is out of range; the message names it.
@@ -55,7 +57,7 @@ def write_street_bag(
     # Closed at once when writing fails: its workers must not render on.
     with (
         BagWriter(path, overwrite=overwrite) as writer,
-        closing(street_events(drive, setup, workers, progress)) as events,
+        closing(street_events(drive, setup, workers, progress, lidar_hz)) as events,
     ):
         for event in events if faults is None else with_faults(events, faults):
             writer.write(event.topic, event.type, event.stamp_ns, event.message, event.latched)

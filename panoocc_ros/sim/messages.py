@@ -12,32 +12,48 @@ from typing import Any
 
 import numpy as np
 
-from panoocc_core.geometry import NS_PER_S, Matrix, quaternion_from_rotation
+from panoocc_core.geometry import NS_PER_S, Matrix, quaternion_from_rotation, rigid
 from panoocc_core.sim import Rig, Scene, SimCamera
 from panoocc_core.sim.drive_renderer import Drive, RenderedSet, RenderSetup, all_rendered, frame_id
+from panoocc_core.sim.lidar import Lidar, true_points
 
+from ..messages.clouds import CLOUD
 from ..messages.truth import TYPES, label_messages, truth_messages
 from ..messages.types import CAMERA_INFO, COMPRESSED_IMAGE, TRANSFORMS, new_message
 from .faults import TF_TOPIC, Event
 
 START_NS = 1_700_000_000 * NS_PER_S  # stamp of the scene's time 0
 ODOM_FRAME, BASE_FRAME = "odom", "base_link"
+LIDAR_TOPIC, LIDAR_FRAME = "/lidar/points", "lidar"
 
 
 def street_events(
-    drive: Drive, setup: RenderSetup, workers: int | None = None, progress: Callable[[int, int], None] | None = None
+    drive: Drive,
+    setup: RenderSetup,
+    workers: int | None = None,
+    progress: Callable[[int, int], None] | None = None,
+    lidar_hz: float = 0.0,
 ) -> Generator[Event, None, None]:
-    """All messages of a drive in the order of their stamps."""
+    """All messages of a drive in the order of their stamps.
+
+    Args:
+        lidar_hz: clouds a second; 0: no LiDAR.
+    """
     offsets = [camera.shutter_offset_s for camera in setup.rig]
-    yield from first_events(setup, _stamp_ns(setup.span_s(drive)[0]))
+    yield from first_events(setup, _stamp_ns(setup.span_s(drive)[0]), has_lidar=lidar_hz > 0)
     scene = Scene(drive.seed, drive.scene_seconds)
     pending = [
         odometry_event(scene.world_from_ego(time_s), _stamp_ns(time_s)) for time_s in setup.pose_times_s(drive).tolist()
     ]
+    begin_s, end_s = setup.span_s(drive)
+    turns_s: list[float] = np.arange(begin_s, end_s, 1 / lidar_hz).tolist() if lidar_hz else []
     with closing(all_rendered(drive, setup, workers)) as sets:
         for number, rendered in enumerate(sets):
             due = _stamp_ns(drive.time_s(number + 1) + min(offsets)) if number + 1 < drive.sets else math.inf
             pending += set_events(rendered, setup, drive, number, START_NS)
+            turned = [time_s for time_s in turns_s if _stamp_ns(time_s) < due]
+            pending += [lidar_event(scene, time_s, _stamp_ns(time_s)) for time_s in turned]
+            turns_s = turns_s[len(turned) :]
             pending.sort(key=lambda event: event.stamp_ns)
             ready = sum(event.stamp_ns < due for event in pending)
             yield from pending[:ready]
@@ -50,9 +66,13 @@ def _stamp_ns(time_s: float, zero_ns: int = START_NS) -> int:
     return zero_ns + round(time_s * 1e9)
 
 
-def first_events(setup: RenderSetup, stamp_ns: int) -> list[Event]:
-    """What is said once, latched: the cameras' mounts, and the meaning of the truth's classes."""
-    events = [Event("/tf_static", TRANSFORMS, stamp_ns, static_transforms(setup.rig, stamp_ns), latched=True)]
+def first_events(setup: RenderSetup, stamp_ns: int, has_lidar: bool = False) -> list[Event]:
+    """What is said once, latched: the sensors' mounts, and the meaning of the truth's classes."""
+    mounts = static_transforms(setup.rig, stamp_ns)
+    if has_lidar:  # in the same message: of a latched topic the last one is kept
+        pose = rigid(np.eye(3), np.array([0.0, 0.0, Lidar().height_m]))
+        mounts.transforms.append(_transform(BASE_FRAME, LIDAR_FRAME, stamp_ns, pose))
+    events = [Event("/tf_static", TRANSFORMS, stamp_ns, mounts, latched=True)]
     if setup.grid is not None:
         events += [
             Event(topic, TYPES[topic], stamp_ns, one, True) for topic, one in label_messages(setup.labels).items()
@@ -113,6 +133,21 @@ def static_transforms(rig: Rig, stamp_ns: int) -> Any:
     message = new_message(TRANSFORMS)
     message.transforms = [_transform(BASE_FRAME, frame_id(c), stamp_ns, c.ego_from_camera) for c in rig]
     return message
+
+
+def lidar_event(scene: Scene, time_s: float, stamp_ns: int) -> Event:
+    """What a LiDAR sees at one instant, as a sensor_msgs/PointCloud2 of x, y, z in its own frame."""
+    points = true_points(scene, time_s).position_m - np.array([0, 0, Lidar().height_m], np.float32)
+    message = new_message(CLOUD)
+    _head(message, stamp_ns, LIDAR_FRAME)
+    message.fields = [
+        new_message("sensor_msgs/msg/PointField", name=name, offset=4 * k, datatype=7, count=1)
+        for k, name in enumerate("xyz")
+    ]
+    message.height, message.width = 1, len(points)
+    message.point_step, message.row_step, message.is_dense = 12, 12 * len(points), True
+    message.data = np.ascontiguousarray(points, "<f4").view(np.uint8).ravel()
+    return Event(LIDAR_TOPIC, CLOUD, stamp_ns, message)
 
 
 def odometry_event(world_from_ego: Matrix, stamp_ns: int) -> Event:

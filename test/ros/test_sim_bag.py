@@ -19,11 +19,12 @@ from panoocc_ros.bags.bag import BagError, BagReader, RawMessage
 from panoocc_ros.commands.cli import main
 from panoocc_ros.frames.assembler import FrameAssembler
 from panoocc_ros.frames.rig import load_rig
+from panoocc_ros.messages.clouds import positions_m
 from panoocc_ros.messages.fields import stamp_ns
 from panoocc_ros.messages.truth import BOXES, LABELS, OCCUPANCY, VISIBLE, VISIBLE_LABELS
 from panoocc_ros.sim.bag import write_street_bag
 from panoocc_ros.sim.faults import Faults, parse_fault
-from panoocc_ros.sim.messages import START_NS
+from panoocc_ros.sim.messages import LIDAR_FRAME, LIDAR_TOPIC, START_NS
 
 RIG = nuscenes_rig(0.08)
 DRIVE = Drive(seed=4, seconds=1.5, rate_hz=2)
@@ -363,3 +364,19 @@ def test_a_full_disk_is_named_and_what_was_written_stays(
     assert "a.mcap: cannot be written: No space left on device" in capsys.readouterr().err
     assert len(done) == writes + 1
     assert [path.name for path in tmp_path.iterdir()] == (["a.partial.mcap"] if writes else [])
+
+
+def test_a_lidar_turns_at_its_rate_and_sees_the_ground_below_it(tmp_path):
+    path = write_street_bag(tmp_path / "street.mcap", 3, 2.0, 1.0, nuscenes_rig(0.02), workers=1, lidar_hz=4.0)
+    with BagReader(path) as bag:
+        clouds = [bag.deserialise(message) for message in bag.messages([LIDAR_TOPIC])]
+        (mounts,) = [bag.deserialise(message).transforms for message in bag.messages(["/tf_static"])]
+    (mount,) = (one for one in mounts if one.child_frame_id == LIDAR_FRAME)
+    assert len(mounts) == 7
+    stamps = [stamp_ns(cloud.header.stamp) for cloud in clouds]
+    assert len(clouds) >= 4 and np.abs(np.diff(stamps) - 250_000_000).max() <= 1
+    for cloud in clouds:
+        points_m = positions_m(cloud)
+        assert cloud.header.frame_id == LIDAR_FRAME and len(points_m) > 5000
+        height_m = mount.transform.translation.z
+        assert mount.header.frame_id == "base_link" and abs(points_m[:, 2].min() + height_m) < 0.3
