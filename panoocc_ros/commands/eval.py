@@ -189,6 +189,7 @@ def _evaluate(arguments: argparse.Namespace) -> None:
         "drives": where,
         "frames": frames,
         **({} if scores.voxels is None else {"voxels": "counted where a camera sees them"}),
+        "instances": config.panoptic.instances,
         "device": f"{model.device}, {arguments.precision}, {torch.get_num_threads()} threads",
     }
     tree = report(scores, config, f"{config.name}: {len(names)} drives, {frames} frames", facts)
@@ -255,10 +256,23 @@ def _check_outputs(arguments: argparse.Namespace) -> None:
             raise ValueError(f"{path}: is a folder; give the path of a file")
         if path is not None and not path.resolve().parent.is_dir():
             raise ValueError(f"{path}: the folder is not there")
-    if arguments.picture is not None and arguments.capacity is not None:
-        raise ValueError("--picture is of a whole evaluation and does not go with --capacity; leave one of them out")
+    if arguments.capacity is not None:
+        _check_capacity(arguments)
     if arguments.picture is not None and arguments.picture.suffix.lower() != ".png":
         raise ValueError(f"--picture {arguments.picture}: the picture is a PNG; give a name that ends in .png")
+
+
+def _check_capacity(arguments: argparse.Namespace) -> None:
+    """Only time, memory and two scores are compared.
+
+    Raises:
+        ValueError: an option of a whole evaluation is given, and would not be heard.
+    """
+    names = ("picture", "panoptic_out", "instances", "no_boxes", "no_rays", "no_panoptic", "no_alone")
+    for name in names:
+        if getattr(arguments, name):
+            option = f"--{name.replace('_', '-')}"
+            raise ValueError(f"{option} is of a whole evaluation and does not go with --capacity; leave one out")
 
 
 def summary(scores: DriveScores, config: ModelConfig) -> dict[str, Any]:
@@ -305,7 +319,7 @@ def summary(scores: DriveScores, config: ModelConfig) -> dict[str, Any]:
         out["ray_iou"] = number(scores.rays.mean_of_present())
     if scores.ray_instances is not None:
         out["raypq"] = number(scores.ray_instances.mean_of_present())
-    return {"model": config.name, "frames": scores.frames, **out}
+    return {"model": config.name, "instances": config.panoptic.instances, "frames": scores.frames, **out}
 
 
 def _panoptic_results(

@@ -133,3 +133,21 @@ def test_heads_begin_beside_a_dense_checkpoint_and_the_command_compares_capaciti
     assert [row["capacity"] for row in json.loads(table.read_text())["capacities"]] == [None, [1.0, 1.0], [0.5, 0.25]]
     assert panoocc(*words, "--capacity", "0.5,0.2,0.1") == BAD_INPUT
     assert "give one share, or one for each of the 2 stages" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize(
+    "words",
+    [
+        ("--no-boxes",),
+        ("--no-rays",),
+        ("--no-panoptic",),
+        ("--no-alone",),
+        ("--instances", "none"),
+        ("--data", "/nowhere", "--panoptic-out", "results"),
+        ("--picture", "eval.png"),
+    ],
+)
+def test_what_is_of_a_whole_evaluation_is_refused_beside_capacities(capsys, words):
+    assert panoocc("eval", "--model", "nano_sparse", "--capacity", 0.5, *words) == BAD_INPUT
+    option = next(word for word in reversed(words) if word.startswith("--"))
+    assert f"{option} is of a whole evaluation and does not go with --capacity; leave" in capsys.readouterr().err

@@ -64,6 +64,7 @@ def test_points_and_boxes_are_measured_with_what_was_published_beside(folder, tm
     assert panoocc_eval(folder, "--split", tmp_path / "one.txt", "--json", tmp_path / "eval.json") == 0
     text, found = capsys.readouterr().out, json.loads((tmp_path / "eval.json").read_text())
     sections = found["report"]["sections"]
+    assert found["instances"] == found["report"]["facts"]["instances"] == "boxes"
     assert list(sections) == ["published for val", "points", "boxes"] and found["frames"] == 3
     score = sections["published for val"]["score"]
     assert score["mIoU"]["here"] == pytest.approx(found["point_miou"], abs=1e-5) and score["mIoU"]["published"] == 0.5
