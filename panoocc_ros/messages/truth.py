@@ -16,7 +16,7 @@ from panoocc_core.types import HistoryReport, Occupancy
 
 from .fields import edges_m, fill_header
 from .types import LABEL_SET, VOXEL_GRID, new_message, typestore
-from .voxel_grid import INSTANCES_TRUTH, fill_label_set, fill_voxel_grid
+from .voxel_grid import INSTANCES_NONE, INSTANCES_TRUTH, fill_label_set, fill_voxel_grid
 
 OCCUPANCY, LABELS = "/truth/occupancy", "/truth/labels"
 VISIBLE, VISIBLE_LABELS = "/truth/visible", "/truth/visible_labels"
@@ -55,7 +55,7 @@ def truth_messages(
     if truth.class_id is not None:
         grid = _occupancy(truth, truth.class_id, truth.instance_id, truth.labels, ())
         message = fill_voxel_grid(new_message(TYPES[OCCUPANCY]), grid, sequence, frame_id=frame_id)
-        message.instance_source = INSTANCES_TRUTH if truth.instance_id is not None else 0
+        message.instance_source = INSTANCES_TRUTH if truth.instance_id is not None else INSTANCES_NONE
         messages[OCCUPANCY] = message
     if truth.camera_mask is not None:
         grid = _occupancy(truth, truth.camera_mask.astype(np.uint8), None, CAMERA_MASK, tuple(cameras))

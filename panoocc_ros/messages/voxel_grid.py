@@ -24,7 +24,7 @@ Encoding = Literal["dense", "sparse"]
 ColourBy = Literal["class", "instance"]
 DENSE, SPARSE = 0, 1  # as in VoxelGrid.msg
 INSTANCE_SOURCES: tuple[InstanceSource, ...] = ("none", "boxes", "components")  # by their number in VoxelGrid.msg ...
-INSTANCES_TRUTH = 3  # ... which has one more
+INSTANCES_NONE, INSTANCES_TRUTH = 0, 3  # ... which has one more
 NO_FREE_ID = 255
 # Limits of what is received: what lies beyond was damaged or forged on its way.
 MAX_GRID_VOXELS = 64_000_000

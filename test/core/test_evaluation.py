@@ -193,7 +193,10 @@ def test_sums_do_not_depend_on_how_drives_are_grouped(model, streets):
     apart = DriveScores() + evaluate_drive(model, streets[1], measures) + evaluate_drive(model, streets[0], measures)
     one, other = summary(together, model.config), summary(apart, model.config)
     assert one == other and one["frames"] == 8
-    assert together.boxes.scores() is not None and apart.boxes is not None
+    found, expected = apart.boxes.scores(), together.boxes.scores()
+    assert expected.true_count.sum() > 0 and (found.true_count == expected.true_count).all()
+    np.testing.assert_allclose(found.ap, expected.ap)
+    np.testing.assert_allclose(found.errors, expected.errors)
 
 
 def test_a_drive_begins_without_history(model, streets):

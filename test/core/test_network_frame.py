@@ -11,14 +11,13 @@ from panoocc_core import CameraImage, Frame, OccupancyStream, load_model, model_
 from panoocc_core.config import ModelConfig
 from panoocc_core.data.simulated import simulated_streets
 from panoocc_core.data.street_plan import StreetPlan
-from panoocc_core.evaluation import classes_at_points
 from panoocc_core.geometry import NS_PER_S, invert, rigid
-from panoocc_core.ground_truth import GroundTruth, TruePoints
+from panoocc_core.ground_truth import GroundTruth
 from panoocc_core.memory import VoxelMemory
 from panoocc_core.metrics.confusion import Confusion
 from panoocc_core.models.view_encoder import project
 from panoocc_core.network import Network, VoxelLogits
-from panoocc_core.panoptic.things import detected_boxes
+from panoocc_core.panoptic import classes_at_points, detected_boxes
 from panoocc_core.stream import advance, encode, output_geometry
 from panoocc_core.types import GridGeometry, ScoredBoxes
 
@@ -70,7 +69,7 @@ class Panorama(Network):
     def decode(self, fused: Tensor) -> VoxelLogits:
         raise NotImplementedError
 
-    detect = decode  # type: ignore[assignment]
+    box_map = boxes_in = decode  # type: ignore[assignment]
 
     @property
     def classifier(self) -> torch.nn.Linear:
@@ -87,6 +86,7 @@ def panorama() -> Panorama:
     config = replace(
         base, images=images, grid=grid, temporal=temporal, decoder=replace(base.decoder, upsample=(kernel,))
     )
+    config = replace(config, panoptic=replace(base.panoptic, instances="none"))  # sectors are no things
     network = Panorama(config)
     network.weight = torch.nn.Parameter(torch.zeros(1))
     return network
@@ -176,8 +176,7 @@ def test_the_same_drive_with_another_origin_of_the_vehicle_gives_the_same_voxels
 def labels_and_boxes(network: Network, frame: Frame, position_m: np.ndarray) -> tuple[np.ndarray, ScoredBoxes]:
     """Classes of points [n, 3] in the vehicle frame, and all boxes of the frame alone."""
     step = encode(network, frame, VoxelMemory())
-    points = TruePoints(position_m, np.zeros(len(position_m), np.uint8), np.zeros(len(position_m), np.int32))
-    classes = classes_at_points(network.decode(step.fused), points, step.config)
+    classes = classes_at_points(network.decode(step.fused), position_m, step.config)
     return classes, detected_boxes(network, step.fused, step.config)
 
 

@@ -289,7 +289,7 @@ def test_neither_a_closed_pipe_nor_a_full_disk_costs_the_rest(folder, tmp_path, 
 
 
 def test_eval_writes_the_numbers_that_are_compared(folder, tmp_path, capsys):
-    assert evaluate(folder, "--json", tmp_path / "eval.json", "--boxes", "--threads", 1) == 0
+    assert evaluate(folder, "--json", tmp_path / "eval.json", "--threads", 1) == 0
     found = json.loads((tmp_path / "eval.json").read_text())
     assert len(found["scenes"]) == 1 and found["scenes"][0].endswith("009000") and found["frames"] == 4
     for key in ("geometric_iou", "miou", "geometric_iou_without_history", "miou_without_history"):
@@ -310,11 +310,11 @@ def test_only_of_the_package_s_own_weights_it_is_known_what_is_held_out():
 def test_a_data_set_without_voxel_labels_measures_nothing_and_says_so(folder, tmp_path, capsys):
     write_nuscenes(tmp_path / "nuscenes")
     words = ("--data", tmp_path / "nuscenes", "--split", "all", "--json", tmp_path / "eval.json")
-    assert evaluate(folder, *words) == 2
+    assert evaluate(folder, *words, "--no-boxes") == 2
     captured = capsys.readouterr()
     assert "has no true voxels for toy; give --gts FOLDER with Occ3D's labels" in captured.err and not captured.out
     assert not (tmp_path / "eval.json").exists()
-    assert evaluate(folder, *words, "--boxes") == 0
+    assert evaluate(folder, *words) == 0
     assert list(json.loads((tmp_path / "eval.json").read_text())["report"]["sections"]) == ["boxes"]
     assert "a camera sees" not in capsys.readouterr().out
 
