@@ -10,7 +10,7 @@ from ..labels import Colour, instance_colours
 from ..types import ScoredBoxes
 from .canvas import Image, put_text, text_size
 
-LEAST_PX = 14.0  # what is smaller has no outline and no number, only its colour
+LEAST_PX = 18.0  # what is smaller has no outline and no number, only its colour
 EDGES = ((0, 1), (1, 2), (2, 3), (3, 0), (4, 5), (5, 6), (6, 7), (7, 4), (0, 4), (1, 5), (2, 6), (3, 7))
 _SCALE, _PAD_PX = 0.36, 2  # of a number's text, and around it
 _DARK: Colour = (16, 18, 22)

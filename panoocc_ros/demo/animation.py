@@ -27,8 +27,8 @@ from ..messages.fields import stamp_ns
 from ..messages.truth import CAMERA_MASK, OCCUPANCY, VISIBLE
 from ..messages.voxel_grid import instances_from_message, voxels_from_message
 
-MAX_FRAMES = 40
-MIN_FOLLOWED_S = 1.5  # what is known for less has no number in the picture
+MAX_FRAMES = 30
+MIN_FOLLOWED_S = 2.0  # what is known for less has no number in the picture
 RATE_HZ = 4.0  # of the animation, which runs faster than the drive where that is long
 CAMERA_PX = 400  # images are kept no wider than this
 
