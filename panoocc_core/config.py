@@ -17,7 +17,7 @@ from .base.ranges import Length, Ranged, Text, Within, check_ranges
 from .base.resources import listing
 from .base.strict_yaml import ConfigError, build, load_yaml, merged, named_yaml
 from .geometry import Matrix, quaternion_from_rotation, rigid, rotation_from_quaternion
-from .labels import BUILT_IN, InstanceSource, LabelSet, label_set
+from .labels import BOX_CLASSES, BUILT_IN, InstanceSource, LabelSet, label_set, things_of_boxes
 
 __all__ = ["ConfigError", "ModelConfig", "model_config"]
 
@@ -404,6 +404,8 @@ class ModelConfig:
         labels = self.labels
         if len(set(labels.names)) < len(labels.names):
             raise ValueError("class_names must be different names")
+        if self.panoptic.instances == "boxes":
+            self._check_boxes(labels)
         if self.decoder.empty_below is not None and labels.free_id != len(labels.names) - 1:
             raise ValueError("decoder.empty_below needs a label set whose last class is free")
         if self.decoder.sparse is not None and labels.free_id is None:
@@ -414,6 +416,14 @@ class ModelConfig:
             raise ValueError(
                 f"grid and decoder make an output of {self.output_shape_xyz} voxels (x, y, z), which must be at least "
                 f"one along each and at most {MAX_VOXELS} together"
+            )
+
+    def _check_boxes(self, labels: LabelSet) -> None:
+        detected = [kind in self.boxes.classes for kind in BOX_CLASSES]
+        if not things_of_boxes(labels)[detected].any():
+            raise ValueError(
+                f"panoptic.instances: boxes needs box classes that are things of {labels.key}, and {self.name} has "
+                "none (boxes.classes); choose components (connected voxels of one class) or none"
             )
 
     @property

@@ -12,7 +12,7 @@ import torch
 from numpy.typing import NDArray
 
 from .base.devices import full_float32
-from .config import ModelConfig, PanopticConfig
+from .config import ModelConfig
 from .geometry import Matrix
 from .ground_truth import Drive, GroundTruth, TruePoints, naming_frame
 from .labels import LIDARSEG, LabelSet
@@ -26,8 +26,7 @@ from .metrics.ray_pq import RayPQ
 from .metrics.report import Report, Score, Section, box_section, point_section, voxel_section
 from .metrics.tracking import TrackingQuality
 from .network import Network, NonFiniteError
-from .panoptic import PointThings, connected_instances, detected_boxes, things_at_points
-from .panoptic.fusion import claimed
+from .panoptic import PointThings, connected_instances, detected_boxes, things_at_points, true_instance_ids
 from .stream import Encoded, Instances, classes, encode, instances, output_geometry
 from .types import Frame, GridGeometry, ScoredBoxes
 
@@ -296,33 +295,6 @@ def _ray_scores(
     if found.instance_id is None or there.instance_id is None:
         return DriveScores(rays=rays)
     return DriveScores(rays=rays, ray_instances=RayPQ.empty(count).add(found, there, labels))
-
-
-def true_instance_ids(truth: GroundTruth) -> NDArray[np.int32] | None:
-    """Instance ids [X, Y, Z] of true voxels: as given, or those of the true boxes around things of their class.
-
-    A box reaches half a voxel beyond its faces; what lies in none has the id 0.  None where there are neither.
-    """
-    if truth.instance_id is not None or truth.boxes is None or truth.class_id is None or truth.geometry is None:
-        return truth.instance_id
-    boxes, geometry = truth.boxes, truth.geometry
-    certain = ScoredBoxes(
-        centre_m=boxes.centre_m,
-        size_m=boxes.size_m,
-        yaw_rad=boxes.yaw_rad,
-        velocity_mps=np.zeros((len(boxes), 2), np.float32),
-        class_id=boxes.class_id,
-        score=np.ones(len(boxes), np.float32),
-    )
-    indices = np.argwhere(np.asarray(truth.labels.is_thing)[truth.class_id])
-    rules = PanopticConfig(min_score=0.0, min_voxels=1)
-    margin_m = [size * rules.margin_voxels for size in geometry.voxel_size_m]
-    kinds = truth.class_id[tuple(indices.T)]
-    claims = claimed(geometry.centres_m(indices), kinds, certain, truth.labels, rules, margin_m)
-    number = np.concatenate(([0], boxes.instance_id[claims.kept])).astype(np.int32)
-    instance_id = np.zeros(truth.class_id.shape, np.int32)
-    instance_id[tuple(indices.T)] = number[claims.box]
-    return instance_id
 
 
 def _comparable(config: ModelConfig, truth: GroundTruth, geometry: GridGeometry) -> GroundTruth:

@@ -22,7 +22,7 @@ class TrueBoxes:
     """Things as boxes in the ego frame, n of them.
 
     Raises:
-        ValueError: the arrays disagree in length, or a centre, size or heading is not finite.
+        ValueError: the arrays disagree in length, a centre, size or heading is not finite, or a size is not positive.
     """
 
     centre_m: NDArray[np.float32]  # [n, 3], the middle of the box
@@ -46,10 +46,12 @@ class TrueBoxes:
         }
         for name, shape in wanted.items():
             if getattr(self, name).shape != shape:
-                raise ValueError(f"boxes: {name} has the shape {getattr(self, name).shape}, not {shape}")
+                raise ValueError(f"true boxes: {name} has the shape {getattr(self, name).shape}, not {shape}")
         for name in ("centre_m", "size_m", "yaw_rad"):
             if not np.isfinite(getattr(self, name)).all():
-                raise ValueError(f"boxes: {name} has entries that are not finite")
+                raise ValueError(f"true boxes: {name} has entries that are not finite")
+        if (self.size_m <= 0).any():
+            raise ValueError("true boxes: size_m must be positive")
 
     def __len__(self) -> int:
         return len(self.centre_m)

@@ -170,6 +170,20 @@ def box_class(name: str) -> int:
     return BOX_CLASSES.index(_NEAREST_BOX_CLASS.get(name, name))
 
 
+def things_of_boxes(labels: LabelSet) -> NDArray[np.bool_]:
+    """Which classes of a label set are things that a box of each of BOX_CLASSES may be around, [box class, class].
+
+    They are the thing of its name, or what it is called there, and those of which it is the nearest kind.
+    """
+    out = np.zeros((len(BOX_CLASSES), len(labels.names)), bool)
+    called = _CALLED.get((OCC3D.key, labels.key), {})
+    for thing in np.flatnonzero(labels.is_thing):
+        name = labels.names[thing]
+        for row, kind in enumerate(BOX_CLASSES):
+            out[row, thing] = name in (kind, called.get(kind)) or _NEAREST_BOX_CLASS.get(name) == kind
+    return out
+
+
 def counterparts(source: LabelSet, target: LabelSet) -> tuple[int | None, ...]:
     """The id in `target` of every class of `source`: that of its name there; None where `target` has no such class."""
     called = _CALLED.get((source.key, target.key), {})

@@ -49,12 +49,7 @@ def box_codes(boxes: TrueBoxes, grid: GridConfig) -> NDArray[np.float32]:
     """Codes [n, 10] (cx, cy, log w, log l, cz, log h, sin yaw, cos yaw, vx, vy) in the network frame, not scaled.
 
     A velocity that is not known is 0.
-
-    Raises:
-        ValueError: a box without extent.
     """
-    if len(boxes) and boxes.size_m.min() <= 0:
-        raise ValueError("truth: a box has a length, width or height of 0 or less")
     pose = network_from_ego(grid)
     x, y, z = moved_points(boxes.centre_m, pose).T
     log_length, log_width, log_height = np.log(boxes.size_m.astype(np.float64)).T

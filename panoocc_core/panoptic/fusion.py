@@ -14,7 +14,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from ..config import PanopticConfig
-from ..labels import BOX_CLASSES, LabelSet
+from ..ground_truth import TrueBoxes
+from ..labels import LabelSet, things_of_boxes
 from ..types import ScoredBoxes
 
 
@@ -48,22 +49,21 @@ def claimed(
     begin = np.searchsorted(place_m[:, 0], boxes.centre_m[:, 0] - reach_m, "left")
     end = np.searchsorted(place_m[:, 0], boxes.centre_m[:, 0] + reach_m, "right")
     nearest_m, nearest = np.full(len(things), rules.join_m), np.zeros(len(things), np.int32)
-    kept: list[int] = []
+    may_own, kept = things_of_boxes(labels)[boxes.class_id], list[int]()  # [box, class]
     for row in np.argsort(-boxes.score, kind="stable"):
-        name = BOX_CLASSES[boxes.class_id[row]]
-        if boxes.score[row] < rules.min_score or name not in labels.names:
+        if boxes.score[row] < rules.min_score or not may_own[row].any():
             continue
         near = slice(begin[row], end[row])
-        outside_m, is_inside = _outside(place_m[near], boxes, int(row), *margin)
-        own_class = labels.names.index(name)
-        has_class = kinds[near] == own_class
+        outside_m, is_inside = outside(place_m[near], boxes, int(row), *margin)
+        has_class = may_own[row][kinds[near]]
         refines = rules.refine and boxes.score[row] >= rules.refine_score
         mine = things[near][is_inside if refines else is_inside & has_class]
         free = mine[owner[mine] == 0]
         if len(free) < rules.min_voxels or 2 * len(free) < len(mine):
             continue
         kept.append(int(row))
-        owner[free], classes[free] = len(kept), own_class
+        owner[free] = len(kept)
+        classes[free] = np.where(may_own[row][class_id[free]], class_id[free], may_own[row].argmax())
         nearer = (outside_m < nearest_m[near]) & has_class
         nearest_m[near][nearer], nearest[near][nearer] = outside_m[nearer], len(kept)
     left = owner[things] == 0
@@ -71,8 +71,8 @@ def claimed(
     return Claims(owner, classes, np.array(kept, np.int64))
 
 
-def _outside(
-    place_m: NDArray[np.floating], boxes: ScoredBoxes, row: int, side_m: float, height_m: float
+def outside(
+    place_m: NDArray[np.floating], boxes: ScoredBoxes | TrueBoxes, row: int, side_m: float, height_m: float
 ) -> tuple[NDArray[np.float64], NDArray[np.bool_]]:
     """How far places [t, 3] are outside a box, [t], and whether they are in it with so much more at its sides, and at
     top and bottom, [t]."""

@@ -71,13 +71,14 @@ def chosen_config(
         instances: what tells things apart; empty: as the network has it.
 
     Raises:
-        SettingsError: unknown preset, or a file that cannot be used.
+        SettingsError: unknown preset, a file that cannot be used, or instances by boxes of a network without boxes.
     """
     with _settings("model"):
         config = model_config(model)
     temporal = replace(config.temporal, **(camera_limits or {}))  # type: ignore[arg-type]
     panoptic = replace(config.panoptic, instances=instances or config.panoptic.instances)
-    return replace(config, temporal=temporal, panoptic=panoptic)
+    with _settings("instances"):
+        return replace(config, temporal=temporal, panoptic=panoptic)
 
 
 def chosen_calibration(path: str | Path | None, rig: Rig) -> CalibrationFile | None:

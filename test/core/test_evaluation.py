@@ -17,7 +17,6 @@ from panoocc_core.evaluation import (
     evaluate,
     evaluate_drive,
     report,
-    true_instance_ids,
 )
 from panoocc_core.ground_truth import GroundTruth, TrueBoxes, TruePoints
 from panoocc_core.labels import BOX_CLASSES, LIDARSEG, OCC3D
@@ -28,7 +27,6 @@ from panoocc_core.models.voxel_decoder import classify
 from panoocc_core.network import BoxPrediction, VoxelLogits
 from panoocc_core.panoptic import PointThings, Tracks
 from panoocc_core.stream import Instances
-from panoocc_core.types import GridGeometry
 from panoocc_ros.commands.eval import summary
 
 from .toy_training import rendered_streets
@@ -147,29 +145,6 @@ def test_ids_at_points_are_followed_through_a_drive_and_no_further():
     assert as_plain(shown)["sections"]["points"]["scores"]["id switches"] == 1
     told = summary(both, model_config("pano_small_4f"))
     assert told["point_id_switches"] == 1 and told["point_stq"] == round(both.point_tracks.stq(), 5)
-
-
-def test_true_boxes_tell_true_voxels_apart_where_nothing_else_does():
-    car, walker = OCC3D.names.index("car"), OCC3D.names.index("pedestrian")
-    geometry = GridGeometry((20, 10, 4), (0.5, 0.5, 0.5), np.eye(4))
-    class_id = np.full(geometry.shape_xyz, FREE, np.uint8)
-    class_id[2:10, 2:5, :3] = car  # two cars bumper to bumper, x from 1 to 3 and from 3 to 5 m
-    class_id[15, 8, :3] = car  # in no box
-    class_id[5, 3, 3] = walker  # on a roof
-    boxes = TrueBoxes(
-        centre_m=np.array([[2, 1.75, 0.75], [4, 1.75, 0.75]], np.float32),
-        size_m=np.array([[1.9, 1.5, 1.5], [1.9, 1.5, 1.5]], np.float32),
-        yaw_rad=np.array([0.0, np.pi], np.float32),
-        velocity_mps=np.full((2, 2), np.nan, np.float32),
-        class_id=np.array([BOX_CLASSES.index("car")] * 2),
-        instance_id=np.array([70_001, 7], np.int32),
-    )
-    found = true_instance_ids(GroundTruth(0, geometry, class_id, boxes=boxes))
-    expected = np.zeros(geometry.shape_xyz, np.int32)
-    expected[2:6, 2:5, :3], expected[6:10, 2:5, :3] = 70_001, 7
-    assert found.dtype == np.int32 and np.array_equal(found, expected)
-    assert true_instance_ids(GroundTruth(0, geometry, class_id)) is None
-    assert true_instance_ids(GroundTruth(0, geometry, class_id, expected, boxes=boxes)) is expected
 
 
 def test_half_of_the_truth_scores_half(model, streets, monkeypatch):

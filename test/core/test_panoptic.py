@@ -8,13 +8,14 @@ import torch
 
 from panoocc_core.config import PanopticConfig, model_config
 from panoocc_core.geometry import rigid
-from panoocc_core.labels import BOX_CLASSES, LIDARSEG, OCC3D, label_set
+from panoocc_core.labels import BOX_CLASSES, LIDARSEG, OCC3D, OCC3D_WAYMO, label_set
 from panoocc_core.network import NonFiniteError
 from panoocc_core.panoptic import connected_instances
 from panoocc_core.panoptic.fusion import claimed
 from panoocc_core.panoptic.things import detected_boxes, from_boxes, from_components
 from panoocc_core.types import GridGeometry, ScoredBoxes
 from panoocc_core.voxels import token_count
+from panoocc_ros.commands.cli import main
 
 from .conftest import heading
 
@@ -133,6 +134,33 @@ def test_only_a_sure_box_sets_classes_and_only_those_of_things():
     assert sure.box.tolist() == [1, 1, 0] and sure.class_id.tolist() == [truck, truck, kinds[2]]
     unsure = claimed(place, kinds, boxes_at(("truck", 0, 0, 0.5)), LIDARSEG, rules)
     assert unsure.box.tolist() == [0, 1, 0] and unsure.class_id.tolist() == kinds.tolist()
+
+
+def test_boxes_claim_what_their_class_is_called_in_another_label_set():
+    """Of Waymo's classes: a vehicle is any car or truck, a cyclist a bicycle with its rider; a bicycle stays one."""
+    place = np.array([(float(x), 0.0, 0.0) for x in (0, 5, 10, 15, 15)])
+    names = ("vehicle", "vehicle", "cyclist", "bicycle", "vehicle")
+    kinds = np.array([OCC3D_WAYMO.names.index(name) for name in names], np.uint8)
+    boxes = boxes_at(("car", 0, 0, 0.9), ("bus", 5, 0, 0.8), ("bicycle", 10, 0, 0.7), ("bicycle", 15, 0, 0.6))
+    rules = PanopticConfig(min_voxels=1)
+    found = claimed(place, kinds, boxes, OCC3D_WAYMO, rules)
+    assert found.box.tolist() == [1, 2, 3, 4, 0] and found.class_id.tolist() == kinds.tolist()
+    refined = claimed(place, kinds, boxes, OCC3D_WAYMO, replace(rules, refine=True))
+    assert refined.box.tolist() == [1, 2, 3, 4, 4] and refined.class_id[:4].tolist() == kinds[:4].tolist()
+    assert refined.class_id[4] in kinds[2:4]
+
+
+def test_instances_by_boxes_need_boxes_of_things():
+    nano = model_config("nano")
+    for change in ({"boxes": replace(nano.boxes, classes=())}, {"class_names": ("wall", "floor", "free")}):
+        with pytest.raises(ValueError, match=r"panoptic.instances: boxes needs .* nano has none .*; choose components"):
+            replace(nano, panoptic=PanopticConfig("boxes"), **change)
+        assert replace(nano, panoptic=PanopticConfig("none"), **change).panoptic.instances == "none"
+
+
+def test_a_command_that_asks_for_boxes_that_are_not_there_says_so(capsys):
+    assert main(["eval", "--model", "nano_waymo", "--instances", "boxes"]) == 2
+    assert "panoptic.instances: boxes needs box classes that are things of occ3d_waymo" in capsys.readouterr().err
 
 
 GRID = GridGeometry((20, 20, 4), (0.5, 0.5, 1.0), rigid(heading(30.0), np.array([3.0, -2.0, 0.0])))

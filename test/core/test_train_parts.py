@@ -290,7 +290,10 @@ def test_recipes_for_points_are_refused_what_is_for_voxels(change, message):
 
 @pytest.mark.parametrize(
     ("network", "term"),
-    [({"decoder": {"gate_threshold": None}}, "gate_focal"), ({"boxes": {"classes": []}}, "box_class")],
+    [
+        ({"decoder": {"gate_threshold": None}}, "gate_focal"),
+        ({"boxes": {"classes": []}, "panoptic": {"instances": "none"}}, "box_class"),
+    ],
 )
 def test_losses_need_the_part_of_the_network_that_learns_by_them(tmp_path, network, term):
     changes = {"model": str(write_network(tmp_path, **network)), "losses": {"box_class": 1.0}}
