@@ -79,8 +79,9 @@ class DriveScores:
         def going_on(mine: TrackingQuality | None, theirs: TrackingQuality | None) -> TrackingQuality | None:
             return theirs if mine is None else mine if theirs is None else mine.then(theirs)
 
+        others = replace(self, tracks=None, point_tracks=None) + replace(later, tracks=None, point_tracks=None)
         return replace(
-            self + later,
+            others,
             tracks=going_on(self.tracks, later.tracks),
             point_tracks=going_on(self.point_tracks, later.point_tracks),
         )

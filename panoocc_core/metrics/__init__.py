@@ -10,7 +10,7 @@ from .panoptic import PanopticMeans, PanopticQuality, panoptic_labels
 from .ray_iou import RayHits, RayIoU, cast_rays, ray_directions, ray_origins_m
 from .ray_pq import RayPQ
 from .report import Report, Section, as_plain, as_text, box_section, point_section, voxel_section
-from .tracking import TrackingQuality
+from .tracking import TrackingMeans, TrackingQuality
 
 __all__ = [
     "DISTANCE_EDGES_M",
@@ -25,6 +25,7 @@ __all__ = [
     "RayPQ",
     "Report",
     "Section",
+    "TrackingMeans",
     "TrackingQuality",
     "as_plain",
     "as_text",

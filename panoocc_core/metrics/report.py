@@ -272,13 +272,14 @@ def _panoptic_scores(labels: LabelSet, quality: PanopticQuality) -> list[Score]:
 
 
 def _tracking_scores(tracks: TrackingQuality) -> list[Score]:
+    means = tracks.means()
     return [
-        Score("STQ", tracks.stq()),
-        Score("AQ", tracks.aq()),
-        Score("STQ of present classes", tracks.stq_of_present()),
-        Score("true objects", tracks.objects, ""),
-        Score("followed objects", tracks.followed, ""),
-        Score("id switches", tracks.id_switches, ""),
+        Score("STQ", means.stq),
+        Score("AQ", means.aq),
+        Score("STQ of present classes", tracks.means_of_present().stq),
+        Score("true objects", means.objects, ""),
+        Score("followed objects", means.followed, ""),
+        Score("id switches", means.id_switches, ""),
     ]
 
 

@@ -54,6 +54,18 @@ class TrackSums:
         )
 
 
+@dataclass(frozen=True, slots=True)
+class TrackingMeans:
+    """The numbers of all drives; STQ and AQ are NaN where the truth has no object."""
+
+    stq: float  # segmentation and tracking quality
+    aq: float  # association quality
+    sq: float  # segmentation quality: mean IoU
+    objects: int  # true things that were seen, each drive's for themselves
+    followed: int  # those of the objects that were matched in two frames or more
+    id_switches: int  # how often the id of a followed object changed
+
+
 @dataclass(frozen=True, slots=True, eq=False)
 class DriveTubes:
     """The tubes of one drive so far."""
@@ -194,41 +206,18 @@ class TrackingQuality:
             drive=DriveTubes(),
         )
 
-    @property
-    def objects(self) -> int:
-        """True things that were seen, each drive's for themselves."""
-        return self._sums.objects
+    def means(self) -> TrackingMeans:
+        """All numbers of the drives; SQ over the classes that occur in truth or prediction."""
+        return self._means(self.confusion.miou(self.labels, self.ignored))
 
-    @property
-    def followed(self) -> int:
-        """Those of the objects that were matched in two frames or more."""
-        return self._sums.followed
+    def means_of_present(self) -> TrackingMeans:
+        """As `means`, with SQ over the classes that occur in truth."""
+        return self._means(self.confusion.miou_of_present(self.labels, self.ignored))
 
-    @property
-    def id_switches(self) -> int:
-        """How often the id of a followed object changed."""
-        return self._sums.id_switches
-
-    def aq(self) -> float:
-        """Association quality; NaN where the truth has no object."""
+    def _means(self, sq: float) -> TrackingMeans:
         sums = self._sums
-        return sums.association / sums.objects if sums.objects else math.nan
-
-    def sq(self) -> float:
-        """Segmentation quality: mean IoU over the classes that occur in truth or prediction."""
-        return self.confusion.miou(self.labels, self.ignored)
-
-    def sq_of_present(self) -> float:
-        """As `sq`, over the classes that occur in truth."""
-        return self.confusion.miou_of_present(self.labels, self.ignored)
-
-    def stq(self) -> float:
-        """Segmentation and tracking quality; NaN where the truth has no object."""
-        return math.sqrt(self.aq() * self.sq())
-
-    def stq_of_present(self) -> float:
-        """As `stq`, with `sq_of_present`."""
-        return math.sqrt(self.aq() * self.sq_of_present())
+        aq = sums.association / sums.objects if sums.objects else math.nan
+        return TrackingMeans(math.sqrt(aq * sq), aq, sq, sums.objects, sums.followed, sums.id_switches)
 
     def _check_alike(self, other: "TrackingQuality") -> None:
         if (self.labels, self.ignored) != (other.labels, other.ignored):

@@ -309,11 +309,11 @@ def summary(scores: DriveScores, config: ModelConfig) -> dict[str, Any]:
         boxes = scores.boxes.scores()
         out |= {"map": number(boxes.mean_ap), "nds": number(boxes.nds)}
     if scores.point_tracks is not None:
-        tracks = scores.point_tracks
-        out |= {"point_stq": number(tracks.stq()), "point_id_switches": tracks.id_switches}
+        tracks = scores.point_tracks.means()
+        out |= {"point_stq": number(tracks.stq), "point_id_switches": tracks.id_switches}
     if scores.tracks is not None:
-        tracks = scores.tracks
-        out |= {"stq": number(tracks.stq_of_present()), "aq": number(tracks.aq())}
+        tracks = scores.tracks.means_of_present()
+        out |= {"stq": number(tracks.stq), "aq": number(tracks.aq)}
         out |= {"id_switches": tracks.id_switches, "followed_objects": tracks.followed, "true_objects": tracks.objects}
     if scores.rays is not None:
         out["ray_iou"] = number(scores.rays.mean_of_present())

@@ -137,14 +137,15 @@ class Counted:
         Another drive has begun where the clock was set back, or where neither a true object nor a predicted id is
         known: the simulator's next street, say.
         """
-        tracks = self.tracks
-        if tracks is None or later.tracks is None:
-            tracks = tracks or later.tracks
-        elif clock_went_back or (later.tracks.objects and not tracks.drive.meets(later.tracks.drive)):
-            tracks = tracks.ended().then(later.tracks)
-        else:
-            tracks = tracks.then(later.tracks)
+        mine, theirs = self.tracks, later.tracks
+        if mine is not None and (clock_went_back or (theirs is not None and _is_another_drive(mine, theirs))):
+            mine = mine.ended()
+        tracks = theirs if mine is None else mine if theirs is None else mine.then(theirs)
         return Counted(self.panoptic + later.panoptic, tracks)
+
+
+def _is_another_drive(tracks: TrackingQuality, later: TrackingQuality) -> bool:
+    return bool(later.drive.true_size) and not tracks.drive.meets(later.drive)
 
 
 def scores(found: Counted, labels: LabelSet) -> Scores:
@@ -156,12 +157,13 @@ def scores(found: Counted, labels: LabelSet) -> Scores:
     plain = Scores(iou, miou, quality.means_of_present(labels).pq)
     if tracks is None:
         return plain
+    means = tracks.means_of_present()
     return replace(
         plain,
-        stq=tracks.stq_of_present(),
-        aq=tracks.aq(),
-        id_switches=float(tracks.id_switches),
-        followed=float(tracks.followed),
+        stq=means.stq,
+        aq=means.aq,
+        id_switches=float(means.id_switches),
+        followed=float(means.followed),
     )
 
 

@@ -217,18 +217,26 @@ def voxels_from_message(message: Any, labels: LabelSet) -> VoxelVolume:
 
 
 def instances_from_message(message: Any) -> np.ndarray | None:
-    """Instance ids int32 [X, Y, Z] in a panoocc/VoxelGrid, 0 where there is no thing; None where it has no ids.
+    """Instance ids int32 [X, Y, Z] in a panoocc/VoxelGrid, 0 where there is no thing; None where none were told apart.
 
     Raises:
-        ValueError: the grid is larger than its message can mean, or its arrays do not fit its size.
+        ValueError: the grid is larger than its message can mean, its arrays do not fit its size, or `instance_source`
+            is unknown, or not that of a grid with ids.
     """
-    if not len(message.instance_id):
+    source = int(message.instance_source)
+    if not INSTANCES_NONE <= source <= INSTANCES_TRUTH:
+        raise ValueError(f"instance_source {source} is none of VoxelGrid's, {INSTANCES_NONE} to {INSTANCES_TRUTH}")
+    if source == INSTANCES_NONE:
+        if len(message.instance_id):
+            raise ValueError(
+                f"instance_id has {len(message.instance_id)} values, and instance_source is INSTANCES_NONE"
+            )
         return None
     return _volume(message, "instance_id", _shape(message), 0, np.int32)
 
 
 def occupancy_from_message(message: Any, labels: LabelSet) -> Occupancy:
-    """What a panoocc/VoxelGrid says of the voxels; nothing in it tells how the instances were found, or their boxes.
+    """What a panoocc/VoxelGrid says of the voxels; the boxes of its instances are in other messages.
 
     Raises:
         ValueError: as `voxels_from_message` and `instances_from_message`.

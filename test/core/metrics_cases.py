@@ -231,9 +231,9 @@ def our_numbers_of_authors() -> dict[str, list[float]]:
         rays = rays.add(predicted, true, OCC3D)
     solid = slice(0, OCC3D.free_id)
     numbers = {
-        "tracks": [total.stq(), total.aq(), total.sq()],
-        "tracks stq by drive": [quality.stq() for quality in each],
-        "tracks aq by drive": [quality.aq() for quality in each],
+        "tracks": [total.means().stq, total.means().aq, total.means().sq],
+        "tracks stq by drive": [quality.means().stq for quality in each],
+        "tracks aq by drive": [quality.means().aq for quality in each],
         "rays means": [rays.mean(), *rays.means()],
         "rays pq": np.nan_to_num(rays.pq()[:, solid]).ravel(),
         "rays matches": rays.segments.matches[:, solid].ravel(),

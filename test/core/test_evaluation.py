@@ -137,14 +137,14 @@ def test_ids_at_points_are_followed_through_a_drive_and_no_further():
 
     everything_a_car = np.full(50, car, np.uint8)  # noise counts for nobody
     drive = frame(1).then(frame(1)).then(frame(2)).then(frame(2, everything_a_car))
-    assert (drive.point_tracks.objects, drive.point_tracks.id_switches) == (1, 1)
-    assert drive.point_tracks.aq() == pytest.approx((40 * 40 / 80 + 40 * 40 / 100) / 80)
+    assert (drive.point_tracks.means().objects, drive.point_tracks.means().id_switches) == (1, 1)
+    assert drive.point_tracks.means().aq == pytest.approx((40 * 40 / 80 + 40 * 40 / 100) / 80)
     both = drive + frame(1).then(frame(1))
-    assert (both.point_tracks.objects, both.point_tracks.id_switches) == (2, 1) and both.frames == 6
+    assert (both.point_tracks.means().objects, both.point_tracks.means().id_switches) == (2, 1) and both.frames == 6
     shown = report(both, model_config("pano_small_4f"), "", {})
     assert as_plain(shown)["sections"]["points"]["scores"]["id switches"] == 1
     told = summary(both, model_config("pano_small_4f"))
-    assert told["point_id_switches"] == 1 and told["point_stq"] == round(both.point_tracks.stq(), 5)
+    assert told["point_id_switches"] == 1 and told["point_stq"] == round(both.point_tracks.means().stq, 5)
 
 
 def test_half_of_the_truth_scores_half(model, streets, monkeypatch):

@@ -7,8 +7,10 @@ import time
 import numpy as np
 import pytest
 
+from panoocc_core.evaluation import DriveScores
 from panoocc_core.labels import LIDARSEG, OCC3D, label_set
 from panoocc_core.metrics import TrackingQuality
+from panoocc_core.metrics.tracking import DriveTubes
 
 from .metrics_cases import tracked_drives
 
@@ -48,20 +50,20 @@ def test_a_case_worked_by_hand():
     # car, 30 voxels: with tube 7 (24 voxels) 18 in common, with tube 9 (10 voxels) 10; truck, 4 voxels: 4 with tube 7.
     of_car = (18 * 18 / (24 + 30 - 18) + 10 * 10 / 30) / 30
     of_truck = 4 * 4 / 24 / 4
-    assert found.aq() == pytest.approx((of_car + of_truck) / 2)
+    assert found.means().aq == pytest.approx((of_car + of_truck) / 2)
     # IoU of car 28 / (34 + 30 - 28), of truck 0 / 4, of road (6 + 8 + 10) / (26 + 26 - 24).
-    assert found.sq() == pytest.approx((28 / 36 + 0 + 24 / 28) / 3)
-    assert found.stq() == pytest.approx(math.sqrt(found.aq() * found.sq()))
+    assert found.means().sq == pytest.approx((28 / 36 + 0 + 24 / 28) / 3)
+    assert found.means().stq == pytest.approx(math.sqrt(found.means().aq * found.means().sq))
     # IoU of the car 10 / 14, 8 / 12 and 1: matched three times, in the third by another id.
-    assert (found.objects, found.followed, found.id_switches) == (2, 1, 1)
+    assert (found.means().objects, found.means().followed, found.means().id_switches) == (2, 1, 1)
 
 
 def test_one_id_all_along_is_perfect_whatever_its_number():
     frames = [row((10, CAR, 1), (5, CAR, 2), (7, ROAD, 0)), row((5, CAR, 2), (7, ROAD, 0)), row((8, CAR, 1))]
     renamed = [(c, np.where(i > 0, 65_536 - i, 0).astype(np.int32)) for c, i in frames]
     found = drive(*zip(renamed, frames))
-    assert found.stq() == found.aq() == found.sq() == 1
-    assert (found.objects, found.followed, found.id_switches) == (2, 2, 0)
+    assert found.means().stq == found.means().aq == found.means().sq == 1
+    assert (found.means().objects, found.means().followed, found.means().id_switches) == (2, 2, 0)
 
 
 @pytest.mark.parametrize(("ids", "switches", "followed"), [
@@ -77,65 +79,74 @@ def test_one_id_all_along_is_perfect_whatever_its_number():
 def test_switches_are_counted_from_match_to_match(ids, switches, followed):
     nothing = row((10, ROAD, 0))
     found = drive(*[(nothing if i is None else car(i), car(3)) for i in ids])
-    assert (found.objects, found.followed, found.id_switches) == (1, followed, switches)
+    assert (found.means().objects, found.means().followed, found.means().id_switches) == (1, followed, switches)
 
 
 def test_half_is_no_match_and_another_class_is_none_either():
     def frames(length, kind, instance):
         return row((length, kind, instance), (10 - length, ROAD, 0)), car(3)
 
-    assert drive(frames(5, CAR, 1), frames(5, CAR, 2)).followed == 0
-    assert drive(frames(6, CAR, 1), frames(6, CAR, 2)).id_switches == 1
+    assert drive(frames(5, CAR, 1), frames(5, CAR, 2)).means().followed == 0
+    assert drive(frames(6, CAR, 1), frames(6, CAR, 2)).means().id_switches == 1
     truck = drive(frames(10, TRUCK, 1), frames(10, TRUCK, 2))
-    assert truck.followed == 0 and truck.aq() == pytest.approx(2 * 10 * 10 / 20 / 20)  # AQ does not ask for classes
+    assert truck.means().followed == 0 and truck.means().aq == pytest.approx(
+        2 * 10 * 10 / 20 / 20
+    )  # AQ does not ask for classes
 
 
 def test_halves_of_a_drive_by_two_ids_are_worth_half():
-    assert drive((car(1), car(3)), (car(2), car(3))).aq() == pytest.approx(0.5)
-    assert drive((car(1), car(3)), (car(1), car(4))).aq() == pytest.approx(0.5)  # one id for two cars
-    assert drive((car(1), car(3)), (row((10, ROAD, 0)), car(3))).aq() == pytest.approx(0.25)  # not seen in one of two
+    assert drive((car(1), car(3)), (car(2), car(3))).means().aq == pytest.approx(0.5)
+    assert drive((car(1), car(3)), (car(1), car(4))).means().aq == pytest.approx(0.5)  # one id for two cars
+    assert drive((car(1), car(3)), (row((10, ROAD, 0)), car(3))).means().aq == pytest.approx(
+        0.25
+    )  # not seen in one of two
 
 
 def test_true_things_that_nobody_told_apart_are_cut_out():
     true = row((10, CAR, 3), (10, CAR, 0))
-    assert drive((row((20, CAR, 1)), true)).aq() == 1
+    assert drive((row((20, CAR, 1)), true)).means().aq == 1
     crowd = drive((car(1), car(0)))
-    assert crowd.objects == 0 and math.isnan(crowd.aq()) and math.isnan(crowd.stq()) and crowd.sq() == 1
+    assert (
+        crowd.means().objects == 0
+        and math.isnan(crowd.means().aq)
+        and math.isnan(crowd.means().stq)
+        and crowd.means().sq == 1
+    )
 
 
 def test_predicted_things_without_an_id_are_one_tube():
     two = row((10, CAR, 1), (10, CAR, 2))
-    assert drive((row((20, CAR, 0)), two)).aq() == pytest.approx(0.5)
+    assert drive((row((20, CAR, 0)), two)).means().aq == pytest.approx(0.5)
 
 
 def test_what_is_invented_in_free_space_makes_tubes_larger_and_what_is_ignored_does_not():
     true = row((10, CAR, 3), (10, FREE, 0))
-    assert drive((row((20, CAR, 1)), true)).aq() == pytest.approx(0.5)
-    assert drive((row((20, CAR, 1)), true), ignored=(FREE,)).aq() == 1
+    assert drive((row((20, CAR, 1)), true)).means().aq == pytest.approx(0.5)
+    assert drive((row((20, CAR, 1)), true), ignored=(FREE,)).means().aq == 1
 
 
 def test_a_mask_cuts():
     predicted, true = row((10, CAR, 1), (10, CAR, 2)), row((20, CAR, 3))
     seen = np.arange(20) < 10
     found = TrackingQuality.empty(LABELS).add(*predicted, *true, seen)
-    assert found.aq() == 1 and found.confusion.counts.sum() == 10
+    assert found.means().aq == 1 and found.confusion.counts.sum() == 10
 
 
 def test_equal_ids_of_other_drives_are_other_objects():
     one, other = drive((car(1), car(3)), (car(1), car(3))), drive((car(2), car(3)), (car(2), car(3)))
     both = one + other
-    assert both.aq() == 1 and (both.objects, both.followed, both.id_switches) == (2, 2, 0)
-    assert (both + one).objects == 3
+    assert both.means().aq == 1 and (both.means().objects, both.means().followed, both.means().id_switches) == (2, 2, 0)
+    assert (both + one).means().objects == 3
     mixed = drive((car(1), car(3)), (car(1), car(3)), (car(2), car(3)), (car(2), car(3)))
-    assert mixed.id_switches == 1 and mixed.aq() == pytest.approx(0.5)
+    assert mixed.means().id_switches == 1 and mixed.means().aq == pytest.approx(0.5)
 
 
 def test_after_its_end_another_drive_begins():
     first = drive((car(1), car(3))).ended()
-    assert not first.drive.common and first.objects == 1 and first.aq() == 1
+    assert not first.drive.common and first.means().objects == 1 and first.means().aq == 1
     second = first.add(*car(2), *car(3))
-    assert (second.objects, second.id_switches, second.aq()) == (2, 0, 1)
-    assert (first + first).add(*car(2), *car(3)).objects == 3
+    assert (second.means().objects, second.means().id_switches, second.means().aq) == (2, 0, 1)
+    assert (first + first).add(*car(2), *car(3)).means().objects == 3
 
 
 def test_parts_of_a_drive_go_on_wherever_it_is_cut():
@@ -150,10 +161,15 @@ def test_parts_of_a_drive_go_on_wherever_it_is_cut():
     whole = part(frames)
     for cut in range(len(frames) + 1):
         joined = part(frames[:cut]).then(part(frames[cut:]))
-        assert joined.stq() == pytest.approx(whole.stq()) and joined.objects == whole.objects
-        assert (joined.followed, joined.id_switches) == (whole.followed, whole.id_switches)
+        assert (
+            joined.means().stq == pytest.approx(whole.means().stq) and joined.means().objects == whole.means().objects
+        )
+        assert (joined.means().followed, joined.means().id_switches) == (
+            whole.means().followed,
+            whole.means().id_switches,
+        )
     three = part(frames[:2]).then(part(frames[2:5]).then(part(frames[5:])))
-    assert three.id_switches == whole.id_switches > 5
+    assert three.means().id_switches == whole.means().id_switches > 5
     with pytest.raises(ValueError, match="add these with"):
         whole.then(whole.ended())
     with pytest.raises(ValueError, match="other label sets"):
@@ -168,10 +184,19 @@ def test_drives_meet_where_they_share_a_tube_with_an_id():
     assert not unclaimed.meets(drive((car(0), car(4))).drive)
 
 
+def test_all_numbers_come_from_one_walk_over_the_drive(monkeypatch):
+    quality, walks, sums = drive((car(1), car(3)), (car(1), car(3))), [], DriveTubes.sums
+    monkeypatch.setattr(DriveTubes, "sums", lambda tubes: walks.append(tubes) or sums(tubes))
+    found = quality.means_of_present()
+    assert (found.stq, found.aq, found.sq) == (1, 1, 1) and len(walks) == 1
+    going_on = DriveScores(1, tracks=quality, point_tracks=quality).then(DriveScores(1, tracks=quality))
+    assert len(walks) == 1 and going_on.tracks.means().followed == 1 and going_on.frames == 2
+
+
 def test_a_value_stays_as_it_was():
     start = drive((car(1), car(3)))
     start.add(*car(2), *car(3))
-    assert start.objects == 1 and start.aq() == 1 and start.id_switches == 0
+    assert start.means().objects == 1 and start.means().aq == 1 and start.means().id_switches == 0
 
 
 def slow_tubes(frames, things, side):
@@ -218,9 +243,9 @@ def test_a_slow_count_of_random_drives_says_the_same():
         total, association = total + quality, association + slow_association(frames, things)
         more = slow_switches(frames, things)
         followed, switches = followed + more[0], switches + more[1]
-    assert total.aq() == pytest.approx(np.mean(association)) and total.objects == len(association)
-    assert (total.followed, total.id_switches) == (followed, switches)
-    assert 0.2 < total.aq() < 0.9 and switches > 5
+    assert total.means().aq == pytest.approx(np.mean(association)) and total.means().objects == len(association)
+    assert (total.means().followed, total.means().id_switches) == (followed, switches)
+    assert 0.2 < total.means().aq < 0.9 and switches > 5
 
 
 def test_numbers_of_any_width_and_type_do_not_run_over():
@@ -231,7 +256,7 @@ def test_numbers_of_any_width_and_type_do_not_run_over():
     huge = TrackingQuality.empty(LIDARSEG).add(
         arguments[0], np.where(arguments[1] > 0, 2**32 - 1 - arguments[1], 0), arguments[2], arguments[3]
     )
-    assert wide.aq() == narrow.aq() == huge.aq()
+    assert wide.means().aq == narrow.means().aq == huge.means().aq
     with pytest.raises(ValueError, match="below 2\\^32"):
         TrackingQuality.empty(LABELS).add(*car(1), car(1)[0], np.full(10, 2**32))
 
@@ -260,4 +285,4 @@ def test_memory_grows_with_pairs_not_with_frames_and_a_grid_is_fast():
     assert (time.thread_time() - start) / 20 < 0.1  # 2 ms on a free core
     assert len(quality.drive.common) == len(quality.drive.true_size) == 39
     empty = np.zeros(0, np.int32)
-    assert TrackingQuality.empty(OCC3D).add(empty, empty, empty, empty).objects == 0
+    assert TrackingQuality.empty(OCC3D).add(empty, empty, empty, empty).means().objects == 0

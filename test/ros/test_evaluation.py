@@ -125,6 +125,24 @@ def test_ids_of_another_drive_are_other_objects(begins):
     assert len(made._counted.tracks.drive.common) == 2  # of the first drive only sums are kept
 
 
+def test_after_the_clock_went_back_another_drive_begins_with_a_grid_without_ids_too():
+    made, second = evaluator(), 1_000_000_000
+    for stamp, with_ids in ((3, True), (4, True), (1, False), (2, True)):
+        truth = street(stamp_ns=stamp * second)
+        guess = renumbered(truth, 100 * (stamp == 2))
+        found = compared(prediction(guess, with_ids), truth, made).running
+    assert (found.id_switches, found.followed, found.aq) == (0, 2, 1)
+
+
+def test_a_node_that_tells_things_apart_and_finds_none_has_missed_them():
+    made, truth = evaluator(), street()
+    empty = replace(truth, class_id=np.full(SHAPE, FREE, np.uint8), instance_id=np.zeros(SHAPE, np.int32))
+    grid = prediction(empty, with_instances=True)
+    assert len(grid.instance_id) == 0 and compared(grid, truth, made).running.aq == 0
+    found = compared(prediction(replace(truth, stamp_ns=2000), True), replace(truth, stamp_ns=2000), made).running
+    assert found.aq == pytest.approx(0.25)
+
+
 def test_what_no_camera_sees_counts_for_nothing():
     truth, wrong = street(), street(cars=((2, 2),))
     mask = np.ones(SHAPE, bool)

@@ -139,6 +139,10 @@ def test_indices_outside_the_grid_and_lengths_are_refused():
         voxels_from_message(SimpleNamespace(**some), LIDARSEG)
     with pytest.raises(ValueError, match="instance_id has 1 values"):
         instances_from_message(SimpleNamespace(**(fields | {"instance_id": np.ones(1, np.uint16)})))
+    for source, ids, words in ((4, 3, "instance_source 4 is none of"), (0, 3, "instance_id has 3 .* INSTANCES_NONE")):
+        change = {"instance_id": np.ones(ids, np.uint16), "instance_source": source}
+        with pytest.raises(ValueError, match=words):
+            instances_from_message(SimpleNamespace(**(fields | change)))
     size = SimpleNamespace(x=0.4, y=float("nan"), z=0.4)
     with pytest.raises(ValueError, match="voxel_size"):
         voxels_from_message(SimpleNamespace(**(fields | {"voxel_size": size})), OCC3D)
