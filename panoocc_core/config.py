@@ -5,7 +5,6 @@ presets for own training switch them off.
 """
 
 import math
-from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Annotated, Literal
@@ -489,30 +488,6 @@ def model_config(preset: str | Path) -> ModelConfig:
     """
     path = named_yaml("models", str(preset), "model preset")
     return build(ModelConfig, {"name": path.stem, **_with_bases(path, ())}, path.name)
-
-
-def rig_with(folder: str, cameras: Sequence[str]) -> str:
-    """The name of the rig in a folder of `config` ("rigs", "sim_rigs") with exactly these cameras, else with all of
-    them and others.
-
-    Raises:
-        ConfigError: there is none, or more than one.
-    """
-    names = {rig: _camera_names(load_yaml(path)) for rig, path in listing(folder).items()}
-    exact = [rig for rig, there in names.items() if there == set(cameras)]
-    found = exact or [rig for rig, there in names.items() if there > set(cameras)]
-    if len(found) != 1:
-        have = "; ".join(f"{rig} has {', '.join(sorted(names[rig]))}" for rig in found or names)
-        which = f"{len(found)} rigs have" if found else "no rig has"
-        raise ConfigError(f"{which} the network's cameras {', '.join(cameras)}, of config/{folder} ({have}): name one")
-    return found[0]
-
-
-def _camera_names(rig: dict) -> set[str]:
-    """Those of a rig's file, whatever else is wrong with it."""
-    cameras = rig.get("cameras")
-    entries = cameras if isinstance(cameras, list) else []
-    return {str(camera.get("name")) for camera in entries if isinstance(camera, dict)}
 
 
 def _with_bases(path: Path, seen: tuple[Path, ...]) -> dict:

@@ -11,13 +11,13 @@ import numpy as np
 from numpy.typing import NDArray
 
 from ..base.ranges import Text, Within, check_ranges
-from ..config import ModelConfig, rig_with
+from ..base.rig_files import AUTO, rig_with
+from ..config import ModelConfig
 from ..sim.camera import Rig
 from ..sim.lidar import Lidar
 from ..sim.rig_file import load_sim_rig
 from ..types import GridGeometry
 
-AUTO = "auto"  # for a rig: the one with the network's cameras
 FORMAT = 1  # raised when the same plan gives other files
 _LEAD_S = 0.5  # the drive's first frame
 

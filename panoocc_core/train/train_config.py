@@ -6,9 +6,10 @@ from typing import Annotated, Any, Literal
 
 from ..base.ranges import Length, Ranged, Text, Within, check_ranges
 from ..base.resources import listing
+from ..base.rig_files import AUTO
 from ..base.strict_yaml import ConfigError, build, load_yaml, merged, named_yaml
 from ..config import ModelConfig, model_config
-from ..data.street_plan import AUTO, RateHz, Scale, Seconds
+from ..data.street_plan import RateHz, Scale, Seconds
 from .loss_config import PUBLISHED, TERMS, LossConfig
 
 MAX_SEED = 2**63 - 1  # of torch's generators

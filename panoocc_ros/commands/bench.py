@@ -10,9 +10,9 @@ from tempfile import TemporaryDirectory
 from tqdm import tqdm
 
 from panoocc_core import ConfigError, Frame, ModelConfig
+from panoocc_core.base.rig_files import rig_with
 from panoocc_core.base.whole_files import write_json
 from panoocc_core.bench import BenchReport, RenderReport, bench, bench_rendering, rendering_table, table
-from panoocc_core.config import rig_with
 from panoocc_core.sim import load_sim_rig
 
 from ..bags.bag import BagError, BagReader

@@ -95,7 +95,7 @@ def _by_network(arguments: argparse.Namespace, bag: BagReader, inputs: list[Path
     config = chosen_config(arguments.model, camera_limits(arguments), arguments.instances)
     rig = recorded_rig(arguments, config)
     calibration = chosen_calibration(arguments.calibration, rig)
-    chosen, waiting = rig_for(config, rig), chosen_waiting(arguments)
+    chosen, waiting = rig_for(config, rig, arguments.network_frame), chosen_waiting(arguments)
     check_topics(bag, chosen, calibration)
     # Before the weights are loaded, so that a wrong path does not cost a minute.
     with BagWriter(arguments.out, arguments.overwrite, inputs) as writer:

@@ -18,7 +18,7 @@ from ..frames.assembler import FrameAssembler
 from ..frames.rig import Rig
 from ..frames.waiting import AssemblerOptions
 from ..health.latency import latency_table, summarise
-from ..node.load import chosen_calibration, chosen_config, chosen_rig, loaded_network, rig_for, unused_cameras
+from ..node.load import chosen_calibration, chosen_config, chosen_rig, loaded_network, rig_for, unused
 from ..node.outputs import AUTOWARE, FOXGLOVE, OBJECT_MARKERS, OBJECTS, OUTPUTS, POINTS
 from ..node.settings import CAMERA_LIMITS, NodeSettings, camera_limits
 from ..ros.argument_types import number, whole_number
@@ -128,9 +128,9 @@ def _run(arguments: argparse.Namespace) -> None:
     config = chosen_config(arguments.model, camera_limits(arguments), arguments.instances)
     rig = recorded_rig(arguments, config)
     calibration = chosen_calibration(arguments.calibration, rig)
-    chosen, waiting = rig_for(config, rig), chosen_waiting(arguments)
-    if unused := unused_cameras(config, rig):
-        print(f"panoocc run: {unused}", file=sys.stderr)
+    chosen, waiting = rig_for(config, rig, arguments.network_frame), chosen_waiting(arguments)
+    for sentence in unused(config, rig, arguments.network_frame):
+        print(f"panoocc run: {sentence}", file=sys.stderr)
     read = (arguments.bag, arguments.checkpoint, arguments.rig, arguments.model, arguments.calibration)
     inputs = [Path(one) for one in read if one is not None and Path(one).exists()]
     with BagReader(arguments.bag) as bag:
@@ -176,7 +176,6 @@ def recorded_rig(arguments: argparse.Namespace, config: ModelConfig) -> Rig:
         arguments.base_frame,
         arguments.fixed_frame,
         arguments.spread_ms,
-        arguments.network_frame,
     )
     topics = {"tf_topic": arguments.tf_topic, "tf_static_topic": arguments.tf_static_topic}
     try:

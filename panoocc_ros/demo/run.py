@@ -22,8 +22,8 @@ from tqdm import tqdm
 
 from panoocc_core import ModelConfig
 from panoocc_core.base.resources import folder, shipped_weights
+from panoocc_core.base.rig_files import rig_with
 from panoocc_core.base.whole_files import write_json
-from panoocc_core.config import rig_with
 from panoocc_core.labels import OCC3D, LabelSet, counterparts
 from panoocc_core.pictures.animation import Style
 from panoocc_core.sim import load_sim_rig
@@ -38,7 +38,7 @@ from ..evaluation.evaluator import EvaluationError, check_labels
 from ..frames.rig import Rig
 from ..health.latency import latency_table
 from ..messages import truth as truth_messages
-from ..node.load import chosen_config, chosen_device, chosen_rig, rig_for, unused_cameras
+from ..node.load import chosen_config, chosen_device, chosen_rig, rig_for, unused
 from ..ros.exit_codes import BAD_INPUT, FAILED, INTERRUPTED, OK, failed
 from ..ros.signals import Terminated, unwound_by_signals
 from ..sim.bag import write_street_bag
@@ -90,8 +90,8 @@ def demo(arguments: argparse.Namespace) -> Path:
     bag = arguments.bag or _simulated_street(out / STREET, config, pace)
     with BagReader(bag) as reader:
         check_topics(reader, rig_for(config, rig))
-    if unused := unused_cameras(config, rig):
-        print(unused, flush=True)
+    for sentence in unused(config, rig):
+        print(sentence, flush=True)
     truth = _usable_truth(bag, config)
     for name in RESULTS:  # of an earlier run: they must not be taken for those of one that fails
         (out / name).unlink(missing_ok=True)

@@ -2,6 +2,7 @@
 
 from typing import Any
 
+from panoocc_core.base.rig_files import AUTO
 from panoocc_core.config import ModelConfig
 from panoocc_core.geometry import Matrix, shift_and_turn
 
@@ -10,7 +11,7 @@ from ..streams.synchroniser import MessageSet
 from ..streams.transforms import MAX_KNOWN, NotConnected, TransformBuffer, UnknownFrame, clean_frame
 from .calibration_file import CalibrationFile
 from .camera_info import same_calibration
-from .rig import AUTO, Rig
+from .rig import Rig
 from .sets import CameraPose, ReadySet
 
 FIXED_FRAMES = ("odom", "map", "world")  # REP-105: odom does not jump

@@ -4,11 +4,11 @@ from dataclasses import dataclass, replace
 from typing import Annotated
 
 from panoocc_core.base.ranges import Length, Text, Within, check_ranges
+from panoocc_core.base.rig_files import AUTO
 from panoocc_core.base.strict_yaml import ConfigError, build, load_yaml, named_yaml
 
 from ..streams.transforms import clean_frame
 
-AUTO = "auto"
 OffsetMs = Annotated[float, Within(-10_000, 10_000)]
 SpreadMs = Annotated[float, Within(0.001, 10_000)]
 PeriodMs = Annotated[float, Within(0.1, 60_000)]

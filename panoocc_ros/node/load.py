@@ -10,9 +10,8 @@ import torch
 
 from panoocc_core import CheckpointError, ModelConfig, load_model, model_config
 from panoocc_core.base.devices import usable_device
+from panoocc_core.base.rig_files import AUTO, rig_with
 from panoocc_core.base.strict_yaml import ConfigError
-from panoocc_core.config import rig_with
-from panoocc_core.data.street_plan import AUTO
 from panoocc_core.labels import InstanceSource
 from panoocc_core.network import Network
 
@@ -27,7 +26,6 @@ def chosen_rig(
     base_frame: str = "",
     fixed_frame: str = "",
     spread_ms: float = 0.0,
-    network_frame: str = "",
 ) -> Rig:
     """A rig by its name or file, "auto" for the one with the network's cameras, with frames and spread laid over it
     where they are given.
@@ -35,29 +33,41 @@ def chosen_rig(
     Raises:
         SettingsError: it cannot be used; `names` says "rig".
     """
-    changes = {"base_frame": base_frame, "fixed_frame": fixed_frame, "network_frame": network_frame}
-    changes |= {"spread_ms": spread_ms}  # type: ignore[dict-item]
+    changes = {"base_frame": base_frame, "fixed_frame": fixed_frame, "spread_ms": spread_ms}
     with _settings("rig"):
         rig = load_rig(rig_with("rigs", config.cameras) if name == AUTO else name)
         return replace(rig, **{key: value for key, value in changes.items() if value})  # type: ignore[arg-type]
 
 
-def rig_for(config: ModelConfig, rig: Rig) -> Rig:
-    """The cameras of the rig that the network uses, in its order.
+def rig_for(config: ModelConfig, rig: Rig, network_frame: str = "") -> Rig:
+    """What the network uses of a rig: its cameras, in its order, and the frame of its voxels.
+
+    A rig serves networks of several families: the frame that it names is for those that know one beside the vehicle's.
+
+    Args:
+        network_frame: counts for any network, in place of the rig's.
 
     Raises:
-        SettingsError: the rig lacks one.
+        SettingsError: the rig lacks a camera.
     """
+    named = network_frame or (None if config.grid.network_frame is None else rig.network_frame)
     with _settings("rig"):
-        return rig.select(config.cameras)
+        return replace(rig.select(config.cameras), network_frame=named)
 
 
-def unused_cameras(config: ModelConfig, rig: Rig) -> str | None:
-    """That the rig has cameras which the network does not take, as a sentence; None where it has none."""
-    unused = [name for name in rig.names if name not in config.cameras]
-    if not unused:
-        return None
-    return f"of the rig's cameras {', '.join(unused)} are not used: {config.name} takes {', '.join(config.cameras)}"
+def unused(config: ModelConfig, rig: Rig, network_frame: str = "") -> tuple[str, ...]:
+    """What `rig_for` leaves aside, a sentence each."""
+    cameras = [name for name in rig.names if name not in config.cameras]
+    sentences = []
+    if cameras:
+        taken = ", ".join(config.cameras)
+        sentences.append(f"of the rig's cameras {', '.join(cameras)} are not used: {config.name} takes {taken}")
+    if rig.network_frame is not None and config.grid.network_frame is None and not network_frame:
+        sentences.append(
+            f"the rig's network_frame {rig.network_frame} is not used: {config.name} predicts in the vehicle's own "
+            "frame; the parameter network_frame (--network-frame) or a calibration file can force one"
+        )
+    return tuple(sentences)
 
 
 def chosen_config(

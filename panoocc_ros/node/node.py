@@ -38,7 +38,7 @@ from ..ros.throttle import ProblemLog
 from ..streams.cloud_queue import reads_logits
 from .cloud_output import CloudOutput
 from .inputs import Inputs
-from .load import chosen_calibration, chosen_config, chosen_rig, loaded_network, rig_for, unused_cameras
+from .load import chosen_calibration, chosen_config, chosen_rig, loaded_network, rig_for, unused
 from .publishers import Publishers
 from .settings import NodeSettings, camera_limits
 from .status import StatusReport, model_facts
@@ -83,11 +83,10 @@ class OccupancyNode(Node):
             settings.base_frame,
             settings.fixed_frame,
             settings.sync_spread_ms,
-            settings.network_frame,
         )
-        self._rig = rig_for(config, rig)
-        if unused := unused_cameras(config, rig):
-            self.get_logger().info(unused)
+        self._rig = rig_for(config, rig, settings.network_frame)
+        for sentence in unused(config, rig, settings.network_frame):
+            self.get_logger().info(sentence)
         calibration = chosen_calibration(settings.calibration, rig)
         self.get_logger().info(f"loading {config.name}")
         network = loaded_network(

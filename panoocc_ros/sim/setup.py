@@ -1,8 +1,8 @@
 """From the simulator's settings to what it renders: drives, cameras and grid, faults."""
 
 from panoocc_core.base.devices import usable_device
-from panoocc_core.config import model_config, rig_with
-from panoocc_core.data.street_plan import AUTO
+from panoocc_core.base.rig_files import AUTO, rig_with
+from panoocc_core.config import model_config
 from panoocc_core.sim import Rig, load_sim_rig
 from panoocc_core.sim.drive_renderer import Drive, RenderSetup, truth_grid, truth_labels
 

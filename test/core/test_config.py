@@ -5,7 +5,8 @@ from dataclasses import replace
 import pytest
 import yaml
 
-from panoocc_core.config import ConfigError, InternImageConfig, model_config, presets, rig_with
+from panoocc_core.base.rig_files import rig_with
+from panoocc_core.config import ConfigError, InternImageConfig, model_config, presets
 from panoocc_core.labels import OCC3D_WAYMO
 from panoocc_core.models import build_network
 from panoocc_core.preprocess import crop_window

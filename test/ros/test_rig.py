@@ -8,6 +8,7 @@ import yaml
 from panoocc_core.base.strict_yaml import ConfigError
 from panoocc_core.config import model_config
 from panoocc_ros.frames.rig import load_rig
+from panoocc_ros.node.load import rig_for, unused
 
 GOOD = {
     "reference": "A",
@@ -91,3 +92,22 @@ def test_topics_of_transforms_and_the_type_of_images_can_be_given(tmp_path):
     assert (rig.tf_topic, rig.tf_static_topic) == ("/robot1/tf", "/robot1/tf_static")
     assert [camera.compressed for camera in rig.cameras] == [True, None]
     assert (load_rig("nuscenes").tf_topic, load_rig("nuscenes").tf_static_topic) == ("/tf", "/tf_static")
+
+
+def test_one_rig_serves_networks_of_the_lidar_s_frame_and_of_the_vehicle_s():
+    rig = replace(load_rig("nuscenes"), network_frame="lidar_top")
+    panoptic, occupancy = model_config("pano_small_4f"), model_config("pano_small_occ3d")
+    assert rig_for(panoptic, rig).network_frame == "lidar_top" and not unused(panoptic, rig)
+    assert rig_for(occupancy, rig).network_frame is None
+    (sentence,) = unused(occupancy, rig)
+    assert "network_frame lidar_top is not used: pano_small_occ3d predicts in the vehicle's own frame" in sentence
+    for config in (panoptic, occupancy):  # who asks for a frame gets it
+        assert rig_for(config, rig, "/lidar").network_frame == "lidar" and not unused(config, rig, "/lidar")
+
+
+def test_cameras_that_a_network_does_not_take_are_named():
+    rig = load_rig("nuscenes")
+    config = replace(model_config("nano"), cameras=("CAM_FRONT", "CAM_BACK"))
+    assert rig_for(config, rig).names == ("CAM_FRONT", "CAM_BACK")
+    (sentence,) = unused(config, rig)
+    assert "CAM_FRONT_LEFT" in sentence and "nano takes CAM_FRONT, CAM_BACK" in sentence

@@ -441,17 +441,37 @@ def test_a_network_that_fails_is_counted_and_the_memory_cleared(good, tmp_path, 
     stream = OccupancyStream(load_model("nano", seeded_weights=True))
     real, calls = stream.step, []
 
-    def step(frame, with_instances):
+    def step(frame, with_instances, with_logits):
         calls.append(frame)
         if len(calls) == 1:
             raise NonFiniteError("the class logits are not finite")
-        return real(frame, with_instances)
+        return real(frame, with_instances, with_logits)
 
     monkeypatch.setattr(stream, "step", step)
     rig = RIG.select(stream.network.config.cameras)
     with BagReader(good) as bag, BagWriter(tmp_path / "out.mcap") as writer:
         report = Replay(bag, stream, RIG, FrameAssembler(rig)).run(writer, ReplayOptions(outputs=(OCCUPANCY,)))
     assert report.grids == 1 and report.failures == {"the class logits are not finite": 1} and len(calls) == 2
+
+
+@pytest.mark.parametrize("topic", ["occupancy_foxglove", "occupancy"])
+def test_things_are_looked_for_where_an_output_tells_them(good, tmp_path, monkeypatch, topic):
+    from panoocc_ros.bags.replay import Replay, ReplayOptions
+    from panoocc_ros.node.outputs import OUTPUTS
+
+    stream = OccupancyStream(load_model("nano", seeded_weights=True))
+    real, asked = stream.step, []
+
+    def step(frame, with_instances, with_logits):
+        asked.append(with_instances)
+        return real(frame, with_instances, with_logits)
+
+    monkeypatch.setattr(stream, "step", step)
+    rig = RIG.select(stream.network.config.cameras)
+    (output,) = (one for one in OUTPUTS if one.topic == topic)
+    with BagReader(good) as bag, BagWriter(tmp_path / "out.mcap") as writer:
+        report = Replay(bag, stream, RIG, FrameAssembler(rig)).run(writer, ReplayOptions((output,), limit=1))
+    assert report.grids == 1 and asked == [topic == "occupancy"]
 
 
 def test_a_decoder_that_fails_is_counted_like_a_network(good, tmp_path, monkeypatch, capsys):
