@@ -27,11 +27,11 @@ class StampedPose:
     world_from_ego: Matrix  # [4, 4]
 
 
-def pose_at(track: tuple[StampedPose, ...], stamp_ns: int, tolerance_ns: int) -> StampedPose | None:
-    """The pose at a stamp: interpolated between neighbours in `track` (oldest first), else the end of the track within
+def pose_at(poses: tuple[StampedPose, ...], stamp_ns: int, tolerance_ns: int) -> StampedPose | None:
+    """The pose at a stamp: interpolated between neighbours in `poses` (oldest first), else the last one within
     the tolerance, else None."""
-    before = [pose for pose in track if pose.stamp_ns <= stamp_ns]
-    after = [pose for pose in track if pose.stamp_ns > stamp_ns]
+    before = [pose for pose in poses if pose.stamp_ns <= stamp_ns]
+    after = [pose for pose in poses if pose.stamp_ns > stamp_ns]
     if before and after:
         start, end = before[-1], after[0]
         ratio = (stamp_ns - start.stamp_ns) / (end.stamp_ns - start.stamp_ns)
@@ -40,20 +40,20 @@ def pose_at(track: tuple[StampedPose, ...], stamp_ns: int, tolerance_ns: int) ->
     return nearest if nearest is not None and abs(nearest.stamp_ns - stamp_ns) <= tolerance_ns else None
 
 
-def motion_from_track(track: tuple[StampedPose, ...]) -> VehicleMotion | None:
-    """Motion of the last pose of a track by differences over at least 0.2 s; None while the track is shorter."""
+def motion_from_poses(poses: tuple[StampedPose, ...]) -> VehicleMotion | None:
+    """Motion at the last pose by differences over at least 0.2 s; None while the poses reach back less far."""
     velocities = []
-    last = len(track) - 1
+    last = len(poses) - 1
     for _ in range(2):
-        start = _earlier(track, last)
+        start = _earlier(poses, last)
         if start is None:
             break
-        velocities.append(_velocity(track[start], track[last]))
+        velocities.append(_velocity(poses[start], poses[last]))
         last = start
     if not velocities:
         return None
     stamp_s, velocity_mps, rotation_rate_radps = velocities[0]
-    world_from_ego = track[-1].world_from_ego[:3, :3]
+    world_from_ego = poses[-1].world_from_ego[:3, :3]
     acceleration_mps2 = np.array([0.0, 0.0, GRAVITY_MPS2])
     if len(velocities) == 2:
         acceleration_mps2 = acceleration_mps2 + (velocity_mps - velocities[1][1]) / (stamp_s - velocities[1][0])
@@ -63,10 +63,10 @@ def motion_from_track(track: tuple[StampedPose, ...]) -> VehicleMotion | None:
     )
 
 
-def _earlier(track: tuple[StampedPose, ...], index: int) -> int | None:
+def _earlier(poses: tuple[StampedPose, ...], index: int) -> int | None:
     """The latest pose at least MIN_DIFFERENCE_S before the one at `index`."""
-    limit = track[index].stamp_ns - int(MIN_DIFFERENCE_S * NS_PER_S)
-    return next((i for i in range(index - 1, -1, -1) if track[i].stamp_ns <= limit), None)
+    limit = poses[index].stamp_ns - int(MIN_DIFFERENCE_S * NS_PER_S)
+    return next((i for i in range(index - 1, -1, -1) if poses[i].stamp_ns <= limit), None)
 
 
 def _velocity(start: StampedPose, end: StampedPose) -> tuple[float, Matrix, Matrix]:
@@ -81,8 +81,8 @@ def _velocity(start: StampedPose, end: StampedPose) -> tuple[float, Matrix, Matr
     return middle_s, moved / seconds, axis * angle / seconds
 
 
-def vehicle_motion(frame: Frame, track: tuple[StampedPose, ...], rates: str) -> tuple[VehicleMotion, str]:
-    """The rates of motion and where they come from; `track` ends with this frame.
+def vehicle_motion(frame: Frame, poses: tuple[StampedPose, ...], rates: str) -> tuple[VehicleMotion, str]:
+    """The rates of motion and where they come from; `poses` end with this frame's.
 
     The source is "sensors", "poses", "zeros", or "at_rest" where the poses do not reach back far enough to tell.
 
@@ -97,7 +97,7 @@ def vehicle_motion(frame: Frame, track: tuple[StampedPose, ...], rates: str) -> 
         return frame.motion, "sensors"
     if rates == "zeros":
         return ZEROS, "zeros"
-    motion = motion_from_track(track)
+    motion = motion_from_poses(poses)
     return (AT_REST, "at_rest") if motion is None else (motion, "poses")
 
 

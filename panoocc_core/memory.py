@@ -51,7 +51,7 @@ class VoxelMemory:
     """All that a stream remembers."""
 
     states: tuple[VoxelState, ...] = ()  # oldest first
-    track: tuple[StampedPose, ...] = ()  # recent poses, oldest first, the last one of the last frame
+    poses: tuple[StampedPose, ...] = ()  # recent ones, oldest first, the last one of the last frame
     calibration: Mapping[str, Calibration] = field(default_factory=dict)
     ego_from_network: Matrix | None = None  # [4, 4], when the history began
     tracks: Tracks = Tracks()  # of the instances
@@ -67,10 +67,10 @@ def cleared(memory: VoxelMemory, reason: str) -> VoxelMemory:
 def reset_reason(memory: VoxelMemory, frame: Frame, model: ModelConfig) -> str | None:
     """Why the history cannot go on with this frame, or None: the clock jumped back, the pause was too long, the pose
     teleported, or the cameras or the network's frame are not the same as before."""
-    if not memory.track:
+    if not memory.poses:
         return None
     config = model.temporal
-    last = memory.track[-1]
+    last = memory.poses[-1]
     seconds = (frame.stamp_ns - last.stamp_ns) / NS_PER_S
     if seconds < 0:
         return "clock_jump"
@@ -126,7 +126,7 @@ class Recollection:
     memory: VoxelMemory  # as before the frame; empty where there was a reason to clear it
     frame: Frame
     reset: str | None  # that reason
-    track: tuple[StampedPose, ...]  # with the frame's pose
+    poses: tuple[StampedPose, ...]  # with the frame's
     states: tuple[VoxelState, ...]  # of the wanted ages, oldest first
     ego_from_network: Matrix  # [4, 4]
 
@@ -154,9 +154,9 @@ def begin(memory: VoxelMemory, frame: Frame, config: ModelConfig) -> Recollectio
     reset = reset_reason(memory, frame, config)
     if reset is not None:
         memory = cleared(memory, reset)
-    track = _extended_track(memory.track, frame, config.ego_motion)
+    poses = _extended(memory.poses, frame, config.ego_motion)
     states = tuple(_recalled(memory, frame.stamp_ns, config.temporal))
-    return Recollection(memory, frame, reset, track, states, config.grid.ego_from_network.matrix)
+    return Recollection(memory, frame, reset, poses, states, config.grid.ego_from_network.matrix)
 
 
 def remember(recollection: Recollection, tokens: Tensor, config: ModelConfig) -> VoxelMemory:
@@ -169,7 +169,7 @@ def remember(recollection: Recollection, tokens: Tensor, config: ModelConfig) ->
     return replace(
         memory,
         states=states,
-        track=recollection.track,
+        poses=recollection.poses,
         calibration={**calibration_of(frame.cameras), **memory.calibration},
         ego_from_network=recollection.ego_from_network if memory.ego_from_network is None else memory.ego_from_network,
     )
@@ -193,17 +193,17 @@ def _is_its_turn(memory: VoxelMemory, stamp_ns: int, config: TemporalConfig) -> 
     if not memory.states:
         return True
     since_kept_ns = stamp_ns - memory.states[-1].stamp_ns
-    frame_period_ns = stamp_ns - memory.track[-1].stamp_ns
+    frame_period_ns = stamp_ns - memory.poses[-1].stamp_ns
     return since_kept_ns + frame_period_ns > (1 + SPACING_SLACK) * config.spacing_s * NS_PER_S
 
 
-def _extended_track(track: tuple[StampedPose, ...], frame: Frame, config: EgoMotionConfig) -> tuple[StampedPose, ...]:
-    """The track with this frame's pose.
+def _extended(poses: tuple[StampedPose, ...], frame: Frame, config: EgoMotionConfig) -> tuple[StampedPose, ...]:
+    """The poses with this frame's.
 
     Of the poses older than twice the ego-motion interval only the newest stays: a slow stream needs it.
     """
     oldest_ns = frame.stamp_ns - int(2 * config.interval_s * NS_PER_S)
-    before = [pose for pose in track if pose.stamp_ns < frame.stamp_ns]
+    before = [pose for pose in poses if pose.stamp_ns < frame.stamp_ns]
     recent = [pose for pose in before if pose.stamp_ns >= oldest_ns]
     older = before[: len(before) - len(recent)][-1:]
     return (*older, *recent, StampedPose(frame.stamp_ns, frame.world_from_ego))

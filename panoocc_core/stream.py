@@ -53,7 +53,7 @@ def encode(
         inputs = prepare(frame, config, network.device)
         inputs = inputs if change is None else change(inputs)
         past = begin(memory, frame, config)
-        vector, source = _ego_motion(frame, past.track, config)
+        vector, source = _ego_motion(frame, past.poses, config)
         motion = torch.as_tensor(vector, dtype=torch.float32, device=network.device)
     with stage("backbone"):
         maps = network.encode_images(inputs.images)
@@ -154,12 +154,12 @@ def advance(
     return occupancy, things.memory
 
 
-def _ego_motion(frame: Frame, track: tuple[StampedPose, ...], config: ModelConfig) -> tuple[Matrix, str]:
-    """Ego-motion vector [18] and where its rates come from; `track` ends with this frame."""
+def _ego_motion(frame: Frame, poses: tuple[StampedPose, ...], config: ModelConfig) -> tuple[Matrix, str]:
+    """Ego-motion vector [18] and where its rates come from; `poses` end with this frame's."""
     settings = config.ego_motion
-    motion, source = vehicle_motion(frame, track, settings.rates)
+    motion, source = vehicle_motion(frame, poses, settings.rates)
     interval_ns = int(settings.interval_s * NS_PER_S)
-    earlier = pose_at(track, frame.stamp_ns - interval_ns, int(config.temporal.tolerance_s * NS_PER_S))
+    earlier = pose_at(poses, frame.stamp_ns - interval_ns, int(config.temporal.tolerance_s * NS_PER_S))
     return ego_motion_vector(
         frame.world_from_ego, None if earlier is None else earlier.world_from_ego, motion, settings
     ), source

@@ -20,6 +20,7 @@ from numpy.typing import NDArray
 
 from ..ground_truth import TrueBoxes
 from ..labels import BOX_CLASSES
+from ..panoptic.fusion import outside
 from ..types import ScoredBoxes, check_box_classes
 from .confusion import Counts, Ids, Mask, Scores, mean_of
 
@@ -186,10 +187,10 @@ def _counts(boxes: ScoredBoxes | TrueBoxes, racks: TrueBoxes | None) -> Mask:
 
 def _inside(point_m: NDArray[np.float32], boxes: TrueBoxes) -> Mask:
     """Whether points [p, 3] are in any of the boxes."""
-    x, y, z = np.moveaxis(point_m[:, None].astype(np.float64) - boxes.centre_m, -1, 0)  # each [p, n]
-    cosine, sine = np.cos(boxes.yaw_rad), np.sin(boxes.yaw_rad)
-    local = np.stack((x * cosine + y * sine, y * cosine - x * sine, z), axis=-1)
-    return np.asarray((np.abs(local) <= boxes.size_m / 2).all(axis=-1).any(axis=-1))
+    inside = np.zeros(len(point_m), bool)
+    for row in range(len(boxes)):
+        inside |= outside(point_m.astype(np.float64), boxes, row)[1]
+    return inside
 
 
 def _matches(

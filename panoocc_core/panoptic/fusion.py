@@ -72,7 +72,11 @@ def claimed(
 
 
 def outside(
-    place_m: NDArray[np.floating], boxes: ScoredBoxes | TrueBoxes, row: int, side_m: float, height_m: float
+    place_m: NDArray[np.floating],
+    boxes: ScoredBoxes | TrueBoxes,
+    row: int,
+    side_m: float = 0.0,
+    height_m: float = 0.0,
 ) -> tuple[NDArray[np.float64], NDArray[np.bool_]]:
     """How far places [t, 3] are outside a box, [t], and whether they are in it with so much more at its sides, and at
     top and bottom, [t]."""

@@ -1,10 +1,10 @@
 """Numbers that stay with a thing from frame to frame.
 
 Every track expects its thing where its last place and its velocity put it, in the world frame, so that the vehicle's
-own motion does not matter.  Instances and tracks are paired so that the sum of distances, with a surcharge for another
-class, is smallest (Hungarian algorithm); a pair further apart than the reach is none, and counts as far as the reach:
-so a row of barriers is not moved on by one for the sake of one more pair.  What finds no track begins one at once; a
-track that was not seen for `max_age_s` has ended.
+own motion does not matter.  Instances and tracks are paired so that the sum of distances in the world's x and y, with a
+surcharge for another class, is smallest (Hungarian algorithm); a pair further apart than the reach is none, and counts
+as far as the reach: so a row of barriers is not moved on by one for the sake of one more pair.  What finds no track
+begins one at once; a track that was not seen for `max_age_s` has ended.
 
 Numbers are 1 to 65,535, the width of `VoxelGrid.instance_id`.  The next number is one higher than the last one given;
 after 65,535 comes 1, and numbers of tracks that go on are passed over.  They go on counting when the memory is cleared.

@@ -11,7 +11,7 @@ from panoocc_core.ego_motion import (
     AT_REST,
     StampedPose,
     ego_motion_vector,
-    motion_from_track,
+    motion_from_poses,
     pose_at,
     vehicle_motion,
 )
@@ -58,7 +58,7 @@ def circle(seconds: float, speed_mps: float = 5.0, turn_radps: float = 0.4) -> S
 
 
 def test_rates_from_poses_on_a_circle():
-    motion = motion_from_track(tuple(circle(i * 0.05) for i in range(21)))
+    motion = motion_from_poses(tuple(circle(i * 0.05) for i in range(21)))
     assert motion is not None
     assert motion.velocity_mps == pytest.approx((5.0, 0, 0), abs=0.25)
     assert motion.rotation_rate_radps == pytest.approx((0, 0, 0.4), abs=1e-6)
@@ -66,8 +66,8 @@ def test_rates_from_poses_on_a_circle():
 
 
 def test_a_short_track_tells_nothing():
-    assert motion_from_track((circle(0.0),)) is None
-    assert motion_from_track((circle(0.0), circle(0.1))) is None
+    assert motion_from_poses((circle(0.0),)) is None
+    assert motion_from_poses((circle(0.0), circle(0.1))) is None
 
 
 def test_pose_at_interpolates_and_does_not_reach_far():
@@ -100,9 +100,9 @@ def test_streams_of_any_rate_know_how_fast_they_go(period_s):
         frame = street_frame(i * period_s, x_m=10.0 * i * period_s, size_hw=(2, 2))
         past = begin(memory, frame, config)
         memory = remember(past, torch.zeros(1, 1), config)
-    track = past.track
-    motion, source = vehicle_motion(frame, track, "auto")
-    earlier = pose_at(track, frame.stamp_ns - NS_PER_S // 2, 0)
+    poses = past.poses
+    motion, source = vehicle_motion(frame, poses, "auto")
+    earlier = pose_at(poses, frame.stamp_ns - NS_PER_S // 2, 0)
     assert source == "poses" and motion.velocity_mps == pytest.approx((10.0, 0, 0), abs=1e-6)
     assert earlier is not None and frame.world_from_ego[0, 3] - earlier.world_from_ego[0, 3] == pytest.approx(5.0)
-    assert len(track) <= 13
+    assert len(poses) <= 13

@@ -35,7 +35,7 @@ def drive(config, rate_hz: float, seconds: float, jitter_s: float = 0.0):
     for i in range(round(rate_hz * seconds) + 1):
         frame = street_frame(100 + i / rate_hz + draw.uniform(-jitter_s, jitter_s), size_hw=(2, 2))
         past = begin(memory, frame, config)
-        assert past.reset is None and past.track[-1].stamp_ns == frame.stamp_ns
+        assert past.reset is None and past.poses[-1].stamp_ns == frame.stamp_ns
         ages.append(list(past.ages_s))
         memory = remember(past, TOKENS, config)
     return memory, ages
@@ -169,14 +169,14 @@ def test_a_network_without_history_knows_no_gap():
 
 def test_a_frame_that_cannot_go_on_begins_with_an_empty_memory():
     past = begin(remembered(), street_frame(100.5, x_m=60.0), OCC)
-    assert past.reset == "teleport" and past.states == () and past.memory.states == () and len(past.track) == 1
+    assert past.reset == "teleport" and past.states == () and past.memory.states == () and len(past.poses) == 1
     memory = remember(past, TOKENS, OCC)
-    assert len(memory.states) == 1 and dict(memory.resets) == {"teleport": 1} and memory.track == past.track
+    assert len(memory.states) == 1 and dict(memory.resets) == {"teleport": 1} and memory.poses == past.poses
 
 
 def test_a_clear_counts_its_reason_and_keeps_nothing():
     memory = cleared(cleared(cleared(remembered(), "gap"), "teleport"), "gap")
-    assert memory.states == () and memory.track == () and dict(memory.resets) == {"gap": 2, "teleport": 1}
+    assert memory.states == () and memory.poses == () and dict(memory.resets) == {"gap": 2, "teleport": 1}
 
 
 GRID = GridConfig(rows=20, columns=16, layers=4, range_m=(-16.0, -20.0, -2.0, 16.0, 20.0, 6.0))
