@@ -26,8 +26,8 @@ from .metrics.ray_pq import RayPQ
 from .metrics.report import Report, Score, Section, box_section, point_section, voxel_section
 from .metrics.tracking import TrackingQuality
 from .network import Network, NonFiniteError
-from .panoptic import PointThings, connected_instances, detected_boxes, things_at_points, true_instance_ids
-from .stream import Encoded, Instances, classes, encode, instances, output_geometry
+from .panoptic import PointLabels, PointRules, connected_instances, label_points, true_instance_ids
+from .stream import Encoded, Instances, classes, encode, instances, no_instances, occupancy_of, output_geometry
 from .types import Frame, GridGeometry, ScoredBoxes
 
 NOISE = (0,)  # classes of LiDAR points that no metric counts
@@ -120,6 +120,7 @@ def evaluate_drive(
     if results is None:
         _check_measurable(network.config, drive, measures)
     memory, total = VoxelMemory(), DriveScores()
+    follows = measures.panoptic or measures.boxes or results is not None or network.config.panoptic.refine
     poses = _poses(drive) if measures.rays else None  # rays start at all places of the drive
     for index in range(len(drive)):
         with naming_frame(drive, index):
@@ -128,12 +129,12 @@ def evaluate_drive(
             position_m = _points_m(network.config, drive, index, truth, measures, results)
             try:
                 step = encode(network, frame, memory)
-                found = predict(network, frame, step, truth.class_id is not None, position_m)
+                found = predict(network, frame, step, truth.class_id is not None, position_m, follows)
                 total = total.then(scores_of_frame(network, step, found, truth, measures, origins))
             except NonFiniteError as error:
                 raise ValueError(str(error)) from error
             if results is not None and found.points is not None:
-                results.add(drive, index, found.points.class_id, found.points.instance_id)
+                results.add(drive, index, found.points.class_id, found.points.instance_id.astype(np.int32))
         memory = found.memory
         on_frame()
     return total
@@ -155,28 +156,42 @@ class Predicted:
     """What a network says of one frame, at the places whose truth is known."""
 
     things: Instances | None  # of voxels
-    points: PointThings | None
+    points: PointLabels | None
     boxes: ScoredBoxes | None  # all of the box branch
     memory: VoxelMemory  # after the frame
 
 
 def predict(
-    network: Network, frame: Frame, step: Encoded, at_voxels: bool, position_m: NDArray[np.float32] | None
+    network: Network,
+    frame: Frame,
+    step: Encoded,
+    at_voxels: bool,
+    position_m: NDArray[np.float32] | None,
+    with_instances: bool = True,
 ) -> Predicted:
-    """What an encoded frame shows: at points [p, 3] of the ego frame where they are given, else in the voxels.
+    """What an encoded frame shows: its things, so that their tracks go on, and labels of points.
+
+    These are labelled as by `panoocc label`; beyond the grid they take the border voxel, as in the published metric.
+
+    Args:
+        at_voxels: the classes of the voxels are wanted, whatever else is.
+        position_m: points [p, 3] in the ego frame that are to be labelled.
+        with_instances: False saves the box branch; tracks then are not seen.
 
     Raises:
         NonFiniteError: a logit or a box is not finite.
     """
-    config, memory = step.config, step.memory
-    boxes = detected_boxes(network, step.fused, config) if config.panoptic.instances == "boxes" else None
+    if not (at_voxels or with_instances or position_m is not None):
+        return Predicted(None, None, None, step.memory)
+    config = step.config
+    class_id, confidence = classes(network, step.fused)
+    things = instances(network, frame, step, class_id, confidence) if with_instances else no_instances(step, class_id)
+    points = None
     if position_m is not None:
-        points = things_at_points(network, step.fused, position_m, boxes, memory.tracks, frame, config)
-        return Predicted(None, points, boxes, replace(memory, tracks=points.tracks))
-    if not at_voxels:
-        return Predicted(None, None, boxes, memory)
-    things = instances(network, frame, step, *classes(network, step.fused))
-    return Predicted(things, None, boxes, things.memory)
+        occupancy = occupancy_of(frame, step, things, confidence, network.decode(step.fused).classes)
+        rules = PointRules("clamp", config.points, config.panoptic)
+        points = label_points(position_m, np.eye(4), occupancy, rules)
+    return Predicted(things, points, things.detected, things.memory)
 
 
 def _check_measurable(config: ModelConfig, drive: Drive, measures: Measures) -> None:
@@ -220,12 +235,13 @@ def scores_of_frame(
         NonFiniteError: a logit is not finite.
     """
     scores = DriveScores(frames=1)
-    if found.things is not None:
+    if truth.class_id is not None and found.things is not None and found.points is None:
         # The same frame and motion, fused with no state.
         alone = classes(network, network.fuse([], step.current))[0] if measures.without_history else None
         scores = _voxel_scores(step.config, found.things, alone, truth, measures, ray_origins)
     if measures.points and truth.points is not None and found.points is not None:
-        scores = replace(scores, **_point_scores(found.points, truth.points, measures))
+        with_instances = measures.panoptic and step.config.panoptic.instances != "none"
+        scores = replace(scores, **_point_scores(found.points, truth.points, with_instances))
     if measures.boxes and truth.boxes is not None and found.boxes is not None:
         guess = attributes_by_speed(found.boxes.class_id, found.boxes.velocity_mps)
         known = truth.boxes.attribute_id
@@ -255,8 +271,8 @@ def _voxel_scores(
     found = None if things.instance_id is None else things.instance_id.numpy()
     there = true_instance_ids(truth) if measures.panoptic else None
     if there is not None:
-        unrefined = things.unrefined.cpu().numpy()
-        scores = scores + _instance_scores(config.labels, (predicted, found), unrefined, (truth.class_id, there), mask)
+        connected = None if things.source == "components" else things.unrefined.cpu().numpy()
+        scores = scores + _instance_scores(config.labels, (predicted, found), connected, (truth.class_id, there), mask)
     if ray_origins is not None and len(ray_origins):
         scores = scores + _ray_scores(config.labels, geometry, (predicted, found), (truth.class_id, there), ray_origins)
     return scores
@@ -268,20 +284,22 @@ Voxels = tuple[NDArray[np.uint8], NDArray[np.int32] | None]  # classes and insta
 def _instance_scores(
     labels: LabelSet,
     predicted: Voxels,
-    unrefined: NDArray[np.uint8],
+    unrefined: NDArray[np.uint8] | None,
     true: tuple[NDArray[np.uint8], NDArray[np.int32]],
     mask: NDArray[np.bool_] | None,
 ) -> DriveScores:
+    """`unrefined`: classes whose connected voxels are compared with, [X, Y, Z]; None: those were predicted."""
     class_id, instance_id = predicted
     nothing = PanopticQuality.empty(len(labels.names), (), MIN_VOXELS)
-    components = nothing.add(unrefined, connected_instances(unrefined, labels), *true, mask)
-    if instance_id is None:
-        return DriveScores(components=components)
-    return DriveScores(
-        panoptic=nothing.add(class_id, instance_id, *true, mask),
-        components=components,
-        tracks=TrackingQuality.empty(labels).add(class_id, instance_id, *true, mask),
-    )
+    scores = DriveScores()
+    if instance_id is not None:
+        scores = DriveScores(
+            panoptic=nothing.add(class_id, instance_id, *true, mask),
+            tracks=TrackingQuality.empty(labels).add(class_id, instance_id, *true, mask),
+        )
+    if unrefined is None:
+        return replace(scores, components=scores.panoptic)
+    return replace(scores, components=nothing.add(unrefined, connected_instances(unrefined, labels), *true, mask))
 
 
 def _ray_scores(
@@ -310,15 +328,15 @@ def _comparable(config: ModelConfig, truth: GroundTruth, geometry: GridGeometry)
     return truth
 
 
-def _point_scores(found: PointThings, true: TruePoints, measures: Measures) -> dict[str, Any]:
+def _point_scores(found: PointLabels, true: TruePoints, with_instances: bool) -> dict[str, Any]:
     """Classes of points, and their instances where truth has them; points in several true boxes are in none."""
     count = len(LIDARSEG.names)
     scores: dict[str, Any] = {"point_classes": Confusion.empty(count).add(found.class_id, true.class_id)}
-    if measures.panoptic and true.instance_id is not None:
+    if with_instances and true.instance_id is not None:
         class_id = true.class_id
         if true.is_ambiguous is not None:
             class_id = np.where(true.is_ambiguous, NOISE[0], class_id)
-        labels = (found.class_id, found.instance_id, class_id, true.instance_id)
+        labels = (found.class_id, found.instance_id.astype(np.int32), class_id, true.instance_id)
         scores["points"] = PanopticQuality.empty(count, NOISE).add(*labels)
         scores["point_tracks"] = TrackingQuality.empty(LIDARSEG, NOISE).add(*labels)
     return scores

@@ -14,7 +14,7 @@ from .geometry import NS_PER_S, Matrix
 from .labels import InstanceSource
 from .memory import VoxelMemory, begin, cleared, remember
 from .network import Network, NonFiniteError
-from .panoptic import find_things, follow
+from .panoptic import detected_boxes, find_things, follow
 from .preprocess import NetworkInput, prepare
 from .stopwatch import Stopwatch
 from .types import Frame, GridGeometry, HistoryReport, Occupancy, ScoredBoxes
@@ -76,6 +76,7 @@ class Instances:
     boxes: ScoredBoxes | None
     source: InstanceSource
     memory: VoxelMemory  # with the tracks after the frame
+    detected: ScoredBoxes | None = None  # all of the box branch, where boxes are the source
 
 
 def instances(network: Network, frame: Frame, step: Encoded, class_id: Tensor, confidence: Tensor) -> Instances:
@@ -88,9 +89,10 @@ def instances(network: Network, frame: Frame, step: Encoded, class_id: Tensor, c
         NonFiniteError: a box is not finite.
     """
     config, memory = step.config, step.memory
-    found = find_things(network, step.fused, class_id, confidence, output_geometry(config), config)
+    detected = detected_boxes(network, step.fused, config) if config.panoptic.instances == "boxes" else None
+    found = find_things(detected, class_id, confidence, output_geometry(config), config)
     if found is None:
-        return Instances(class_id, class_id, None, None, "none", memory)
+        return no_instances(step, class_id)
     tracks, boxes = follow(
         memory.tracks,
         found.boxes,
@@ -101,7 +103,13 @@ def instances(network: Network, frame: Frame, step: Encoded, class_id: Tensor, c
     )
     assert boxes.instance_id is not None
     instance_id = found.numbered(boxes.instance_id)
-    return Instances(found.class_id, class_id, instance_id, boxes, found.source, replace(memory, tracks=tracks))
+    memory = replace(memory, tracks=tracks)
+    return Instances(found.class_id, class_id, instance_id, boxes, found.source, memory, detected)
+
+
+def no_instances(step: Encoded, class_id: Tensor) -> Instances:
+    """Where nobody wants the things of a frame; its tracks then are not seen."""
+    return Instances(class_id, class_id, None, None, "none", step.memory)
 
 
 @full_float32()
@@ -124,7 +132,7 @@ def advance(
         ValueError: the frame's cameras are not those of the network.
         NonFiniteError: the output is not finite; the memory should be cleared.
     """
-    config, watch = network.config, Stopwatch(network.device, exact_times)
+    watch = Stopwatch(network.device, exact_times)
     step = encode(network, frame, memory, stage=watch.stage)
     with watch.stage("decoder"):
         class_id, confidence = classes(network, step.fused)
@@ -132,9 +140,23 @@ def advance(
         with watch.stage("instances"):
             things = instances(network, frame, step, class_id, confidence)
     else:
-        things = Instances(class_id, class_id, None, None, "none", step.memory)
+        things = no_instances(step, class_id)
+    logits = network.decode(step.fused).classes if with_logits else None
+    occupancy = occupancy_of(frame, step, things, confidence, logits)
+    return replace(occupancy, timings_ms=watch.wall_ms(), cpu_ms=watch.cpu_ms()), things.memory
+
+
+def occupancy_of(
+    frame: Frame, step: Encoded, things: Instances, confidence: Tensor, logits: Tensor | None = None
+) -> Occupancy:
+    """What was found of an encoded frame, with where and when that is.
+
+    Args:
+        confidence: uint8 [X, Y, Z], from `classes`; logits: [X, Y, Z, class], where somebody wants them.
+    """
+    config = step.config
     seen = {camera.name: camera.stamp_ns for camera in frame.cameras if not camera.is_blank}
-    occupancy = Occupancy(
+    return Occupancy(
         stamp_ns=frame.stamp_ns,
         oldest_image_stamp_ns=min(seen.values(), default=frame.stamp_ns),
         newest_image_stamp_ns=max(seen.values(), default=frame.stamp_ns),
@@ -143,15 +165,12 @@ def advance(
         instance_id=things.instance_id,
         boxes=things.boxes,
         instances=things.source,
-        logits=network.decode(step.fused).classes if with_logits else None,
-        geometry=output_geometry(step.config),
+        logits=logits,
+        geometry=output_geometry(config),
         labels=config.labels,
         cameras=tuple(name for name in config.cameras if name in seen),
         history=step.history,
-        timings_ms=watch.wall_ms(),
-        cpu_ms=watch.cpu_ms(),
     )
-    return occupancy, things.memory
 
 
 def _ego_motion(frame: Frame, poses: tuple[StampedPose, ...], config: ModelConfig) -> tuple[Matrix, str]:

@@ -18,6 +18,7 @@ from torch import Tensor
 from ..config import PanopticConfig, PointConfig
 from ..geometry import Matrix
 from ..models.point_labels import cells_at, logits_at, read_cells
+from ..network import NonFiniteError
 from ..types import GridGeometry, Occupancy
 from .fusion import claimed
 
@@ -62,6 +63,7 @@ def label_points(
 
     Raises:
         ValueError: the positions are not [p, 3].
+        NonFiniteError: a logit at a point is not finite.
     """
     if position_m.ndim != 2 or position_m.shape[1] != 3:
         raise ValueError(f"points must be [p, 3], not {position_m.shape}")
@@ -75,7 +77,7 @@ def label_points(
     if occupancy.logits is None:
         class_id, confidence = _of_voxels(occupancy, voxels)
     else:
-        class_id, confidence = _of_logits(occupancy, occupancy.logits, points_m, rules.points)
+        class_id, confidence = classes_at(occupancy.logits, occupancy.geometry, points_m, rules.points)
     class_id, instance_id = _things(occupancy, points_m, voxels, class_id, rules.panoptic)
     return PointLabels(
         _spread(class_id, known, UNKNOWN),
@@ -84,9 +86,27 @@ def label_points(
     )
 
 
+def classes_at(
+    logits: Tensor, geometry: GridGeometry, in_ego_m: NDArray[np.floating], rule: PointConfig
+) -> tuple[NDArray[np.uint8], NDArray[np.uint8]]:
+    """Of logits [X, Y, Z, class] the best class at points [p, 3] of the ego frame, and 255 * its probability: [p].
+
+    The points are finite; beyond the grid they take the border cells.
+
+    Raises:
+        NonFiniteError: a logit there is not finite.
+    """
+    _, cells, _ = _placed(in_ego_m, geometry, read_cells(rule, logits.shape[:3]))
+    best, class_id = logits_at(logits, cells.to(logits.device), rule).max(-1)
+    if not torch.isfinite(best).all():
+        raise NonFiniteError("the class logits at points are not finite; the memory or an image is broken")
+    confidence = (best.float().sigmoid() * 255).round()
+    return class_id.to(torch.uint8).cpu().numpy(), confidence.to(torch.uint8).cpu().numpy()
+
+
 def _placed(
-    in_ego_m: NDArray[np.float64], geometry: GridGeometry, cells_xyz: Sequence[int]
-) -> tuple[NDArray[np.float64], Tensor, NDArray[np.bool_]]:
+    in_ego_m: NDArray[np.floating], geometry: GridGeometry, cells_xyz: Sequence[int]
+) -> tuple[NDArray[np.floating], Tensor, NDArray[np.bool_]]:
     """The points, their cells [p, 3] when the grid is divided into so many, and whether they lie in it."""
     turn, corner_m = geometry.ego_from_grid[:3, :3], geometry.ego_from_grid[:3, 3]
     size_m = [size * count / cells for size, count, cells in zip(geometry.voxel_size_m, geometry.shape_xyz, cells_xyz)]
@@ -107,18 +127,9 @@ def _of_voxels(occupancy: Occupancy, voxels: Tensor) -> tuple[NDArray[np.uint8],
     return class_id, confidence
 
 
-def _of_logits(
-    occupancy: Occupancy, logits: Tensor, points_m: NDArray[np.float64], rule: PointConfig
-) -> tuple[NDArray[np.uint8], NDArray[np.uint8]]:
-    _, cells, _ = _placed(points_m, occupancy.geometry, read_cells(rule, logits.shape[:3]))
-    best, class_id = logits_at(logits, cells.to(logits.device), rule).max(-1)
-    confidence = (best.float().sigmoid() * 255).round()
-    return class_id.to(torch.uint8).cpu().numpy(), confidence.to(torch.uint8).cpu().numpy()
-
-
 def _things(
     occupancy: Occupancy,
-    points_m: NDArray[np.float64],
+    points_m: NDArray[np.floating],
     voxels: Tensor,
     class_id: NDArray[np.uint8],
     rules: PanopticConfig,

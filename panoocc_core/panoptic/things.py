@@ -47,26 +47,19 @@ def detected_boxes(network: Network, fused: Tensor, config: ModelConfig) -> Scor
 
 
 def find_things(
-    network: Network,
-    fused: Tensor,
-    class_id: Tensor,
-    confidence: Tensor,
-    geometry: GridGeometry,
-    config: ModelConfig,
+    detected: ScoredBoxes | None, class_id: Tensor, confidence: Tensor, geometry: GridGeometry, config: ModelConfig
 ) -> Things | None:
     """The things in a volume of classes [X, Y, Z] by the source that the configuration names; None for none.
 
     Args:
+        detected: all boxes of the frame, where boxes are the source.
         config: the network's, with the frame that its voxels lie in.
-
-    Raises:
-        NonFiniteError: a box is not finite.
     """
-    if config.panoptic.instances == "none":
-        return None
+    if detected is not None:
+        return from_boxes(detected, class_id, geometry, config)
     if config.panoptic.instances == "components":
         return from_components(class_id, confidence, geometry, config)
-    return from_boxes(detected_boxes(network, fused, config), class_id, geometry, config)
+    return None
 
 
 def from_boxes(boxes: ScoredBoxes, class_id: Tensor, geometry: GridGeometry, config: ModelConfig) -> Things:

@@ -9,8 +9,8 @@ from ..labels import LIDARSEG
 from ..memory import VoxelMemory
 from ..metrics.confusion import Confusion
 from ..network import Network
-from ..panoptic import classes_at_points
-from ..stream import Encoded, classes, encode
+from ..panoptic import classes_at
+from ..stream import Encoded, classes, encode, output_geometry
 from .processes import ALONE, Processes
 from .targets import dense_targets, renamed
 
@@ -69,4 +69,6 @@ def _counted(confusion: Confusion, model: Network, step: Encoded, truth: GroundT
     if truth.points is None:
         raise ValueError(f"truth: {config.name} is validated at labelled LiDAR points, and this frame has none")
     true = renamed(truth.points.class_id, LIDARSEG, config)
-    return confusion.add(classes_at_points(model.decode(step.fused), truth.points.position_m, config), true)
+    logits = model.decode(step.fused).classes
+    found, _ = classes_at(logits, output_geometry(config), truth.points.position_m, config.points)
+    return confusion.add(found, true)

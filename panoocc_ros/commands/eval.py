@@ -350,6 +350,8 @@ def _not_measured(scores: DriveScores, config: ModelConfig, measures: Measures) 
             "no mIoU and no PQ: the tables have no labels of points; unpack nuScenes-lidarseg (classes) and Panoptic "
             "nuScenes (instances)"
         )
+    elif config.truth == "points" and measures.panoptic and config.panoptic.instances == "none":
+        yield "no PQ and no STQ: nothing tells the things of a class apart (instances: none)"
     elif config.truth == "points" and scores.points is None and measures.panoptic:
         yield "no PQ: the tables do not tell the things of a class apart; unpack Panoptic nuScenes"
     if measures.boxes and scores.boxes is None and config.panoptic.instances == "boxes":

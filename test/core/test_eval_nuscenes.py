@@ -1,17 +1,19 @@
 """`panoocc eval` on nuScenes' tables written by hand: what it measures, prints, refuses and writes."""
 
 import json
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
 import pytest
+import torch
 
-from panoocc_core import evaluation, load_model, model_config
+from panoocc_core import OccupancyStream, evaluation, load_model, model_config
 from panoocc_core.data import open_dataset
 from panoocc_core.evaluation import evaluate
 from panoocc_core.labels import LIDARSEG
 from panoocc_core.metrics.published import Published
-from panoocc_core.panoptic import PointThings
+from panoocc_core.panoptic import PointLabels, PointRules, label_points
 from panoocc_ros.commands import eval as eval_command
 from panoocc_ros.commands.cli import main
 
@@ -84,17 +86,18 @@ class Oracle:
     def load(self, drives):
         self.truths = iter([drive.truth(index).points for drive in drives for index in range(len(drive))])
 
-    def __call__(self, network, fused, position_m, boxes, tracks, frame, config):
+    def __call__(self, position_m, ego_from_points, occupancy, rules):
         truth = next(self.truths)
         np.testing.assert_array_equal(position_m, truth.position_m)
-        return PointThings(truth.class_id, self.number(truth.instance_id).astype(np.int32), tracks)
+        certain = np.full(len(position_m), 255, np.uint8)
+        return PointLabels(truth.class_id, self.number(truth.instance_id).astype(np.uint16), certain)
 
 
 @pytest.fixture
 def oracle(folder, monkeypatch):
     oracle = Oracle()
     oracle.load(open_dataset(folder / "nuscenes", "nuscenes"))
-    monkeypatch.setattr(evaluation, "things_at_points", oracle)
+    monkeypatch.setattr(evaluation, "label_points", oracle)
     return oracle
 
 
@@ -231,6 +234,45 @@ def test_panoptic_results_are_for_points_of_nuscenes(folder, tmp_path, capsys):
     assert main([str(word) for word in ("eval", "--data", folder / "nuscenes", "--split", "all", *words)]) == 2
     assert "--panoptic-out is for the LiDAR points of nuScenes, and for networks" in capsys.readouterr().err
     assert not (tmp_path / "out").exists()
+
+
+@pytest.mark.parametrize("source", ["boxes", "components"])
+def test_points_are_measured_by_what_a_stream_labels_them_with(folder, source):
+    """Class, number of the track and border voxels are those of `panoocc label` with clamping."""
+    config = model_config(folder / "toy.yaml")
+    config = replace(config, panoptic=replace(config.panoptic, instances=source, min_score=0.0, min_voxels=1))
+    network, drives = load_model(config, seeded_weights=True), open_dataset(folder / "nuscenes", "nuscenes")
+    measured = []
+
+    class Taken:
+        def add(self, drive, index, class_id, instance_id):
+            measured.append((class_id, instance_id))
+
+    scores = evaluate(network, drives, results=Taken())
+    rules, labelled = PointRules("clamp", config.points, config.panoptic), []
+    for drive in drives:
+        stream = OccupancyStream(network)
+        for index in range(len(drive)):
+            seen = stream.step(drive.frame(index), with_logits=True)
+            found = label_points(drive.truth(index).points.position_m, np.eye(4), seen, rules)
+            labelled.append((found.class_id, found.instance_id))
+    np.testing.assert_array_equal(measured, labelled)
+    assert scores.points is not None and scores.point_tracks is not None
+    assert source == "boxes" or np.array(labelled)[:, 1].any(), "else no instance was measured"
+
+
+def test_what_tells_nothing_apart_has_no_panoptic_quality(folder, tmp_path, capsys):
+    assert panoocc_eval(folder, "--instances", "none", "--json", tmp_path / "eval.json") == 0
+    found = json.loads((tmp_path / "eval.json").read_text())
+    assert "point_miou" in found and not {"point_pq", "point_stq"} & set(found)
+    assert "no PQ and no STQ: nothing tells the things of a class apart" in capsys.readouterr().out
+
+
+def test_logits_that_are_not_finite_name_drive_and_frame(folder):
+    network = load_model(model_config(folder / "toy.yaml"), seeded_weights=True)
+    torch.nn.init.constant_(network.classifier.bias, torch.nan)
+    with pytest.raises(ValueError, match="^scene-0916, frame 0: the class logits are not finite"):
+        evaluate(network, open_dataset(folder / "nuscenes", "nuscenes"))
 
 
 def test_points_in_several_boxes_are_no_error_of_instances(folder, tmp_path, oracle):

@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 import torch
 
-from panoocc_core import load_model, model_config
+from panoocc_core import OccupancyStream, evaluation, load_model, model_config
 from panoocc_core.config import PanopticConfig
 from panoocc_core.data.simulated import SimulatedStreets
 from panoocc_core.evaluation import (
@@ -25,7 +25,7 @@ from panoocc_core.models.box_head import Boxes, decode_boxes
 from panoocc_core.models.network_frame import box_codes, ego_boxes
 from panoocc_core.models.voxel_decoder import classify
 from panoocc_core.network import BoxPrediction, VoxelLogits
-from panoocc_core.panoptic import PointThings, Tracks
+from panoocc_core.panoptic import PointLabels
 from panoocc_core.stream import Instances
 from panoocc_ros.commands.eval import summary
 
@@ -90,7 +90,7 @@ def with_ids(monkeypatch, oracle, renumbered):
     def instances(network, frame, step, class_id, confidence):
         number = oracle.calls - 1
         ids = renumbered(oracle.truths[number].instance_id, number)
-        return Instances(class_id, class_id, torch.from_numpy(ids), None, "components", step.memory)
+        return Instances(class_id, class_id, torch.from_numpy(ids), None, "boxes", step.memory)
 
     monkeypatch.setattr("panoocc_core.evaluation.instances", instances)
 
@@ -132,8 +132,8 @@ def test_ids_at_points_are_followed_through_a_drive_and_no_further():
     true = TruePoints(np.zeros((50, 3), np.float32), class_id, np.where(class_id == car, 5, 0).astype(np.int32))
 
     def frame(number, guess=class_id):
-        ids = np.where(guess == car, number, 0).astype(np.int32)
-        return DriveScores(1, **_point_scores(PointThings(guess, ids, Tracks()), true, Measures()))
+        ids = np.where(guess == car, number, 0).astype(np.uint16)
+        return DriveScores(1, **_point_scores(PointLabels(guess, ids, np.full(50, 255, np.uint8)), true, True))
 
     everything_a_car = np.full(50, car, np.uint8)  # noise counts for nobody
     drive = frame(1).then(frame(1)).then(frame(2)).then(frame(2, everything_a_car))
@@ -145,6 +145,31 @@ def test_ids_at_points_are_followed_through_a_drive_and_no_further():
     assert as_plain(shown)["sections"]["points"]["scores"]["id switches"] == 1
     told = summary(both, model_config("pano_small_4f"))
     assert told["point_id_switches"] == 1 and told["point_stq"] == round(both.point_tracks.means().stq, 5)
+
+
+def test_boxes_are_looked_for_once_a_frame_and_not_at_all_where_nobody_wants_them(model, streets, monkeypatch):
+    looked, boxes_in = [], type(model).boxes_in
+    monkeypatch.setattr(type(model), "boxes_in", lambda self, found: looked.append(1) or boxes_in(self, found))
+    for measures, times in ((Measures(), 4), (Measures(boxes=False), 4), (FAST, 0)):
+        looked.clear()
+        evaluate(model, [streets[0]], replace(measures, rays=False, without_history=False))
+        assert len(looked) == times
+
+
+def test_tracks_go_on_through_frames_without_truth(model, streets, monkeypatch):
+    """As in the node: the last frame's things have the numbers that the stream gives them."""
+    network = load_model(replace(model.config, panoptic=PanopticConfig("components")), seeded_weights=True)
+    stream, drive, found = OccupancyStream(network), streets[0], []
+    expected = [stream.step(drive.frame(index)).instance_id for index in range(len(drive))][-1]
+    asked = evaluation.predict
+    monkeypatch.setattr(evaluation, "predict", lambda *given: found.append(asked(*given)) or found[-1])
+    last = Altered(drive, change_truth=lambda i, truth: truth if i == 3 else GroundTruth(truth.stamp_ns))
+    scores = evaluate(network, [last], Measures(rays=False))
+    assert scores.voxels.total.counts.sum() == drive.truth(3).camera_mask.sum()
+    assert torch.equal(found[-1].things.instance_id, expected) and expected.max() > 0
+    assert found[-1].memory.tracks.next_number == stream.memory.tracks.next_number
+    connected = summary(scores, network.config)
+    assert connected["pq_components"] == connected["pq"]
 
 
 def test_half_of_the_truth_scores_half(model, streets, monkeypatch):

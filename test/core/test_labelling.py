@@ -1,7 +1,6 @@
 """Points take class, instance and confidence of their voxel, by the published rounding; boxes and logits say more."""
 
 from dataclasses import replace
-from types import SimpleNamespace
 
 import numpy as np
 import pytest
@@ -11,8 +10,9 @@ from panoocc_core import OccupancyStream, load_model, model_config
 from panoocc_core.config import PointConfig
 from panoocc_core.geometry import rigid
 from panoocc_core.labels import BOX_CLASSES, LIDARSEG_FREE, OCC3D
+from panoocc_core.models.network_frame import moved_points, network_from_ego
 from panoocc_core.models.point_labels import cells_of, point_labels
-from panoocc_core.panoptic import classes_at_points
+from panoocc_core.network import NonFiniteError
 from panoocc_core.panoptic.labelling import UNKNOWN, PointRules, label_points
 from panoocc_core.stream import output_geometry
 from panoocc_core.types import GridGeometry, HistoryReport, Occupancy, ScoredBoxes
@@ -166,6 +166,17 @@ def test_logits_say_of_a_point_what_it_is_where_its_voxel_is_free():
     np.testing.assert_array_equal(found.confidence, (best.sigmoid() * 255).round().numpy())
 
 
+def test_logits_that_are_not_finite_are_no_class():
+    shape = (4, 4, 2)
+    logits = torch.zeros((*shape, 17))
+    logits[1, 1, 1, 5] = torch.nan
+    geometry = GridGeometry(shape, (1.0, 1.0, 1.0), np.eye(4))
+    grid = occupancy(geometry, torch.zeros(shape, dtype=torch.uint8), LIDARSEG_FREE, logits=logits)
+    assert label_points(np.array([(2.5, 1.5, 1.5)]), HERE, grid).confidence.tolist() == [128]
+    with pytest.raises(NonFiniteError, match="logits at points are not finite"):
+        label_points(np.array([(2.5, 1.5, 1.5), (1.5, 1.5, 1.5)]), HERE, grid)
+
+
 def test_the_high_resolution_rule_is_that_of_the_published_metric():
     config = model_config("pano_large_4f_hr")
     grid = replace(config.grid, rows=5, columns=5, layers=2, ego_from_network=type(config.grid.ego_from_network)())
@@ -197,6 +208,7 @@ def test_a_stream_of_a_network_that_learns_from_points_labels_them_as_the_metric
     low, high = np.array(config.grid.range_m[:3]), np.array(config.grid.range_m[3:])
     points_m = np.random.default_rng(6).uniform(1.3 * low, 1.3 * high, (2000, 3)).astype(np.float32)
     found = label_points(points_m, HERE, seen, PointRules("clamp", config.points))
-    published = classes_at_points(SimpleNamespace(classes=seen.logits), points_m, config)
+    there_m = torch.from_numpy(moved_points(points_m, network_from_ego(config.grid)).astype(np.float32))
+    published = point_labels(seen.logits, there_m, config.grid, config.points).numpy()
     assert (found.class_id == published).mean() > 0.999 and len(np.unique(published)) > 3
     assert seen.labels.free_id not in found.class_id and OccupancyStream(network).step(frame).logits is None

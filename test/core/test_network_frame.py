@@ -17,7 +17,7 @@ from panoocc_core.memory import VoxelMemory
 from panoocc_core.metrics.confusion import Confusion
 from panoocc_core.models.view_encoder import project
 from panoocc_core.network import Network, VoxelLogits
-from panoocc_core.panoptic import classes_at_points, detected_boxes
+from panoocc_core.panoptic import classes_at, detected_boxes
 from panoocc_core.stream import advance, encode, output_geometry
 from panoocc_core.types import GridGeometry, ScoredBoxes
 
@@ -176,7 +176,8 @@ def test_the_same_drive_with_another_origin_of_the_vehicle_gives_the_same_voxels
 def labels_and_boxes(network: Network, frame: Frame, position_m: np.ndarray) -> tuple[np.ndarray, ScoredBoxes]:
     """Classes of points [n, 3] in the vehicle frame, and all boxes of the frame alone."""
     step = encode(network, frame, VoxelMemory())
-    classes = classes_at_points(network.decode(step.fused), position_m, step.config)
+    geometry, logits = output_geometry(step.config), network.decode(step.fused).classes
+    classes, _ = classes_at(logits, geometry, position_m, step.config.points)
     return classes, detected_boxes(network, step.fused, step.config)
 
 

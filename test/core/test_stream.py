@@ -6,7 +6,7 @@ import pytest
 import torch
 
 from panoocc_core import NonFiniteError, OccupancyStream, VehicleMotion, load_model, model_config
-from panoocc_core.config import BoxConfig, ModelConfig, ResNetConfig
+from panoocc_core.config import BoxConfig, ModelConfig, PanopticConfig, ResNetConfig
 from panoocc_core.labels import OCC3D_WAYMO
 from panoocc_core.memory import VoxelMemory
 from panoocc_core.models.box_head import decode_boxes
@@ -77,7 +77,7 @@ def test_concatenated_history_goes_with_the_decoder_without_a_free_class(preset)
 
 
 def test_a_network_without_box_classes_has_no_box_branch(nano):
-    model = load_model(replace(nano, boxes=BoxConfig()), seeded_weights=True)
+    model = load_model(replace(nano, boxes=BoxConfig(), panoptic=PanopticConfig("none")), seeded_weights=True)
     assert not [name for name in model.state_dict() if name.startswith("boxes.")]
     step = encode(model, street_frame(0.0), VoxelMemory())
     found = decode_boxes(model.detect(step.fused), model.config.boxes)
