@@ -12,6 +12,7 @@ import time
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import AbstractContextManager, contextmanager, nullcontext
 from dataclasses import asdict, dataclass, field, replace
+from functools import partial
 from pathlib import Path
 
 import torch
@@ -177,6 +178,17 @@ def start_from_scratch(model: Network, config: TrainConfig) -> Network:
     return model
 
 
+@dataclass(frozen=True, slots=True, eq=False)
+class _Turn:
+    """A frame that one lane comes to in a round."""
+
+    drive: Drive
+    key: tuple[int, int]  # numbers of drive and frame
+    lane: int  # among those of all processes
+    number: int  # of the frame in the round
+    learns: bool  # else it is history
+
+
 def _learn_round(
     config: TrainConfig,
     state: _State,
@@ -191,31 +203,17 @@ def _learn_round(
 ) -> None:
     """Drive through one clip a lane, step by step."""
     set_training_mode(state.model, config.optimiser, config.fixed_norms)
+    learn = _learn_frame if state.samples is None else partial(_learn_boxes, state.samples)
     opened = [drives[clip.drive] for clip in clips]
     memories = [VoxelMemory() for _ in clips]
     began_s = time.perf_counter()
     for number in range(frames):
         learns = config.supervise == "all" or number == frames - 1
         values: dict[str, float] = {}
-        for lane, (clip, drive) in enumerate(zip(clips, opened)):
-            index = clip.index(number + clip.frames - frames)
-            key = clip.drive, index
-            if state.samples is None or key not in state.samples:
-                # The lane among those of all processes.
-                random = generator_of(config.seed, state.progress.step, lane * processes.count + processes.rank, number)
-                with naming_frame(drive, index):
-                    frame = distorted_frame(drive.frame(index), config.augment, random)
-                    placed = state.model.config.placed(frame.ego_from_network)
-                    targets = make_targets(drive.truth(index), placed, state.model.device) if learns else None
-                change = input_change(config.augment, learns, state.model.config.images.padded_hw, random)
-                if state.samples is None:
-                    memories[lane], terms = _learn_frame(
-                        config, state, frame, targets, memories[lane], processes, change
-                    )
-                else:
-                    memories[lane], state.samples[key] = _sample(config, state.model, frame, targets, memories[lane])
-            if state.samples is not None:
-                terms = _learn_boxes(config, state, state.samples[key], processes)
+        for own, (clip, drive) in enumerate(zip(clips, opened)):
+            key, lane = (clip.drive, clip.index(number + clip.frames - frames)), own * processes.count + processes.rank
+            turn = _Turn(drive, key, lane, number, learns)
+            memories[own], terms = learn(config, state, turn, memories[own], processes)
             for name, value in terms.items():
                 values[name] = values.get(name, 0.0) + value / len(clips)
         if not learns:
@@ -231,17 +229,23 @@ def _learn_round(
         began_s = time.perf_counter()
 
 
+def _read(config: TrainConfig, state: _State, turn: _Turn) -> tuple[Frame, Targets | None, InputChange]:
+    """The frame of a turn, what is to be learned from it, and how the network's input is changed."""
+    model, index = state.model.config, turn.key[1]
+    random = generator_of(config.seed, state.progress.step, turn.lane, turn.number)
+    with naming_frame(turn.drive, index):
+        frame = distorted_frame(turn.drive.frame(index), config.augment, random)
+        placed = model.placed(frame.ego_from_network)
+        targets = make_targets(turn.drive.truth(index), placed, state.model.device) if turn.learns else None
+    return frame, targets, input_change(config.augment, turn.learns, model.images.padded_hw, random)
+
+
 def _learn_frame(
-    config: TrainConfig,
-    state: _State,
-    frame: Frame,
-    targets: Targets | None,
-    memory: VoxelMemory,
-    processes: Processes,
-    change: InputChange,
+    config: TrainConfig, state: _State, turn: _Turn, memory: VoxelMemory, processes: Processes
 ) -> tuple[VoxelMemory, dict[str, float]]:
     """Gradients of one frame; the memory after it and the values of the loss terms."""
     model = state.model
+    frame, targets, change = _read(config, state, turn)
     if targets is None:  # as published: history is encoded without gradients, in evaluation mode
         model.eval()
         with torch.no_grad():
@@ -257,12 +261,18 @@ def _learn_frame(
     return step.memory, _gradients(config, state, terms, processes)
 
 
-def _learn_boxes(config: TrainConfig, state: _State, sample: BoxSample, processes: Processes) -> dict[str, float]:
-    """Gradients of the box branch in one frame; the values of the loss terms."""
+def _learn_boxes(
+    samples: BoxSamples, config: TrainConfig, state: _State, turn: _Turn, memory: VoxelMemory, processes: Processes
+) -> tuple[VoxelMemory, dict[str, float]]:
+    """Gradients of the box branch alone in one frame, as `_learn_frame`; what is frozen is kept in `samples`."""
+    if turn.key not in samples:
+        frame, targets, _ = _read(config, state, turn)
+        memory, samples[turn.key] = _sample(config, state.model, frame, targets, memory)
+    sample = samples[turn.key]
     boxes = state.model.boxes_in(sample.box_map.to(state.model.device).float())
     with _naming_step(state):
         terms = box_terms(boxes, sample.targets, config.losses, processes.mean)
-    return _gradients(config, state, terms, processes)
+    return memory, _gradients(config, state, terms, processes)
 
 
 @torch.no_grad()
