@@ -11,6 +11,7 @@ require_ros()
 
 from panoocc_core.labels import OCC3D  # noqa: E402
 from panoocc_ros.node import publishers  # noqa: E402
+from panoocc_ros.node.outputs import OUTPUTS  # noqa: E402
 from panoocc_ros.node.settings import NodeSettings  # noqa: E402
 from panoocc_ros.ros.graph import UnknownType, message_class, qos  # noqa: E402
 from test.ros.live import Peer  # noqa: E402
@@ -71,6 +72,17 @@ def test_things_are_looked_for_while_somebody_listens_to_them(peer):
     assert [found.id for found in array.detections] == ["7"] and array.header.stamp.sec == T0 // 10**9
     peer.node.destroy_subscription(subscription)
     peer.wait(lambda: not outputs.wants_instances(), "end of the subscription")
+
+
+@pytest.mark.parametrize(
+    "output", [one for one in OUTPUTS if one.in_node and not one.optional], ids=lambda one: one.topic
+)
+def test_things_are_told_apart_for_one_who_listens_to(output, peer):
+    outputs, _ = made(peer)
+    assert not outputs.wants_instances()
+    kind = message_class(output.type)
+    peer.node.create_subscription(kind, f"/made/{output.topic}", print, qos(depth=output.depth))
+    peer.wait(outputs.wants_instances, "subscription")
 
 
 def test_an_output_whose_package_is_not_installed_is_left_out_and_named(peer, monkeypatch):
