@@ -23,8 +23,16 @@ from .published_names import HEADS, published_names
 from .seeded import Shapes, seeded_state
 from .tensor_files import CheckpointError, read_tensors
 
+INTERNAL_NAMES = (
+    "the file has the names of Network.state_dict(), but a checkpoint has the published ones: write it with "
+    "panoocc_core.weights.checkpoint.save_published, as panoocc train does"
+)
 PRECISIONS = {"fp32": torch.float32, "fp16": torch.float16, "bf16": torch.bfloat16}
 LISTED = 8  # entries named per kind of mismatch
+
+
+class NoWeightsError(CheckpointError):
+    """No weights were named, and none come with the package."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -46,7 +54,7 @@ class Mismatch:
             ("of another shape or type", self.misshapen),
             ("unequal copies of a shared branch", self.unequal),
         )
-        return "\n".join(f"  {len(names)} {kind}: {_some(names)}" for kind, names in kinds if names)
+        return ";\n".join(f"  {len(names)} {kind}: {_some(names)}" for kind, names in kinds if names)
 
 
 def _some(names: tuple[str, ...]) -> str:
@@ -106,7 +114,8 @@ def load_published(model: Network, tensors: Mapping[str, Tensor], source: str) -
         others = fitting_presets(tensors) if mismatch.missing or mismatch.misshapen or mismatch.unexpected else []
         if others:
             raise CheckpointError(_another_member(source, model.config, others))
-        raise CheckpointError(f"{source} is no checkpoint of {model.config.name}:\n{mismatch}")
+        hint = f";\n{INTERNAL_NAMES}" if model.state_dict().keys() & set(mismatch.unexpected) else ""
+        raise CheckpointError(f"{source} is no checkpoint of {model.config.name}:\n{mismatch}{hint}")
     names = published_names(model.state_dict(), model.config)
     broken = tuple(copies[0] for copies in names.values() if not tensors[copies[0]].float().isfinite().all())
     if broken:
@@ -166,7 +175,8 @@ def load_model(
 
     Raises:
         ConfigError: the preset or file cannot be used.
-        CheckpointError: both kinds of weights, none where the package has none, or a file that does not fit.
+        CheckpointError: both kinds of weights, or a file that does not fit.
+        NoWeightsError: none are named, and the package has none.
         ValueError: unknown device or precision.
     """
     config = model if isinstance(model, ModelConfig) else model_config(model)
@@ -175,9 +185,10 @@ def load_model(
     if checkpoint is None and not seeded_weights:
         checkpoint = shipped_weights(config.name)
         if checkpoint is None:
-            raise CheckpointError(
-                f"no weights come with the package for {config.name}: give a checkpoint file, or ask for seeded "
-                "weights (untrained)"
+            having = " or ".join(name for name in presets() if shipped_weights(name) is not None)
+            raise NoWeightsError(
+                f"no weights come with the package for {config.name}: give a checkpoint file (panoocc train makes "
+                f"one), or take the model {having}, which comes with weights"
             )
     if precision not in PRECISIONS:
         raise ValueError(f"precision {precision!r} is not one of {', '.join(PRECISIONS)}")

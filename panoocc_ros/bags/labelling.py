@@ -2,6 +2,7 @@
 
 import heapq
 from collections.abc import Callable, Mapping
+from typing import Any
 
 from panoocc_core import ModelConfig, Occupancy
 from panoocc_core.geometry import Matrix
@@ -11,7 +12,7 @@ from panoocc_core.panoptic.labelling import PointRules
 from ..frames.assembler import FrameAssembler
 from ..messages.clouds import CLOUD
 from ..messages.types import LABEL_SET, TRANSFORMS, VOXEL_GRID, new_message
-from ..messages.voxel_grid import fill_label_set, occupancy_from_message
+from ..messages.voxel_grid import GRID_SOURCES, fill_label_set, occupancy_from_message
 from ..node.outputs import LABELLED_POINTS, LABELS
 from ..streams.cloud_queue import CloudCounts, CloudQueue, Pair, reads_logits
 from ..streams.transforms import clean_frame
@@ -32,6 +33,8 @@ def check_clouds(bag: BagReader, topic: str) -> None:
     Raises:
         BagError: it has not; the text says which it has.
     """
+    if CLOUD not in bag.topics.values():
+        raise BagError(f"{bag.path}: the bag has no point clouds ({CLOUD}), neither on {topic} nor elsewhere")
     check_topic(bag, topic, (CLOUD,), "points", CLOUDS_REMEDY)
     if not bag.count([topic]):
         raise BagError(f"{bag.path}: {topic} holds no message: {CLOUDS_REMEDY} that was recorded")
@@ -128,8 +131,10 @@ def label_by_grids(
     )
     for message, bag in heapq.merge(*streams, key=lambda item: item[0].stamp_ns):
         if message.type == VOXEL_GRID:
-            labeller.on_grid(_occupancy(grids, message, labels, rig.base_frame))
+            grid = grids.deserialise(message)
+            labeller.on_grid(_occupancy(grids, message, grid, labels, rig.base_frame))
             report.grids += 1
+            report.sources[GRID_SOURCES[int(grid.instance_source)]] += 1
         elif message.type == TRANSFORMS:
             try:
                 assembler.on_transforms(bag.deserialise(message), static=message.topic == rig.tf_static_topic)
@@ -161,15 +166,17 @@ def _newest_labels(grids: BagReader, topic: str, grid_topic: str) -> LabelSet:
     for raw in grids.messages([topic]):
         newest = recorded_labels(grids, raw)
     if newest is None:
-        raise BagError(
-            f"{grids.path}: nothing on {topic} says what the classes of {grid_topic} mean: record both topics ({topic} "
-            "is latched, so that a recorder may start late)"
+        others = [name for name, kind in grids.topics.items() if kind == LABEL_SET and grids.count([name])]
+        remedy = (
+            f"choose what does with --labels-topic: {', '.join(others)}"
+            if others
+            else f"record both topics ({topic} is latched, so that a recorder may start late)"
         )
+        raise BagError(f"{grids.path}: nothing on {topic} says what the classes of {grid_topic} mean: {remedy}")
     return newest
 
 
-def _occupancy(grids: BagReader, raw: RawMessage, labels: LabelSet, base_frame: str) -> Occupancy:
-    message = grids.deserialise(raw)
+def _occupancy(grids: BagReader, raw: RawMessage, message: Any, labels: LabelSet, base_frame: str) -> Occupancy:
     frame = clean_frame(message.header.frame_id)
     if frame != clean_frame(base_frame):
         raise BagError(

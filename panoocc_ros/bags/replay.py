@@ -58,6 +58,7 @@ class ReplayReport:
     )  # metres and yaw (degrees) since the last frame
     fused_motions: list[tuple[float, float]] = field(default_factory=list)  # ... since the newest state that was fused
     instances: InstanceSource = "none"  # what told the things of the grids apart
+    sources: Counter[str] = field(default_factory=Counter)  # the same of grids that were read -> how many of them
     things: int = 0  # of all grids
     numbers: set[int] = field(default_factory=set)  # of all their tracks
     grids_with_history: int = 0

@@ -15,7 +15,7 @@ from tqdm import tqdm
 from panoocc_core.base.whole_files import write_json
 from panoocc_core.bench import hardware
 from panoocc_core.capacity import Capacity, capacity_table, checked_capacities, sweep
-from panoocc_core.config import ModelConfig
+from panoocc_core.config import ModelConfig, model_config, presets
 from panoocc_core.data import check_files, open_dataset
 from panoocc_core.data.folder import guessed_kind, only_version
 from panoocc_core.data.panoptic_results import PanopticResults
@@ -332,11 +332,12 @@ def _panoptic_results(
     """
     if folder is None:
         return None
-    if split is None or config.truth != "points":
-        raise ValueError(
-            "--panoptic-out is for the LiDAR points of nuScenes, and for networks that learn from points, which "
-            f"{config.name} {'does' if config.truth == 'points' else 'does not'}"
-        )
+    wanted = "--panoptic-out is for the LiDAR points of nuScenes, and for networks that learn from points, which"
+    if config.truth != "points":
+        others = [name for name in presets() if model_config(name).truth == "points"]
+        raise ValueError(f"{wanted} {config.name} does not; these do: {', '.join(others)}")
+    if split is None:
+        raise ValueError(f"{wanted} {config.name} does")
     check_files(drives, with_sweeps=True)
     return PanopticResults(folder, split if split in official_splits() else Path(split).stem)
 

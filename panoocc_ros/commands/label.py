@@ -16,8 +16,9 @@ from ..bags.writer import BagWriter
 from ..frames.assembler import FrameAssembler
 from ..node.load import chosen_calibration, chosen_config, loaded_network, rig_for
 from ..node.outputs import OCCUPANCY
-from ..node.settings import NodeSettings, camera_limits
+from ..node.settings import CAMERA_LIMITS, NodeSettings, camera_limits
 from ..ros.exit_codes import BAD_INPUT, NETWORK_FAILED, NO_GRID, NOT_WRITTEN, explained
+from ..ros.parameter_fields import SettingsError
 from ..streams.cloud_queue import CloudCounts, point_rules
 from . import options
 from .failures import Ended, status_of
@@ -47,6 +48,10 @@ examples:
     )
 }
 """
+OF_NETWORK = (  # and its images
+    *("checkpoint", "seeded_weights", "instances", "device", "precision", "threads", "with_grids"),
+    *("network_frame", "calibration", "missing_camera", "reuse_age_s", "camera_timeout_s", *CAMERA_LIMITS),
+)
 GRIDS, LABELS = "/panoocc/occupancy", "/panoocc/labels"
 
 
@@ -76,6 +81,7 @@ def run(arguments: argparse.Namespace) -> int:
 
 
 def _run(arguments: argparse.Namespace) -> None:
+    _check_of_network(arguments)
     read = (
         arguments.bag,
         arguments.grids,
@@ -89,6 +95,15 @@ def _run(arguments: argparse.Namespace) -> None:
         check_clouds(bag, arguments.points)
         print((_by_network if arguments.grids is None else _by_grids)(arguments, bag, inputs))
     print(f"written: {str(arguments.out).encode(errors='backslashreplace').decode()}")
+
+
+def _check_of_network(arguments: argparse.Namespace) -> None:
+    """That no option for the network stands beside --grids."""
+    parser = argparse.ArgumentParser()
+    add_arguments(parser)
+    given = [name for name in OF_NETWORK if getattr(arguments, name) != parser.get_default(name)]
+    if arguments.grids is not None and given:
+        raise SettingsError("no network runs with --grids: leave out one or the other", *given)
 
 
 def _by_network(arguments: argparse.Namespace, bag: BagReader, inputs: list[Path]) -> str:
@@ -182,6 +197,12 @@ def cloud_lines(counts: CloudCounts) -> list[str]:
 def _grid_lines(report: ReplayReport) -> list[str]:
     assert report.status is not None
     lines = [f"{many(report.grids, 'grid')}; fixed frame {report.status.fixed_frame}"]
+    lines += [_source_line(source, count) for source, count in report.sources.items()]
     lines += [f"  left out: {line}" for line in lines_of_broken(report)]
     lines += [f"  transforms: {count} {why}" for why, count in report.status.transform_drops.most_common() if count]
-    return lines + [f"  WARNING: {one.text} ({many(one.count, 'time')})" for one in report.status.notices]
+    return lines + [f"  WARNING: {one.text} (noticed {many(one.count, 'time')})" for one in report.status.notices]
+
+
+def _source_line(source: str, grids: int) -> str:
+    told = "not told apart" if source == "none" else f"told apart by {source}"
+    return f"  things {told} in {many(grids, 'grid')}"

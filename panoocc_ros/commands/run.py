@@ -263,13 +263,12 @@ def summary(report: ReplayReport, device: Any, temporal: TemporalConfig) -> str:
     lines += [f"  images dropped: {line}" for line in lines_of_drops(status.image_drops)]
     lines += [f"  left out: {line}" for line in lines_of_broken(report)]
     lines += [f"  transforms: {count} {reason}" for reason, count in status.transform_drops.most_common() if count]
-    lines += [f"  WARNING: {one.text} ({many(one.count, 'time')})" for one in status.notices[:MAX_NOTICES]]
+    lines += [f"  WARNING: {one.text} (noticed {many(one.count, 'time')})" for one in status.notices[:MAX_NOTICES]]
     lines += [f"  WARNING, geometry: {text}" for text in status.geometry or ()]
     lines += [f"  odd pictures: {line}" for line in lines_of_drops(status.odd_pictures)]
     lines.append(_instances_line(report))
     lines += [f"  memory reset: {count} {reason}" for reason, count in report.resets.items()]
-    lines += _motion_line("since the last frame", report.frame_motions)
-    lines += _motion_line("since the newest fused state", report.fused_motions)
+    lines += _motion_lines(report)
     if temporal.ages_s and not report.grids_with_history:
         lines.append(_why_no_history(report, temporal))
     times = {stage: summarise(values) for stage, values in report.stage_ms.items()}
@@ -289,6 +288,15 @@ def _why_no_history(report: ReplayReport, temporal: TemporalConfig) -> str:
         f"no history fused: the network wants {ages} s old (+-{temporal.tolerance_s:g} s); "
         f"the bag's frames reach back {report.longest_history_s:.1f} s"
     )
+
+
+def _motion_lines(report: ReplayReport) -> list[str]:
+    if report.frame_motions == report.fused_motions:
+        return _motion_line("since the last frame, the newest fused state", report.frame_motions)
+    return [
+        *_motion_line("since the last frame", report.frame_motions),
+        *_motion_line("since the newest fused state", report.fused_motions),
+    ]
 
 
 def _motion_line(since: str, motions: list[tuple[float, float]]) -> list[str]:

@@ -25,6 +25,7 @@ ColourBy = Literal["class", "instance"]
 DENSE, SPARSE = 0, 1  # as in VoxelGrid.msg
 INSTANCE_SOURCES: tuple[InstanceSource, ...] = ("none", "boxes", "components")  # by their number in VoxelGrid.msg ...
 INSTANCES_NONE, INSTANCES_TRUTH = 0, 3  # ... which has one more
+GRID_SOURCES = (*INSTANCE_SOURCES, "truth")
 NO_FREE_ID = 255
 # Limits of what is received: what lies beyond was damaged or forged on its way.
 MAX_GRID_VOXELS = 64_000_000

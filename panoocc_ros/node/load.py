@@ -14,6 +14,7 @@ from panoocc_core.base.rig_files import AUTO, rig_with
 from panoocc_core.base.strict_yaml import ConfigError
 from panoocc_core.labels import InstanceSource
 from panoocc_core.network import Network
+from panoocc_core.weights.checkpoint import NoWeightsError
 
 from ..frames.calibration_file import CalibrationFile, load_calibration
 from ..frames.rig import Rig, load_rig
@@ -104,21 +105,27 @@ def chosen_calibration(path: str | Path | None, rig: Rig) -> CalibrationFile | N
 def loaded_network(
     config: ModelConfig,
     checkpoint: str | Path | None = None,
-    seeded_weights: bool = False,
+    seeded_weights: bool | None = None,
     device: str = "auto",
     precision: str = "fp32",
     threads: int | None = None,
 ) -> Network:
     """The network with its weights on its device; `threads` of the CPU are set for the whole process.
 
+    Args:
+        seeded_weights: None where whoever asks has no such setting, so that no text advises it.
+
     Raises:
-        SettingsError: the checkpoint does not fit, or the device is not there.
+        SettingsError: there are no weights, the checkpoint does not fit, or the device is not there.
     """
     target = chosen_device(device)
     if threads:
         torch.set_num_threads(threads)
     try:
-        return load_model(config, Path(checkpoint) if checkpoint else None, seeded_weights, target, precision)
+        return load_model(config, Path(checkpoint) if checkpoint else None, bool(seeded_weights), target, precision)
+    except NoWeightsError as error:
+        trial = "" if seeded_weights is None else "; untrained weights, for trials: seeded_weights (--seeded-weights)"
+        raise SettingsError(f"{error}{trial}", "checkpoint") from error
     except CheckpointError as error:
         raise SettingsError(str(error), "checkpoint") from error
     except ConfigError as error:

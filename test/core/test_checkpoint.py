@@ -238,8 +238,20 @@ def test_bad_files_are_refused_clearly_and_nothing_runs(tmp_path, capfd, write, 
 
 
 def test_weights_must_be_chosen():
-    with pytest.raises(CheckpointError, match="no weights come with the package for pano_small_occ3d"):
+    with pytest.raises(
+        CheckpointError, match="no weights come with the package for pano_small_occ3d.*model nano, which"
+    ):
         load_model("pano_small_occ3d")
+
+
+def test_a_file_with_internal_names_is_told_which_ones_are_wanted(tmp_path, tensors):
+    path = tmp_path / "state.safetensors"
+    save_file(build_network(model_config("nano")).state_dict(), path)
+    with pytest.raises(CheckpointError, match=r"more;\s+\d+ unexpected.*\s.*save_published"):
+        load_model("nano", checkpoint=path)
+    path = save_pth(tmp_path / "extra.pth", {**tensors, "img_backbone.extra": torch.zeros(1)})
+    with pytest.raises(CheckpointError, match="1 unexpected: img_backbone.extra$"):
+        load_model("nano", checkpoint=path)
 
 
 @pytest.mark.parametrize(

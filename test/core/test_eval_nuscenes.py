@@ -232,7 +232,8 @@ def test_panoptic_results_are_for_points_of_nuscenes(folder, tmp_path, capsys):
     write_network(tmp_path)  # the usual toy: of voxels
     words = ("--model", tmp_path / "toy.yaml", "--no-progress", "--panoptic-out", tmp_path / "out")
     assert main([str(word) for word in ("eval", "--data", folder / "nuscenes", "--split", "all", *words)]) == 2
-    assert "--panoptic-out is for the LiDAR points of nuScenes, and for networks" in capsys.readouterr().err
+    words = capsys.readouterr().err
+    assert "--panoptic-out is for the LiDAR points of nuScenes, and for networks" in words and "pano_small_4f" in words
     assert not (tmp_path / "out").exists()
 
 

@@ -365,4 +365,6 @@ def test_eval_says_what_is_wrong(folder, capsys, words, message):
 
 def test_eval_without_weights_says_how_to_give_some(folder, capsys):
     assert panoocc("eval", "--model", folder / "toy.yaml") == 2
-    assert "no weights come with the package for toy" in capsys.readouterr().err
+    words = capsys.readouterr().err
+    assert "--checkpoint: no weights come with the package for toy" in words and "take the model nano" in words
+    assert "seeded" not in words  # eval has no such option

@@ -73,12 +73,13 @@ def street(tmp_path_factory):
     return path, scene
 
 
-def test_points_of_a_street_have_the_class_of_what_they_lie_on(street, tmp_path):
+def test_points_of_a_street_have_the_class_of_what_they_lie_on(street, tmp_path, capsys):
     """A LiDAR between two grids sees the same standing world: with the vehicle's motion left out, it would not."""
     path, scene = street
     out = tmp_path / "labelled.mcap"
     command = ["label", str(path), "--points", TOPIC, "--grids", str(path), *BY_TRUTH, "--out", str(out)]
     assert main(command) == 0
+    assert "things told apart by truth in 6 grids" in capsys.readouterr().out
     clouds = read(out, OUT)
     assert [stamp_ns(one.header.stamp) for one in clouds] == [time_ns(t) for t in (0.7, 1.2, 1.74, 2.3)]
     for message, time_s in zip(clouds, (0.7, 1.2, 1.74, 2.3)):
@@ -199,7 +200,11 @@ def test_a_cloud_far_from_every_grid_is_lost_and_the_others_are_not(by_network, 
     [
         (["--points", "/lidar"], 2, "no topic /lidar (points); its topics of this kind are /lidar/points"),
         (["--points", "/tf"], 2, "/tf holds tf2_msgs/msg/TFMessage, not sensor_msgs/msg/PointCloud2"),
-        (["--points", TOPIC, "--grids", "nowhere.mcap"], 2, "nowhere.mcap: no such bag"),
+        (
+            ["--points", TOPIC, "--grids", "nowhere.mcap", "--instances", "none"],
+            2,
+            "--seeded-weights and --instances and --device and --threads: no network runs with --grids",
+        ),
         (["--points", TOPIC, "--label-outside", "drop"], 2, "invalid choice: 'drop'"),
         (["--points", TOPIC, "--label-max-age-s", "-1"], 2, "--label-max-age-s"),
     ],
@@ -213,12 +218,24 @@ def test_what_cannot_be_read_is_refused_before_the_network_is_loaded(tmp_path, c
     assert (found, out.exists()) == (status, False) and text in capsys.readouterr().err
 
 
+def test_grids_and_clouds_that_are_not_there(by_network, tmp_path, capsys):
+    out = tmp_path / "out.mcap"
+    command = ["label", str(by_network / "drive.mcap"), "--points", TOPIC, "--out", str(out)]
+    assert main([*command, "--grids", "nowhere.mcap"]) == 2
+    assert "nowhere.mcap: no such bag" in capsys.readouterr().err
+    path = cloudy_drive(tmp_path / "blind.mcap", sets=1, clouds=0)
+    assert main(["label", str(path), "--points", "/LIDAR_TOP", "--out", str(out)]) == 2
+    assert "the bag has no point clouds (sensor_msgs/msg/PointCloud2), neither on /LIDAR_TOP" in capsys.readouterr().err
+
+
 def test_grids_without_their_classes_or_of_another_frame_are_refused(street, tmp_path, capsys):
     path, _ = street
     out = ["--out", str(tmp_path / "out.mcap")]
     command = ["label", str(path), "--points", TOPIC, "--grids", str(path), *BY_TRUTH, *out]
     assert main([*command, "--labels-topic", "/labels"]) == 2
-    assert "nothing on /labels says what the classes of /truth/occupancy mean" in capsys.readouterr().err
+    words = capsys.readouterr().err
+    assert "nothing on /labels says what the classes of /truth/occupancy mean: choose what does with" in words
+    assert "--labels-topic: /truth/labels" in words
     assert main([*command, "--base-frame", "chassis"]) == 2
     assert "grids are given in 'base_link', the vehicle's frame is 'chassis'" in capsys.readouterr().err
     assert main([*command, "--grids-topic", "/truth/boxes"]) == 2

@@ -14,8 +14,10 @@ from panoocc_core.base.resources import folder
 from panoocc_core.geometry import quaternion_from_rotation, rigid
 from panoocc_core.labels import OCC3D
 from panoocc_ros.bags.bag import BagReader
+from panoocc_ros.bags.replay import ReplayReport
 from panoocc_ros.bags.writer import BagWriter
 from panoocc_ros.commands.cli import main
+from panoocc_ros.commands.run import _motion_lines
 from panoocc_ros.frames.assembler import FrameAssembler
 from panoocc_ros.messages.fields import stamp_ns
 from panoocc_ros.messages.types import typestore
@@ -80,6 +82,15 @@ def test_points_foxglove_labels_and_transforms_go_along(whole_run):
     with BagReader(path) as bag, BagReader(whole_run / "drive.mcap") as drive_bag:
         for topic in ("/tf", "/tf_static"):
             assert [m.data for m in bag.messages([topic])] == [m.data for m in drive_bag.messages([topic])]
+
+
+def test_equal_motions_are_told_once():
+    last, older = [(1.0, 0.0), (2.0, 1.0)], [(3.0, 1.0)]
+    (line,) = _motion_lines(ReplayReport(frame_motions=last, fused_motions=[*last]))
+    assert line.startswith("ego motion since the last frame, the newest fused state, 2 times: mean 1.50 m")
+    first, second = _motion_lines(ReplayReport(frame_motions=last, fused_motions=older))
+    assert "since the last frame, 2 times" in first and "since the newest fused state: 3.00 m" in second
+    assert _motion_lines(ReplayReport()) == []
 
 
 def test_late_transforms_change_no_bit_of_the_grids(whole_run):
@@ -339,6 +350,7 @@ def test_images_that_stand_in_for_missing_ones_are_told(capsys, tmp_path, policy
 @pytest.mark.parametrize(
     ("arguments", "message"),
     [
+        ([], "take the model nano, which comes with weights; untrained weights, for trials: seeded_weights (--seeded"),
         (["--model", "pano_tiny", "--seeded-weights"], "pano_tiny"),
         (["--model", "nano", "--checkpoint", "nothing.pth"], "nothing.pth: no such file"),
         (["--model", "nano", "--seeded-weights", "--rig", "waymo"], "the rig lacks"),
@@ -500,7 +512,7 @@ def test_two_real_key_frames(tmp_path, capsys):
     assert main(["run", REAL_BAG, *NANO, "--out", str(out)]) == 0
     text = capsys.readouterr().out
     assert "2 sets in, 2 grids out, 0 sets lost; fixed frame map" in text
-    assert "ego motion since the last frame: 4.27 m, yaw -1.01 deg" in text
+    assert "ego motion since the last frame" in text and ": 4.27 m, yaw -1.01 deg" in text
     assert "the frame of the voxels is that of the model preset" in text and "lidar_top" not in text  # nano has its own
     (_, first), _ = read(out, GRID)
     assert stamp_ns(first.newest_image_stamp) - stamp_ns(first.oldest_image_stamp) == 42_606_000
@@ -514,7 +526,7 @@ def test_history_is_fused_through_the_motion_between_two_real_key_frames(tmp_pat
     text = capsys.readouterr().out
     # A frame's pose is that of its reference camera's stamp, which the grid carries; between the LiDAR's stamps of the
     # same key frames the vehicle moves by 4.26 m and -1.04 deg.
-    assert "ego motion since the newest fused state: 4.27 m, yaw -1.01 deg" in text and "no history" not in text
+    assert "the last frame, the newest fused state: 4.27 m, yaw -1.01 deg" in text and "no history" not in text
     assert [grid.history_frames for _, grid in read(out, GRID)] == [0, 1]
 
 
