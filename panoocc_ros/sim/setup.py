@@ -3,6 +3,7 @@
 from panoocc_core.base.devices import usable_device
 from panoocc_core.base.rig_files import AUTO, rig_with
 from panoocc_core.config import model_config
+from panoocc_core.labels import OCC3D
 from panoocc_core.sim import Rig, load_sim_rig
 from panoocc_core.sim.drive_renderer import Drive, RenderSetup, truth_grid, truth_labels
 
@@ -32,19 +33,21 @@ def setup_of(settings: SimSettings) -> RenderSetup:
     Raises:
         SettingsError: one of them cannot be used; the message begins with the parameter.
     """
+    needs_grid = settings.with_truth or settings.rig == AUTO
+    try:
+        grid = truth_grid(settings.grid) if needs_grid else None
+        labels = truth_labels(settings.grid) if needs_grid else OCC3D
+    except ValueError as error:
+        raise SettingsError(str(error), "grid") from error
     try:
         rig = rig_for_grid(settings.rig, settings.grid, settings.scale)
     except ValueError as error:
         raise SettingsError(str(error), "rig") from error
     try:
-        grid = truth_grid(settings.grid) if settings.with_truth else None
-        labels = truth_labels(settings.grid)
-    except ValueError as error:
-        raise SettingsError(str(error), "grid") from error
-    try:
-        return RenderSetup(rig, grid, str(usable_device(settings.device)), labels)
+        device = str(usable_device(settings.device))
     except ValueError as error:
         raise SettingsError(str(error), "device") from error
+    return RenderSetup(rig, grid if settings.with_truth else None, device, labels)
 
 
 def rig_for_grid(name: str, model: str, scale: float) -> Rig:

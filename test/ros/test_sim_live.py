@@ -274,7 +274,8 @@ def test_an_endless_drive_goes_from_street_to_street_and_a_loop_drives_the_same_
     assert {drive_of(loop, number) for number in range(3)} == {Drive(4, 7.0, 2.0)}
     assert endless.is_endless and loop.is_endless and not SimSettings(seconds=7.0).is_endless
     assert drive_of(SimSettings(seed=2**31 - 1), 1).seed == 0
-    assert setup_of(SimSettings(scale=0.05, with_truth=False, grid="none")).grid is None
+    assert setup_of(SimSettings(scale=0.05, with_truth=False, rig="nuscenes", grid="none")).grid is None
+    assert setup_of(SimSettings(scale=0.05, with_truth=False)).grid is None
 
 
 def test_every_parameter_is_described():
