@@ -33,7 +33,7 @@ DRIVE = Drive()
 SEEDED = {"model": "nano", "seeded_weights": "true"}
 # parameters, what the fatal line must name, what it must say
 BAD_STARTS = {
-    "no_weights": ({"model": "pano_small_occ3d"}, "parameter checkpoint", "seeded weights"),
+    "no_weights": ({"model": "pano_small_occ3d"}, "parameter checkpoint", "seeded_weights"),
     "unknown_preset": ({"model": "pano_tiny", "seeded_weights": "true"}, "parameter model", "nano"),
     "foreign_checkpoint": ({"model": "nano", "checkpoint": "{folder}/other.pth"}, "parameter checkpoint", "other.pth"),
     "missing_checkpoint": ({"model": "nano", "checkpoint": "/nowhere.pth"}, "parameter checkpoint", "no such file"),
