@@ -6,7 +6,7 @@ ahead, y left, z up), voxels on the grid that `geometry` places in it.
 
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass, fields, replace
+from dataclasses import dataclass, replace
 from typing import Any, Protocol
 
 import numpy as np
@@ -14,7 +14,7 @@ from numpy.typing import NDArray
 
 from .geometry import Matrix
 from .labels import OCC3D, LabelSet, counterparts
-from .types import Frame, GridGeometry
+from .types import Frame, GridGeometry, check_boxes, rows_of
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -34,33 +34,14 @@ class TrueBoxes:
     attribute_id: NDArray[np.int64] | None = None  # [n], nuScenes' attributes (metrics.attributes), 0 = has none
 
     def __post_init__(self) -> None:
-        n = len(self.centre_m)
-        wanted = {
-            "centre_m": (n, 3),
-            "size_m": (n, 3),
-            "yaw_rad": (n,),
-            "velocity_mps": (n, 2),
-            "class_id": (n,),
-            "instance_id": (n,),
-            **({} if self.attribute_id is None else {"attribute_id": (n,)}),
-        }
-        for name, shape in wanted.items():
-            if getattr(self, name).shape != shape:
-                raise ValueError(f"true boxes: {name} has the shape {getattr(self, name).shape}, not {shape}")
-        for name in ("centre_m", "size_m", "yaw_rad"):
-            if not np.isfinite(getattr(self, name)).all():
-                raise ValueError(f"true boxes: {name} has entries that are not finite")
-        if (self.size_m <= 0).any():
-            raise ValueError("true boxes: size_m must be positive")
+        check_boxes("true boxes", self, finite=("centre_m", "size_m", "yaw_rad"))
 
     def __len__(self) -> int:
         return len(self.centre_m)
 
     def select(self, rows: NDArray[Any]) -> "TrueBoxes":
         """The boxes of some rows: numbers, or a mask."""
-        values: dict[str, Any] = {field.name: getattr(self, field.name) for field in fields(self)}
-        chosen: dict[str, Any] = {name: None if value is None else value[rows] for name, value in values.items()}
-        return TrueBoxes(**chosen)
+        return rows_of(self, rows)
 
 
 @dataclass(frozen=True, slots=True, eq=False)

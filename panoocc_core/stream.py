@@ -141,7 +141,10 @@ def advance(
             things = instances(network, frame, step, class_id, confidence)
     else:
         things = no_instances(step, class_id)
-    logits = network.decode(step.fused).classes if with_logits else None
+    logits = None
+    if with_logits:
+        with watch.stage("logits"):
+            logits = network.decode(step.fused).classes
     occupancy = occupancy_of(frame, step, things, confidence, logits)
     return replace(occupancy, timings_ms=watch.wall_ms(), cpu_ms=watch.cpu_ms()), things.memory
 

@@ -3,9 +3,9 @@
 Images are RGB uint8 [height, width, 3]; poses are float64 [4, 4] (see `geometry`); stamps are int64 nanoseconds.
 """
 
-from collections.abc import Mapping
-from dataclasses import dataclass, field, fields
-from typing import Any
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field, fields, replace
+from typing import Any, TypeVar
 
 import numpy as np
 import torch
@@ -15,6 +15,8 @@ from torch import Tensor
 from .base.image_files import MAX_IMAGE_SIDE
 from .geometry import Matrix, check_rigid
 from .labels import BOX_CLASSES, InstanceSource, LabelSet
+
+T = TypeVar("T")
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -145,27 +147,7 @@ class ScoredBoxes:
     attribute_id: NDArray[np.int64] | None = None  # [n], numbers of the caller's own
 
     def __post_init__(self) -> None:
-        n = len(self.centre_m)
-        wanted = {
-            "centre_m": (n, 3),
-            "size_m": (n, 3),
-            "yaw_rad": (n,),
-            "velocity_mps": (n, 2),
-            "class_id": (n,),
-            "score": (n,),
-        }
-        for name, shape in wanted.items():
-            values = getattr(self, name)
-            if values.shape != shape:
-                raise ValueError(f"detections: {name} has the shape {values.shape}, not {shape}")
-            if not np.isfinite(values).all():
-                raise ValueError(f"detections: {name} has entries that are not finite")
-        for name in ("instance_id", "attribute_id"):
-            values = getattr(self, name)
-            if values is not None and values.shape != (n,):
-                raise ValueError(f"detections: {name} has the shape {values.shape}, not {(n,)}")
-        if (self.size_m <= 0).any():
-            raise ValueError("detections: size_m must be positive")
+        check_boxes("detections", self, finite=("centre_m", "size_m", "yaw_rad", "velocity_mps", "score"))
         check_box_classes("detections", self.class_id)
 
     def __len__(self) -> int:
@@ -173,9 +155,32 @@ class ScoredBoxes:
 
     def select(self, rows: NDArray[Any]) -> "ScoredBoxes":
         """The boxes of some rows: numbers, or a mask."""
-        values: dict[str, Any] = {field.name: getattr(self, field.name) for field in fields(self)}
-        chosen: dict[str, Any] = {name: None if value is None else value[rows] for name, value in values.items()}
-        return ScoredBoxes(**chosen)
+        return rows_of(self, rows)
+
+
+def check_boxes(where: str, boxes: Any, finite: Sequence[str]) -> None:
+    """What boxes of any kind must be: columns of one length, those of `finite` finite, sizes positive.
+
+    Raises:
+        ValueError: they are not; the message begins with `where` and names the column.
+    """
+    n, wide = len(boxes.centre_m), {"centre_m": (3,), "size_m": (3,), "velocity_mps": (2,)}
+    for column in fields(boxes):
+        values, wanted = getattr(boxes, column.name), (n, *wide.get(column.name, ()))
+        if values is not None and values.shape != wanted:
+            raise ValueError(f"{where}: {column.name} has the shape {values.shape}, not {wanted}")
+    for name in finite:
+        if not np.isfinite(getattr(boxes, name)).all():
+            raise ValueError(f"{where}: {name} has entries that are not finite")
+    if (boxes.size_m <= 0).any():
+        raise ValueError(f"{where}: size_m must be positive")
+
+
+def rows_of(boxes: T, rows: NDArray[Any]) -> T:
+    """Boxes of any kind, those of some rows: numbers, or a mask."""
+    columns = {column.name: getattr(boxes, column.name) for column in fields(boxes)}  # type: ignore[arg-type]
+    chosen = {name: None if values is None else values[rows] for name, values in columns.items()}
+    return replace(boxes, **chosen)  # type: ignore[type-var]
 
 
 def check_box_classes(where: str, class_id: NDArray[Any]) -> None:

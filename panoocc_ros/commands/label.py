@@ -14,7 +14,7 @@ from ..bags.labelling import CloudLabeller, check_clouds, check_grids, label_by_
 from ..bags.replay import Replay, ReplayOptions, ReplayReport, check_topics, lacks
 from ..bags.writer import BagWriter
 from ..frames.assembler import FrameAssembler
-from ..node.load import chosen_calibration, chosen_config, loaded_network, rig_for
+from ..node.load import chosen_calibration, chosen_config, rig_for
 from ..node.outputs import OCCUPANCY
 from ..node.settings import CAMERA_LIMITS, NodeSettings, camera_limits
 from ..ros.exit_codes import BAD_INPUT, NETWORK_FAILED, NO_GRID, NOT_WRITTEN, explained
@@ -22,7 +22,17 @@ from ..ros.parameter_fields import SettingsError
 from ..streams.cloud_queue import CloudCounts, point_rules
 from . import options
 from .failures import Ended, status_of
-from .run import add_input_options, chosen_waiting, lines_of_broken, many, recorded_rig, summary, why_no_grid
+from .run import (
+    add_input_options,
+    check_grids_came,
+    chosen_waiting,
+    lines_of_broken,
+    many,
+    network_of,
+    recorded_rig,
+    summary,
+    tell_unused,
+)
 
 DESCRIPTION = """\
 Labels the clouds (sensor_msgs/PointCloud2) on one topic of a bag, and writes them to a new bag on
@@ -111,17 +121,11 @@ def _by_network(arguments: argparse.Namespace, bag: BagReader, inputs: list[Path
     rig = recorded_rig(arguments, config)
     calibration = chosen_calibration(arguments.calibration, rig)
     chosen, waiting = rig_for(config, rig, arguments.network_frame), chosen_waiting(arguments)
+    tell_unused("label", config, rig, arguments)
     check_topics(bag, chosen, calibration)
     # Before the weights are loaded, so that a wrong path does not cost a minute.
     with BagWriter(arguments.out, arguments.overwrite, inputs) as writer:
-        network = loaded_network(
-            config,
-            arguments.checkpoint,
-            arguments.seeded_weights,
-            arguments.device,
-            arguments.precision,
-            arguments.threads,
-        )
+        network = network_of(arguments, config)
         outputs = (OCCUPANCY,) if arguments.with_grids else ()
         with closing(FrameAssembler(chosen, waiting, calibration, config)) as assembler:
             labeller = _labeller(arguments, bag, assembler, writer, config)
@@ -129,9 +133,7 @@ def _by_network(arguments: argparse.Namespace, bag: BagReader, inputs: list[Path
                 writer, ReplayOptions(outputs, show_progress=_shows_progress(arguments))
             )
             counts = labeller.finish()
-        if report.grids == 0:
-            why = [why_no_grid(report, chosen.names), lacks(bag, chosen, calibration)]
-            raise Ended("; ".join(filter(None, why)), NETWORK_FAILED if report.failures else NO_GRID)
+        check_grids_came(report, bag, chosen, calibration)
         _check_labelled(counts)
     return "\n".join([*cloud_lines(counts), summary(report, network.device, config.temporal)])
 

@@ -10,11 +10,13 @@ from typing import Any
 
 from panoocc_core import ModelConfig, OccupancyStream
 from panoocc_core.config import TemporalConfig
+from panoocc_core.network import Network
 
 from ..bags.bag import BagReader
 from ..bags.replay import Replay, ReplayOptions, ReplayReport, check_topics, lacks
 from ..bags.writer import BagWriter
 from ..frames.assembler import FrameAssembler
+from ..frames.calibration_file import CalibrationFile
 from ..frames.rig import Rig
 from ..frames.waiting import AssemblerOptions
 from ..health.latency import latency_table, summarise
@@ -129,23 +131,14 @@ def _run(arguments: argparse.Namespace) -> None:
     rig = recorded_rig(arguments, config)
     calibration = chosen_calibration(arguments.calibration, rig)
     chosen, waiting = rig_for(config, rig, arguments.network_frame), chosen_waiting(arguments)
-    for sentence in unused(config, rig, arguments.network_frame):
-        print(f"panoocc run: {sentence}", file=sys.stderr)
+    tell_unused("run", config, rig, arguments)
     read = (arguments.bag, arguments.checkpoint, arguments.rig, arguments.model, arguments.calibration)
     inputs = [Path(one) for one in read if one is not None and Path(one).exists()]
     with BagReader(arguments.bag) as bag:
         check_topics(bag, chosen, calibration)
         # Before the weights are loaded, so that a wrong path does not cost a minute.
         with BagWriter(arguments.out, arguments.overwrite, inputs) as writer:
-            network = loaded_network(
-                config,
-                arguments.checkpoint,
-                arguments.seeded_weights,
-                arguments.device,
-                arguments.precision,
-                arguments.threads,
-            )
-            stream = OccupancyStream(network)
+            stream = OccupancyStream(network_of(arguments, config))
             with closing(FrameAssembler(chosen, waiting, calibration, config)) as assembler:
                 report = Replay(bag, stream, rig, assembler).run(
                     writer,
@@ -157,11 +150,34 @@ def _run(arguments: argparse.Namespace) -> None:
                         show_progress=not arguments.no_progress and sys.stderr.isatty(),
                     ),
                 )
-            if report.grids == 0:
-                why = [why_no_grid(report, chosen.names), lacks(bag, chosen, calibration)]
-                raise Ended("; ".join(filter(None, why)), NETWORK_FAILED if report.failures else NO_GRID)
+            check_grids_came(report, bag, chosen, calibration)
     print(summary(report, stream.network.device, config.temporal))
     print(f"written: {str(arguments.out).encode(errors='backslashreplace').decode()}")
+
+
+def tell_unused(command: str, config: ModelConfig, rig: Rig, arguments: argparse.Namespace) -> None:
+    """Say on stderr what of the rig the network does not take."""
+    for sentence in unused(config, rig, arguments.network_frame):
+        print(f"panoocc {command}: {sentence}", file=sys.stderr)
+
+
+def network_of(arguments: argparse.Namespace, config: ModelConfig) -> Network:
+    """The network with the weights, and on the device, that the options name."""
+    return loaded_network(
+        config,
+        arguments.checkpoint,
+        arguments.seeded_weights,
+        arguments.device,
+        arguments.precision,
+        arguments.threads,
+    )
+
+
+def check_grids_came(report: ReplayReport, bag: BagReader, rig: Rig, calibration: CalibrationFile | None) -> None:
+    """Raises Ended, with all that is known of the reasons, where a bag gave no grid."""
+    if report.grids == 0:
+        why = [why_no_grid(report, rig.names), lacks(bag, rig, calibration)]
+        raise Ended("; ".join(filter(None, why)), NETWORK_FAILED if report.failures else NO_GRID)
 
 
 def recorded_rig(arguments: argparse.Namespace, config: ModelConfig) -> Rig:
