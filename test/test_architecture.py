@@ -57,7 +57,7 @@ FLOORS = {
         ("health",),
         ("node",),
         ("bags",),
-        ("evaluation", "sim"),
+        ("evaluation", "sim", "view"),
         ("demo",),
         ("commands",),
         ("__main__",),

@@ -1,7 +1,7 @@
 """The demo's animation: recorded grids, the images that they were made from, and the truth where the bag has it."""
 
 from bisect import bisect_right
-from collections.abc import Iterable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
@@ -11,13 +11,9 @@ import numpy as np
 from numpy.typing import NDArray
 from tqdm import tqdm
 
-from panoocc_core.geometry import NS_PER_S
 from panoocc_core.labels import LabelSet
-from panoocc_core.panoptic.components import boxes_around
 from panoocc_core.pictures.animation import Curve, Moment, Style, key_colours, pictures, write_animation
 from panoocc_core.pictures.canvas import blank
-from panoocc_core.pictures.voxel_view import VoxelVolume
-from panoocc_core.types import ScoredBoxes
 
 from ..bags.bag import BagReader
 from ..evaluation.evaluator import FrameScores
@@ -25,10 +21,10 @@ from ..frames.images import ImageError, Pixels, decode
 from ..frames.rig import Rig
 from ..messages.fields import stamp_ns
 from ..messages.truth import CAMERA_MASK, OCCUPANCY, VISIBLE
-from ..messages.voxel_grid import instances_from_message, voxels_from_message
+from ..messages.voxel_grid import voxels_from_message
+from ..view.numbers import boxes_of, followed_numbers, numbered_voxels
 
 MAX_FRAMES = 30
-MIN_FOLLOWED_S = 2.0  # what is known for less has no number in the picture
 RATE_HZ = 4.0  # of the animation, which runs faster than the drive where that is long
 CAMERA_PX = 400  # images are kept no wider than this
 
@@ -95,20 +91,6 @@ def _contents(recorded: Path, bag_path: Path, rig: Rig, node: str) -> list[Conte
     return contents
 
 
-def followed_numbers(grids: Iterable[Any]) -> list[int]:
-    """Numbers of the things that VoxelGrids know for at least MIN_FOLLOWED_S, the longest known first."""
-    first_ns: dict[int, int] = {}
-    last_ns: dict[int, int] = {}
-    for grid in grids:
-        stamp = stamp_ns(grid.header.stamp)
-        for number in np.unique(np.asarray(grid.instance_id, np.int64)).tolist():
-            first_ns.setdefault(number, stamp)
-            last_ns[number] = stamp
-    known_ns = {number: last_ns[number] - first_ns[number] for number in first_ns if number}
-    longest_first = sorted(known_ns, key=lambda number: -known_ns[number])
-    return [number for number in longest_first if known_ns[number] >= MIN_FOLLOWED_S * NS_PER_S]
-
-
 def _add_images(contents: Sequence[Content], reader: BagReader, rig: Rig) -> None:
     oldest_ns = [stamp_ns(one.grid.oldest_image_stamp) for one in contents]
     cameras = {camera.topic: camera.name for camera in rig.cameras}
@@ -148,15 +130,6 @@ def _moment(
     return Moment(time_s, images, voxels, true, visible, boxes_of(voxels, followed))
 
 
-def numbered_voxels(grid: Any, labels: LabelSet) -> VoxelVolume:
-    """The voxels of a VoxelGrid with the numbers of their things, if it has any.
-
-    Raises:
-        ValueError: a field of the grid does not fit; the message names it.
-    """
-    return replace(voxels_from_message(grid, labels), instance_id=instances_from_message(grid))
-
-
 def found_numbers(true: NDArray[np.int32] | None, predicted: NDArray[np.int32] | None) -> NDArray[np.int32] | None:
     """Instance ids [X, Y, Z] of the truth, each replaced by the predicted number that most of its voxels have; else 0.
 
@@ -170,19 +143,6 @@ def found_numbers(true: NDArray[np.int32] | None, predicted: NDArray[np.int32] |
     number_of = np.zeros(int(true.max()) + 1, np.int32)
     number_of[pairs[0, order]] = pairs[1, order]
     return number_of[true]
-
-
-def boxes_of(voxels: VoxelVolume, numbers: Sequence[int]) -> ScoredBoxes | None:
-    """Boxes around the voxels of some numbers; None where no voxel has one."""
-    if voxels.instance_id is None:
-        return None
-    wanted = np.isin(voxels.instance_id, np.array(numbers, np.int32)) & (voxels.instance_id > 0)
-    indices = np.argwhere(wanted)
-    found, owner = np.unique(voxels.instance_id[wanted], return_inverse=True)
-    confidence = np.full(len(indices), 255, np.uint8)
-    class_id = voxels.class_id[wanted]
-    boxes = boxes_around(indices, owner.astype(np.int32) + 1, class_id, confidence, voxels.geometry, voxels.labels)
-    return replace(boxes, instance_id=found.astype(np.int32))
 
 
 def _curve(scores: Sequence[FrameScores], begin_ns: int) -> Curve:

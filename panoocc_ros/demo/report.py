@@ -18,7 +18,7 @@ from ..frames.rig import Rig
 from ..health.latency import Summary
 from ..health.verdicts import NO_NEW_GRID, OUTPUT, TIMING, summary_from_values
 from ..messages.fields import stamp_ns
-from .animation import numbered_voxels
+from ..view.numbers import numbered_voxels
 
 NOTE_SEEDED = "weights seeded, not trained"
 

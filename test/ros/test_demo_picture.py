@@ -9,7 +9,8 @@ from panoocc_core.geometry import rigid
 from panoocc_core.labels import OCC3D
 from panoocc_core.pictures.voxel_view import VoxelVolume
 from panoocc_core.types import GridGeometry
-from panoocc_ros.demo.animation import MIN_FOLLOWED_S, boxes_of, followed_numbers, found_numbers
+from panoocc_ros.demo.animation import found_numbers
+from panoocc_ros.view.numbers import MIN_FOLLOWED_S, boxes_of, followed_numbers
 
 GRID = GridGeometry((20, 20, 4), (1.0, 1.0, 0.5), rigid(np.eye(3), np.array([-10.0, -10.0, -1.0])))
 CAR, ROAD, FREE = (OCC3D.names.index(name) for name in ("car", "driveable_surface", "free"))
@@ -30,7 +31,7 @@ def test_boxes_lie_around_the_voxels_of_the_numbers_that_are_asked_for():
     assert boxes is not None and boxes.instance_id.tolist() == [7]
     assert boxes.centre_m[0] == pytest.approx([4, 4, 0.5], abs=1e-4)
     assert boxes.size_m[0] == pytest.approx([4, 2, 1], abs=1e-4) and boxes.yaw_rad[0] == pytest.approx(0, abs=1e-4)
-    assert boxes_of(street(), [7, 9]).instance_id.tolist() == [7, 9]
+    assert boxes_of(street(), [7, 9]).instance_id.tolist() == [7, 9] == boxes_of(street()).instance_id.tolist()
     assert len(boxes_of(street(), [])) == 0 == len(boxes_of(street(ahead=0, behind=0), [0]))
 
 

@@ -1,0 +1,1 @@
+"""Looking at grids and what belongs to them, without RViz: what is shown at an instant, and where."""
