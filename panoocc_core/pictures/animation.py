@@ -1,6 +1,6 @@
 """A drive as an animation: what the cameras see, the predicted and the true voxels, numbered things, and the score.
 
-`pictures` draws frames, one by one; `write_animation` makes a GIF or an MP4 of them.  Frames are RGB uint8
+`pictures` draws frames, one by one; `write_animation` makes a GIF, WebP or MP4 of them.  Frames are RGB uint8
 [height, width, 3], all of one size.
 """
 
@@ -8,6 +8,7 @@ import math
 import shutil
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
+from itertools import islice
 from pathlib import Path
 
 import cv2
@@ -22,7 +23,9 @@ from .canvas import BACKGROUND, FAINT, PANEL, TEXT, Image, blank, letterbox, pan
 from .render import birds_eye_view, camera_rows
 from .voxel_view import VoxelVolume, perspective
 
+ENDINGS = (".gif", ".mp4", ".webp")
 MAX_BYTES = 6_000_000  # of a GIF
+MAX_HELD = 600  # frames in memory, of a GIF or WebP
 MIN_RATE_HZ = 2.0
 MIN_COLOURS = 128
 MAX_NUMBERS = 12  # with colours of their own in a GIF
@@ -47,7 +50,7 @@ class Moment:
     """One frame's content."""
 
     time_s: float  # since the beginning of the drive
-    images: Mapping[str, Image]  # RGB uint8 [h, w, 3] by camera
+    images: Mapping[str, Image]  # RGB uint8 [h, w, 3] by camera; none: the voxels alone
     predicted: VoxelVolume
     true: VoxelVolume | None = None
     visible: NDArray[np.bool_] | None = None  # [X, Y, Z], what the cameras see; the rest is drawn faintly
@@ -90,27 +93,19 @@ def pictures(moments: Iterable[Moment], style: Style, curve: Curve | None = None
     """Frames [h, w, 3] of a drive: cameras, score and truth above, predicted voxels in both views below, and a legend.
 
     Voxels and boxes with a number have its colour, in all frames.
-
-    Raises:
-        ValueError: a moment has no images.
     """
     for moment in moments:
         yield _picture(moment, style, curve)
 
 
 def _picture(moment: Moment, style: Style, curve: Curve | None) -> Image:
-    if not moment.images:
-        raise ValueError(f"there are no camera images at {moment.time_s:.2f} s")
     inner = style.width_px - 2 * _GAP
-    cameras_px = round(inner * 0.6)
-    cameras = _cameras(moment.images, cameras_px)
-    facts = _facts(moment, curve, len(cameras), inner - cameras_px - _GAP)
-    rows = [
-        _heading(style, moment.time_s),
-        _beside(cameras, facts),
-        _voxel_views(moment, inner),
-        _legend(moment.predicted.labels, inner),
-    ]
+    rows = [_heading(style, moment.time_s)]
+    if moment.images:
+        cameras_px = round(inner * 0.6)
+        cameras = _cameras(moment.images, cameras_px)
+        rows.append(_beside(cameras, _facts(moment, curve, len(cameras), inner - cameras_px - _GAP)))
+    rows += [_voxel_views(moment, inner), _legend(moment.predicted.labels, inner)]
     framed = [np.hstack((blank(len(row), _GAP), row, blank(len(row), _GAP))) for row in rows]
     parts = [part for row in framed for part in (row, blank(_GAP, style.width_px))]
     picture = np.vstack(parts)
@@ -276,25 +271,49 @@ def key_colours(labels: LabelSet, numbers: Sequence[int] = ()) -> list[Colour]:
 def write_animation(
     path: Path, frames: Iterable[Image], rate_hz: float, key: Sequence[Colour] = (), max_bytes: int = MAX_BYTES
 ) -> int:
-    """Write frames as an animated GIF or as an MP4, by the name's ending; returns the number of frames in the file.
+    """Write frames as an animated GIF or WebP, or as an MP4, by the name's ending; returns the number in the file.
 
-    A GIF has one palette, with the colours of `key` in it.  One that would be larger than `max_bytes` leaves frames
-    out, evenly, and keeps its duration, down to MIN_RATE_HZ, and has fewer colours, down to MIN_COLOURS; beyond
-    that it is larger.  The file appears only once it is whole.
+    Frames of an MP4 are written as they come; the others hold them, at most MAX_HELD.  A GIF has one palette, with the
+    colours of `key` in it.  One that would be larger than `max_bytes` leaves frames out, evenly, and keeps its
+    duration, down to MIN_RATE_HZ, and has fewer colours, down to MIN_COLOURS; beyond that it is larger.  The file
+    appears only once it is whole.
 
     Raises:
-        AnimationError: there are no frames, they differ in size, the ending is neither, or it cannot be encoded.
+        AnimationError: there are no frames, or too many, they differ in size, the ending is none of these, or it cannot
+            be encoded.
         OSError: the folder is missing or cannot be written, or the disk is full.
     """
-    images = list(frames)
-    if not images or len({image.shape for image in images}) > 1:
-        raise AnimationError(f"{path}: an animation needs frames of one size, not {len(images)} of several")
-    writers = {".gif": _write_gif, ".mp4": _write_mp4}
-    if path.suffix not in writers:
-        raise AnimationError(f"{path}: the name must end in {' or '.join(writers)}")
+    if path.suffix not in ENDINGS:
+        raise AnimationError(f"{path}: the name must end in {' or '.join(ENDINGS)}")
     # The writers know the format by the ending.
     with whole_file(path, path.with_name(f"{path.stem}.part{path.suffix}")) as part:
-        return writers[path.suffix](part, images, rate_hz, key, max_bytes)
+        alike = _of_one_size(path, frames)
+        if path.suffix == ".mp4":
+            return _write_mp4(part, alike, rate_hz)
+        held = list(islice(alike, MAX_HELD + 1))
+        if len(held) > MAX_HELD:
+            raise AnimationError(f"{path}: a {path.suffix} has at most {MAX_HELD} frames: choose .mp4, or fewer frames")
+        if path.suffix == ".gif":
+            return _write_gif(part, held, rate_hz, key, max_bytes)
+        return _write_webp(part, held, rate_hz)
+
+
+def _of_one_size(path: Path, frames: Iterable[Image]) -> Iterator[Image]:
+    """The frames, of which there is at least one, and all of which have the size of the first."""
+    shape = None
+    for frame in frames:
+        shape = shape or frame.shape
+        if frame.shape != shape:
+            raise AnimationError(f"{path}: an animation needs frames of one size, not {shape} and {frame.shape}")
+        yield frame
+    if shape is None:
+        raise AnimationError(f"{path}: an animation needs at least one frame")
+
+
+def _write_webp(path: Path, images: Sequence[Image], rate_hz: float) -> int:
+    first, *rest = map(Pillow.fromarray, images)
+    first.save(path, save_all=True, append_images=rest, duration=round(1000 / rate_hz), loop=0, quality=80, method=3)
+    return len(images)
 
 
 def _write_gif(path: Path, images: Sequence[Image], rate_hz: float, key: Sequence[Colour], max_bytes: int) -> int:
@@ -351,24 +370,28 @@ def _steady(images: Sequence[Image], least_change: int = 6) -> Iterator[Image]:
         yield shown
 
 
-def _write_mp4(path: Path, images: Sequence[Image], rate_hz: float, key: Sequence[Colour], max_bytes: int) -> int:
-    height, width = images[0].shape[:2]
-    writer = cv2.VideoWriter(str(path), cv2.VideoWriter_fourcc(*"mp4v"), rate_hz, (width, height))  # type: ignore[attr-defined]
-    if not writer.isOpened():
-        raise AnimationError(f"{path}: this OpenCV cannot write MP4; choose a name that ends in .gif")
+def _write_mp4(path: Path, images: Iterable[Image], rate_hz: float) -> int:
+    count, writer = 0, None
     try:
         for image in images:
+            if writer is None:
+                size, code = image.shape[1::-1], cv2.VideoWriter_fourcc(*"mp4v")  # type: ignore[attr-defined]
+                writer = cv2.VideoWriter(str(path), code, rate_hz, size)
+                if not writer.isOpened():
+                    raise AnimationError(f"{path}: this OpenCV cannot write MP4; choose a name that ends in .gif")
             writer.write(np.ascontiguousarray(image[..., ::-1]))
+            count += 1
     finally:
-        writer.release()
+        if writer is not None:
+            writer.release()
     written = _frames_in(path)
-    if written != len(images):  # OpenCV does not report what it could not write
+    if written != count:  # OpenCV does not report what it could not write
         free_mb = shutil.disk_usage(path.parent).free / 1e6
         raise OSError(
-            f"{path}: only {written} of {len(images)} frames could be written; is the disk full ({free_mb:.0f} MB are "
+            f"{path}: only {written} of {count} frames could be written; is the disk full ({free_mb:.0f} MB are "
             "left), or the file's size limited?"
         )
-    return len(images)
+    return count
 
 
 def _frames_in(path: Path) -> int:

@@ -1,5 +1,6 @@
 """Animations: frames that change, files that open, sizes that are kept, and words for what cannot be drawn."""
 
+import weakref
 from dataclasses import replace
 from pathlib import Path
 
@@ -11,6 +12,8 @@ from PIL import Image
 from panoocc_core.geometry import rigid
 from panoocc_core.labels import OCC3D, instance_colours
 from panoocc_core.pictures.animation import (
+    ENDINGS,
+    MAX_HELD,
     AnimationError,
     Curve,
     Moment,
@@ -158,17 +161,47 @@ def test_an_mp4_has_all_frames(tmp_path):
     assert len(read) == 4 and read[0].shape == drive(1)[0].shape and list(tmp_path.iterdir()) == [path]
 
 
+def test_a_webp_has_all_frames_and_its_rate(tmp_path):
+    path = tmp_path / "drive.webp"
+    assert write_animation(path, drive(), 4.0) == 4
+    with Image.open(path) as film:
+        durations = [(film.seek(k), film.load(), film.info["duration"])[-1] for k in range(film.n_frames)]
+    assert durations == [250] * 4 and list(tmp_path.iterdir()) == [path]
+
+
+def test_an_mp4_takes_frames_one_by_one(tmp_path):
+    """However many: each is gone before the third one after it is made."""
+    made = []
+
+    def frames():
+        for k in range(12):
+            frame = np.full((32, 32, 3), 20 * k, np.uint8)
+            made.append(weakref.ref(frame))
+            assert sum(one() is not None for one in made) <= 3
+            yield frame
+
+    assert write_animation(tmp_path / "drive.mp4", frames(), 4.0) == 12
+
+
+def test_without_images_the_voxels_stand_alone():
+    frame, alone = drive(1, true=False)[0], next(pictures([replace(moment(true=False), images={})], STYLE))
+    assert alone.shape[0] < frame.shape[0] and alone.shape[1] == frame.shape[1]
+    assert (alone[-100:] == frame[-100:]).all()  # the voxels and the legend
+
+
 def test_what_cannot_be_an_animation_is_told_and_leaves_nothing(tmp_path):
     frame = np.zeros((20, 20, 3), np.uint8)
-    with pytest.raises(AnimationError, match=r"\.gif or \.mp4"):
+    with pytest.raises(AnimationError, match=r"\.gif or \.mp4 or \.webp"):
         write_animation(tmp_path / "drive.png", [frame], 4.0)
-    for frames in ([], [frame, np.zeros((20, 30, 3), np.uint8)]):
+    for ending in ENDINGS:
+        with pytest.raises(AnimationError, match="at least one frame"):
+            write_animation(tmp_path / f"drive{ending}", [], 4.0)
         with pytest.raises(AnimationError, match="one size"):
-            write_animation(tmp_path / "drive.gif", frames, 4.0)
+            write_animation(tmp_path / f"drive{ending}", [frame, np.zeros((20, 30, 3), np.uint8)], 4.0)
+    with pytest.raises(AnimationError, match=rf"at most {MAX_HELD} frames: choose .mp4"):
+        write_animation(tmp_path / "drive.webp", (frame for _ in range(MAX_HELD + 1)), 4.0)
     with pytest.raises(OSError):
         write_animation(tmp_path / "none" / "drive.gif", [frame], 4.0)
-    with pytest.raises(ValueError, match="no camera images"):
-        next(pictures([replace(moment(), images={})], STYLE))
     assert not list(tmp_path.iterdir())
 
 
