@@ -10,7 +10,7 @@ os.environ.setdefault("MKL_CBWR", "AUTO,STRICT")
 
 from .config import ConfigError, ModelConfig, model_config
 from .network import NonFiniteError
-from .stream import OccupancyStream, advance
+from .stream import OccupancyStream, Wanted, advance
 from .types import CameraImage, Frame, Occupancy, VehicleMotion
 from .weights.checkpoint import load_model
 from .weights.tensor_files import CheckpointError
@@ -25,6 +25,7 @@ __all__ = [
     "Occupancy",
     "OccupancyStream",
     "VehicleMotion",
+    "Wanted",
     "advance",
     "load_model",
     "model_config",

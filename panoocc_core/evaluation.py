@@ -188,7 +188,7 @@ def predict(
     things = instances(network, frame, step, class_id, confidence) if with_instances else no_instances(step, class_id)
     points = None
     if position_m is not None:
-        occupancy = occupancy_of(frame, step, things, confidence, network.decode(step.fused).classes)
+        occupancy = occupancy_of(frame, step, things, confidence, logits=network.decode(step.fused).classes)
         rules = PointRules("clamp", config.points, config.panoptic)
         points = label_points(position_m, np.eye(4), occupancy, rules)
     return Predicted(things, points, things.detected, things.memory)

@@ -18,7 +18,17 @@ from .panoptic import detected_boxes, find_things, follow
 from .preprocess import NetworkInput, prepare
 from .stopwatch import Stopwatch
 from .types import Frame, GridGeometry, HistoryReport, Occupancy, ScoredBoxes
+from .visibility import eyes_of, visible_voxels
 from .voxels import ego_from_grid, extent_m
+
+
+@dataclass(frozen=True, slots=True)
+class Wanted:
+    """What a step is to find beside the classes of the voxels; what nobody wants costs nothing."""
+
+    instances: bool = True  # else the box branch does not run, and tracks are not seen
+    visible: bool = True  # what the cameras see
+    logits: bool = False  # those of every voxel are kept; costs the decoder once more
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -118,15 +128,12 @@ def advance(
     frame: Frame,
     memory: VoxelMemory,
     exact_times: bool = False,
-    with_instances: bool = True,
-    with_logits: bool = False,
+    wanted: Wanted = Wanted(),
 ) -> tuple[Occupancy, VoxelMemory]:
     """One step of the stream; pure: nothing but the returned values changes.
 
     Args:
         exact_times: see `Stopwatch`.
-        with_instances: False saves the box branch; tracks then are not seen.
-        with_logits: keep the class logits of every voxel; costs the decoder once more.
 
     Raises:
         ValueError: the frame's cameras are not those of the network.
@@ -136,42 +143,61 @@ def advance(
     step = encode(network, frame, memory, stage=watch.stage)
     with watch.stage("decoder"):
         class_id, confidence = classes(network, step.fused)
-    if with_instances:
+    if wanted.instances:
         with watch.stage("instances"):
             things = instances(network, frame, step, class_id, confidence)
     else:
         things = no_instances(step, class_id)
-    logits = None
-    if with_logits:
+    seen, logits = None, None
+    if wanted.visible:
+        with watch.stage("visible"):
+            seen = visible(frame, step, things.class_id)
+    if wanted.logits:
         with watch.stage("logits"):
             logits = network.decode(step.fused).classes
-    occupancy = occupancy_of(frame, step, things, confidence, logits)
+    occupancy = occupancy_of(frame, step, things, confidence, seen, logits)
     return replace(occupancy, timings_ms=watch.wall_ms(), cpu_ms=watch.cpu_ms()), things.memory
 
 
+def visible(frame: Frame, step: Encoded, class_id: Tensor) -> Tensor | None:
+    """What the cameras of a frame see of its classes, bool [X, Y, Z]; None where no class stands for free space."""
+    config = step.config
+    if config.labels.free_id is None:
+        return None
+    geometry = output_geometry(config)
+    return visible_voxels(class_id != config.labels.free_id, geometry, eyes_of(frame, geometry, config.images))
+
+
 def occupancy_of(
-    frame: Frame, step: Encoded, things: Instances, confidence: Tensor, logits: Tensor | None = None
+    frame: Frame,
+    step: Encoded,
+    things: Instances,
+    confidence: Tensor,
+    seen: Tensor | None = None,
+    logits: Tensor | None = None,
 ) -> Occupancy:
     """What was found of an encoded frame, with where and when that is.
 
     Args:
-        confidence: uint8 [X, Y, Z], from `classes`; logits: [X, Y, Z, class], where somebody wants them.
+        confidence: uint8 [X, Y, Z], from `classes`.
+        seen, logits: of `visible` and the decoder, where somebody wants them.
     """
     config = step.config
-    seen = {camera.name: camera.stamp_ns for camera in frame.cameras if not camera.is_blank}
+    stamps_ns = {camera.name: camera.stamp_ns for camera in frame.cameras if not camera.is_blank}
     return Occupancy(
         stamp_ns=frame.stamp_ns,
-        oldest_image_stamp_ns=min(seen.values(), default=frame.stamp_ns),
-        newest_image_stamp_ns=max(seen.values(), default=frame.stamp_ns),
+        oldest_image_stamp_ns=min(stamps_ns.values(), default=frame.stamp_ns),
+        newest_image_stamp_ns=max(stamps_ns.values(), default=frame.stamp_ns),
         class_id=things.class_id,
         confidence=confidence,
         instance_id=things.instance_id,
         boxes=things.boxes,
         instances=things.source,
+        visible=seen,
         logits=logits,
         geometry=output_geometry(config),
         labels=config.labels,
-        cameras=tuple(name for name in config.cameras if name in seen),
+        cameras=tuple(name for name in config.cameras if name in stamps_ns),
         history=step.history,
     )
 
@@ -221,20 +247,15 @@ class OccupancyStream:
         self._pending: str | None = None
 
     @torch.inference_mode()
-    def step(self, frame: Frame, with_instances: bool = True, with_logits: bool = False) -> Occupancy:
+    def step(self, frame: Frame, wanted: Wanted = Wanted()) -> Occupancy:
         """Occupancy at the frame's stamp.
-
-        Args:
-            with_instances, with_logits: see `advance`.
 
         Raises:
             ValueError: the frame's cameras are not those of the network.
             NonFiniteError: the output is not finite; the memory has been cleared.
         """
         try:
-            occupancy, self.memory = advance(
-                self.network, frame, self.memory, self._exact_times, with_instances, with_logits
-            )
+            occupancy, self.memory = advance(self.network, frame, self.memory, self._exact_times, wanted)
         except NonFiniteError:
             self.reset("non_finite")
             raise

@@ -217,6 +217,8 @@ class Occupancy:
     history: HistoryReport
     boxes: ScoredBoxes | None = None  # one for every instance
     instances: InstanceSource = "none"  # where these come from; "none" also where nobody asked, then they are None
+    # bool [X, Y, Z]: what a camera sees, see `visibility`; None where nobody asked, and without a class for free space.
+    visible: Tensor | None = None
     logits: Tensor | None = None  # [X, Y, Z, class], where somebody asked for them
     timings_ms: Mapping[str, float] = field(default_factory=dict)  # stage -> wall time
     cpu_ms: Mapping[str, float] = field(default_factory=dict)  # stage -> CPU time of the process, all cores together

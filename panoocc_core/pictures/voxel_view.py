@@ -38,6 +38,7 @@ class VoxelVolume:
     confidence: NDArray[np.uint8] | None = None  # [X, Y, Z]
     instance_id: NDArray[np.int32] | None = None  # [X, Y, Z]; what has a number is drawn in the colour of its number
     faint: NDArray[np.bool_] | None = None  # [X, Y, Z]; what is drawn nearly as dark as the background
+    visible: NDArray[np.bool_] | None = None  # [X, Y, Z]; what the cameras see, where that is known
 
     def __post_init__(self) -> None:
         if self.class_id.dtype != np.uint8 or self.class_id.shape != tuple(self.geometry.shape_xyz):
@@ -46,7 +47,7 @@ class VoxelVolume:
             )
         if self.class_id.size and self.class_id.max() >= len(self.labels.names):
             raise ValueError(f"class {self.class_id.max()} is not in the label set {self.labels.key}")
-        for name, values in (("instance_id", self.instance_id), ("faint", self.faint)):
+        for name, values in (("instance_id", self.instance_id), ("faint", self.faint), ("visible", self.visible)):
             if values is not None and values.shape != self.class_id.shape:
                 raise ValueError(f"{name} must be {self.class_id.shape}, as class_id is, not {values.shape}")
 
@@ -98,10 +99,12 @@ def voxels_of(source: VoxelVolume | Occupancy) -> VoxelVolume:
     """What to draw of an occupancy."""
     if isinstance(source, VoxelVolume):
         return source
-    confidence, numbers = (
-        None if grid is None else grid.cpu().numpy() for grid in (source.confidence, source.instance_id)
+    class_id, confidence, numbers, visible = (
+        None if grid is None else grid.cpu().numpy()
+        for grid in (source.class_id, source.confidence, source.instance_id, source.visible)
     )
-    return VoxelVolume(source.class_id.cpu().numpy(), source.geometry, source.labels, confidence, numbers)
+    assert class_id is not None
+    return VoxelVolume(class_id, source.geometry, source.labels, confidence, numbers, visible=visible)
 
 
 @dataclass(frozen=True, slots=True, eq=False)

@@ -13,7 +13,7 @@ from ..frames.assembler import FrameAssembler
 from ..messages.clouds import CLOUD
 from ..messages.types import LABEL_SET, TRANSFORMS, VOXEL_GRID, new_message
 from ..messages.voxel_grid import GRID_SOURCES, fill_label_set, occupancy_from_message
-from ..node.outputs import LABELLED_POINTS, LABELS
+from ..outputs.catalogue import LABELLED_POINTS, LABELS
 from ..streams.cloud_queue import CloudCounts, CloudQueue, Pair, reads_logits
 from ..streams.transforms import clean_frame
 from .bag import BagError, BagReader, BrokenMessage, RawMessage

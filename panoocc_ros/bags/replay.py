@@ -7,7 +7,7 @@ Every set is worked on, none is skipped for lack of time; apart from that the gr
 import time
 from collections import Counter, deque
 from collections.abc import Iterator, Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Protocol
 
 import numpy as np
@@ -21,9 +21,10 @@ from ..frames.assembler import AssemblerStatus, FrameAssembler, ReadySet
 from ..frames.calibration_file import CalibrationFile
 from ..frames.rig import Rig
 from ..messages.types import CAMERA_INFO, IMAGE_TYPES, LABEL_SET, TRANSFORMS, new_message
-from ..messages.voxel_grid import Encoding
-from ..node.outputs import LABELS, OUTPUTS, Output, Result, label_set
 from ..node.step import Lost, step
+from ..outputs.catalogue import LABELS, OUTPUTS, label_set
+from ..outputs.output import Output, Result, wanted_by
+from ..outputs.output_options import OutputOptions
 from .bag import BagError, BagReader, BrokenMessage, RawMessage
 from .source import TimedHandler, message_count, ready_sets
 from .writer import BagWriter
@@ -38,8 +39,7 @@ class ReplayOptions:
     """What is written, and how much."""
 
     outputs: tuple[Output, ...] = tuple(output for output in OUTPUTS if output.in_bags)
-    encoding: Encoding = "sparse"
-    with_confidence: bool = True
+    options: OutputOptions = field(default_factory=OutputOptions)
     limit: int | None = None  # grids
     show_progress: bool = False
 
@@ -207,9 +207,10 @@ class Replay:
     def _work(self, ready: ReadySet, now_ns: int, writer: BagWriter, options: ReplayOptions) -> None:
         begin_s = time.perf_counter()
         times_ms = {"read": (begin_s - self._since_s) * 1e3}
-        with_instances = self._watcher is not None or any(output.needs != "classes" for output in options.outputs)
-        with_logits = self._watcher is not None and self._watcher.with_logits
-        done = step(self._assembler, self._stream, ready, ready.reset, with_instances, with_logits)
+        wanted = wanted_by(options.outputs)
+        if self._watcher is not None:
+            wanted = replace(wanted, instances=True, logits=self._watcher.with_logits)
+        done = step(self._assembler, self._stream, ready, ready.reset, wanted)
         if isinstance(done, Lost):
             if done.kind == "failed":  # the assembler has counted what it refused
                 self.report.failures[done.text] += 1
@@ -218,11 +219,11 @@ class Replay:
         stepped_s = time.perf_counter()
         result = Result(
             done.occupancy,
+            done.frame,
             self.report.grids,
             self._assembler.rig.base_frame,
             self._rig.names,
-            options.encoding,
-            options.with_confidence,
+            options.options,
         )
         for output in filter(lambda one: one.applies(done.occupancy), options.outputs):
             writer.write(f"{PREFIX}/{output.topic}", output.type, now_ns, output.make(result, new_message))

@@ -15,8 +15,8 @@ from ..bags.replay import Replay, ReplayOptions, ReplayReport, check_topics, lac
 from ..bags.writer import BagWriter
 from ..frames.assembler import FrameAssembler
 from ..node.load import chosen_calibration, chosen_config, rig_for
-from ..node.outputs import OCCUPANCY
 from ..node.settings import CAMERA_LIMITS, NodeSettings, camera_limits
+from ..outputs.catalogue import OCCUPANCY
 from ..ros.exit_codes import BAD_INPUT, NETWORK_FAILED, NO_GRID, NOT_WRITTEN, explained
 from ..ros.parameter_fields import SettingsError
 from ..streams.cloud_queue import CloudCounts, point_rules

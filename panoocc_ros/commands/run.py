@@ -21,8 +21,9 @@ from ..frames.rig import Rig
 from ..frames.waiting import AssemblerOptions
 from ..health.latency import latency_table, summarise
 from ..node.load import chosen_calibration, chosen_config, chosen_rig, loaded_network, rig_for, unused
-from ..node.outputs import AUTOWARE, FOXGLOVE, OBJECT_MARKERS, OBJECTS, OUTPUTS, POINTS
 from ..node.settings import CAMERA_LIMITS, NodeSettings, camera_limits
+from ..outputs.catalogue import AUTOWARE, FOXGLOVE, OBJECT_MARKERS, OBJECTS, OUTPUTS, POINTS
+from ..outputs.output_options import OutputOptions
 from ..ros.argument_types import number, whole_number
 from ..ros.exit_codes import BAD_INPUT, NETWORK_FAILED, NO_GRID, NOT_WRITTEN, explained
 from ..ros.parameter_fields import SettingsError
@@ -144,8 +145,7 @@ def _run(arguments: argparse.Namespace) -> None:
                     writer,
                     ReplayOptions(
                         outputs=chosen_outputs(arguments),
-                        encoding=arguments.encoding,
-                        with_confidence=not arguments.no_confidence,
+                        options=OutputOptions(arguments.encoding, not arguments.no_confidence),
                         limit=arguments.limit,
                         show_progress=not arguments.no_progress and sys.stderr.isatty(),
                     ),

@@ -29,8 +29,6 @@ GRID_SOURCES = (*INSTANCE_SOURCES, "truth")
 NO_FREE_ID = 255
 # Limits of what is received: what lies beyond was damaged or forged on its way.
 MAX_GRID_VOXELS = 64_000_000
-# A sparse grid takes up to 6 bytes a voxel, listed or not: more voxels than MAX_MOSTLY_FREE need that some are listed.
-MAX_MOSTLY_FREE, MAX_VOXELS_PER_LISTED = 2**24, 256
 MAX_VOXEL_M = 100.0
 MAX_NAME = 200  # characters of a class's or a label set's name
 
@@ -118,7 +116,10 @@ def fill_voxel_grid(
     fill_grid_pose(message.origin, message.voxel_size, occupancy.geometry)
     message.size_x, message.size_y, message.size_z = occupancy.geometry.shape_xyz
     message.encoding = SPARSE if sparse else DENSE
-    store(message, "indices", voxels.indices if sparse else np.zeros(0, np.uint32))
+    is_listed = _occupied_bits(voxels) if sparse else np.zeros(0, np.uint8)
+    store(message, "occupied", is_listed)
+    seen = _flat(occupancy.visible)
+    store(message, "visible", np.zeros(0, np.uint8) if seen is None else np.packbits(seen, bitorder="little"))
     store(message, "class_id", voxels.class_id)
     message.instance_source = INSTANCE_SOURCES.index(occupancy.instances)
     store(message, "instance_id", _or_empty(voxels.instance_id, np.uint16))
@@ -147,6 +148,12 @@ def camera_mask(used: Sequence[str], rig_cameras: Sequence[str]) -> int:
     if max(places, default=0) >= 64:
         raise ValueError("cameras_used has 64 bits: the rig has too many cameras")
     return sum(1 << place for place in places)
+
+
+def _occupied_bits(voxels: VoxelList) -> NDArray[np.uint8]:
+    flags = np.zeros(math.prod(voxels.geometry.shape_xyz), bool)
+    flags[voxels.indices] = True
+    return np.packbits(flags, bitorder="little")
 
 
 def _flat(grid: torch.Tensor | None) -> NDArray[Any] | None:
@@ -208,13 +215,24 @@ def voxels_from_message(message: Any, labels: LabelSet) -> VoxelVolume:
             f"{labels.key!r}, version {labels.version}"
         )
     shape = _shape(message)
-    if labels.free_id is None and message.encoding == SPARSE and len(message.indices) != math.prod(shape):
-        raise ValueError(f"indices does not list every voxel, and label set {labels.key!r} has no class for the others")
+    if labels.free_id is None and message.encoding == SPARSE and len(message.class_id) != math.prod(shape):
+        raise ValueError(f"occupied lists not every voxel, and label set {labels.key!r} has no class for the others")
     class_id = _volume(message, "class_id", shape, labels.free_id or 0)
     if class_id.max() >= len(labels.names):
         raise ValueError(f"class_id has {class_id.max()}: label set {labels.key!r} has {len(labels.names)} classes")
     confidence = _volume(message, "confidence", shape, 0) if len(message.confidence) else None
-    return VoxelVolume(class_id, _geometry(message, shape), labels, confidence)
+    visible = visible_from_message(message)
+    return VoxelVolume(class_id, _geometry(message, shape), labels, confidence, visible=visible)
+
+
+def visible_from_message(message: Any) -> NDArray[np.bool_] | None:
+    """Whether a camera sees each voxel [X, Y, Z] of a panoocc/VoxelGrid; None where the message does not say it.
+
+    Raises:
+        ValueError: the grid is larger than its message can mean, or `visible` does not fit its size.
+    """
+    shape = _shape(message)
+    return _to_xyz(_bits(message, "visible", shape), shape) if len(message.visible) else None
 
 
 def instances_from_message(message: Any) -> np.ndarray | None:
@@ -250,6 +268,7 @@ def occupancy_from_message(message: Any, labels: LabelSet) -> Occupancy:
         class_id=torch.from_numpy(voxels.class_id),
         confidence=None if voxels.confidence is None else torch.from_numpy(voxels.confidence),
         instance_id=None if instances is None else torch.from_numpy(instances),
+        visible=None if voxels.visible is None else torch.from_numpy(voxels.visible),
         geometry=voxels.geometry,
         labels=labels,
         cameras=(),
@@ -273,42 +292,46 @@ def _shape(message: Any) -> tuple[int, int, int]:
     """Size of a grid in voxels (x, y, z), held against what its message holds before anything is reserved."""
     if message.encoding not in (DENSE, SPARSE):
         raise ValueError(f"encoding {message.encoding} is neither DENSE ({DENSE}) nor SPARSE ({SPARSE})")
-    listed, shape = len(message.indices), (int(message.size_x), int(message.size_y), int(message.size_z))
+    shape = (int(message.size_x), int(message.size_y), int(message.size_z))
     if min(shape) < 1 or math.prod(shape) > MAX_GRID_VOXELS:
         raise ValueError(f"size_x, size_y, size_z are {shape}: no voxels, or more than {MAX_GRID_VOXELS}")
-    if message.encoding == DENSE and listed:
-        raise ValueError(f"indices has {listed} entries: that of a DENSE grid is empty")
-    if message.encoding == SPARSE and math.prod(shape) > max(MAX_MOSTLY_FREE, MAX_VOXELS_PER_LISTED * listed):
-        raise ValueError(
-            f"size_x, size_y, size_z are {shape}, and indices lists {listed} voxels: a SPARSE grid of more than "
-            f"{MAX_MOSTLY_FREE} voxels must list one in {MAX_VOXELS_PER_LISTED}"
-        )
+    wanted = -(-math.prod(shape) // 8) if message.encoding == SPARSE else 0
+    if len(message.occupied) != wanted:
+        kind = "SPARSE" if message.encoding == SPARSE else "DENSE"
+        raise ValueError(f"occupied has {len(message.occupied)} bytes: that of a {kind} grid of {shape} has {wanted}")
     return shape
+
+
+def _bits(message: Any, field: str, shape: tuple[int, int, int]) -> NDArray[np.bool_]:
+    """One flag a voxel, in the order of the message."""
+    packed, count = getattr(message, field), math.prod(shape)
+    if len(packed) != -(-count // 8):
+        raise ValueError(f"{field} has {len(packed)} bytes: one bit for each voxel of {shape} takes {-(-count // 8)}")
+    flags = np.unpackbits(_exactly(packed, np.uint8, field), bitorder="little")
+    if flags[count:].any():
+        raise ValueError(f"{field} has bits after the last of {count} voxels")
+    return flags[:count].view(bool)
+
+
+def _to_xyz(flat: NDArray[Any], shape: tuple[int, int, int]) -> NDArray[Any]:
+    """[voxel] in the order of the message -> [X, Y, Z], a view."""
+    return flat.reshape(shape[::-1]).transpose(2, 1, 0)
 
 
 def _volume(
     message: Any, field: str, shape: tuple[int, int, int], fill: int, kind: type[np.generic] = np.uint8
 ) -> np.ndarray:
     """A field's values of a grid's voxels [X, Y, Z]; voxels that a sparse grid does not list get `fill`."""
-    values, count = getattr(message, field), math.prod(shape)
-    wanted = count if message.encoding == DENSE else len(message.indices)
-    if len(values) != wanted or wanted > count:
-        raise ValueError(f"{field} has {len(values)} values: a grid of {shape} voxels does not hold them, or {wanted}")
+    is_listed = _bits(message, "occupied", shape) if message.encoding == SPARSE else None
+    wanted = math.prod(shape) if is_listed is None else int(np.count_nonzero(is_listed))
+    values = getattr(message, field)
+    if len(values) != wanted:
+        raise ValueError(f"{field} has {len(values)} values, and the grid of {shape} voxels lists {wanted}")
     flat = _exactly(values, kind, field)
-    if message.encoding == SPARSE:
-        indices = np.asarray(message.indices, dtype=np.int64)
-        if wanted and not 0 <= indices.min() <= indices.max() < count:
-            raise ValueError(
-                f"indices has {indices.min()} to {indices.max()}: a grid of {shape} voxels does not hold them"
-            )
-        if not (indices[1:] > indices[:-1]).all():
-            before, after = np.flatnonzero(indices[1:] <= indices[:-1])[0] + (0, 1)
-            raise ValueError(
-                f"indices is not strictly increasing: {indices[after]} follows {indices[before]} at place {after}"
-            )
-        listed, flat = flat, np.full(count, fill, dtype=kind)
-        flat[indices] = listed
-    return flat.reshape(shape[::-1]).transpose(2, 1, 0)
+    if is_listed is not None:
+        listed, flat = flat, np.full(len(is_listed), fill, dtype=kind)
+        flat[is_listed] = listed
+    return _to_xyz(flat, shape)
 
 
 def _exactly(values: Any, kind: type[np.generic], field: str) -> np.ndarray:

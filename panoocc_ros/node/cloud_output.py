@@ -17,11 +17,11 @@ from ..health.health_log import HealthLog
 from ..health.running_time import RunningTime
 from ..health.verdicts import Health
 from ..messages.clouds import CLOUD
+from ..outputs.catalogue import LABELLED_POINTS
 from ..ros.callbacks import Guard
 from ..ros.graph import message_class, new_message, offers, qos, unheard
 from ..ros.parameter_fields import SettingsError
 from ..streams.cloud_queue import CloudQueue, Pair, point_rules
-from .outputs import LABELLED_POINTS
 from .settings import NodeSettings
 from .step import error_text
 from .worker import Worker

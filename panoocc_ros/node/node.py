@@ -174,13 +174,15 @@ class OccupancyNode(Node):
     def _work_on(self, job: Job) -> None:
         begin_s = time.perf_counter()
         wants_clouds = self._clouds is not None and self._clouds.has_listener
+        wanted = self._outputs.wanted()
+        if wants_clouds:
+            wanted = replace(wanted, instances=True, logits=self._reads_logits)
         done = step(
             self._assembler,
             self._stream,
             job.ready,
             job.reset,
-            wants_clouds or self._outputs.wants_instances(),
-            wants_clouds and self._reads_logits,
+            wanted,
         )
         if not rclpy.ok():
             return  # the node ended during the step
@@ -193,7 +195,7 @@ class OccupancyNode(Node):
             self._log.warn(f"reset {reason}", f"the memory is cleared: {reason}")
         stepped_s = time.perf_counter()
         sequence = self._ledger.next_sequence()
-        self._outputs.publish(done.occupancy, sequence)
+        self._outputs.publish(done.occupancy, done.frame, sequence)
         if self._clouds is not None:
             self._clouds.hand_over(done.occupancy)
         if sequence == 0:

@@ -8,14 +8,15 @@ from dataclasses import dataclass
 from typing import Any, Literal
 
 from ..frames.waiting import AssemblerOptions
+from ..outputs.output_options import OutputOptions
 from ..ros.parameter_fields import SettingsError, check_parameters, parameter
 
 CAMERA_LIMITS = ("max_focal_change", "max_centre_shift", "max_mount_shift_m", "max_mount_turn_deg")  # parameters
 
 
-@dataclass(frozen=True, slots=True)
-class NodeSettings(AssemblerOptions):
-    """Parameters of the node `panoocc`, those of the assembler among them.
+@dataclass(frozen=True)
+class NodeSettings(OutputOptions, AssemblerOptions):
+    """Parameters of the node `panoocc`, those of the assembler and of the outputs among them.
 
     Raises:
         SettingsError: a value is outside its limits or choices, or parameters contradict each other.
@@ -82,16 +83,6 @@ class NodeSettings(AssemblerOptions):
         choices=("best_effort", "reliable"),
     )
     image_queue: int = parameter(5, "Depth of the subscription of every camera.", limits=(1, 100))
-    encoding: Literal["sparse", "dense"] = parameter(
-        "sparse", "VoxelGrid: sparse lists occupied voxels, dense all of them.", choices=("sparse", "dense")
-    )
-    confidence: bool = parameter(True, "Publish the confidence of every voxel.")
-    markers_colour: Literal["class", "instance"] = parameter(
-        "class", "What gives ~/markers and ~/object_markers their colours.", choices=("class", "instance")
-    )
-    markers_max_rate_hz: float = parameter(
-        2.0, "~/markers are sent at most this often (RViz is slow with cubes); 0 switches them off.", limits=(0.0, 60.0)
-    )
     label_points_topic: str = parameter(
         "", "Clouds (PointCloud2) to be labelled and published as ~/labelled_points; empty: none."
     )

@@ -7,7 +7,7 @@ import time
 from dataclasses import dataclass
 from typing import Literal
 
-from panoocc_core import Frame, NonFiniteError, Occupancy, OccupancyStream
+from panoocc_core import Frame, NonFiniteError, Occupancy, OccupancyStream, Wanted
 
 from ..frames.assembler import FrameAssembler
 from ..frames.sets import ReadySet, Refused
@@ -41,12 +41,9 @@ def step(
     stream: OccupancyStream,
     ready: ReadySet,
     reset: str | None,
-    with_instances: bool = True,
-    with_logits: bool = False,
+    wanted: Wanted,
 ) -> Step | Lost:
     """Work on one set; `reset` is why the memory is cleared before it, or None.
-
-    Without instances nothing looks for things, and their tracks are not seen.  Logits are kept for points.
 
     A set that is refused leaves the memory as it was: time goes on without it.  After any other failure, in decoding as
     in the network, the memory is cleared, since nobody knows what is in it.
@@ -58,7 +55,7 @@ def step(
         frame = assembler.frame(ready)
         decoded_s = time.perf_counter()
         geometry = assembler.judge_geometry(frame, stream.network.config)
-        occupancy = stream.step(frame, with_instances, with_logits)
+        occupancy = stream.step(frame, wanted)
     except Refused as refusal:
         return Lost("refused", str(refusal), camera=refusal.camera)
     except Exception as error:  # of any kind: the next set must not meet what this one left behind

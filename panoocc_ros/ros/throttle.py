@@ -9,12 +9,12 @@ MAX_TEXT = 1000  # characters of one text in the log or in /diagnostics, whateve
 
 
 class RateLimit:
-    """Opens at most `rate_hz` times a second; 0 never opens."""
+    """Opens at most `rate_hz` times a second; with 0 always."""
 
     def __init__(self, rate_hz: float, now_s: Callable[[], float] = time.monotonic) -> None:
-        self._period_s = 1 / rate_hz if rate_hz > 0 else float("inf")
+        self._period_s = 1 / rate_hz if rate_hz > 0 else 0.0
         self._now_s = now_s
-        self._next_s = float("inf") if rate_hz <= 0 else float("-inf")
+        self._next_s = float("-inf")
 
     def open(self) -> bool:
         """Whether something may be sent now; if so, it counts as sent."""

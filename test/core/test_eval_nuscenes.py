@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 import torch
 
-from panoocc_core import OccupancyStream, evaluation, load_model, model_config
+from panoocc_core import OccupancyStream, Wanted, evaluation, load_model, model_config
 from panoocc_core.data import open_dataset
 from panoocc_core.evaluation import evaluate
 from panoocc_core.labels import LIDARSEG
@@ -254,7 +254,7 @@ def test_points_are_measured_by_what_a_stream_labels_them_with(folder, source):
     for drive in drives:
         stream = OccupancyStream(network)
         for index in range(len(drive)):
-            seen = stream.step(drive.frame(index), with_logits=True)
+            seen = stream.step(drive.frame(index), Wanted(logits=True))
             found = label_points(drive.truth(index).points.position_m, np.eye(4), seen, rules)
             labelled.append((found.class_id, found.instance_id))
     np.testing.assert_array_equal(measured, labelled)

@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 import torch
 
-from panoocc_core import OccupancyStream, load_model, model_config
+from panoocc_core import OccupancyStream, Wanted, load_model, model_config
 from panoocc_core.config import PointConfig
 from panoocc_core.geometry import rigid
 from panoocc_core.labels import BOX_CLASSES, LIDARSEG_FREE, OCC3D
@@ -203,7 +203,7 @@ def test_a_stream_of_a_network_that_learns_from_points_labels_them_as_the_metric
     mount = turned(3, (0.9, 0.1, 1.8))
     frame = replace(street_frame(1.0), ego_from_network=mount)
     frame = replace(frame, cameras=tuple(c for c in frame.cameras if c.name in network.config.cameras))
-    seen = OccupancyStream(network).step(frame, with_logits=True)
+    seen = OccupancyStream(network).step(frame, Wanted(logits=True))
     config = network.config.placed(mount)
     low, high = np.array(config.grid.range_m[:3]), np.array(config.grid.range_m[3:])
     points_m = np.random.default_rng(6).uniform(1.3 * low, 1.3 * high, (2000, 3)).astype(np.float32)

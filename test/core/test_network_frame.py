@@ -7,7 +7,7 @@ import pytest
 import torch
 from torch import Tensor
 
-from panoocc_core import CameraImage, Frame, OccupancyStream, load_model, model_config
+from panoocc_core import CameraImage, Frame, OccupancyStream, Wanted, load_model, model_config
 from panoocc_core.config import ModelConfig
 from panoocc_core.data.simulated import simulated_streets
 from panoocc_core.data.street_plan import StreetPlan
@@ -155,7 +155,9 @@ def test_the_same_drive_with_another_origin_of_the_vehicle_gives_the_same_voxels
         old = street_frame(0.5 * k, x_m=2.0 * k)
         new = in_vehicle_frame(replace(old, ego_from_network=lidar.matrix), new_from_old)
         frames = (old, new, replace(new, ego_from_network=None))
-        stepped = [advance(network, frame, memory, with_instances=False) for frame, memory in zip(frames, memories)]
+        stepped = [
+            advance(network, frame, memory, wanted=Wanted(instances=False)) for frame, memory in zip(frames, memories)
+        ]
         results, memories = [occupancy for occupancy, _ in stepped], [memory for _, memory in stepped]
     moved = (position_m, position_m + new_from_old[:3, 3].astype(np.float32))
     found = [labels_and_boxes(network, frame, points) for frame, points in zip(frames, (*moved, moved[1]))]

@@ -39,7 +39,15 @@ def test_output_says_what_it_is(nano_model, nano):
     assert tuple(occupancy.class_id.shape) == nano.output_shape_xyz == occupancy.geometry.shape_xyz
     assert occupancy.class_id.dtype == torch.uint8 and occupancy.stamp_ns == 3_000_000_000
     assert occupancy.cameras == nano.cameras and occupancy.history.ages_s == ()
-    assert set(occupancy.timings_ms) == {"prepare", "backbone", "encoder", "temporal", "decoder", "instances"}
+    assert set(occupancy.timings_ms) == {
+        "prepare",
+        "backbone",
+        "encoder",
+        "temporal",
+        "decoder",
+        "instances",
+        "visible",
+    }
     assert occupancy.geometry.centres_m([[0, 0, 0]])[0] == pytest.approx([-25.2, -25.2, -0.8], abs=1e-6)
 
 
@@ -89,7 +97,9 @@ def test_five_cameras_and_the_classes_of_waymo():
     model = load_model("nano_waymo", seeded_weights=True)
     frame = street_frame(0.0)
     cameras = tuple(replace(one, name=name) for one, name in zip(frame.cameras, model.config.cameras))
-    occupancy = OccupancyStream(model).step(replace(frame, cameras=cameras), with_instances=True)
+    occupancy = OccupancyStream(model).step(
+        replace(frame, cameras=cameras),
+    )
     assert occupancy.labels is OCC3D_WAYMO and occupancy.instances == "components"
     assert occupancy.cameras == model.config.cameras and int(occupancy.class_id.max()) <= 15
     assert len(occupancy.boxes) == len(set(occupancy.instance_id.unique().tolist()) - {0}) > 0

@@ -65,3 +65,8 @@ def pose_of(pose):
     place, turn = pose.position, pose.orientation
     rotation = rotation_from_quaternion(np.array([turn.x, turn.y, turn.z, turn.w]))
     return rigid(rotation, np.array([place.x, place.y, place.z]))
+
+
+def listed(grid):
+    """Numbers of the voxels that a sparse panoocc/VoxelGrid lists."""
+    return np.flatnonzero(np.unpackbits(np.array(grid.occupied, np.uint8), bitorder="little"))

@@ -11,8 +11,8 @@ require_ros()
 
 from panoocc_core.labels import OCC3D  # noqa: E402
 from panoocc_ros.node import publishers  # noqa: E402
-from panoocc_ros.node.outputs import OUTPUTS  # noqa: E402
 from panoocc_ros.node.settings import NodeSettings  # noqa: E402
+from panoocc_ros.outputs.catalogue import OUTPUTS  # noqa: E402
 from panoocc_ros.ros.graph import UnknownType, message_class, qos  # noqa: E402
 from test.ros.live import Peer  # noqa: E402
 from test.ros.test_convert import T0, occupancy  # noqa: E402
@@ -58,20 +58,20 @@ def test_things_are_looked_for_while_somebody_listens_to_them(peer):
     )
     outputs.publish_labels(OCC3D)
     peer.wait(lambda: labels, "labels")
-    assert not outputs.wants_instances()
+    assert not outputs.wanted().instances
     arrays = []
     kind = message_class("vision_msgs/msg/Detection3DArray")
     subscription = peer.node.create_subscription(kind, "/made/objects", arrays.append, qos())
-    peer.wait(outputs.wants_instances, "subscription")
+    peer.wait(lambda: outputs.wanted().instances, "subscription")
     without = occupancy(instances=False)
-    outputs.publish(without, 0)  # nobody had listened when this one was begun: nothing is said about things
-    outputs.publish(replace(occupancy(), instances="boxes", boxes=BOX), 1)
+    outputs.publish(without, None, 0)  # nobody had listened when this one was begun: nothing is said about things
+    outputs.publish(replace(occupancy(), instances="boxes", boxes=BOX), None, 1)
     peer.wait(lambda: arrays, "objects")
     peer.spin(0.2)
     (array,) = arrays
     assert [found.id for found in array.detections] == ["7"] and array.header.stamp.sec == T0 // 10**9
     peer.node.destroy_subscription(subscription)
-    peer.wait(lambda: not outputs.wants_instances(), "end of the subscription")
+    peer.wait(lambda: not outputs.wanted().instances, "end of the subscription")
 
 
 @pytest.mark.parametrize(
@@ -79,10 +79,10 @@ def test_things_are_looked_for_while_somebody_listens_to_them(peer):
 )
 def test_things_are_told_apart_for_one_who_listens_to(output, peer):
     outputs, _ = made(peer)
-    assert not outputs.wants_instances()
+    assert not outputs.wanted().instances
     kind = message_class(output.type)
     peer.node.create_subscription(kind, f"/made/{output.topic}", print, qos(depth=output.depth))
-    peer.wait(outputs.wants_instances, "subscription")
+    peer.wait(lambda: outputs.wanted().instances, "subscription")
 
 
 def test_an_output_whose_package_is_not_installed_is_left_out_and_named(peer, monkeypatch):

@@ -27,6 +27,7 @@ from panoocc_ros.node.load import chosen_config  # noqa: E402
 from panoocc_ros.ros.graph import message_class, qos  # noqa: E402
 from test.ros.drive import Drive  # noqa: E402
 from test.ros.live import node_and_peer  # noqa: E402
+from test.ros.messages import listed  # noqa: E402
 
 pytestmark = pytest.mark.live
 
@@ -94,8 +95,8 @@ def test_every_set_gives_a_grid_with_its_stamps_and_number(live):
         assert stamp_ns(grid.oldest_image_stamp) == DRIVE.stamp_ns(k) + min(offsets)
         assert stamp_ns(grid.newest_image_stamp) == DRIVE.stamp_ns(k) + max(offsets)
         assert grid.header.frame_id == "base_link" and grid.cameras_used == 0b111111
-        assert (np.diff(np.asarray(grid.indices, dtype=np.int64)) > 0).all()
-        assert len(grid.indices) == len(grid.class_id) == len(grid.confidence) > 0
+        assert (np.diff(np.asarray(listed(grid), dtype=np.int64)) > 0).all()
+        assert len(listed(grid)) == len(grid.class_id) == len(grid.confidence) > 0
 
 
 def test_live_and_offline_grids_are_equal_bit_for_bit(live, offline):
@@ -167,7 +168,7 @@ def test_a_looped_bag_resets_the_memory_once_and_goes_on(live, bag):
     again = [deserialize_message(data, VoxelGrid) for data in first]
     assert [grid.history_frames for grid in grids] == [grid.history_frames for grid in again]
     for ours, theirs in zip(grids, again):
-        assert (ours.indices, ours.class_id, ours.confidence) == (theirs.indices, theirs.class_id, theirs.confidence)
+        assert (ours.occupied, ours.class_id, ours.confidence) == (theirs.occupied, theirs.class_id, theirs.confidence)
     assert node.words.count("the memory is cleared") == 1
     resets = {key: value for key, value in peer.values("model").items() if key.startswith("resets.")}
     assert list(resets.values()) == ["1"], resets
@@ -180,7 +181,7 @@ def check_points(points, grids):
     by_stamp = {stamp_ns(grid.header.stamp): grid for grid in grids}
     for cloud in points:
         grid = by_stamp[stamp_ns(cloud.header.stamp)]
-        assert cloud.header == grid.header and cloud.width == len(grid.indices)
+        assert cloud.header == grid.header and cloud.width == len(listed(grid))
         offset = {field.name: field.offset for field in cloud.fields}
         rows = np.frombuffer(cloud.data, np.uint8).reshape(cloud.width, cloud.point_step)
         assert (rows[:, offset["label"]] == np.asarray(grid.class_id)).all()

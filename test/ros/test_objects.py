@@ -21,7 +21,9 @@ from panoocc_core.types import HistoryReport, Occupancy, ScoredBoxes
 from panoocc_ros.messages.autoware import LABELS
 from panoocc_ros.messages.fields import stamp_ns
 from panoocc_ros.messages.types import new_message, typestore
-from panoocc_ros.node.outputs import AUTOWARE, MARKERS, OBJECT_MARKERS, OBJECTS, OCCUPANCY, OUTPUTS, POINTS, Result
+from panoocc_ros.outputs.catalogue import AUTOWARE, MARKERS, OBJECT_MARKERS, OBJECTS, OCCUPANCY, OUTPUTS, POINTS
+from panoocc_ros.outputs.output import Result
+from panoocc_ros.outputs.output_options import OutputOptions
 from test.core.test_sim_boxes import corners_m
 
 T0 = 1_700_000_000_123_456_789
@@ -96,7 +98,7 @@ def within(places_m, boxes, row, margin_m=0.0):
 
 def message(output, occupancy, **options):
     """The message of an output as whoever receives it reads it."""
-    result = Result(occupancy, 0, "base_link", occupancy.cameras, **options)
+    result = Result(occupancy, None, 0, "base_link", occupancy.cameras, OutputOptions(**options))
     made = output.make(result, new_message)
     data = made if isinstance(made, bytes) else bytes(typestore().serialize_cdr(made, output.type))
     again = typestore().deserialize_cdr(data, output.type)
@@ -224,7 +226,7 @@ def test_markers_outline_number_and_show_the_way_of_every_box(occupancy, truth, 
 
 
 def test_voxels_have_the_colour_of_their_number_and_stuff_that_of_its_class(occupancy):
-    result = Result(occupancy, 0, "base_link", occupancy.cameras)
+    result = Result(occupancy, None, 0, "base_link", occupancy.cameras)
     voxels = result.voxels
     by_class, by_instance = voxels.colours(), voxels.colours("instance")
     things = voxels.instance_id > 0

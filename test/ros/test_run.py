@@ -22,7 +22,7 @@ from panoocc_ros.frames.assembler import FrameAssembler
 from panoocc_ros.messages.fields import stamp_ns
 from panoocc_ros.messages.types import typestore
 from test.ros.bags import PERIOD_NS, RIG, T0, TF, drive, mount, write_drive
-from test.ros.messages import MS, pose_of, tf
+from test.ros.messages import MS, listed, pose_of, tf
 
 # One thread: with more, libraries may share out a sum differently from run to run, and the last bit with it.
 NANO = ["--model", "nano", "--seeded-weights", "--device", "cpu", "--threads", "1", "--no-progress"]
@@ -63,7 +63,7 @@ def test_every_set_gives_a_grid_with_the_inputs_stamps(whole_run):
         assert stamp_ns(grid.newest_image_stamp) == reference_ns + 25 * MS
         assert grid.header.frame_id == "base_link" and grid.cameras_used == 0b111111
         assert (grid.size_x, grid.size_y, grid.size_z) == (64, 64, 16) and grid.label_set == OCC3D.key
-        assert 0 < len(grid.indices) == len(grid.class_id) == len(grid.confidence)
+        assert 0 < len(listed(grid)) == len(grid.class_id) == len(grid.confidence)
         assert grid.instance_source == 2 and len(grid.instance_id) == len(grid.class_id) and grid.class_id.max() < 17
         is_thing = np.array(OCC3D.is_thing)[grid.class_id]
         assert (grid.instance_id[~is_thing] == 0).all()
@@ -73,10 +73,10 @@ def test_points_foxglove_labels_and_transforms_go_along(whole_run):
     path = whole_run / "grids.mcap"
     grids, points, cells = (read(path, topic) for topic in (GRID, POINTS, "/panoocc/occupancy_foxglove"))
     for (_, grid), (_, cloud), (_, fox) in zip(grids, points, cells, strict=True):
-        assert cloud.width == len(grid.indices) and cloud.header.frame_id == fox.frame_id == grid.header.frame_id
+        assert cloud.width == len(listed(grid)) and cloud.header.frame_id == fox.frame_id == grid.header.frame_id
         assert stamp_ns(cloud.header.stamp) == stamp_ns(fox.timestamp) == stamp_ns(grid.header.stamp)
         alpha = fox.data.reshape(-1, 4)[:, 3]
-        np.testing.assert_array_equal(np.flatnonzero(alpha), grid.indices)
+        np.testing.assert_array_equal(np.flatnonzero(alpha), listed(grid))
     ((_, labels),) = read(path, "/panoocc/labels")
     assert tuple(labels.names) == OCC3D.names and labels.free_id == 17
     with BagReader(path) as bag, BagReader(whole_run / "drive.mcap") as drive_bag:
@@ -217,7 +217,7 @@ def test_the_grids_lie_in_the_network_frame_that_is_named(capsys, tmp_path):
     for (_, grid), (_, cloud), (_, fox) in zip(grids, points, cells, strict=True):
         for pose in (grid.origin, fox.pose):
             np.testing.assert_allclose(pose_of(pose), corner, atol=1e-6)
-        cell = np.stack(np.unravel_index(grid.indices, (16, 64, 64))[::-1], axis=1)
+        cell = np.stack(np.unravel_index(listed(grid), (16, 64, 64))[::-1], axis=1)
         centres = (cell + 0.5) * (0.8, 0.8, 0.4) @ corner[:3, :3].T + corner[:3, 3]
         found = cloud.data.view(np.float32).reshape(len(cell), -1)[:, :3]
         np.testing.assert_allclose(found, centres, atol=1e-4)
@@ -258,7 +258,7 @@ def test_a_file_stands_in_for_mounts_and_intrinsics(capsys, tmp_path, whole_run)
     assert main(arguments) == 0
     ours, theirs = (read(path, GRID) for path in (out, whole_run / "grids.mcap"))
     for (_, grid), (_, other) in zip(ours, theirs, strict=True):
-        share = np.intersect1d(grid.indices, other.indices).size / len(other.indices)
+        share = np.intersect1d(listed(grid), listed(other)).size / len(listed(other))
         assert share > 0.99  # the quaternions are rounded differently
 
 
@@ -448,16 +448,16 @@ def test_help_explains_what_the_bag_needs(capsys):
 def test_a_network_that_fails_is_counted_and_the_memory_cleared(good, tmp_path, monkeypatch):
     from panoocc_core import NonFiniteError
     from panoocc_ros.bags.replay import Replay, ReplayOptions
-    from panoocc_ros.node.outputs import OCCUPANCY
+    from panoocc_ros.outputs.catalogue import OCCUPANCY
 
     stream = OccupancyStream(load_model("nano", seeded_weights=True))
     real, calls = stream.step, []
 
-    def step(frame, with_instances, with_logits):
+    def step(frame, wanted):
         calls.append(frame)
         if len(calls) == 1:
             raise NonFiniteError("the class logits are not finite")
-        return real(frame, with_instances, with_logits)
+        return real(frame, wanted)
 
     monkeypatch.setattr(stream, "step", step)
     rig = RIG.select(stream.network.config.cameras)
@@ -469,14 +469,14 @@ def test_a_network_that_fails_is_counted_and_the_memory_cleared(good, tmp_path, 
 @pytest.mark.parametrize("topic", ["occupancy_foxglove", "occupancy"])
 def test_things_are_looked_for_where_an_output_tells_them(good, tmp_path, monkeypatch, topic):
     from panoocc_ros.bags.replay import Replay, ReplayOptions
-    from panoocc_ros.node.outputs import OUTPUTS
+    from panoocc_ros.outputs.catalogue import OUTPUTS
 
     stream = OccupancyStream(load_model("nano", seeded_weights=True))
     real, asked = stream.step, []
 
-    def step(frame, with_instances, with_logits):
-        asked.append(with_instances)
-        return real(frame, with_instances, with_logits)
+    def step(frame, wanted):
+        asked.append(wanted.instances)
+        return real(frame, wanted)
 
     monkeypatch.setattr(stream, "step", step)
     rig = RIG.select(stream.network.config.cameras)

@@ -25,6 +25,7 @@ from panoocc_ros.messages.truth import BOXES, LABELS, OCCUPANCY, VISIBLE, VISIBL
 from panoocc_ros.sim.bag import write_street_bag
 from panoocc_ros.sim.faults import Faults, parse_fault
 from panoocc_ros.sim.messages import LIDAR_FRAME, LIDAR_TOPIC, START_NS
+from test.ros.messages import listed
 
 RIG = nuscenes_rig(0.08)
 DRIVE = Drive(seed=4, seconds=1.5, rate_hz=2)
@@ -178,7 +179,7 @@ def test_the_first_camera_of_named_rigs_is_their_reference() -> None:
 
 def places(grid: Any) -> tuple[np.ndarray, np.ndarray]:
     """Indices and centres [n, 3] of the voxels that a VoxelGrid lists, by the rule of VoxelGrid.msg."""
-    index = grid.indices.astype(np.int64)
+    index = listed(grid).astype(np.int64)
     cells = np.stack([index % grid.size_x, index // grid.size_x % grid.size_y, index // (grid.size_x * grid.size_y)], 1)
     edge = np.array([grid.voxel_size.x, grid.voxel_size.y, grid.voxel_size.z])
     corner = np.array([grid.origin.position.x, grid.origin.position.y, grid.origin.position.z])
@@ -189,7 +190,7 @@ def test_true_voxels_that_are_visible_lie_where_the_images_show_their_class(trut
     scene = Scene(TRUTH_DRIVE.seed, TRUTH_DRIVE.scene_seconds)
     number, camera = 1, TRUTH_RIG[0]
     grid, seen = read(truth_bag, OCCUPANCY)[number], read(truth_bag, VISIBLE)[number]
-    is_seen = np.asarray(seen.class_id)[grid.indices] == 1
+    is_seen = np.asarray(seen.class_id)[listed(grid)] == 1
     class_id = np.asarray(grid.class_id)[is_seen]
     camera_from_ego = np.linalg.inv(camera.ego_from_camera)
     points = places(grid)[1][is_seen] @ camera_from_ego[:3, :3].T + camera_from_ego[:3, 3]

@@ -4,7 +4,7 @@ from types import SimpleNamespace
 
 import pytest
 
-from panoocc_core import NonFiniteError
+from panoocc_core import NonFiniteError, Wanted
 from panoocc_ros.frames.sets import Refused
 from panoocc_ros.node.step import FAILED_RESET, Lost, Step, step
 
@@ -18,10 +18,10 @@ class Stream:
     def reset(self, reason):
         self.resets.append(reason)
 
-    def step(self, frame, with_instances, with_logits):
+    def step(self, frame, wanted):
         if self.error is not None:
             raise self.error
-        self.with_instances = with_instances
+        self.wanted = wanted
         return SimpleNamespace(timings_ms={"backbone": 2.0})
 
 
@@ -36,21 +36,20 @@ def assembler(error=None, geometry=None):
 
 def test_a_set_becomes_an_occupancy_with_its_times():
     stream = Stream()
-    done = step(assembler(), stream, "set", "asked for")
+    done = step(assembler(), stream, "set", "asked for", Wanted())
     assert isinstance(done, Step) and done.frame == "set" and stream.resets == ["asked for"]
     assert done.times_ms["backbone"] == 2.0 and done.times_ms["decode"] >= 0
 
 
-@pytest.mark.parametrize("wanted", [True, False])
-def test_things_are_told_apart_where_somebody_wants_it(wanted):
-    stream = Stream()
+def test_what_is_wanted_reaches_the_stream():
+    stream, wanted = Stream(), Wanted(instances=False, logits=True)
     step(assembler(), stream, "set", None, wanted)
-    assert stream.with_instances is wanted
+    assert stream.wanted is wanted
 
 
 def test_a_refused_image_leaves_the_memory_as_it_was():
     stream = Stream()
-    done = step(assembler(Refused("image", "CAM_BACK", "corrupt")), stream, "set", None)
+    done = step(assembler(Refused("image", "CAM_BACK", "corrupt")), stream, "set", None, Wanted())
     assert done == Lost("refused", "camera CAM_BACK: corrupt", camera="CAM_BACK") and stream.resets == []
 
 
@@ -58,9 +57,9 @@ ODD = ("CAM_BACK: looking at the sky",)
 
 
 def test_geometry_is_judged_before_the_network_which_may_fail_for_it():
-    done = step(assembler(geometry=ODD), Stream(), "set", None)
+    done = step(assembler(geometry=ODD), Stream(), "set", None, Wanted())
     assert isinstance(done, Step) and done.geometry == ODD
-    assert step(assembler(geometry=ODD), Stream(KeyError()), "set", None) == Lost("failed", "KeyError: ", ODD)
+    assert step(assembler(geometry=ODD), Stream(KeyError()), "set", None, Wanted()) == Lost("failed", "KeyError: ", ODD)
 
 
 @pytest.mark.parametrize(
@@ -68,7 +67,9 @@ def test_geometry_is_judged_before_the_network_which_may_fail_for_it():
 )
 def test_whatever_a_decoder_raises_is_a_failure_like_that_of_the_network(error, text):
     stream = Stream()
-    assert step(assembler(error), stream, "set", None) == Lost("failed", text) and stream.resets == [FAILED_RESET]
+    assert step(assembler(error), stream, "set", None, Wanted()) == Lost("failed", text) and stream.resets == [
+        FAILED_RESET
+    ]
 
 
 @pytest.mark.parametrize(
@@ -82,4 +83,4 @@ def test_whatever_a_decoder_raises_is_a_failure_like_that_of_the_network(error, 
 )
 def test_whatever_fails_the_next_set_meets_no_memory_of_it(error, text, resets):
     stream = Stream(error)
-    assert step(assembler(), stream, "set", None) == Lost("failed", text) and stream.resets == resets
+    assert step(assembler(), stream, "set", None, Wanted()) == Lost("failed", text) and stream.resets == resets

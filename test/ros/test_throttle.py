@@ -5,10 +5,10 @@ from types import SimpleNamespace
 from panoocc_ros.ros.throttle import MAX_TEXT, ProblemLog, RateLimit, bounded
 
 
-def test_a_rate_limit_opens_after_its_period_and_never_at_rate_zero():
+def test_a_rate_limit_opens_after_its_period_and_always_at_rate_zero():
     now = [0.0]
-    limit, never = RateLimit(2.0, lambda: now[0]), RateLimit(0.0, lambda: now[0])
-    assert limit.open() and not limit.open() and not never.open()
+    limit, always = RateLimit(2.0, lambda: now[0]), RateLimit(0.0, lambda: now[0])
+    assert limit.open() and not limit.open() and always.open() and always.open()
     now[0] = 0.5
     assert limit.open()
 

@@ -22,6 +22,7 @@ from panoocc_ros.messages.truth import (
 )
 from panoocc_ros.messages.types import typestore
 from panoocc_ros.messages.voxel_grid import DENSE, SPARSE
+from test.ros.messages import listed
 
 T = 1_700_000_000_123_456_789
 SHAPE = (3, 4, 2)
@@ -56,7 +57,7 @@ def test_voxels_carry_stamp_place_classes_and_instances():
     assert {stamp_ns(time) for time in (grid.header.stamp, grid.oldest_image_stamp, grid.newest_image_stamp)} == {T}
     assert grid.header.frame_id == "base_link" and grid.sequence == 7 and grid.cameras_used == 0
     assert grid.encoding == SPARSE and (grid.label_set, grid.label_set_version) == (OCC3D.key, OCC3D.version)
-    np.testing.assert_array_equal(grid.indices, [(0 * 4 + 1) * 3 + 2, (1 * 4 + 3) * 3 + 0])
+    np.testing.assert_array_equal(listed(grid), [(0 * 4 + 1) * 3 + 2, (1 * 4 + 3) * 3 + 0])
     np.testing.assert_array_equal(grid.class_id, [CAR, OCC3D.names.index("manmade")])
     np.testing.assert_array_equal(grid.instance_id, [300, 0])
     assert grid.instance_source == 3
@@ -67,7 +68,7 @@ def test_voxels_carry_stamp_place_classes_and_instances():
 def test_what_cameras_see_is_dense_with_labels_of_its_own():
     truth = ground_truth()
     grid = truth_messages(truth, 7, ("front", "back"))[VISIBLE]
-    assert grid.encoding == DENSE and len(grid.indices) == 0 and grid.cameras_used == 0b11
+    assert grid.encoding == DENSE and len(listed(grid)) == 0 and grid.cameras_used == 0b11
     seen = np.asarray(grid.class_id).reshape(SHAPE[::-1]).transpose(2, 1, 0)
     np.testing.assert_array_equal(seen, truth.camera_mask)
     labels = label_messages()[VISIBLE_LABELS]

@@ -75,7 +75,7 @@ def test_grids_that_do_not_fit_are_refused():
     with pytest.raises(ValueError, match="label set 'occ3d_nuscenes', version 1, not 'nuscenes_lidarseg'"):
         voxels_from_message(message, LIDARSEG)
     message.size_x = 1
-    with pytest.raises(ValueError, match="does not hold"):
+    with pytest.raises(ValueError, match="that of a SPARSE grid of .1, 4, 3. has 2"):
         voxels_from_message(message, OCC3D)
 
 
@@ -96,10 +96,12 @@ GRIDS_THAT_CONTRADICT_THEMSELVES = {
     "class too large": ({"class_id": [300] * 60}, "class_id has values that are no uint8"),
     "class unknown": ({"class_id": [18] * 60}, "class_id has 18: label set 'occ3d_nuscenes' has 18 classes"),
     "encoding": ({"encoding": 7}, "encoding 7 is neither DENSE .0. nor SPARSE .1."),
-    "dense with indices": ({"indices": np.arange(60, dtype=np.uint32)}, "indices has 60 entries: .* DENSE"),
+    "dense with a list": ({"occupied": np.zeros(8, np.uint8)}, "occupied has 8 bytes: that of a DENSE grid .* has 0"),
+    "seen in part": ({"visible": np.zeros(7, np.uint8)}, "visible has 7 bytes: one bit for each voxel .* takes 8"),
+    "seen beyond": ({"visible": np.full(8, 255, np.uint8)}, "visible has bits after the last of 60 voxels"),
     "giant of nothing": (
         {"encoding": 1, "size_x": 4000, "size_y": 400, "size_z": 20, "class_id": np.zeros(0, np.uint8)},
-        "indices lists 0 voxels: a SPARSE grid of more than 16777216 voxels must list one in 256",
+        "occupied has 0 bytes: that of a SPARSE grid .* has 4000000",
     ),
     "voxels of no size": ({"voxel_size": SimpleNamespace(x=0.4, y=0.4, z=1e308)}, "voxel_size is"),
     "no place": ({"origin": pose(position=(0, 1e300, 0))}, "origin is no pose: .*1e.300"),
@@ -119,22 +121,19 @@ def test_sizes_are_checked_before_anything_is_reserved(change, words, monkeypatc
         voxels_from_message(SimpleNamespace(**(fields | change)), OCC3D)
 
 
-def test_indices_outside_the_grid_and_lengths_are_refused():
+def test_lists_and_lengths_that_do_not_fit_are_refused():
     message = fill_voxel_grid(new_message(KINDS["occupancy"]), occupancy(), 0, encoding="sparse")
     fields = {name: getattr(message, name) for name in message.__dataclass_fields__}
-    for place in (60, 2**32 - 1):
-        indices = np.array(message.indices)
-        indices[-1] = place
-        with pytest.raises(ValueError, match=f"indices has .*{place}"):
-            voxels_from_message(SimpleNamespace(**(fields | {"indices": indices})), OCC3D)
-    for change, words in (
-        (lambda indices: indices[::-1], "indices is not strictly increasing: 58 follows 59 at place 1"),
-        (lambda indices: np.maximum(indices, 1), "not strictly increasing: 1 follows 1 at place 1"),
+    more = np.array(message.occupied)
+    more[0] ^= 1
+    for occupied, words in (
+        (more, f"class_id has {len(message.class_id)} values, and the grid of .* lists {np.unpackbits(more).sum()}"),
+        (np.full(8, 255, np.uint8), "occupied has bits after the last of 60 voxels"),
+        (np.zeros(9, np.uint8), "occupied has 9 bytes: that of a SPARSE grid .* has 8"),
     ):
         with pytest.raises(ValueError, match=words):
-            every = {"indices": change(np.arange(60, dtype=np.uint32)), "class_id": np.zeros(60, np.uint8)}
-            voxels_from_message(SimpleNamespace(**(fields | every | {"confidence": []})), OCC3D)
-    with pytest.raises(ValueError, match="indices does not list every voxel"):
+            voxels_from_message(SimpleNamespace(**(fields | {"occupied": occupied})), OCC3D)
+    with pytest.raises(ValueError, match="occupied lists not every voxel"):
         some = fields | {"label_set": LIDARSEG.key, "label_set_version": LIDARSEG.version}
         voxels_from_message(SimpleNamespace(**some), LIDARSEG)
     with pytest.raises(ValueError, match="instance_id has 1 values"):

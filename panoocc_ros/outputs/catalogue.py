@@ -1,0 +1,102 @@
+"""What is made of one occupancy and of the images that it was made of: a row in OUTPUTS for every topic.
+
+An output is a topic, a type and a function that makes the message.  To add one: a row in OUTPUTS, its `make`, and the
+parameter of its rate in `output_options.py`.
+"""
+
+from functools import partial
+from typing import Any
+
+from panoocc_core.labels import LabelSet
+
+from ..messages.autoware import DETECTED_OBJECTS, fill_detected_objects
+from ..messages.foxglove import fill_foxglove_grid
+from ..messages.markers import marker_array
+from ..messages.points import fill_points
+from ..messages.types import LABEL_SET, VOXEL_GRID
+from ..messages.vision import DETECTIONS, fill_detections
+from ..messages.voxel_grid import fill_label_set, fill_voxel_grid
+from .output import Need, NewMessage, Output, Result
+
+LABELS = "labels"  # topic of what is sent once, latched
+LABELLED_POINTS = "labelled_points"  # topic of what is made of other people's clouds (`node/cloud_output.py`)
+
+
+def voxel_grid(result: Result, new_message: NewMessage) -> Any:
+    """panoocc/VoxelGrid."""
+    return fill_voxel_grid(
+        new_message(VOXEL_GRID),
+        result.occupancy,
+        result.sequence,
+        frame_id=result.frame_id,
+        rig_cameras=result.rig_cameras,
+        encoding=result.options.encoding,
+        with_confidence=result.options.confidence,
+        voxels=result.voxels if result.options.encoding == "sparse" else None,
+    )
+
+
+def points(result: Result, new_message: NewMessage) -> Any:
+    """sensor_msgs/PointCloud2."""
+    message = new_message("sensor_msgs/msg/PointCloud2")
+    return fill_points(
+        message,
+        result.voxels,
+        result.occupancy.stamp_ns,
+        result.frame_id,
+        partial(new_message, "sensor_msgs/msg/PointField"),
+    )
+
+
+def markers(result: Result, _: NewMessage) -> bytes:
+    """visualization_msgs/MarkerArray: voxels and things."""
+    occupancy, colour_by = result.occupancy, result.options.markers_colour
+    boxes = occupancy.boxes
+    return marker_array(result.voxels, occupancy.stamp_ns, result.frame_id, boxes=boxes, colour_by=colour_by)
+
+
+def object_markers(result: Result, _: NewMessage) -> bytes:
+    """visualization_msgs/MarkerArray: things alone."""
+    occupancy, colour_by = result.occupancy, result.options.markers_colour
+    return marker_array(None, occupancy.stamp_ns, result.frame_id, boxes=occupancy.boxes, colour_by=colour_by)
+
+
+def detections(result: Result, new_message: NewMessage) -> Any:
+    """vision_msgs/Detection3DArray."""
+    boxes, stamp_ns = result.boxes, result.occupancy.stamp_ns
+    return fill_detections(new_message(DETECTIONS), boxes, stamp_ns, result.frame_id, new_message)
+
+
+def detected_objects(result: Result, new_message: NewMessage) -> Any:
+    """autoware_perception_msgs/DetectedObjects."""
+    boxes, occupancy = result.boxes, result.occupancy
+    message, by_boxes = new_message(DETECTED_OBJECTS), occupancy.instances == "boxes"
+    return fill_detected_objects(message, boxes, occupancy.stamp_ns, result.frame_id, new_message, detected=by_boxes)
+
+
+def foxglove_grid(result: Result, new_message: NewMessage) -> Any:
+    """foxglove_msgs/VoxelGrid."""
+    message = new_message("foxglove_msgs/msg/VoxelGrid")
+    new_field = partial(new_message, "foxglove_msgs/msg/PackedElementField")
+    return fill_foxglove_grid(message, result.voxels, result.occupancy.stamp_ns, result.frame_id, new_field)
+
+
+def label_set(labels: LabelSet, new_message: NewMessage) -> Any:
+    """panoocc/LabelSet."""
+    return fill_label_set(new_message(LABEL_SET), labels)
+
+
+MARKER_ARRAY = "visualization_msgs/msg/MarkerArray"
+
+THINGS: frozenset[Need] = frozenset({"instances"})
+BOXES: frozenset[Need] = frozenset({"instances", "boxes"})
+
+OCCUPANCY = Output("occupancy", VOXEL_GRID, voxel_grid, needs=THINGS | {"visible"})
+POINTS = Output("points", "sensor_msgs/msg/PointCloud2", points, needs=THINGS)
+OBJECTS = Output("objects", DETECTIONS, detections, needs=BOXES, optional=True)
+AUTOWARE = Output("detected_objects", DETECTED_OBJECTS, detected_objects, needs=BOXES, optional=True)
+OBJECT_MARKERS = Output("object_markers", MARKER_ARRAY, object_markers, needs=BOXES)
+MARKERS = Output("markers", MARKER_ARRAY, markers, needs=THINGS, in_bags=False, depth=1)
+FOXGLOVE = Output("occupancy_foxglove", "foxglove_msgs/msg/VoxelGrid", foxglove_grid, in_node=False)
+
+OUTPUTS = (OCCUPANCY, POINTS, OBJECTS, AUTOWARE, OBJECT_MARKERS, MARKERS, FOXGLOVE)
