@@ -29,7 +29,7 @@ MESSAGES := $(wildcard msg/*.msg) $(shell find test/interfaces -type f)
 INSTALLED := package.xml CMakeLists.txt $(MESSAGES) \
     $(shell find config launch scripts $(PACKAGES) -type f -not -name '*.pyc' -not -name '.*' 2>/dev/null)
 
-.PHONY: help setup build demo test lint bench eval parity clean
+.PHONY: help setup build demo test lint bench eval parity docs clean
 
 help: ## this list
 	@echo "PanoOcc for ROS 2. Targets:"
@@ -39,7 +39,7 @@ help: ## this list
 	@printf '  %-12s %s\n' \
 	    MODEL= "preset in config/models, or a YAML file; now $(MODEL)   (demo, bench)" \
 	    BAG= "rosbag2 folder or .mcap file to run on; a simulated street without it   (demo)" \
-	    OUT= "where the demo's picture, recording and latency table go; now $(OUT)   (demo)" \
+	    OUT= "folder for what comes out; now $(OUT)   (demo, bench, eval, docs)" \
 	    CASES= "folder of reference cases to compare with   (parity)" \
 	    TESTS= "what pytest is given, e.g. test/core, file.py::test, '-m live'; now $(TESTS)   (test)" \
 	    TORCH_INDEX= "package index for PyTorch, e.g. https://download.pytorch.org/whl/cpu   (setup)" \
@@ -96,6 +96,15 @@ parity: .venv/.ready ## compare with reference values in CASES
 	@[ -n "$(CASES)" ] || { echo "make parity CASES=<folder of reference cases>" >&2; exit 2; }
 	.venv/bin/python -m test.parity.run $(CASES)
 
+docs: .docs/.ready ## these documents as a site, OUT/site/index.html; a link that leads nowhere ends it
+	NO_MKDOCS_2_WARNING=1 .docs/bin/mkdocs build --strict --quiet --site-dir $(abspath $(OUT))/site
+
+# Beside .venv, so that neither waits for the other.
+.docs/.ready: requirements/docs.txt requirements/constraints.txt
+	$(PYTHON) -m venv --clear .docs
+	.docs/bin/python -m pip --disable-pip-version-check install --quiet --quiet -r requirements/docs.txt
+	touch $@
+
 clean: ## remove everything that make wrote
-	rm -rf .venv .ros out .pytest_cache .mypy_cache .ruff_cache
+	rm -rf .venv .ros .docs out .pytest_cache .mypy_cache .ruff_cache
 	find $(PACKAGES) test launch -name __pycache__ -type d -prune -exec rm -rf {} +

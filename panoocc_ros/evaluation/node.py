@@ -8,7 +8,6 @@ anew.
 
 import functools
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
 from math import isnan
 from typing import Any
 
@@ -22,56 +21,24 @@ from rclpy.signals import SignalHandlerOptions
 from std_msgs.msg import Float64
 from std_srvs.srv import Trigger
 
-from panoocc_core.metrics.panoptic import MIN_VOXELS
-
 from ..health.publisher import Diagnostics
 from ..health.recent import Recent
 from ..health.verdicts import callbacks_health
-from ..messages import truth as truth_messages
 from ..ros.callbacks import Guard
 from ..ros.exit_codes import BAD_INPUT
 from ..ros.graph import qos, take_what_has_come
-from ..ros.parameter_fields import SettingsError, check_parameters, parameter
+from ..ros.parameter_fields import SettingsError
 from ..ros.parameters import declared, refusals_named
 from ..ros.signals import stopped_by_signals
 from ..ros.throttle import ProblemLog
-from .evaluator import CAPACITY, PREDICTION, TRUTH, VISIBLE, Evaluator, FrameScores, evaluation_healths
+from .evaluator import PREDICTION, TRUTH, VISIBLE, Evaluator, FrameScores, evaluation_healths
+from .settings import EvaluatorSettings
 
 FRAME_SCORES = ("iou", "miou", "pq")  # fields of evaluation.Scores and names of topics
 RUNNING_SCORES = (*FRAME_SCORES, "stq", "id_switches")
 GRID_DEPTH, SCORE_DEPTH = 20, 10
 STOP_TICK_S = 0.1  # how soon a signal ends the node
 LAST_REPORT_S = 2.0
-
-
-@dataclass(frozen=True, slots=True)
-class EvaluatorSettings:
-    """Parameters of the evaluator.
-
-    Raises:
-        SettingsError: a value is outside its limits, or a topic has no name.
-    """
-
-    prediction: str = parameter("panoocc/occupancy", "Topic of the grids to evaluate, those of a node beside this one.")
-    prediction_labels: str = parameter("panoocc/labels", "Topic of their label set.")
-    truth: str = parameter(truth_messages.OCCUPANCY, "Topic of the true grids.")
-    truth_labels: str = parameter(truth_messages.LABELS, "Topic of their label set.")
-    visible: str = parameter(
-        truth_messages.VISIBLE, "Topic of what the cameras can see, outside which nothing counts; empty: all counts."
-    )
-    capacity: int = parameter(
-        CAPACITY, "Grids of each topic that wait for their partners, or with them for a label set.", (1, 10_000)
-    )
-    min_voxels: int = parameter(
-        MIN_VOXELS, "PQ: an unmatched segment, true or predicted, with fewer voxels does not count.", (1, 1_000_000)
-    )
-    diagnostics_period_s: float = parameter(1.0, "Time between two messages on /diagnostics.", (0.1, 60.0))
-
-    def __post_init__(self) -> None:
-        check_parameters(self)
-        for name in ("prediction", "prediction_labels", "truth", "truth_labels"):
-            if not getattr(self, name):
-                raise SettingsError(f"parameter {name}: must name a topic")
 
 
 class EvaluatorNode(Node):
