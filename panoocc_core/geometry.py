@@ -81,11 +81,12 @@ def rotation_from_quaternion(quaternion: Matrix) -> Matrix:
     Raises:
         ValueError: the quaternion is zero or not finite.
     """
-    q = np.asarray(quaternion, dtype=np.float64)
-    norm = np.linalg.norm(q)
-    if not np.isfinite(norm) or norm < 1e-9:
-        raise ValueError(f"quaternion {q.tolist()} (x, y, z, w) has no direction")
-    x, y, z, w = q / norm
+    x, y, z, w = np.asarray(quaternion, dtype=np.float64).tolist()
+    # Summed in this order, as readers in other languages do (include/panoocc): the same rotation to the last bit.
+    norm = math.sqrt(x * x + y * y + z * z + w * w)
+    if not math.isfinite(norm) or norm < 1e-9:
+        raise ValueError(f"quaternion {[x, y, z, w]} (x, y, z, w) has no direction")
+    x, y, z, w = x / norm, y / norm, z / norm, w / norm
     return np.array(
         [
             [1 - 2 * (y * y + z * z), 2 * (x * y - z * w), 2 * (x * z + y * w)],

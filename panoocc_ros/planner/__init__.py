@@ -1,0 +1,1 @@
+"""A planner's view of received grids."""
