@@ -203,10 +203,10 @@ struct WireGrid {
   WireVector voxel_size;
   std::uint32_t size_x, size_y, size_z;
   std::uint8_t encoding;
-  Numbers<std::uint8_t> occupied, class_id;
+  Numbers<std::uint8_t> occupied, visible, class_id;
   std::uint8_t instance_source;
   Numbers<std::uint16_t> instance_id;
-  Numbers<std::uint8_t> confidence, visible;
+  Numbers<std::uint8_t> confidence;
   std::string label_set;
   std::uint32_t label_set_version;
 };
@@ -248,11 +248,11 @@ inline WireGrid wire_grid(const std::uint8_t* data, std::size_t size) {
   grid.size_z = bytes.number<std::uint32_t>("size_z");
   grid.encoding = bytes.number<std::uint8_t>("encoding");
   grid.occupied = bytes.numbers<std::uint8_t>("occupied");
+  grid.visible = bytes.numbers<std::uint8_t>("visible");
   grid.class_id = bytes.numbers<std::uint8_t>("class_id");
   grid.instance_source = bytes.number<std::uint8_t>("instance_source");
   grid.instance_id = bytes.numbers<std::uint16_t>("instance_id");
   grid.confidence = bytes.numbers<std::uint8_t>("confidence");
-  grid.visible = bytes.numbers<std::uint8_t>("visible");
   grid.label_set = bytes.string("label_set");
   grid.label_set_version = bytes.number<std::uint32_t>("label_set_version");
   bytes.end();
