@@ -15,8 +15,8 @@ from panoocc_ros.commands.cli import COMMANDS, parser
 from panoocc_ros.commands.sim import EPILOG
 from panoocc_ros.frames.calibration_file import load_calibration
 from panoocc_ros.frames.rig import load_rig
-from panoocc_ros.node.outputs import LABELLED_POINTS, LABELS, OUTPUTS
 from panoocc_ros.node.settings import NodeSettings
+from panoocc_ros.outputs.catalogue import LABELLED_POINTS, LABELS, OUTPUTS
 from panoocc_ros.sim.faults import parse_fault
 from panoocc_ros.sim.settings import SimSettings
 

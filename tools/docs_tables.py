@@ -6,6 +6,7 @@ are not those of the code are named, and the exit status is 1.
 
 import argparse
 import dataclasses
+import json
 import re
 import sys
 from collections.abc import Callable, Iterable, Sequence
@@ -18,8 +19,9 @@ from panoocc_core.config import model_config, presets  # noqa: E402
 from panoocc_ros.commands.models import model_row  # noqa: E402
 from panoocc_ros.commands.run import add_arguments  # noqa: E402
 from panoocc_ros.evaluation.settings import EvaluatorSettings  # noqa: E402
-from panoocc_ros.node.outputs import OUTPUTS  # noqa: E402
 from panoocc_ros.node.settings import NodeSettings  # noqa: E402
+from panoocc_ros.outputs.catalogue import OUTPUTS  # noqa: E402
+from panoocc_ros.outputs.output_options import MAX_RATE, OutputOptions  # noqa: E402
 from panoocc_ros.sim.settings import SimSettings  # noqa: E402
 
 TABLE = re.compile(r"(<!-- table: ([\w ]+) -->\n).*?(?=<!-- end -->)", re.DOTALL)
@@ -72,12 +74,21 @@ def options() -> str:
 
 
 def topics() -> str:
-    """The outputs of the node and of `panoocc run`."""
+    """The outputs of the node and of `panoocc run`; what a message costs is what was measured last."""
+    file = ROOT / "docs" / "output_costs.json"
+    costs = json.loads(file.read_text())["outputs"] if file.exists() else {}
+    parameters = {field.name: field.default for field in dataclasses.fields(OutputOptions)}
     rows = []
     for one in OUTPUTS:
-        where = "node and bag" if one.in_node and one.in_bags else "node" if one.in_node else "bag"
-        rows.append((f"`~/{one.topic}`", f"`{one.type.replace('/msg/', '/')}`", f"reliable, depth {one.depth}", where))
-    return table(("topic", "type", "QoS", "in"), rows)
+        kind, what = one.type.replace("/msg/", "/"), (one.make.__doc__ or "").partition(": ")[2].rstrip(".")
+        name, cost = one.topic.replace("/", "_") + MAX_RATE, costs.get(one.topic)
+        rate = "" if name not in parameters else f"`{name}`, {parameters[name]:g}" if parameters[name] else f"`{name}`"
+        where = "" if one.in_node and one.in_bags else "node only" if one.in_node else "bags only"
+        depth = f"depth {one.depth}" if one.in_node else ""
+        size = "" if cost is None else f"{cost['bytes'] / 1e3:,.0f} kB, {cost['cpu_ms']:.1f} ms"
+        rows.append((f"`~/{one.topic}`", f"`{kind}`", what, where, depth, rate, size))
+    heads = ("topic", "type", "what", "where", "QoS: reliable", "most a second, default", "size, CPU time")
+    return table(heads, rows)
 
 
 def model_table() -> str:

@@ -1,7 +1,7 @@
 """What is made of one occupancy and of the images that it was made of: a row in OUTPUTS for every topic.
 
-An output is a topic, a type and a function that makes the message.  To add one: a row in OUTPUTS, its `make`, and the
-parameter of its rate in `output_options.py`.
+An output is a topic, a type and a function that makes the message, whose docstring says in the documents what is in it.
+To add one: a row in OUTPUTS, its `make`, and the parameter of its rate in `output_options.py`.
 """
 
 from functools import partial
@@ -23,7 +23,7 @@ LABELLED_POINTS = "labelled_points"  # topic of what is made of other people's c
 
 
 def voxel_grid(result: Result, new_message: NewMessage) -> Any:
-    """panoocc/VoxelGrid."""
+    """panoocc/VoxelGrid: class, instance and confidence of every voxel, what the cameras see, pose, stamps, history."""
     return fill_voxel_grid(
         new_message(VOXEL_GRID),
         result.occupancy,
@@ -37,7 +37,7 @@ def voxel_grid(result: Result, new_message: NewMessage) -> Any:
 
 
 def points(result: Result, new_message: NewMessage) -> Any:
-    """sensor_msgs/PointCloud2."""
+    """sensor_msgs/PointCloud2: occupied voxels as points, with class, instance, confidence and colour."""
     message = new_message("sensor_msgs/msg/PointCloud2")
     return fill_points(
         message,
@@ -49,33 +49,33 @@ def points(result: Result, new_message: NewMessage) -> Any:
 
 
 def markers(result: Result, _: NewMessage) -> bytes:
-    """visualization_msgs/MarkerArray: voxels and things."""
+    """visualization_msgs/MarkerArray: voxels as cubes and outlines of things, for RViz."""
     occupancy, colour_by = result.occupancy, result.options.markers_colour
     boxes = occupancy.boxes
     return marker_array(result.voxels, occupancy.stamp_ns, result.frame_id, boxes=boxes, colour_by=colour_by)
 
 
 def object_markers(result: Result, _: NewMessage) -> bytes:
-    """visualization_msgs/MarkerArray: things alone."""
+    """visualization_msgs/MarkerArray: outlines, numbers and velocities of things, for RViz."""
     occupancy, colour_by = result.occupancy, result.options.markers_colour
     return marker_array(None, occupancy.stamp_ns, result.frame_id, boxes=occupancy.boxes, colour_by=colour_by)
 
 
 def detections(result: Result, new_message: NewMessage) -> Any:
-    """vision_msgs/Detection3DArray."""
+    """vision_msgs/Detection3DArray: things as boxes with class, score, pose, size, and a number that stays."""
     boxes, stamp_ns = result.boxes, result.occupancy.stamp_ns
     return fill_detections(new_message(DETECTIONS), boxes, stamp_ns, result.frame_id, new_message)
 
 
 def detected_objects(result: Result, new_message: NewMessage) -> Any:
-    """autoware_perception_msgs/DetectedObjects."""
+    """autoware_perception_msgs/DetectedObjects: the same for Autoware, with velocities."""
     boxes, occupancy = result.boxes, result.occupancy
     message, by_boxes = new_message(DETECTED_OBJECTS), occupancy.instances == "boxes"
     return fill_detected_objects(message, boxes, occupancy.stamp_ns, result.frame_id, new_message, detected=by_boxes)
 
 
 def foxglove_grid(result: Result, new_message: NewMessage) -> Any:
-    """foxglove_msgs/VoxelGrid."""
+    """foxglove_msgs/VoxelGrid: the grid as Foxglove shows it by itself."""
     message = new_message("foxglove_msgs/msg/VoxelGrid")
     new_field = partial(new_message, "foxglove_msgs/msg/PackedElementField")
     return fill_foxglove_grid(message, result.voxels, result.occupancy.stamp_ns, result.frame_id, new_field)
