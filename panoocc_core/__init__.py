@@ -8,8 +8,11 @@ import os
 
 os.environ.setdefault("MKL_CBWR", "AUTO,STRICT")
 
+from .cameras.image_bytes import ImageError
+from .cameras.image_set import read_frame
 from .config import ConfigError, ModelConfig, model_config
 from .network import NonFiniteError
+from .pictures.figures import overlay, picture
 from .stream import OccupancyStream, Wanted, advance
 from .types import CameraImage, Frame, Occupancy, VehicleMotion
 from .weights.checkpoint import load_model
@@ -20,6 +23,7 @@ __all__ = [
     "CheckpointError",
     "ConfigError",
     "Frame",
+    "ImageError",
     "ModelConfig",
     "NonFiniteError",
     "Occupancy",
@@ -29,4 +33,7 @@ __all__ = [
     "advance",
     "load_model",
     "model_config",
+    "overlay",
+    "picture",
+    "read_frame",
 ]

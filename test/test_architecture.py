@@ -37,7 +37,7 @@ FLOORS = {
         ("base",),
         ("geometry", "labels", "ops"),
         ("config", "types", "stopwatch"),
-        ("voxels", "ground_truth", "ego_motion", "preprocess", "planning"),
+        ("voxels", "ground_truth", "ego_motion", "preprocess", "cameras", "planning"),
         ("network",),
         ("models",),
         ("panoptic", "visibility"),

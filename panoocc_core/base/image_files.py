@@ -5,6 +5,7 @@ from collections.abc import Iterator
 from typing import Literal
 
 MAX_IMAGE_SIDE = 16384
+JPEG_HEAD = b"\xff\xd8"
 PNG_HEAD = b"\x89PNG\r\n\x1a\n"
 TIFF_HEADS = (b"II*\0", b"MM\0*")
 _END_WITHIN = 4096  # some cameras and writers pad behind a JPEG's end marker
@@ -27,7 +28,7 @@ def jpeg_size_hw(data: bytes) -> tuple[int, int]:
         ImageFileError: it is no JPEG, damaged, larger than MAX_IMAGE_SIDE or than its bytes can hold, or was cut off
             (decoders fill what is missing with grey and say nothing).
     """
-    if not data.startswith(b"\xff\xd8"):
+    if not data.startswith(JPEG_HEAD):
         raise ImageFileError(f"begins with {data[:4].hex(' ') or 'nothing'} and is no JPEG")
     marker, height, width = _frame_header(data)
     if b"\xff\xd9" not in data[-_END_WITHIN:]:

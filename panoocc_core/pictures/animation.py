@@ -20,7 +20,7 @@ from ..base.whole_files import whole_file
 from ..labels import Colour, LabelSet, instance_colours
 from ..types import ScoredBoxes
 from .canvas import BACKGROUND, FAINT, PANEL, TEXT, Image, blank, letterbox, panel, put_text, text_size
-from .render import birds_eye_view, camera_rows
+from .render import birds_eye_view, camera_mosaic
 from .voxel_view import VoxelVolume, perspective
 
 ENDINGS = (".gif", ".mp4", ".webp")
@@ -133,20 +133,14 @@ def _heading(style: Style, time_s: float) -> Image:
 
 
 def _cameras(images: Mapping[str, Image], width_px: int) -> Image:
-    """Cameras that look ahead above those that look back, each row from left to right."""
-    rows = [row for row in camera_rows(tuple(images)) if row]
-    if len(rows) == 1 and len(rows[0]) > 3:
-        rows = [rows[0][1:-1], [rows[0][0], rows[0][-1]]]  # the outermost ones below
-    each = (width_px - _GAP // 2 * (len(rows[0]) - 1)) // len(rows[0])
-    first = images[rows[0][0]]
-    tall = min(round(each * first.shape[0] / first.shape[1]), each)
-    lines = []
-    for row in rows:
-        cells = [_named(letterbox(np.asarray(images[name]), tall, each), name) for name in row]
-        line = np.hstack([part for cell in cells for part in (cell, blank(tall, _GAP // 2))][:-1])
-        line = line[:, :width_px]
-        lines += [np.hstack((line, blank(tall, width_px - line.shape[1]))), blank(_GAP // 2, width_px)]
-    return np.vstack(lines[:-1])
+    size_hw = next(iter(images.values())).shape[:2]
+    return camera_mosaic(
+        tuple(images),
+        (size_hw[0], size_hw[1]),
+        width_px,
+        lambda name, cell_hw: _named(letterbox(np.asarray(images[name]), *cell_hw), name),
+        _GAP // 2,
+    )
 
 
 def _named(picture: Image, name: str) -> Image:

@@ -44,6 +44,8 @@ def put_text(
 
 def letterbox(image: Image, height: int, width: int) -> Image:
     """The image as large as fits into `height` x `width`, centred."""
+    if image.shape[:2] == (height, width):
+        return image
     scale = min(height / image.shape[0], width / image.shape[1])
     tall, wide = max(1, round(image.shape[0] * scale)), max(1, round(image.shape[1] * scale))
     method = cv2.INTER_AREA if scale < 1 else cv2.INTER_CUBIC

@@ -13,6 +13,7 @@ from .canvas import Image, put_text, text_size
 LEAST_PX = 18.0  # what is smaller has no outline and no number, only its colour
 EDGES = ((0, 1), (1, 2), (2, 3), (3, 0), (4, 5), (5, 6), (6, 7), (7, 4), (0, 4), (1, 5), (2, 6), (3, 7))
 _SCALE, _PAD_PX = 0.36, 2  # of a number's text, and around it
+_FAR = 2**20  # sixteenths of a pixel, beyond which OpenCV need not draw
 _DARK: Colour = (16, 18, 22)
 
 _Plate = tuple[int, int, int, int]  # left, top, right, bottom
@@ -43,28 +44,31 @@ def numbers_of(boxes: ScoredBoxes) -> NDArray[np.int32]:
 def draw_marks(
     picture: Image,
     outlines: Sequence[NDArray[np.float64]],
-    edges: Sequence[tuple[int, int]],
+    edges: Sequence[tuple[int, int]] | None,
     numbers: NDArray[np.int32],
     above: bool,
 ) -> None:
     """Draw outlines (corners [k, 2], x and y in pixels) and their numbers [n] into a picture.
 
-    What is smaller than LEAST_PX or has its middle outside is left out.  A number stands `above` its outline or in its
-    middle, within the picture.  Larger outlines come first; a number that would cover another one is left out.
+    Without `edges` an outline has the two ends of every line, one line after the other.
+
+    What is smaller than LEAST_PX is left out.  A number stands `above` its outline or in its middle, if that is in the
+    picture.  Larger outlines come first; a number that would cover another one is left out.
     """
     height, width = picture.shape[:2]
     spans = np.array([np.ptp(outline, axis=0).max() for outline in outlines])
     middles = np.array([outline.mean(axis=0) for outline in outlines]).reshape(-1, 2)
-    shown = (spans >= LEAST_PX) & (middles >= 0).all(axis=1) & (middles < (width, height)).all(axis=1)
-    largest_first = [int(i) for i in np.argsort(-spans, kind="stable") if shown[i]]
+    is_inside = np.all((middles >= 0) & (middles < (width, height)), axis=1).tolist()
+    largest_first = [int(i) for i in np.argsort(-spans, kind="stable") if spans[i] >= LEAST_PX]
     colours = [(int(r), int(g), int(b)) for r, g, b in instance_colours(numbers)]
     for i in reversed(largest_first):
-        lines = [np.round(outlines[i][[a, b]] * 16).astype(np.int32) for a, b in edges]
+        pairs = outlines[i].reshape(-1, 2, 2) if edges is None else outlines[i][np.array(edges)]
+        lines = list(np.round(pairs * 16).clip(-_FAR, _FAR).astype(np.int32))
         cv2.polylines(picture, lines, False, colours[i], 1, cv2.LINE_AA, 4)
     taken: list[_Plate] = []
     for i in largest_first:
         plate = _plate(str(numbers[i]), outlines[i], (height, width), above)
-        if not any(_meet(plate, other) for other in taken):
+        if is_inside[i] and not any(_meet(plate, other) for other in taken):
             taken.append(plate)
             _draw_number(picture, str(numbers[i]), plate, colours[i])
 

@@ -4,7 +4,7 @@ All pictures are RGB uint8 [height, width, 3].  Ahead is up.  Only numpy and Ope
 """
 
 import math
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from pathlib import Path
 
 import cv2
@@ -148,11 +148,12 @@ def contact_sheet(
     title: str,
     note: str = "",
     width_px: int = 1800,
+    boxes: ScoredBoxes | None = None,
 ) -> Image:
     """One picture: cameras that look ahead above, those that look back below, both views of the voxels between.
 
-    `images` are RGB uint8 [h, w, 3] by camera name (numpy or torch).  `note` stands out in the heading: what a reader
-    must know to judge the picture, such as that the weights were never trained.
+    `images` are RGB uint8 [h, w, 3] by camera name (numpy or torch).  `boxes` get outlines and their numbers.  `note`
+    stands out in the heading: what a reader must know to judge it, such as that the weights were never trained.
 
     Raises:
         ValueError: there are no images, or one is not RGB uint8.
@@ -166,9 +167,9 @@ def contact_sheet(
     inner = width_px - 2 * gap
     rows = [_heading(title, note, width_px), _row([(n, pictures[n]) for n in above], inner, gap)]
     middle_px = round(inner * 0.385)
-    view = birds_eye_view(voxels, middle_px)
+    view = birds_eye_view(voxels, middle_px, boxes)
     top = letterbox(view, middle_px, middle_px)
-    deep = perspective(voxels, inner - middle_px - gap, middle_px)
+    deep = perspective(voxels, inner - middle_px - gap, middle_px, boxes)
     spacer = blank(middle_px, gap)
     rows.append(np.hstack((panel(top, "bird's-eye view"), spacer, panel(deep, "3-D view"))))
     rows.append(legend(voxels, inner))
@@ -190,6 +191,32 @@ def camera_rows(names: tuple[str, ...]) -> tuple[list[str], list[str]]:
     if not ahead:
         ahead, back = back, []
     return sorted(ahead, key=column), sorted(back, key=column)
+
+
+def camera_mosaic(
+    names: tuple[str, ...],
+    size_hw: tuple[int, int],
+    width_px: int,
+    draw: Callable[[str, tuple[int, int]], Image],
+    gap: int = 4,
+) -> Image:
+    """Cameras that look ahead above those that look back, each row from left to right: [h, width_px, 3].
+
+    Args:
+        size_hw: height and width whose ratio the cells have.
+        draw: makes the picture of a camera, in the height and width that it is given.
+    """
+    rows = [row for row in camera_rows(names) if row]
+    if len(rows) == 1 and len(rows[0]) > 3:
+        rows = [rows[0][1:-1], [rows[0][0], rows[0][-1]]]  # the outermost ones below
+    each = (width_px - gap * (len(rows[0]) - 1)) // len(rows[0])
+    tall = min(round(each * size_hw[0] / size_hw[1]), each)
+    lines = []
+    for row in rows:
+        line = np.hstack([part for name in row for part in (draw(name, (tall, each)), blank(tall, gap))][:-1])
+        line = line[:, :width_px]
+        lines += [np.hstack((line, blank(tall, width_px - line.shape[1]))), blank(gap, width_px)]
+    return np.vstack(lines[:-1])
 
 
 def _checked(name: str, image: Image) -> Image:

@@ -4,9 +4,10 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from panoocc_core.cameras.image_bytes import ImageError, Pixels
 from panoocc_core.labels import LabelSet
 
-from ..frames.images import ImageError, Pixels, decode
+from ..frames.images import decode
 from ..frames.rig import Rig
 from ..messages.fields import stamp_ns
 from ..messages.types import LABEL_SET

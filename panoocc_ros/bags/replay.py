@@ -14,11 +14,11 @@ import numpy as np
 from tqdm import tqdm
 
 from panoocc_core import Frame, Occupancy, OccupancyStream
+from panoocc_core.cameras.calibration_file import CalibrationFile
 from panoocc_core.geometry import NS_PER_S, Matrix, invert
 from panoocc_core.labels import InstanceSource
 
 from ..frames.assembler import AssemblerStatus, FrameAssembler, ReadySet
-from ..frames.calibration_file import CalibrationFile
 from ..frames.rig import Rig
 from ..messages.types import CAMERA_INFO, IMAGE_TYPES, LABEL_SET, TRANSFORMS, new_message
 from ..node.step import Lost, step

@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import Any
 
 from panoocc_core import ModelConfig, OccupancyStream
+from panoocc_core.cameras.calibration_file import CalibrationFile
 from panoocc_core.config import TemporalConfig
 from panoocc_core.network import Network
 
@@ -16,7 +17,6 @@ from ..bags.bag import BagReader
 from ..bags.replay import Replay, ReplayOptions, ReplayReport, check_topics, lacks
 from ..bags.writer import BagWriter
 from ..frames.assembler import FrameAssembler
-from ..frames.calibration_file import CalibrationFile
 from ..frames.rig import Rig
 from ..frames.waiting import AssemblerOptions
 from ..health.latency import latency_table, summarise

@@ -11,13 +11,14 @@ import numpy as np
 from numpy.typing import NDArray
 from tqdm import tqdm
 
+from panoocc_core.cameras.image_bytes import ImageError, Pixels
 from panoocc_core.labels import LabelSet
 from panoocc_core.pictures.animation import Curve, Moment, Style, key_colours, pictures, write_animation
 from panoocc_core.pictures.canvas import blank
 
 from ..bags.bag import BagReader
 from ..evaluation.evaluator import FrameScores
-from ..frames.images import ImageError, Pixels, decode
+from ..frames.images import decode
 from ..frames.rig import Rig
 from ..messages.fields import stamp_ns
 from ..messages.truth import CAMERA_MASK, OCCUPANCY, VISIBLE

@@ -11,6 +11,7 @@ from collections import Counter, deque
 from dataclasses import dataclass
 from typing import Any
 
+from panoocc_core.cameras.calibration_file import CalibrationFile
 from panoocc_core.config import ModelConfig
 from panoocc_core.geometry import NS_PER_S, Matrix
 from panoocc_core.types import Frame
@@ -20,7 +21,6 @@ from ..streams.edge import TooLate, shown
 from ..streams.notices import Notices
 from ..streams.synchroniser import MessageSet, Synchroniser
 from ..streams.transforms import clean_frame
-from .calibration_file import CalibrationFile
 from .decoder import FrameDecoder
 from .picture_watch import PictureWatch
 from .plausibility import GeometryWatch

@@ -7,14 +7,15 @@ from typing import Any
 import numpy as np
 import torch
 
+from panoocc_core.cameras.image_bytes import ImageError
+from panoocc_core.cameras.lens import Calibration, CalibrationError, calibration
+from panoocc_core.cameras.rectified import rectified_image
 from panoocc_core.types import CameraImage, Frame
 
-from .camera_info import Calibration, CalibrationError, calibration
-from .images import ImageError, decode
+from .images import decode
 from .picture_watch import PictureWatch
 from .rig import Rig
 from .sets import ReadySet, Refused
-from .upright import quarter_turns, turned
 
 BLANK_HW = (360, 640)  # where nobody says how large the images of a camera would be
 
@@ -48,21 +49,12 @@ class FrameDecoder:
             if message is None:
                 return self._blank(name, ready)
             pose, lens = ready.poses[name], self._calibration(name, ready.infos[name])
-            image = lens.rectify(decode(message, lens.size_hw))
-            self._pictures.look(name, pose.stamp_ns, image, pose.world_from_ego)
-            turn = np.eye(4)
-            turn[:3, :3] = lens.camera_from_rectified
-            ego_from_camera = pose.ego_from_camera @ turn
-            turns = self.turns[name] = quarter_turns(ego_from_camera)
-            image, intrinsics, ego_from_camera = turned(image, lens.intrinsics, ego_from_camera, turns)
-            return CameraImage(
-                name=name,
-                stamp_ns=pose.stamp_ns,
-                image=torch.from_numpy(image),
-                intrinsics=intrinsics,
-                ego_from_camera=ego_from_camera,
-                world_from_ego=pose.world_from_ego,
+            taken = decode(message, lens.size_hw)
+            camera, self.turns[name] = rectified_image(
+                name, taken, lens, pose.ego_from_camera, pose.stamp_ns, pose.world_from_ego
             )
+            self._pictures.look(name, pose.stamp_ns, camera.image.numpy(), pose.world_from_ego)
+            return camera
         except ImageError as error:
             raise Refused("image", name, f"{error} (topic {self._rig.camera(name).topic})") from error
         except CalibrationError as error:

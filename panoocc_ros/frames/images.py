@@ -4,31 +4,24 @@ Messages are read by attribute: rclpy's and rosbags' classes serve alike.  Sizes
 calibration before anything is decoded or reserved, and whatever a decoder throws becomes an `ImageError`.
 """
 
-import re
 from collections.abc import Callable
 from typing import Any, NamedTuple
 
 import cv2
 import numpy as np
-import simplejpeg
-from numpy.typing import NDArray
 
-from panoocc_core.base.image_files import (
-    PNG_HEAD,
-    TIFF_HEADS,
-    ImageFileError,
-    check_size,
-    jpeg_size_hw,
-    png_size_hw,
-    tiff_size_hw,
+from panoocc_core.base.image_files import ImageFileError
+from panoocc_core.cameras.image_bytes import (
+    KNOWN_HEADS,
+    MAX_NAME,
+    MAX_PIXELS,
+    ImageError,
+    Pixels,
+    check_expected,
+    check_pixels,
+    one_line,
+    picture_of,
 )
-
-Pixels = NDArray[np.uint8]
-MAX_PIXELS = 2**26  # of one image: eight times 4K video
-
-
-class ImageError(ValueError):
-    """An image that cannot be decoded; the text says why and what to do."""
 
 
 def decode(message: Any, expected_size_hw: tuple[int, int] | None = None, max_pixels: int = MAX_PIXELS) -> Pixels:
@@ -43,10 +36,8 @@ def decode(message: Any, expected_size_hw: tuple[int, int] | None = None, max_pi
     """
 
     def check_claim(size_hw: tuple[int, int]) -> None:
-        check_size(*size_hw)
         check_expected(size_hw, expected_size_hw)
-        if size_hw[0] * size_hw[1] > max_pixels:
-            raise ImageError(f"the image is {size_hw[1]}x{size_hw[0]}: more than {max_pixels} pixels are not decoded")
+        check_pixels(size_hw, max_pixels)
 
     try:
         return (_decode_raw if hasattr(message, "encoding") else _decode_compressed)(message, check_claim)
@@ -59,26 +50,11 @@ def decode(message: Any, expected_size_hw: tuple[int, int] | None = None, max_pi
         raise ImageError(f"an image of format {what[:MAX_NAME]!r} cannot be decoded: {one_line(error)}") from error
 
 
-def check_expected(size_hw: tuple[int, int], expected_size_hw: tuple[int, int] | None) -> None:
-    """Raises ImageError where an image has another size than its CameraInfo says."""
-    if expected_size_hw is not None and size_hw != expected_size_hw:
-        raise ImageError(
-            f"the image is {size_hw[1]}x{size_hw[0]}, its CameraInfo is for {expected_size_hw[1]}x"
-            f"{expected_size_hw[0]}: send the CameraInfo that belongs to this image"
-        )
-
-
-def one_line(error: Exception) -> str:
-    """A library's words, which may have many lines, in at most MAX_TEXT characters."""
-    return " ".join(str(error).split())[:MAX_TEXT] or type(error).__name__
-
-
-MAX_NAME, MAX_TEXT = 60, 200  # characters
 CheckClaim = Callable[[tuple[int, int]], None]
 
 
 def _decode_compressed(message: Any, check_claim: CheckClaim) -> Pixels:
-    """A JPEG, PNG or TIFF; its orientation tag is ignored, as the calibration does.
+    """A JPEG, PNG or TIFF.
 
     The part of `format` before ";" is the encoding that the picture had before it was compressed.  Drivers often err
     in it, so that only what cannot be seen in the picture itself is believed: depth and mosaics.
@@ -89,49 +65,16 @@ def _decode_compressed(message: Any, check_claim: CheckClaim) -> Pixels:
         raise ImageError(f"format {said!r} is depth, not colour: {_COLOUR_WANTED}")
     if not data:
         raise ImageError(f"the message (format {said!r}) has no data")
-    if data.startswith(b"\xff\xd8"):
-        size_hw, decoded = jpeg_size_hw(data), _jpeg_pixels
-    elif data.startswith(PNG_HEAD):
-        size_hw, decoded = png_size_hw(data), _file_pixels
-    elif data.startswith(TIFF_HEADS):
-        size_hw, decoded = tiff_size_hw(data), _file_pixels
-    else:
+    if not data.startswith(KNOWN_HEADS):
         raise ImageError(
             f"format {said!r}: the data begin with {data[:4].hex(' ')} and are neither JPEG, PNG nor TIFF: send "
             "sensor_msgs/Image, or one of these (video is not decoded)"
         )
-    check_claim(size_hw)
-    rgb = decoded(data)
-    if rgb.shape != (*size_hw, 3):
-        raise ImageError(
-            f"the image decodes to {rgb.shape[1]}x{rgb.shape[0]}, its header says {size_hw[1]}x{size_hw[0]}"
-        )
+    rgb = picture_of(data, check_claim)
     mosaic = ENCODINGS.get(encoding.replace("16", "8")) if encoding.startswith("bayer_") else None
     if mosaic is not None and (rgb == rgb[:, :, :1]).all():  # else somebody has made colours of it already
         return np.ascontiguousarray(mosaic.to_rgb(rgb[:, :, 0]))
     return rgb
-
-
-_BEHIND_PIXELS = re.compile(r"(\d+) extraneous bytes before marker 0xd9")
-MAX_BEHIND_PIXELS = 16  # bytes between the last pixel and the end marker: USB cameras leave some there
-
-
-def _jpeg_pixels(data: bytes) -> Pixels:
-    try:
-        # As fast as OpenCV's decoder and equal to it, but it does not keep to itself that data are corrupt.
-        return np.asarray(simplejpeg.decode_jpeg(data, "RGB", strict=True))
-    except ValueError as error:
-        behind = _BEHIND_PIXELS.search(str(error))
-        if behind is not None and int(behind[1]) <= MAX_BEHIND_PIXELS:
-            return np.asarray(simplejpeg.decode_jpeg(data, "RGB", strict=False))
-        raise ImageError(f"the JPEG is damaged: {one_line(error)}") from error
-
-
-def _file_pixels(data: bytes) -> Pixels:
-    bgr = cv2.imdecode(np.frombuffer(data, np.uint8), cv2.IMREAD_COLOR | cv2.IMREAD_IGNORE_ORIENTATION)
-    if bgr is None:
-        raise ImageError("the PNG or TIFF is damaged, or of an unknown kind")
-    return np.asarray(cv2.cvtColor(bgr, cv2.COLOR_BGR2RGB), dtype=np.uint8)
 
 
 def _decode_raw(message: Any, check_claim: CheckClaim) -> Pixels:

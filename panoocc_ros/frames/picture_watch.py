@@ -7,9 +7,8 @@ from dataclasses import dataclass
 
 import numpy as np
 
+from panoocc_core.cameras.image_bytes import Pixels
 from panoocc_core.geometry import Matrix, shift_and_turn
-
-from .images import Pixels
 
 MANY_SETS = 10  # so often in a row is no accident
 _MAX_DARK_MEAN, _MAX_FLAT_STD = 12.0, 3.0  # grey levels: a night has lamps, a covered lens has none

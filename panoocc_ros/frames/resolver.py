@@ -3,14 +3,14 @@
 from typing import Any
 
 from panoocc_core.base.rig_files import AUTO
+from panoocc_core.cameras.calibration_file import CalibrationFile
+from panoocc_core.cameras.lens import same_calibration
 from panoocc_core.config import ModelConfig
 from panoocc_core.geometry import Matrix, shift_and_turn
 
 from ..streams.edge import TooEarly, TooLate, TransformError, doubted, shown
 from ..streams.synchroniser import MessageSet
 from ..streams.transforms import MAX_KNOWN, NotConnected, TransformBuffer, UnknownFrame, clean_frame
-from .calibration_file import CalibrationFile
-from .camera_info import same_calibration
 from .rig import Rig
 from .sets import CameraPose, ReadySet
 

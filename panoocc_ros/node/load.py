@@ -12,11 +12,11 @@ from panoocc_core import CheckpointError, ModelConfig, load_model, model_config
 from panoocc_core.base.devices import usable_device
 from panoocc_core.base.rig_files import AUTO, rig_with
 from panoocc_core.base.strict_yaml import ConfigError
+from panoocc_core.cameras.calibration_file import CalibrationFile, load_calibration
 from panoocc_core.labels import InstanceSource
 from panoocc_core.network import Network
 from panoocc_core.weights.checkpoint import NoWeightsError
 
-from ..frames.calibration_file import CalibrationFile, load_calibration
 from ..frames.rig import Rig, load_rig
 from ..ros.parameter_fields import SettingsError
 

@@ -4,7 +4,7 @@ import cv2
 import numpy as np
 import pytest
 
-from panoocc_ros.frames.camera_info import CalibrationError, calibration, same_calibration
+from panoocc_core.cameras.lens import CalibrationError, calibration, same_calibration
 from test.ros.messages import camera_info, picture
 
 POINTS = np.random.default_rng(0).uniform((-0.4, -0.3, 1.0), (0.4, 0.3, 1.0), (20, 3))
@@ -102,7 +102,7 @@ def changed(**fields):
         (changed(d=np.array([-8.0, 0, 0, 0, 0])), "usable .the rest is black or folded over"),
         (changed(d=np.array([1e300] * 5)), "D leaves 0 % of"),
         (changed(width=100_000), "width, height, roi and binning: image size 100000x48 is outside"),
-        (changed(width=16_384, height=16_384), "16384x16384 is above 67108864 pixels"),
+        (changed(width=16_384, height=16_384), "16384x16384: more than 67108864 pixels"),
         (changed(binning_x=200), "image size 0x48 is outside"),
         (changed(d=np.ones(5), height=0), "height and width are zero"),
     ],

@@ -8,7 +8,8 @@ import cv2
 import numpy as np
 import pytest
 
-from panoocc_ros.frames.images import ENCODINGS, ImageError, decode
+from panoocc_core.cameras.image_bytes import ImageError
+from panoocc_ros.frames.images import ENCODINGS, decode
 from test.ros.messages import jpeg, picture, raw_image
 
 RGB = picture(7)

@@ -8,12 +8,12 @@ import pytest
 import torch
 
 from panoocc_core import model_config
+from panoocc_core.cameras.upright import quarter_turns, turned
 from panoocc_core.geometry import invert, rigid
 from panoocc_core.sim.rig import nuscenes_rig, waymo_rig
 from panoocc_core.types import CameraImage, Frame
 from panoocc_ros.frames.assembler import FrameAssembler
 from panoocc_ros.frames.plausibility import GeometryWatch, geometry_warnings
-from panoocc_ros.frames.upright import quarter_turns, turned
 from panoocc_ros.frames.waiting import AssemblerOptions
 from panoocc_ros.messages.types import typestore
 from test.core.conftest import heading

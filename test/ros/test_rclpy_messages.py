@@ -17,9 +17,9 @@ from tf2_msgs.msg import TFMessage  # noqa: E402
 from vision_msgs.msg import Detection3DArray  # noqa: E402
 from visualization_msgs.msg import MarkerArray  # noqa: E402
 
+from panoocc_core.cameras.lens import calibration  # noqa: E402
 from panoocc_core.geometry import rigid  # noqa: E402
 from panoocc_core.labels import LIDARSEG, OCC3D  # noqa: E402
-from panoocc_ros.frames.camera_info import calibration  # noqa: E402
 from panoocc_ros.frames.images import decode  # noqa: E402
 from panoocc_ros.messages.fields import transforms  # noqa: E402
 from panoocc_ros.messages.markers import marker_array  # noqa: E402

@@ -6,9 +6,9 @@ from functools import cached_property
 import numpy as np
 import pytest
 
+from panoocc_core.cameras.upright import quarter_turns, turned
 from panoocc_core.geometry import invert, rigid
 from panoocc_ros.frames.assembler import FrameAssembler
-from panoocc_ros.frames.upright import quarter_turns, turned
 from panoocc_ros.frames.waiting import AssemblerOptions
 from panoocc_ros.messages.fields import transforms
 from panoocc_ros.messages.types import typestore

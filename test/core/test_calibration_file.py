@@ -6,8 +6,8 @@ import yaml
 
 from panoocc_core.base.resources import folder
 from panoocc_core.base.strict_yaml import ConfigError
-from panoocc_ros.frames.calibration_file import load_calibration
-from panoocc_ros.frames.camera_info import calibration
+from panoocc_core.cameras.calibration_file import load_calibration
+from panoocc_core.cameras.lens import calibration
 
 EXAMPLE = folder("config") / "calibration_example.yaml"
 AHEAD = {"translation_m": [1.7, 0, 1.5], "rotation_xyzw": [-0.5, 0.5, -0.5, 0.5]}

@@ -2,15 +2,12 @@
 
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 
-from panoocc_core.base.strict_yaml import ConfigError, build, load_yaml
-from panoocc_core.geometry import Matrix, rigid, rotation_from_quaternion
-
-from ..messages.types import CAMERA_INFO, new_message
-from .camera_info import CalibrationError, calibration
+from ..base.strict_yaml import ConfigError, build, load_yaml
+from ..geometry import Matrix, rigid, rotation_from_quaternion
+from .lens import CalibrationError, LensInfo, calibration
 
 MAX_LENGTH_M = 1000.0  # of a vehicle
 
@@ -57,15 +54,15 @@ class CameraIntrinsics:
         if not (0 < self.width <= 2**16 and 0 < self.height <= 2**16):
             raise ValueError(f"width and height must be 1..65536, not {self.width}x{self.height}")
         try:
-            calibration(self.camera_info(), is_rectified=False)
+            calibration(self.info, is_rectified=False)
         except CalibrationError as error:
             raise ValueError(str(error)) from error
 
-    def camera_info(self) -> Any:
-        """A sensor_msgs/CameraInfo."""
+    @property
+    def info(self) -> LensInfo:
+        """The same as fields of sensor_msgs/CameraInfo."""
         p = self.P or tuple(np.hstack([np.reshape(self.K, (3, 3)), np.zeros((3, 1))]).reshape(-1))
-        return new_message(
-            CAMERA_INFO,
+        return LensInfo(
             width=self.width,
             height=self.height,
             distortion_model=self.distortion_model,
@@ -118,9 +115,9 @@ class CalibrationFile:
         return {c.name: c.ego_from_camera.matrix for c in self.cameras if c.ego_from_camera is not None}
 
     @property
-    def infos(self) -> dict[str, Any]:
-        """Camera -> sensor_msgs/CameraInfo, of those whose intrinsics are given."""
-        return {c.name: c.intrinsics.camera_info() for c in self.cameras if c.intrinsics is not None}
+    def infos(self) -> dict[str, LensInfo]:
+        """Camera -> fields of sensor_msgs/CameraInfo, of those whose intrinsics are given."""
+        return {c.name: c.intrinsics.info for c in self.cameras if c.intrinsics is not None}
 
 
 def load_calibration(path: str | Path, cameras: tuple[str, ...] | None = None) -> CalibrationFile:

@@ -1,15 +1,16 @@
-"""Calibration out of sensor_msgs/CameraInfo: intrinsics of the image as it was sent, and how to undistort it."""
+"""Calibration of a lens: intrinsics of the image as it was sent, and how to undistort it.
+
+Calibrations are read by attribute, under the names of sensor_msgs/CameraInfo: ROS messages and `LensInfo` serve alike.
+"""
 
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, NamedTuple
 
 import cv2
 import numpy as np
 
-from panoocc_core.base.image_files import ImageFileError, check_size
-from panoocc_core.geometry import Matrix
-
-from .images import MAX_NAME, MAX_PIXELS, ImageError, Pixels, check_expected, one_line
+from ..geometry import Matrix
+from .image_bytes import MAX_NAME, MAX_PIXELS, ImageError, Pixels, check_expected, check_pixels, one_line
 
 # Names of sensor_msgs/distortion_models and of image_geometry; numbers of coefficients in OpenCV's order.
 FISHEYE_MODELS = ("equidistant", "fisheye")
@@ -26,6 +27,30 @@ MIN_USABLE = 0.5  # share of the undistorted picture
 
 class CalibrationError(ValueError):
     """A CameraInfo that cannot be used; the text names the field."""
+
+
+class Region(NamedTuple):
+    """The part of the sensor that is sent; all zero: the whole."""
+
+    x_offset: int = 0
+    y_offset: int = 0
+    height: int = 0
+    width: int = 0
+
+
+class LensInfo(NamedTuple):
+    """The calibration of a lens, in the fields of sensor_msgs/CameraInfo."""
+
+    height: int
+    width: int
+    distortion_model: str
+    d: Matrix  # [n]
+    k: Matrix  # [9]
+    r: Matrix  # [9]
+    p: Matrix  # [12]
+    binning_x: int = 0
+    binning_y: int = 0
+    roi: Region = Region()
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -167,11 +192,9 @@ def _size(info: Any) -> tuple[int, int] | None:
         return None
     size = int(height // max(1, info.binning_y)), int(width // max(1, info.binning_x))
     try:
-        check_size(*size)
-    except ImageFileError as error:
+        check_pixels(size)
+    except ImageError as error:
         raise CalibrationError(f"width, height, roi and binning: {error}") from error
-    if size[0] * size[1] > MAX_PIXELS:
-        raise CalibrationError(f"width, height, roi and binning: {size[1]}x{size[0]} is above {MAX_PIXELS} pixels")
     return size
 
 

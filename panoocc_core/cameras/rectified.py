@@ -1,0 +1,33 @@
+"""From a picture as it was taken to the image that networks take: without lens distortion, and upright."""
+
+import numpy as np
+import torch
+
+from ..geometry import Matrix
+from ..types import CameraImage
+from .image_bytes import Pixels
+from .lens import Calibration
+from .upright import quarter_turns, turned
+
+
+def rectified_image(
+    name: str, taken: Pixels, lens: Calibration, ego_from_camera: Matrix, stamp_ns: int, world_from_ego: Matrix
+) -> tuple[CameraImage, int]:
+    """The image of a camera, and the quarter turns counter-clockwise that brought it upright.
+
+    Args:
+        taken: RGB uint8 [height, width, 3].
+        ego_from_camera: the mount [4, 4] of the optical frame.
+        world_from_ego: pose [4, 4] of the vehicle at `stamp_ns`.
+
+    Raises:
+        CalibrationError: the picture has another size than the calibration, or cannot be undistorted.
+        ValueError: the calibration or a pose is not usable; the message names the camera.
+    """
+    image = lens.rectify(taken)
+    turn = np.eye(4)
+    turn[:3, :3] = lens.camera_from_rectified
+    mount = ego_from_camera @ turn
+    turns = quarter_turns(mount)
+    image, intrinsics, mount = turned(image, lens.intrinsics, mount, turns)
+    return CameraImage(name, stamp_ns, torch.from_numpy(image), intrinsics, mount, world_from_ego), turns
