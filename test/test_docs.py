@@ -11,9 +11,9 @@ from pathlib import Path
 import pytest
 import yaml
 
+from panoocc_core.cameras.calibration_file import load_calibration
 from panoocc_ros.commands.cli import COMMANDS, parser
 from panoocc_ros.commands.sim import EPILOG
-from panoocc_ros.frames.calibration_file import load_calibration
 from panoocc_ros.frames.rig import load_rig
 from panoocc_ros.node.settings import NodeSettings
 from panoocc_ros.outputs.catalogue import LABELLED_POINTS, LABELS, OUTPUTS

@@ -279,7 +279,8 @@ def _draw_ground(picture: Image, code: Image, surface: Surface, image_from_ego: 
     low, high = corners[:, :2].min(axis=0), corners[:, :2].max(axis=0)
     ends = []
     for axis in (0, 1):
-        across = np.arange(np.ceil(low[1 - axis] / _SPACING_M), high[1 - axis] / _SPACING_M) * _SPACING_M
+        first, last = np.ceil(low[1 - axis] / _SPACING_M), np.floor(high[1 - axis] / _SPACING_M)
+        across = np.arange(first, last + 1) * _SPACING_M
         line = np.zeros((len(across), 2, 3))
         line[:, 0, axis], line[:, 1, axis], line[..., 1 - axis] = low[axis], high[axis], across[:, None]
         ends.append(line)
