@@ -22,7 +22,7 @@ from ..frames.waiting import AssemblerOptions
 from ..health.latency import latency_table, summarise
 from ..node.load import chosen_calibration, chosen_config, chosen_rig, loaded_network, rig_for, unused
 from ..node.settings import CAMERA_LIMITS, NodeSettings, camera_limits
-from ..outputs.catalogue import AUTOWARE, FOXGLOVE, OBJECT_MARKERS, OBJECTS, OUTPUTS, POINTS
+from ..outputs.catalogue import AUTOWARE, FOXGLOVE, OBJECT_MARKERS, OBJECTS, OUTPUTS, OVERLAY, POINTS
 from ..outputs.output_options import OutputOptions
 from ..ros.argument_types import number, whole_number
 from ..ros.exit_codes import BAD_INPUT, NETWORK_FAILED, NO_GRID, NOT_WRITTEN, explained
@@ -73,6 +73,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     output.add_argument("--no-points", action="store_true", help="leave out the PointCloud2")
     output.add_argument("--no-objects", action="store_true", help="leave out the boxes of things")
     output.add_argument("--no-foxglove", action="store_true", help="leave out Foxglove's own grid")
+    output.add_argument("--overlay", action="store_true", help="also the images with what was found on them, as JPEGs")
     output.add_argument("--limit", type=whole_number(1), metavar="N", help="stop after N grids")
     options.add(output, "--no-progress")
     parser.set_defaults(encoding="sparse")
@@ -216,6 +217,7 @@ def chosen_outputs(arguments: argparse.Namespace) -> Any:
     without = {POINTS} if arguments.no_points else set()
     without |= {OBJECTS, AUTOWARE, OBJECT_MARKERS} if arguments.no_objects else set()
     without |= {FOXGLOVE} if arguments.no_foxglove else set()
+    without |= set() if arguments.overlay else {OVERLAY}
     return tuple(output for output in OUTPUTS if output.in_bags and output not in without)
 
 

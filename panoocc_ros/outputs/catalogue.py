@@ -13,10 +13,11 @@ from ..messages.autoware import DETECTED_OBJECTS, fill_detected_objects
 from ..messages.foxglove import fill_foxglove_grid
 from ..messages.markers import marker_array
 from ..messages.points import fill_points
-from ..messages.types import LABEL_SET, VOXEL_GRID
+from ..messages.types import COMPRESSED_IMAGE, LABEL_SET, VOXEL_GRID
 from ..messages.vision import DETECTIONS, fill_detections
 from ..messages.voxel_grid import fill_label_set, fill_voxel_grid
 from .output import Need, NewMessage, Output, Result
+from .overlay_image import overlay_image
 
 LABELS = "labels"  # topic of what is sent once, latched
 LABELLED_POINTS = "labelled_points"  # topic of what is made of other people's clouds (`node/cloud_output.py`)
@@ -97,6 +98,7 @@ OBJECTS = Output("objects", DETECTIONS, detections, needs=BOXES, optional=True)
 AUTOWARE = Output("detected_objects", DETECTED_OBJECTS, detected_objects, needs=BOXES, optional=True)
 OBJECT_MARKERS = Output("object_markers", MARKER_ARRAY, object_markers, needs=BOXES)
 MARKERS = Output("markers", MARKER_ARRAY, markers, needs=THINGS, in_bags=False, depth=1)
+OVERLAY = Output("overlay", COMPRESSED_IMAGE, overlay_image, needs=THINGS, depth=1)
 FOXGLOVE = Output("occupancy_foxglove", "foxglove_msgs/msg/VoxelGrid", foxglove_grid, in_node=False)
 
-OUTPUTS = (OCCUPANCY, POINTS, OBJECTS, AUTOWARE, OBJECT_MARKERS, MARKERS, FOXGLOVE)
+OUTPUTS = (OCCUPANCY, POINTS, OBJECTS, AUTOWARE, OBJECT_MARKERS, MARKERS, OVERLAY, FOXGLOVE)

@@ -19,6 +19,7 @@ from panoocc_ros.bags.writer import BagWriter
 from panoocc_ros.commands.cli import main
 from panoocc_ros.commands.run import _motion_lines
 from panoocc_ros.frames.assembler import FrameAssembler
+from panoocc_ros.frames.images import decode
 from panoocc_ros.messages.fields import stamp_ns
 from panoocc_ros.messages.types import typestore
 from test.ros.bags import PERIOD_NS, RIG, T0, TF, drive, mount, write_drive
@@ -105,7 +106,7 @@ def test_late_transforms_change_no_bit_of_the_grids(whole_run):
 
 def test_the_summary_tells_sets_motion_and_latency(whole_run, capsys):
     arguments = ["run", str(whole_run / "drive.mcap"), *NANO, "--out", str(whole_run / "dense"), "--dense"]
-    assert main([*arguments, "--limit", "2", "--no-confidence", "--instances", "none"]) == 0
+    assert main([*arguments, "--limit", "2", "--no-confidence", "--instances", "none", "--overlay"]) == 0
     text = capsys.readouterr().out
     assert "2 sets in, 2 grids out, 0 sets lost; fixed frame odom" in text
     assert "ego motion since the last frame: 1.00 m, yaw +0.00 deg" in text
@@ -118,6 +119,10 @@ def test_the_summary_tells_sets_motion_and_latency(whole_run, capsys):
     assert grid.instance_source == len(grid.instance_id) == 0 and "things are not told apart" in text
     with BagReader(whole_run / "dense") as bag:
         assert not {"/panoocc/objects", "/panoocc/detected_objects", "/panoocc/object_markers"} & set(bag.topics)
+    pictures = [decode(message) for _, message in read(whole_run / "dense", "/panoocc/overlay")]
+    assert [picture.shape[1] for picture in pictures] == [1200, 1200]
+    with BagReader(whole_run / "grids.mcap") as bag:
+        assert "/panoocc/overlay" not in bag.topics  # nobody has asked for it
 
 
 def test_things_of_a_run_have_the_numbers_of_its_grids(whole_run):
