@@ -27,7 +27,7 @@ REQUIREMENTS := $(addprefix requirements/,$(if $(filter system,$(ROS)),ros-syste
 PACKAGES := panoocc_core panoocc_ros
 MESSAGES := $(wildcard msg/*.msg) $(shell find test/interfaces -type f)
 INSTALLED := package.xml CMakeLists.txt $(MESSAGES) \
-    $(shell find config launch scripts $(PACKAGES) -type f -not -name '*.pyc' -not -name '.*' 2>/dev/null)
+    $(shell find config include launch scripts $(PACKAGES) -type f -not -name '*.pyc' -not -name '.*' 2>/dev/null)
 
 .PHONY: help setup build demo test lint bench eval parity docs clean
 
