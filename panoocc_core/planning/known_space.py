@@ -101,7 +101,7 @@ class KnownSpace:
         if unknown:
             raise ValueError(f"ignored has class {unknown[0]}: {labels.key} has 0..{len(labels.names) - 1}")
         self.geometry, self.labels = geometry, labels
-        self._class_id, self._visible, self._confidence, self._instance_id = class_id, visible, confidence, instance_id
+        self.class_id, self.visible, self.confidence, self.instance_id = class_id, visible, confidence, instance_id
         x, y, z = geometry.ego_from_grid[:3, :3].tolist()
         self._rotation: Rotation = (tuple(x), tuple(y), tuple(z))
         self._corner_m = checked_vector(geometry.ego_from_grid[:3, 3].tolist(), "the grid's corner")
@@ -144,10 +144,10 @@ class KnownSpace:
 
         return Voxels(
             state=of(self.state, State.UNKNOWN, np.uint8, 0),
-            sight=of(self._visible, Sight.UNKNOWN, np.uint8, Sight.UNKNOWN),
-            class_id=of(self._class_id, NO_CLASS, np.uint8, 0),
-            confidence=of(self._confidence, 0, np.uint8, 0),
-            instance_id=of(self._instance_id, 0, np.int32, 0),
+            sight=of(self.visible, Sight.UNKNOWN, np.uint8, Sight.UNKNOWN),
+            class_id=of(self.class_id, NO_CLASS, np.uint8, 0),
+            confidence=of(self.confidence, 0, np.uint8, 0),
+            instance_id=of(self.instance_id, 0, np.int32, 0),
         )
 
     def box(self, box: OrientedBox) -> State:
