@@ -21,8 +21,7 @@ from ..evaluation.evaluator import FrameScores
 from ..frames.images import decode
 from ..frames.rig import Rig
 from ..messages.fields import stamp_ns
-from ..messages.truth import CAMERA_MASK, OCCUPANCY, VISIBLE
-from ..messages.voxel_grid import voxels_from_message
+from ..messages.truth import OCCUPANCY
 from ..view.numbers import boxes_of, followed_numbers, numbered_voxels
 
 MAX_FRAMES = 30
@@ -37,7 +36,6 @@ class Content:
     grid: Any
     images: dict[str, Pixels] = field(default_factory=dict)
     true: Any = None
-    visible: Any = None
 
 
 def animate(
@@ -84,11 +82,11 @@ def _contents(recorded: Path, bag_path: Path, rig: Rig, node: str) -> list[Conte
     with BagReader(bag_path) as reader:
         _add_images(contents, reader, rig)
         by_stamp = {stamp_ns(one.grid.header.stamp): one for one in contents}
-        for raw in reader.messages((OCCUPANCY, VISIBLE)):
+        for raw in reader.messages((OCCUPANCY,)):
             message = reader.deserialise(raw)
             one = by_stamp.get(stamp_ns(message.header.stamp))
             if one is not None:
-                setattr(one, "true" if raw.topic == OCCUPANCY else "visible", message)
+                one.true = message
     return contents
 
 
@@ -117,18 +115,16 @@ def _small(image: Pixels) -> Pixels:
 def _moment(
     one: Content, rig: Rig, labels: LabelSet, true_labels: LabelSet | None, begin_ns: int, followed: Sequence[int]
 ) -> Moment:
-    true = visible = None
+    true = None
     if true_labels is not None and one.true is not None:
         true = numbered_voxels(one.true, true_labels)
-    if true is not None and one.visible is not None:
-        visible = voxels_from_message(one.visible, CAMERA_MASK).class_id == 1
     some = next(iter(one.images.values()), blank(9, 16))
     images = {camera.name: one.images.get(camera.name, blank(some.shape[0], some.shape[1])) for camera in rig.cameras}
     time_s = (stamp_ns(one.grid.header.stamp) - begin_ns) * 1e-9
     voxels = numbered_voxels(one.grid, labels)
     if true is not None:
         true = replace(true, instance_id=found_numbers(true.instance_id, voxels.instance_id))
-    return Moment(time_s, images, voxels, true, visible, boxes_of(voxels, followed))
+    return Moment(time_s, images, voxels, true, None if true is None else true.visible, boxes_of(voxels, followed))
 
 
 def found_numbers(true: NDArray[np.int32] | None, predicted: NDArray[np.int32] | None) -> NDArray[np.int32] | None:

@@ -57,7 +57,6 @@ from .report import (
 NODE, EVALUATOR = "panoocc", "evaluator"
 RECORDED = (f"/{NODE}/occupancy", f"/{NODE}/labels", "/diagnostics", "/tf", "/tf_static")
 RECORDED_SCORES = tuple(f"/{EVALUATOR}/{name}" for name in ("iou", "miou", "pq", "stq", "id_switches"))
-TRUTH = (truth_messages.OCCUPANCY, truth_messages.VISIBLE)
 PACES = {"real": "real time", "step": "one set at a time"}
 SEED = 107  # a street on which no weights of ours were trained, one of those that `make eval` takes
 DRIVES = {"real": (17.0, 6.0), "step": (8.0, 2.0)}  # pace -> seconds and sets per second of the simulated street
@@ -170,10 +169,10 @@ def _run_processes(
     recorded = (*RECORDED, *RECORDED_SCORES) if has_truth else RECORDED
     recorder_command = [*_executable("record_bag"), *recorded, "--out", str(path), "--overwrite"]
     recorder_command += ["--use-sim-time"] if pace == "real" else []
-    truth_topics = _truth_topics(bag) if has_truth else []
+    truth_topics = [truth_messages.OCCUPANCY] if has_truth else []
     with Children(_environment(), arguments.out) as children, _progress() as show:
         children.start("node", _node_command(arguments, config, pace))
-        evaluator = children.start("evaluator", _evaluator_command(truth_topics, pace)) if has_truth else None
+        evaluator = children.start("evaluator", _evaluator_command(pace)) if has_truth else None
         recorder = children.start("recorder", recorder_command)
         player = children.start("player", _player_command(bag, rig, truth_topics, pace))
         children.wait(player, timeout_s=_time_limit_s(bag, rig), on_tick=lambda: show(player))
@@ -205,9 +204,8 @@ def _ros_arguments(parameters: Mapping[str, Any]) -> list[str]:
     return ["--ros-args", *(word for pair in words for word in pair)]
 
 
-def _evaluator_command(truth_topics: Sequence[str], pace: str) -> list[str]:
-    visible = truth_messages.VISIBLE if truth_messages.VISIBLE in truth_topics else ""
-    return [*_executable("evaluate_node"), *_ros_arguments({"visible": visible, "use_sim_time": pace == "real"})]
+def _evaluator_command(pace: str) -> list[str]:
+    return [*_executable("evaluate_node"), *_ros_arguments({"use_sim_time": pace == "real"})]
 
 
 def _player_command(bag: Path, rig: Rig, truth_topics: Sequence[str], pace: str) -> list[str]:
@@ -250,11 +248,6 @@ def _weights(arguments: argparse.Namespace, config: ModelConfig) -> dict[str, An
         return {"checkpoint": str(arguments.checkpoint)}
     seeded = arguments.seeded_weights or shipped_weights(config.name) is None
     return {"seeded_weights": True} if seeded else {}
-
-
-def _truth_topics(bag: Path) -> list[str]:
-    with BagReader(bag) as reader:
-        return [topic for topic in TRUTH if topic in reader.topics]
 
 
 def _executable(name: str) -> list[str]:

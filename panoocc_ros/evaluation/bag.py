@@ -9,7 +9,7 @@ from panoocc_core.metrics.panoptic import MIN_VOXELS
 from ..bags.bag import BagError, BagReader
 from ..bags.recording import recorded_labels
 from ..messages import truth as truth_messages
-from .evaluator import PREDICTION, TRUTH, VISIBLE, EvaluationError, Evaluator, FrameScores, check_labels
+from .evaluator import PREDICTION, TRUTH, EvaluationError, Evaluator, FrameScores, check_labels
 
 GRID = truth_messages.TYPES[truth_messages.OCCUPANCY]  # the type of the node's grids as well
 
@@ -41,7 +41,7 @@ def evaluate_bag(grids: Path, truth: Path, node: str = "panoocc", min_voxels: in
     """
     with BagReader(grids) as predicted, BagReader(truth) as true:
         topic, labels_topic = f"/{node}/occupancy", f"/{node}/labels"
-        evaluator = Evaluator(truth_messages.VISIBLE in true.topics, max(1, predicted.count((topic,))), min_voxels)
+        evaluator = Evaluator(max(1, predicted.count((topic,))), min_voxels)
         predicted_labels = _labels(predicted, topic, labels_topic)
         true_labels = _labels(true, truth_messages.OCCUPANCY, truth_messages.LABELS)
         if predicted_labels is None or true_labels is None:
@@ -54,7 +54,7 @@ def evaluate_bag(grids: Path, truth: Path, node: str = "panoocc", min_voxels: in
         evaluator.set_labels(TRUTH, true_labels)
         # All predictions first: they are small, and the truth then finds each one whatever the two bags' clocks say.
         _feed(evaluator, predicted, {topic: PREDICTION})
-        frames = _feed(evaluator, true, {truth_messages.OCCUPANCY: TRUTH, truth_messages.VISIBLE: VISIBLE})
+        frames = _feed(evaluator, true, {truth_messages.OCCUPANCY: TRUTH})
     return BagScores(tuple(frames), evaluator)
 
 

@@ -15,7 +15,6 @@ import numpy as np
 from panoocc_core.geometry import NS_PER_S
 from panoocc_core.labels import LabelSet
 from panoocc_core.metrics import PanopticQuality, TrackingQuality
-from panoocc_core.metrics.confusion import Mask
 from panoocc_core.metrics.panoptic import MIN_VOXELS
 from panoocc_core.panoptic import connected_instances
 from panoocc_core.pictures.voxel_view import VoxelVolume
@@ -23,10 +22,9 @@ from panoocc_core.types import GridGeometry
 
 from ..health.verdicts import ERROR, OK, WARN, Health
 from ..messages.fields import stamp_ns
-from ..messages.truth import CAMERA_MASK
 from ..messages.voxel_grid import instances_from_message, labels_from_message, voxels_from_message
 
-PREDICTION, TRUTH, VISIBLE = "prediction", "truth", "visible"  # what is joined
+PREDICTION, TRUTH = "prediction", "truth"  # what is joined
 
 CAPACITY = 100  # messages of each kind that wait for their partners: 20 s at 5 Hz, for networks that are slow
 JUMP_BACK_NS = NS_PER_S  # a stamp that much older than the newest of its kind: the clock was set back
@@ -179,7 +177,7 @@ def counted(
     """What one set of messages of the same stamp is worth.
 
     Without instance ids in the prediction, the connected parts of its thing classes are its instances, and there are no
-    tracks.  Without a message of what is visible every voxel counts.
+    tracks.  Where the truth does not say what the cameras can see, every voxel counts.
 
     Raises:
         EvaluationError: grids or label sets differ, or a message contradicts itself.
@@ -192,7 +190,7 @@ def counted(
     if true_instances is None:
         true_instances = np.zeros(true.class_id.shape, np.int32)
     ignored = [i for i, name in enumerate(true_labels.names) if name == "noise"]
-    truth = (true.class_id, true_instances, _mask(messages, predicted.geometry))
+    truth = (true.class_id, true_instances, true.visible)
     tracks = None
     if instances is None:
         instances = connected_instances(predicted.class_id, predicted_labels)
@@ -208,14 +206,6 @@ def _read(messages: Mapping[str, Any], kind: str, labels: LabelSet) -> tuple[Vox
         return voxels_from_message(messages[kind], labels), instances_from_message(messages[kind])
     except ValueError as error:
         raise EvaluationError(f"{kind}: {error}") from error
-
-
-def _mask(messages: Mapping[str, Any], geometry: GridGeometry) -> Mask | None:
-    if VISIBLE not in messages:
-        return None
-    visible, _ = _read(messages, VISIBLE, CAMERA_MASK)
-    check_geometry(geometry, visible.geometry, "visible")
-    return np.asarray(visible.class_id == 1)
 
 
 def check_labels(predicted: LabelSet, true: LabelSet) -> None:
@@ -247,13 +237,10 @@ class Evaluator:
 
     Grids and label sets travel apart, so grids may come first: what belongs together is then held until both label sets
     are known, at most `capacity` sets of messages, of which the oldest is dropped.
-
-    Args:
-        with_mask: score only what the cameras can see; then a message on this must come for every grid.
     """
 
-    def __init__(self, with_mask: bool = True, capacity: int = CAPACITY, min_voxels: int = MIN_VOXELS) -> None:
-        self._join = StampJoin((PREDICTION, TRUTH, VISIBLE) if with_mask else (PREDICTION, TRUTH), capacity)
+    def __init__(self, capacity: int = CAPACITY, min_voxels: int = MIN_VOXELS) -> None:
+        self._join = StampJoin((PREDICTION, TRUTH), capacity)
         self._min_voxels = min_voxels
         self._labels: dict[str, LabelSet] = {}
         self._held: deque[tuple[int, dict[str, Any]]] = deque()  # (stamp, messages) that wait for the label sets

@@ -31,7 +31,7 @@ from ..ros.parameter_fields import SettingsError
 from ..ros.parameters import declared, refusals_named
 from ..ros.signals import stopped_by_signals
 from ..ros.throttle import ProblemLog
-from .evaluator import PREDICTION, TRUTH, VISIBLE, Evaluator, FrameScores, evaluation_healths
+from .evaluator import PREDICTION, TRUTH, Evaluator, FrameScores, evaluation_healths
 from .settings import EvaluatorSettings
 
 FRAME_SCORES = ("iou", "miou", "pq")  # fields of evaluation.Scores and names of topics
@@ -53,13 +53,13 @@ class EvaluatorNode(Node):
         settings = declared(self, EvaluatorSettings)
         self._log = ProblemLog(self.get_logger())
         self._guard, self._failures = Guard(self._log), Recent[str]()
-        self._evaluator = Evaluator(bool(settings.visible), settings.capacity, settings.min_voxels)
+        self._evaluator = Evaluator(settings.capacity, settings.min_voxels)
         self._senders = {
             path: self.create_publisher(Float64, f"~/{path}", qos(depth=SCORE_DEPTH))
             for path in (*RUNNING_SCORES, *(f"frame/{name}" for name in FRAME_SCORES))
         }
-        self.received = 0  # grids, true grids and views
-        topics = {PREDICTION: settings.prediction, TRUTH: settings.truth, VISIBLE: settings.visible}
+        self.received = 0  # grids and true grids
+        topics = {PREDICTION: settings.prediction, TRUTH: settings.truth}
         label_topics = {PREDICTION: settings.prediction_labels, TRUTH: settings.truth_labels}
         self._label_topics = {
             kind: self._listen(LabelSet, topic, functools.partial(self._on_labels, kind), qos(latched=True, depth=1))
@@ -68,7 +68,6 @@ class EvaluatorNode(Node):
         self._topics = {
             kind: self._listen(VoxelGrid, topic, functools.partial(self._on_grid, kind), qos(depth=GRID_DEPTH))
             for kind, topic in topics.items()
-            if topic
         }
         self.create_service(Trigger, "~/reset", self._guard.service(self._on_reset, "reset"))
         self._diagnostics = Diagnostics(self)

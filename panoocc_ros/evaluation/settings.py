@@ -21,9 +21,6 @@ class EvaluatorSettings:
     prediction_labels: str = parameter("panoocc/labels", "Topic of their label set.")
     truth: str = parameter(truth_messages.OCCUPANCY, "Topic of the true grids.")
     truth_labels: str = parameter(truth_messages.LABELS, "Topic of their label set.")
-    visible: str = parameter(
-        truth_messages.VISIBLE, "Topic of what the cameras can see, outside which nothing counts; empty: all counts."
-    )
     capacity: int = parameter(
         CAPACITY, "Grids of each topic that wait for their partners, or with them for a label set.", (1, 10_000)
     )

@@ -1,12 +1,8 @@
-"""The simulator's truth as messages: voxels, what the cameras can see of them, and the outlines of things.
-
-The classes of `/truth/occupancy` are those of `/truth/labels`; `/truth/visible` has a label set of its own.
-"""
+"""The simulator's truth as messages: voxels, with what the cameras can see of them, and the outlines of things."""
 
 from collections.abc import Sequence
 from typing import Any
 
-import numpy as np
 import torch
 
 from panoocc_core.geometry import NS_PER_S
@@ -19,27 +15,20 @@ from .types import LABEL_SET, VOXEL_GRID, new_message, typestore
 from .voxel_grid import INSTANCES_NONE, INSTANCES_TRUTH, fill_label_set, fill_voxel_grid
 
 OCCUPANCY, LABELS = "/truth/occupancy", "/truth/labels"
-VISIBLE, VISIBLE_LABELS = "/truth/visible", "/truth/visible_labels"
 BOXES = "/truth/boxes"
 TYPES = {
     OCCUPANCY: VOXEL_GRID,
     LABELS: LABEL_SET,
-    VISIBLE: VOXEL_GRID,
-    VISIBLE_LABELS: LABEL_SET,
     BOXES: "visualization_msgs/msg/MarkerArray",
 }
-
-# Class 1 of `/truth/visible`: a camera of the rig can see the voxel.  No class stands for free space.
-CAMERA_MASK = LabelSet("camera_mask", 1, ("hidden", "visible"), (False, False), ((60, 60, 60), (90, 200, 250)), None)
 
 _LINE_LIST, _ADD, _DELETE_ALL = 5, 0, 3  # of visualization_msgs/Marker
 _LINE_M = 0.06
 
 
 def label_messages(classes: LabelSet = OCC3D) -> dict[str, Any]:
-    """The latched panoocc/LabelSet messages, by topic; `classes` are those of the truth."""
-    labels = {LABELS: classes, VISIBLE_LABELS: CAMERA_MASK}
-    return {topic: fill_label_set(new_message(TYPES[topic]), one) for topic, one in labels.items()}
+    """The latched messages, by topic; `classes` are those of the truth."""
+    return {LABELS: fill_label_set(new_message(LABEL_SET), classes)}
 
 
 def truth_messages(
@@ -48,37 +37,32 @@ def truth_messages(
     """Messages by topic of what `truth` has, all with its stamp.
 
     Args:
-        cameras: the rig's cameras, whose view the mask is.
+        cameras: the rig's cameras, whose view the camera mask is.
         lifetime_s: how long RViz shows the boxes; at least three periods, so that they do not blink.
     """
     messages: dict[str, Any] = {}
     if truth.class_id is not None:
-        grid = _occupancy(truth, truth.class_id, truth.instance_id, truth.labels, ())
-        message = fill_voxel_grid(new_message(TYPES[OCCUPANCY]), grid, sequence, frame_id=frame_id)
+        grid = _occupancy(truth, tuple(cameras))
+        message = fill_voxel_grid(new_message(VOXEL_GRID), grid, sequence, frame_id=frame_id)
         message.instance_source = INSTANCES_TRUTH if truth.instance_id is not None else INSTANCES_NONE
         messages[OCCUPANCY] = message
-    if truth.camera_mask is not None:
-        grid = _occupancy(truth, truth.camera_mask.astype(np.uint8), None, CAMERA_MASK, tuple(cameras))
-        message = new_message(TYPES[VISIBLE])
-        messages[VISIBLE] = fill_voxel_grid(message, grid, sequence, frame_id=frame_id, encoding="dense")
     if truth.boxes is not None:
         messages[BOXES] = box_markers(truth.boxes, truth.stamp_ns, frame_id, lifetime_s)
     return messages
 
 
-def _occupancy(
-    truth: GroundTruth, class_id: np.ndarray, instance_id: np.ndarray | None, labels: LabelSet, cameras: tuple[str, ...]
-) -> Occupancy:
-    assert truth.geometry is not None
+def _occupancy(truth: GroundTruth, cameras: tuple[str, ...]) -> Occupancy:
+    assert truth.class_id is not None and truth.geometry is not None
     return Occupancy(
         stamp_ns=truth.stamp_ns,
         oldest_image_stamp_ns=truth.stamp_ns,
         newest_image_stamp_ns=truth.stamp_ns,
-        class_id=torch.from_numpy(class_id),
+        class_id=torch.from_numpy(truth.class_id),
         confidence=None,  # the truth is certain
-        instance_id=None if instance_id is None else torch.from_numpy(instance_id),
+        instance_id=None if truth.instance_id is None else torch.from_numpy(truth.instance_id),
+        visible=None if truth.camera_mask is None else torch.from_numpy(truth.camera_mask),
         geometry=truth.geometry,
-        labels=labels,
+        labels=truth.labels,
         cameras=cameras,
         history=HistoryReport(),
     )

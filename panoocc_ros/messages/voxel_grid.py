@@ -290,6 +290,11 @@ def _geometry(message: Any, shape: tuple[int, int, int]) -> GridGeometry:
 
 def _shape(message: Any) -> tuple[int, int, int]:
     """Size of a grid in voxels (x, y, z), held against what its message holds before anything is reserved."""
+    if not hasattr(message, "occupied"):
+        raise ValueError(
+            "its VoxelGrid is that of an earlier version of panoocc, without the field `occupied`: make the bag anew "
+            "(`panoocc sim` the truth, `panoocc run` or the node the grids)"
+        )
     if message.encoding not in (DENSE, SPARSE):
         raise ValueError(f"encoding {message.encoding} is neither DENSE ({DENSE}) nor SPARSE ({SPARSE})")
     shape = (int(message.size_x), int(message.size_y), int(message.size_z))

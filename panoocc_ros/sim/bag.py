@@ -35,8 +35,8 @@ def write_street_bag(
 
     Topics are those of `config/rigs`: `/<camera>/image_raw/compressed` and `/<camera>/camera_info` at each camera's own
     shutter time, `/tf` (odom to base_link at 100 Hz) and `/tf_static` (base_link to the optical frames).  With `grid`,
-    the truth on this grid: `/truth/occupancy`, `/truth/visible` and `/truth/boxes` with the stamp of the first camera's
-    image, `/truth/labels` and `/truth/visible_labels` once.  The same arguments give the same messages.
+    the truth on this grid: `/truth/occupancy` and `/truth/boxes` with the stamp of the first camera's image,
+    `/truth/labels` once.  The same arguments give the same messages.
 
     Args:
         labels: the classes of the truth.

@@ -2,7 +2,10 @@
 
 import numpy as np
 import pytest
+from rosbags.rosbag2 import StoragePlugin, Writer
+from rosbags.typesys import Stores, get_types_from_msg, get_typestore
 
+from panoocc_core.base.resources import folder
 from panoocc_core.labels import LIDARSEG_FREE, OCC3D
 from panoocc_ros.bags.bag import BagError
 from panoocc_ros.bags.recording import read_recording
@@ -11,10 +14,10 @@ from panoocc_ros.demo import run as demo
 from panoocc_ros.evaluation.bag import evaluate_bag, truth_labels
 from panoocc_ros.evaluation.evaluator import EvaluationError
 from panoocc_ros.messages import truth as truth_messages
-from panoocc_ros.messages.types import LABEL_SET, new_message
+from panoocc_ros.messages.types import LABEL_SET, new_message, typestore
 from panoocc_ros.messages.voxel_grid import fill_label_set
 from test.ros.drive import Drive
-from test.ros.test_evaluation import prediction, street, true_messages
+from test.ros.test_evaluation import prediction, street, true_message
 
 GRID, STRING = "panoocc/msg/VoxelGrid", "std_msgs/msg/String"
 GRIDS, LABELS = "/panoocc/occupancy", "/panoocc/labels"
@@ -47,8 +50,8 @@ def predicted_bag(path, *labels, grids=True):
 
 def true_bag(path, *labels, kind=LABEL_SET):
     """A bag with the truth of one grid and these label sets."""
-    grids = zip((truth_messages.OCCUPANCY, truth_messages.VISIBLE), (GRID, GRID), true_messages(street()))
-    return write(path / "truth.mcap", [(truth_messages.LABELS, kind, one) for one in labels] + list(grids))
+    grids = [(truth_messages.OCCUPANCY, GRID, true_message(street()))]
+    return write(path / "truth.mcap", [(truth_messages.LABELS, kind, one) for one in labels] + grids)
 
 
 def refusal(grids, truth, kind=BagError):
@@ -98,6 +101,24 @@ def test_a_label_set_that_contradicts_itself_is_told_with_its_bag_and_topic(tmp_
         read_recording(grids, "panoocc")
 
 
+def test_grids_of_an_earlier_version_are_told(tmp_path):
+    """Their message says which voxels are occupied by a list of indices."""
+    store = get_typestore(Stores.ROS2_JAZZY)
+    text = (folder("msg") / "VoxelGrid.msg").read_text().replace("uint8[] occupied", "uint32[] indices")
+    store.register(get_types_from_msg(text.replace("uint8[] visible", ""), GRID))
+    old = {key: value for key, value in vars(prediction(street())).items() if key not in ("occupied", "visible")}
+    message = store.types[GRID](**old, indices=np.arange(len(old["class_id"]), dtype=np.uint32))
+    with Writer(tmp_path / "old", version=9, storage_plugin=StoragePlugin.MCAP) as writer:
+        connection = writer.add_connection(GRIDS, GRID, typestore=store)
+        writer.write(connection, 0, store.serialize_cdr(message, GRID))
+        connection = writer.add_connection(LABELS, LABEL_SET, typestore=typestore())
+        writer.write(connection, 0, typestore().serialize_cdr(label_message(), LABEL_SET))
+    scored = evaluate_bag(tmp_path / "old", true_bag(tmp_path, label_message()))
+    assert (
+        scored.evaluator.refused == 1 and "prediction: its VoxelGrid is that of an earlier" in scored.evaluator.problem
+    )
+
+
 def test_a_topic_of_another_type_is_told(tmp_path):
     truth = true_bag(tmp_path, new_message(STRING), kind=STRING)
     words = refusal(predicted_bag(tmp_path, label_message()), truth)
@@ -117,7 +138,7 @@ def test_other_classes_are_told_with_both_bags_and_what_differs(tmp_path):
 @pytest.mark.parametrize("labels, words", [([], "nothing on"), ([label_message(free_id=200)], "cannot be used")])
 def test_the_demo_ends_with_these_words_before_anything_runs(tmp_path, capsys, labels, words):
     drive = [(one.topic, one.type, one.data) for one in Drive().messages(1)]
-    truth = [(truth_messages.OCCUPANCY, GRID, true_messages(street())[0])]
+    truth = [(truth_messages.OCCUPANCY, GRID, true_message(street()))]
     bag = write(tmp_path / "drive.mcap", [*drive, *truth, *((truth_messages.LABELS, LABEL_SET, one) for one in labels)])
     assert demo.main(["--bag", str(bag), "--out", str(tmp_path / "out")]) == 2
     told = capsys.readouterr().err

@@ -10,17 +10,16 @@ from panoocc_core.geometry import rigid
 from panoocc_core.ground_truth import GroundTruth
 from panoocc_core.labels import LIDARSEG_FREE, OCC3D
 from panoocc_core.types import GridGeometry
-from panoocc_ros.evaluation.evaluator import PREDICTION, TRUTH, VISIBLE, Evaluator, StampJoin, evaluation_healths
+from panoocc_ros.evaluation.evaluator import PREDICTION, TRUTH, Evaluator, StampJoin, evaluation_healths
 from panoocc_ros.health.verdicts import ERROR, OK, WARN
 from panoocc_ros.messages.truth import OCCUPANCY, truth_messages
-from panoocc_ros.messages.truth import VISIBLE as VISIBLE_TOPIC
 from panoocc_ros.messages.types import new_message
 from panoocc_ros.messages.voxel_grid import fill_label_set
 
 SHAPE = (12, 10, 4)
 GRID = GridGeometry(SHAPE, (0.8, 0.8, 0.4), rigid(np.eye(3), np.array([-4.8, -4.0, -1.0])))
 CAR, ROAD, FREE = (OCC3D.names.index(name) for name in ("car", "driveable_surface", "free"))
-TOPICS = {PREDICTION: "/panoocc/occupancy", TRUTH: "/truth/occupancy", VISIBLE: "/truth/visible"}
+TOPICS = {PREDICTION: "/panoocc/occupancy", TRUTH: "/truth/occupancy"}
 LABEL_TOPICS = {PREDICTION: "/panoocc/labels", TRUTH: "/truth/labels"}
 
 
@@ -41,9 +40,8 @@ def prediction(truth, with_instances=False):
     return truth_messages(truth, 0, ("cam_front",))[OCCUPANCY]
 
 
-def true_messages(truth):
-    messages = truth_messages(truth, 0, ("cam_front",))
-    return messages[OCCUPANCY], messages[VISIBLE_TOPIC]
+def true_message(truth):
+    return truth_messages(truth, 0, ("cam_front",))[OCCUPANCY]
 
 
 def evaluator(**options):
@@ -59,8 +57,7 @@ def healths(made):
 
 def compared(predicted, truth, made=None):
     made = made or evaluator()
-    true, visible = true_messages(truth)
-    assert made.add(TRUTH, true) is None and made.add(VISIBLE, visible) is None
+    assert made.add(TRUTH, true_message(truth)) is None
     return made.add(PREDICTION, predicted)
 
 
@@ -149,9 +146,7 @@ def test_what_no_camera_sees_counts_for_nothing():
     mask[7:11, 6:8, 1:3] = False
     assert compared(prediction(wrong), replace(truth, camera_mask=mask)).frame.miou == 1
     assert compared(prediction(wrong), truth).frame.miou < 1
-    made = evaluator(with_mask=False)
-    made.add(TRUTH, true_messages(truth)[0])
-    assert made.add(PREDICTION, prediction(truth)).frame.miou == 1
+    assert compared(prediction(wrong), replace(truth, camera_mask=None)).frame.miou < 1
 
 
 def test_running_scores_are_those_of_all_grids_together():
@@ -255,10 +250,9 @@ def test_missing_truth_is_told():
     for stamp in range(3):
         assert made.add(PREDICTION, prediction(street(stamp_ns=stamp))) is None
     pairs, numbers = healths(made)
-    assert pairs.level == WARN and "/truth/occupancy" in pairs.message and "/truth/visible" in pairs.message
+    assert pairs.level == WARN and "/truth/occupancy" in pairs.message
     assert pairs.values["waiting.prediction"] == "3" and numbers.values["miou"] == "-"
-    for message, kind in zip(true_messages(street(stamp_ns=99)), (TRUTH, VISIBLE)):
-        made.add(kind, message)
+    made.add(TRUTH, true_message(street(stamp_ns=99)))
     assert "no stamp" in healths(made)[0].message
 
 
@@ -334,7 +328,7 @@ def test_a_round_begins_once_though_predictions_of_the_one_before_are_still_to_c
 def test_a_jump_is_told():
     made = evaluator()
     for stamp in (5_000_000_000, 1_000_000_000):
-        made.add(TRUTH, true_messages(street(stamp_ns=stamp))[0])
+        made.add(TRUTH, true_message(street(stamp_ns=stamp)))
     values = healths(made)[0].values
     assert (values["jumps_back"], values["expired.truth"], values["waiting.truth"]) == ("1", "1", "1")
     made.reset()

@@ -1,5 +1,7 @@
 """Truth as messages: the voxels, what cameras see of them, and the outlines of boxes."""
 
+from dataclasses import replace
+
 import numpy as np
 import pytest
 
@@ -10,18 +12,15 @@ from panoocc_core.types import GridGeometry
 from panoocc_ros.messages.fields import edges_m, stamp_ns
 from panoocc_ros.messages.truth import (
     BOXES,
-    CAMERA_MASK,
     LABELS,
     OCCUPANCY,
     TYPES,
-    VISIBLE,
-    VISIBLE_LABELS,
     box_markers,
     label_messages,
     truth_messages,
 )
 from panoocc_ros.messages.types import typestore
-from panoocc_ros.messages.voxel_grid import DENSE, SPARSE
+from panoocc_ros.messages.voxel_grid import SPARSE, visible_from_message
 from test.ros.messages import listed
 
 T = 1_700_000_000_123_456_789
@@ -55,7 +54,7 @@ def ground_truth():
 def test_voxels_carry_stamp_place_classes_and_instances():
     grid = truth_messages(ground_truth(), 7, ("front", "back"))[OCCUPANCY]
     assert {stamp_ns(time) for time in (grid.header.stamp, grid.oldest_image_stamp, grid.newest_image_stamp)} == {T}
-    assert grid.header.frame_id == "base_link" and grid.sequence == 7 and grid.cameras_used == 0
+    assert grid.header.frame_id == "base_link" and grid.sequence == 7 and grid.cameras_used == 0b11
     assert grid.encoding == SPARSE and (grid.label_set, grid.label_set_version) == (OCC3D.key, OCC3D.version)
     np.testing.assert_array_equal(listed(grid), [(0 * 4 + 1) * 3 + 2, (1 * 4 + 3) * 3 + 0])
     np.testing.assert_array_equal(grid.class_id, [CAR, OCC3D.names.index("manmade")])
@@ -65,15 +64,12 @@ def test_voxels_carry_stamp_place_classes_and_instances():
     assert (grid.origin.position.x, grid.origin.position.y, grid.origin.position.z) == (-1.0, -2.0, -0.5)
 
 
-def test_what_cameras_see_is_dense_with_labels_of_its_own():
+def test_what_cameras_see_is_a_field_of_the_voxels():
     truth = ground_truth()
-    grid = truth_messages(truth, 7, ("front", "back"))[VISIBLE]
-    assert grid.encoding == DENSE and len(listed(grid)) == 0 and grid.cameras_used == 0b11
-    seen = np.asarray(grid.class_id).reshape(SHAPE[::-1]).transpose(2, 1, 0)
+    seen = visible_from_message(truth_messages(truth, 7, ("front", "back"))[OCCUPANCY])
     np.testing.assert_array_equal(seen, truth.camera_mask)
-    labels = label_messages()[VISIBLE_LABELS]
-    assert labels.key == grid.label_set == CAMERA_MASK.key == "camera_mask" and labels.free_id == 255
-    assert list(labels.names) == ["hidden", "visible"]
+    unknown = truth_messages(replace(truth, camera_mask=None), 7, ("front", "back"))[OCCUPANCY]
+    assert visible_from_message(unknown) is None
     assert list(label_messages()[LABELS].names) == list(OCC3D.names)
 
 
