@@ -27,6 +27,7 @@ USES_ROS = {
     "ros/launching.py",
     "ros/parameters.py",
     "sim/node.py",
+    "view/listener.py",
 }
 OPTIONAL_ROS = {"frames/images.py": {"cv_bridge"}}  # taken where it is installed, inside one function
 

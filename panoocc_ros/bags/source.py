@@ -87,7 +87,7 @@ def lateness_ns(bag: BagReader, rig: Rig) -> dict[str, int]:
     cameras_ns: int | None = None  # the delay of most cameras: one of them may have another clock
     end_ns = bag.start_ns + round(MEASURED_S * NS_PER_S)
     for message in bag.messages(images | infos | {rig.tf_topic}):
-        stamp_ns = _stamp_ns(message)
+        stamp_ns = header_stamp_ns(message)
         if message.stamp_ns > end_ns:
             break
         if stamp_ns is None:
@@ -115,7 +115,7 @@ def _usual_worst(values: list[int]) -> int:
     return sorted(values)[-min(len(values), max(3, len(values) // 20))]
 
 
-def _stamp_ns(message: RawMessage) -> int | None:
+def header_stamp_ns(message: RawMessage) -> int | None:
     """The stamp of the header, or of the first transform, out of the CDR bytes; None where there is none."""
     begin = 8 if message.type == TRANSFORMS else 4
     order: Mapping[int, str] = {0: "big", 1: "little"}
@@ -142,7 +142,7 @@ def _straightened(messages: Iterable[RawMessage], late_ns: int) -> Iterator[RawM
     """The messages of one topic in the order of their stamps, where each was recorded up to `late_ns` late."""
     waiting: list[tuple[int, int, RawMessage]] = []
     for number, message in enumerate(messages):
-        stamp_ns = _stamp_ns(message)
+        stamp_ns = header_stamp_ns(message)
         if stamp_ns is None:  # it stays beside its neighbour
             stamp_ns = waiting[-1][0] if waiting else 0
         if waiting and stamp_ns < waiting[0][0] - late_ns:  # no lateness: the stamps begin anew

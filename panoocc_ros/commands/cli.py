@@ -16,6 +16,7 @@ from ..ros.signals import Terminated, ended_by_interrupt, unwound_by_signals
 COMMANDS = {
     "run": "run a network over a bag and write the voxel grids to a new bag",
     "label": "label the point clouds of a bag by a network's voxel grids",
+    "view": "show voxel grids: Rerun, Foxglove, films, plots",
     "sim": "write a bag of a drive through a simulated street",
     "eval": "measure a network on simulated streets or a data set",
     "train": "train a network on simulated streets or nuScenes",

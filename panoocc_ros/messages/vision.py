@@ -1,14 +1,18 @@
 """Boxes of things as vision_msgs/Detection3DArray."""
 
+import math
 from collections.abc import Callable
 from typing import Any
 
-from panoocc_core.labels import BOX_CLASSES
+import numpy as np
+
+from panoocc_core.labels import BOX_CLASSES, box_class
 from panoocc_core.types import ScoredBoxes
 
 from .fields import fill_header, fill_upright_pose
 
 DETECTIONS = "vision_msgs/msg/Detection3DArray"
+MAX_NAME = 60  # characters of a class that a text shows
 
 # Field names, types and order are those of vision_msgs 4; https://github.com/ros-perception/vision_msgs
 DEFINITIONS = {
@@ -62,3 +66,35 @@ def _detection(boxes: ScoredBoxes, row: int, stamp_ns: int, frame_id: str, new_m
     found.bbox.size.x, found.bbox.size.y, found.bbox.size.z = boxes.size_m[row].astype(float).tolist()
     found.id = "" if boxes.instance_id is None else str(boxes.instance_id[row])
     return found
+
+
+def boxes_from_message(message: Any) -> ScoredBoxes:
+    """The boxes in a vision_msgs/Detection3DArray: velocities are 0, and so are the numbers of ids that are none.
+
+    Raises:
+        ValueError: a class is unknown, a size is not positive, or a number is not finite.
+    """
+    found = message.detections
+    poses, sizes = [one.bbox.center for one in found], [one.bbox.size for one in found]
+    best = [one.results[0].hypothesis if one.results else None for one in found]
+    return ScoredBoxes(
+        centre_m=np.array([(p.position.x, p.position.y, p.position.z) for p in poses], np.float32).reshape(-1, 3),
+        size_m=np.array([(size.x, size.y, size.z) for size in sizes], np.float32).reshape(-1, 3),
+        yaw_rad=np.array([2 * math.atan2(p.orientation.z, p.orientation.w) for p in poses], np.float32),
+        velocity_mps=np.zeros((len(found), 2), np.float32),
+        class_id=np.array([_class(one) for one in best], np.int64),
+        score=np.array([one.score if one else 0 for one in best], np.float32),
+        instance_id=np.array([_number(one.id) for one in found], np.int32),
+    )
+
+
+def _class(hypothesis: Any) -> int:
+    name = hypothesis.class_id if hypothesis else ""
+    try:
+        return box_class(name)
+    except ValueError as error:
+        raise ValueError(f"class {name[:MAX_NAME]!r} is none of {', '.join(BOX_CLASSES)}") from error
+
+
+def _number(text: str) -> int:
+    return int(text) if text.isascii() and text.isdigit() and len(text) < 10 else 0

@@ -1,0 +1,16 @@
+"""Viewers' packages, which are there only where somebody has asked for them."""
+
+import importlib
+from typing import Any
+
+
+def viewer(name: str) -> Any:
+    """The module of a viewer: `rerun` or `foxglove`.
+
+    Raises:
+        ImportError: it is not installed; the text says how it is.
+    """
+    try:
+        return importlib.import_module(name)
+    except ImportError as error:
+        raise ImportError(f"the package {name} is not there ({error}): pip install 'panoocc[view]'") from error
