@@ -176,16 +176,21 @@ def _score(moment: Moment, curve: Curve | None, height: int, width: int) -> Imag
 
 
 def _write_facts(picture: Image, voxels: VoxelVolume) -> None:
-    """What there is to say without truth."""
+    """What there is to say without truth: how many voxels, and which classes are the commonest."""
     shape, size = voxels.geometry.shape_xyz, voxels.geometry.voxel_size_m
-    lines = (
-        f"{voxels.drawn().sum():,} voxels drawn".replace(",", " "),
-        f"grid {shape[0]} x {shape[1]} x {shape[2]}, {size[0]:g} x {size[1]:g} x {size[2]:g} m",
-        "no truth: nothing is compared",
-    )
-    put_text(picture, lines[0], (16, 36), 0.62, _ACCENT, bold=True)
-    for place, line in enumerate(lines[1:]):
-        put_text(picture, line, (16, 64 + 22 * place), 0.44, _QUIET)
+    drawn, labels = voxels.class_id[voxels.drawn()], voxels.labels
+    put_text(picture, f"{len(drawn):,} voxels".replace(",", " "), (16, 32), 0.62, _ACCENT, bold=True)
+    grid = f"of {shape[0]} x {shape[1]} x {shape[2]}, each {size[0]:g} x {size[1]:g} x {size[2]:g} m"
+    put_text(picture, grid, (16, 54), 0.4, _QUIET)
+    counts = np.bincount(drawn, minlength=len(labels.names))
+    rows = [i for i in np.argsort(-counts, kind="stable").tolist() if counts[i]][: max(0, (len(picture) - 76) // 22)]
+    left, right = 16 + max((text_size(labels.names[i], 0.4)[0] for i in rows), default=0) + 12, picture.shape[1] - 70
+    for row, i in enumerate(rows):
+        y = 70 + 22 * row
+        put_text(picture, labels.names[i].replace("_", " "), (16, y + 13), 0.4, TEXT)
+        end = left + round((right - left) * counts[i] / counts[rows[0]])
+        cv2.rectangle(picture, (left, y + 2), (max(end, left + 1), y + 15), labels.colours[i], -1)
+        put_text(picture, f"{counts[i]:,}".replace(",", " "), (max(end, left + 1) + 8, y + 13), 0.38, _QUIET)
 
 
 def _draw_curve(picture: Image, curve: Curve, past: Sequence[tuple[float, float]]) -> None:

@@ -4,10 +4,6 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-import matplotlib
-from matplotlib.backends.backend_agg import FigureCanvasAgg
-from matplotlib.figure import Figure
-
 from ..base.whole_files import whole_file
 from ..labels import Colour
 from .canvas import BACKGROUND, FAINT, PANEL, TEXT
@@ -27,7 +23,6 @@ STYLE: Mapping[str, Any] = {
     "axes.facecolor": shade(PANEL),
     "axes.grid": True,
     "axes.labelcolor": shade(TEXT),
-    "axes.prop_cycle": matplotlib.cycler(color=LINES),
     "axes.spines.right": False,
     "axes.spines.top": False,
     "axes.titlecolor": shade(TEXT),
@@ -57,8 +52,11 @@ def check_name(path: Path) -> None:
         raise ValueError(f"{path}: the name of a picture of numbers must end in {', '.join(ENDINGS)}")
 
 
-def new_figure(width_in: float, height_in: float) -> Figure:
-    """An empty figure, drawn without a display; its parts are to be added within `styled`."""
+def new_figure(width_in: float, height_in: float) -> Any:
+    """An empty matplotlib figure, drawn without a display; its parts are to be added within `styled`."""
+    from matplotlib.backends.backend_agg import FigureCanvasAgg
+    from matplotlib.figure import Figure
+
     figure = Figure(figsize=(width_in, height_in), layout="constrained")
     FigureCanvasAgg(figure)
     return figure
@@ -66,10 +64,12 @@ def new_figure(width_in: float, height_in: float) -> Figure:
 
 def styled() -> Any:
     """The block in which figures are made and get their parts."""
-    return matplotlib.rc_context(dict(STYLE))
+    import matplotlib  # takes longer than most commands that draw nothing
+
+    return matplotlib.rc_context({**STYLE, "axes.prop_cycle": matplotlib.cycler(color=LINES)})
 
 
-def write_figure(path: Path, figure: Figure) -> None:
+def write_figure(path: Path, figure: Any) -> None:
     """Write a figure as PNG, SVG or PDF, by the name's ending; the file appears only once it is whole.
 
     Raises:

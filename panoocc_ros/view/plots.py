@@ -89,7 +89,7 @@ def _draw_lines(plot: Any, times_s: Any, found: dict[str, Any], title: str, unit
     plot.set_title(title)
     plot.set_ylabel(unit)
     if plot.dataLim.y0 >= 0:
-        plot.set_ylim(bottom=0.0)
+        plot.set_ylim(0.0, 1.1 * plot.dataLim.y1 or 1.0)
     plot.legend(loc="center left", bbox_to_anchor=(1.0, 0.5), fontsize=8)
 
 

@@ -90,7 +90,7 @@ class Scene:
 
     stamp_ns: int
     frame_id: str  # of the vehicle, in which voxels and boxes are given
-    voxels: VoxelVolume  # with the numbers of things
+    voxels: VoxelVolume  # with the numbers of things; faint where no camera sees them, if that is known
     boxes: ScoredBoxes | None
     images: Mapping[str, CameraImage]  # by camera
     world_frame: str | None  # the frame that does not move
@@ -250,6 +250,8 @@ class Scenes:
             raise ValueError(f"its label set is {key[0]!r}, version {key[1]}: {told}")
         stamp, frame = stamp_ns(grid.header.stamp), clean_frame(grid.header.frame_id)
         voxels = numbered_voxels(grid, self.labels[key])
+        if voxels.visible is not None:
+            voxels = replace(voxels, faint=~voxels.visible)
         world, pose = self._pose(frame, stamp)
         scene = Scene(
             stamp_ns=stamp,
@@ -339,9 +341,11 @@ class Scenes:
 
     def _numbers(self, scene: Scene, grid: Any, received_ns: int) -> dict[str, float]:
         spread_ns = stamp_ns(grid.newest_image_stamp) - stamp_ns(grid.oldest_image_stamp)
+        visible = scene.voxels.visible
         came_ms = (received_ns - scene.stamp_ns) * 1e-6
         return {
             "share/occupied": 100 * sum(scene.counts.values()) / scene.voxels.class_id.size,
+            **({} if visible is None else {"share/visible": 100 * float(visible.mean())}),
             **{f"classes/{name}": float(count) for name, count in scene.counts.items()},
             **({"things/boxes": float(len(scene.boxes))} if scene.boxes is not None else {}),
             **({"latency_ms/until recorded": came_ms} if abs(came_ms) < MAX_LATENCY_MS else {}),
