@@ -6,9 +6,9 @@ from pathlib import Path
 
 import numpy as np
 
+from panoocc_core.cameras.image_bytes import ImageError, Pixels
 from panoocc_core.pictures.animation import AnimationError, Moment, Style, key_colours, pictures, write_animation
 
-from ..frames.images import ImageError, Pixels
 from .scene import Scene
 
 WIDTH_PX = 1280

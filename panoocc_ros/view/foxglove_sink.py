@@ -7,11 +7,11 @@ from typing import Any
 
 import numpy as np
 
+from panoocc_core.cameras.image_bytes import ImageError
 from panoocc_core.geometry import NS_PER_S, Matrix, quaternion_from_rotation
 from panoocc_core.labels import BOX_CLASSES, instance_colours
 from panoocc_core.types import ScoredBoxes
 
-from ..frames.images import ImageError
 from .packages import viewer
 from .scene import CameraImage, Map, Scene
 

@@ -13,13 +13,14 @@ import numpy as np
 import simplejpeg
 from numpy.typing import NDArray
 
+from panoocc_core.cameras.image_bytes import Pixels
+from panoocc_core.cameras.lens import Calibration, CalibrationError, calibration, same_calibration
 from panoocc_core.geometry import Matrix, rigid, rotation_from_quaternion
 from panoocc_core.labels import LabelSet
 from panoocc_core.pictures.voxel_view import VoxelVolume
 from panoocc_core.types import ScoredBoxes
 
-from ..frames.camera_info import Calibration, CalibrationError, calibration, same_calibration
-from ..frames.images import Pixels, decode
+from ..frames.images import decode
 from ..frames.resolver import FIXED_FRAMES
 from ..health.verdicts import TIMING, summary_from_values
 from ..messages.fields import stamp_ns, transforms
@@ -45,7 +46,7 @@ class CameraImage:
 
     message: Any  # sensor_msgs Image or CompressedImage
     calibration: Calibration | None = None
-    ego_from_camera: Matrix | None = None  # [4, 4]
+    ego_from_camera: Matrix | None = None  # [4, 4], of the rectified camera where the image is
 
     @property
     def stamp_ns(self) -> int:
@@ -283,7 +284,10 @@ class Scenes:
                 stamp = stamp_ns(message.header.stamp)
                 if oldest <= stamp <= newest:
                     _, lens = self._infos.get(name, (None, None))
-                    found[name] = CameraImage(message, lens, self._mount(topic, message, frame, stamp))
+                    mount = self._mount(topic, message, frame, stamp)
+                    if lens is not None and mount is not None:
+                        mount = mount @ rigid(lens.camera_from_rectified, np.zeros(3))
+                    found[name] = CameraImage(message, lens, mount)
         return found
 
     def forget_before(self, stamp: int) -> None:
