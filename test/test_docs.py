@@ -124,6 +124,14 @@ def test_commands_in_blocks_can_be_typed(document, capsys):
 
 
 @per_document
+def test_examples_in_python_can_be_read_and_import_what_there_is(document):
+    for language, text in BLOCKS.findall(document.read_text()):
+        if language == "python":
+            imports = [node for node in ast.parse(text).body if isinstance(node, ast.Import | ast.ImportFrom)]
+            exec(compile(ast.Module(imports, []), document.name, "exec"), {})
+
+
+@per_document
 def test_commands_in_sentences_have_these_options(document):
     for span in re.findall(r"`panoocc ([^`]+)`", document.read_text().replace("\n", " ")):
         name = span.split()[0]
