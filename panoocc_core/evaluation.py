@@ -1,6 +1,7 @@
 """How good a network is on drives with known truth: with the stream's history, and without any.
 
-What is measured follows from what the truth holds: voxels (IoU, panoptic quality, rays), labelled LiDAR points, boxes.
+What is measured follows from what the truth holds: voxels (IoU, panoptic quality, rays), what cameras see, labelled
+LiDAR points, boxes.
 """
 
 from collections.abc import Callable, Iterable
@@ -23,11 +24,12 @@ from .metrics.detection import Detection
 from .metrics.panoptic import MIN_VOXELS, PanopticQuality
 from .metrics.ray_iou import RayIoU, cast_rays, needed_free_id, ray_directions, ray_origins_m
 from .metrics.ray_pq import RayPQ
-from .metrics.report import Report, Score, Section, box_section, point_section, voxel_section
+from .metrics.report import Report, Score, Section, box_section, point_section, visible_section, voxel_section
+from .metrics.seen_space import SeenSpace
 from .metrics.tracking import TrackingQuality
 from .network import Network, NonFiniteError
 from .panoptic import PointLabels, PointRules, connected_instances, label_points, true_instance_ids
-from .stream import Encoded, Instances, classes, encode, instances, no_instances, occupancy_of, output_geometry
+from .stream import Encoded, Instances, classes, encode, instances, no_instances, occupancy_of, output_geometry, visible
 from .types import Frame, GridGeometry, ScoredBoxes
 
 NOISE = (0,)  # classes of LiDAR points that no metric counts
@@ -42,6 +44,7 @@ class Measures:
     rays: bool = True
     points: bool = True
     boxes: bool = True
+    visible: bool = True
 
 
 USUAL = Measures()
@@ -64,6 +67,7 @@ class DriveScores:
     points: PanopticQuality | None = None
     point_tracks: TrackingQuality | None = None
     boxes: Detection | None = None
+    seen: SeenSpace | None = None
 
     def __add__(self, other: "DriveScores") -> "DriveScores":
         def total(name: str):  # type: ignore[no-untyped-def]
@@ -130,6 +134,8 @@ def evaluate_drive(
             try:
                 step = encode(network, frame, memory)
                 found = predict(network, frame, step, truth.class_id is not None, position_m, follows)
+                if measures.visible and truth.camera_mask is not None and found.things is not None:
+                    found = replace(found, visible=visible(frame, step, found.things.class_id))
                 total = total.then(scores_of_frame(network, step, found, truth, measures, origins))
             except NonFiniteError as error:
                 raise ValueError(str(error)) from error
@@ -159,6 +165,7 @@ class Predicted:
     points: PointLabels | None
     boxes: ScoredBoxes | None  # all of the box branch
     memory: VoxelMemory  # after the frame
+    visible: torch.Tensor | None = None  # bool [X, Y, Z], where it is measured
 
 
 def predict(
@@ -238,7 +245,7 @@ def scores_of_frame(
     if truth.class_id is not None and found.things is not None and found.points is None:
         # The same frame and motion, fused with no state.
         alone = classes(network, network.fuse([], step.current))[0] if measures.without_history else None
-        scores = _voxel_scores(step.config, found.things, alone, truth, measures, ray_origins)
+        scores = _voxel_scores(step.config, found, alone, truth, measures, ray_origins)
     if measures.points and truth.points is not None and found.points is not None:
         with_instances = measures.panoptic and step.config.panoptic.instances != "none"
         scores = replace(scores, **_point_scores(found.points, truth.points, with_instances))
@@ -252,7 +259,7 @@ def scores_of_frame(
 
 def _voxel_scores(
     config: ModelConfig,
-    things: Instances,
+    said: Predicted,
     without_history: torch.Tensor | None,
     truth: GroundTruth,
     measures: Measures,
@@ -261,13 +268,18 @@ def _voxel_scores(
     count = len(config.labels.names)
     geometry = output_geometry(config)
     truth = _comparable(config, truth, geometry)
-    assert truth.class_id is not None
-    mask, predicted = truth.camera_mask, things.class_id.cpu().numpy()
-    voxels = DistanceConfusion.empty(count).add(predicted, truth.class_id, distance_bins(geometry), mask)
+    things = said.things
+    assert truth.class_id is not None and things is not None
+    mask, predicted, bins = truth.camera_mask, things.class_id.cpu().numpy(), distance_bins(geometry)
+    voxels = DistanceConfusion.empty(count).add(predicted, truth.class_id, bins, mask)
     alone = None
     if without_history is not None:
         alone = Confusion.empty(count).add(without_history.cpu().numpy(), truth.class_id, mask)
     scores = DriveScores(1, voxels, alone)
+    if said.visible is not None and mask is not None:
+        is_free, is_occupied = predicted == config.labels.free_id, truth.class_id != config.labels.free_id
+        seen = SeenSpace.empty().add(is_free, said.visible.cpu().numpy(), is_occupied, mask, bins)
+        scores = replace(scores, seen=seen)
     found = None if things.instance_id is None else things.instance_id.numpy()
     there = true_instance_ids(truth) if measures.panoptic else None
     if there is not None:
@@ -379,4 +391,6 @@ def report(scores: DriveScores, config: ModelConfig, title: str, facts: dict[str
         sections.append(point_section(LIDARSEG, scores.point_classes, NOISE, scores.points, scores.point_tracks))
     if scores.boxes is not None:
         sections.append(box_section(scores.boxes.scores()))
+    if scores.seen is not None:
+        sections.append(visible_section(scores.seen))
     return Report(title, tuple(sections), facts)

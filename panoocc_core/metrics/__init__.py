@@ -9,7 +9,8 @@ from .detection import Detection, DetectionScores
 from .panoptic import PanopticMeans, PanopticQuality, panoptic_labels
 from .ray_iou import RayHits, RayIoU, cast_rays, ray_directions, ray_origins_m
 from .ray_pq import RayPQ
-from .report import Report, Section, as_plain, as_text, box_section, point_section, voxel_section
+from .report import Report, Section, as_plain, as_text, box_section, point_section, visible_section, voxel_section
+from .seen_space import SeenSpace
 from .tracking import TrackingMeans, TrackingQuality
 
 __all__ = [
@@ -25,6 +26,7 @@ __all__ = [
     "RayPQ",
     "Report",
     "Section",
+    "SeenSpace",
     "TrackingMeans",
     "TrackingQuality",
     "as_plain",
@@ -36,5 +38,6 @@ __all__ = [
     "point_section",
     "ray_directions",
     "ray_origins_m",
+    "visible_section",
     "voxel_section",
 ]

@@ -156,8 +156,13 @@ class DistanceConfusion:
     @property
     def names(self) -> tuple[str, ...]:
         """What each bin spans, such as "10-20 m" and last "> 40 m"."""
-        starts = (0.0, *self.edges_m)
-        return (*(f"{low:g}-{high:g} m" for low, high in zip(starts, self.edges_m)), f"> {starts[-1]:g} m")
+        return bin_names(self.edges_m)
+
+
+def bin_names(edges_m: Sequence[float]) -> tuple[str, ...]:
+    """What each bin of distance spans, such as "10-20 m" and last "> 40 m"."""
+    starts = (0.0, *edges_m)
+    return (*(f"{low:g}-{high:g} m" for low, high in zip(starts, edges_m)), f"> {starts[-1]:g} m")
 
 
 def distance_bins(geometry: GridGeometry, edges_m: Sequence[float] = DISTANCE_EDGES_M) -> NDArray[np.uint8]:
@@ -201,9 +206,14 @@ def _pair_counts(
     size = class_count * class_count
     if bins is None:
         return np.bincount(pair, minlength=size).astype(np.int64).reshape(class_count, class_count)
-    _check_ids("distance bin", bins, bin_count)
+    check_bins(bins, bin_count)
     pair += bins.ravel().astype(np.int32) * size
     return np.bincount(pair, minlength=bin_count * size).astype(np.int64).reshape(bin_count, class_count, class_count)
+
+
+def check_bins(bins: Ids, count: int) -> None:
+    """Raises ValueError unless all are numbers of bins."""
+    _check_ids("distance bin", bins, count)
 
 
 def _check_ids(what: str, ids: Ids, count: int) -> None:

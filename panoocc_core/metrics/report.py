@@ -18,8 +18,17 @@ from .detection import ERRORS, DetectionScores
 from .panoptic import PanopticQuality
 from .ray_iou import RayIoU
 from .ray_pq import RayPQ
+from .seen_space import SeenSpace
 from .tracking import TrackingQuality
 
+VISIBLE_NAMES = {  # of seen_space.VISIBLE_SCORES
+    "visible_iou": "visible IoU",
+    "falsely_visible": "falsely visible",
+    "falsely_hidden": "falsely hidden",
+    "free_but_occupied": "free but occupied",
+    "free_but_occupied_hidden": "free but occupied, hidden",
+    "free_but_occupied_truly_visible": "free but occupied, truly visible",
+}
 ERROR_UNITS = ("m", "%", "rad", "m/s", "%")  # of detection.ERRORS
 
 
@@ -201,6 +210,15 @@ def box_section(scores: DetectionScores, name: str = "boxes") -> Section:
     }
     table = _class_table(label_set("boxes", BOX_CLASSES), range(len(BOX_CLASSES)), columns)
     return Section(name, tuple(summary), (table,))
+
+
+def visible_section(found: SeenSpace, name: str = "visible") -> Section:
+    """What is called visible against what the cameras truly see, and what of the free space is occupied."""
+    summary = [Score(VISIBLE_NAMES[key], value) for key, value in found.scores().items()]
+    rows = {row: [*scores.values()] for row, scores in found.by_distance().items()}
+    columns = [*(Column(score.name) for score in summary), Column("free and visible", "")]
+    values = np.hstack((np.array([*rows.values()]), found.called_free()[:, 1:]))
+    return Section(name, tuple(summary), (Table("by distance", tuple(rows), tuple(columns), values, "lines"),))
 
 
 def as_text(report: Report) -> str:

@@ -11,7 +11,14 @@ from .canvas import BACKGROUND, FAINT, PANEL, TEXT, Image, blank, put_text, text
 
 _MARGIN, _LINE = 16, 24
 _SMALL, _TINY = 0.46, 0.4
-_LINES: tuple[Colour, ...] = ((108, 182, 255), (255, 196, 70), (140, 214, 140), (232, 120, 160))
+_LINES: tuple[Colour, ...] = (
+    (108, 182, 255),
+    (255, 196, 70),
+    (140, 214, 140),
+    (232, 120, 160),
+    (176, 148, 240),
+    (90, 210, 210),
+)
 _DIM: Colour = (150, 156, 168)
 
 

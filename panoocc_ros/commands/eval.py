@@ -113,6 +113,9 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     )
     measured.add_argument("--no-rays", action="store_true", help="leave out RayIoU and RayPQ")
     measured.add_argument("--no-panoptic", action="store_true", help="leave out PQ, STQ, id switches and RayPQ")
+    measured.add_argument(
+        "--no-visible", action="store_true", help="leave out what is visible, and what of the free space is occupied"
+    )
     measured.add_argument("--no-alone", action="store_true", help="leave out the results without history")
     output = parser.add_argument_group("output")
     options.add(output, "--json")
@@ -173,6 +176,7 @@ def _evaluate(arguments: argparse.Namespace) -> None:
         panoptic=not arguments.no_panoptic,
         rays=not arguments.no_rays,
         boxes=not arguments.no_boxes,
+        visible=not arguments.no_visible,
     )
     with _drives(arguments, config) as (drives, where, split):
         results = _panoptic_results(arguments.panoptic_out, config, drives, split)
@@ -268,7 +272,7 @@ def _check_capacity(arguments: argparse.Namespace) -> None:
     Raises:
         ValueError: an option of a whole evaluation is given, and would not be heard.
     """
-    names = ("picture", "panoptic_out", "instances", "no_boxes", "no_rays", "no_panoptic", "no_alone")
+    names = ("picture", "panoptic_out", "instances", "no_boxes", "no_rays", "no_panoptic", "no_visible", "no_alone")
     for name in names:
         if getattr(arguments, name):
             option = f"--{name.replace('_', '-')}"
@@ -319,6 +323,12 @@ def summary(scores: DriveScores, config: ModelConfig) -> dict[str, Any]:
         out["ray_iou"] = number(scores.rays.mean_of_present())
     if scores.ray_instances is not None:
         out["raypq"] = number(scores.ray_instances.mean_of_present())
+    if scores.seen is not None:
+        out |= {name: number(value) for name, value in scores.seen.scores().items()}
+        out["visible_by_distance"] = {
+            row: {name: number(value) for name, value in found.items()}
+            for row, found in scores.seen.by_distance().items()
+        }
     return {"model": config.name, "instances": config.panoptic.instances, "frames": scores.frames, **out}
 
 

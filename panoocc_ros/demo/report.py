@@ -10,6 +10,7 @@ from typing import Any
 
 import torch
 
+from panoocc_core.metrics.seen_space import VISIBLE_SCORES
 from panoocc_core.pictures.render import contact_sheet, write_png
 
 from ..bags.recording import Recording, images_of_grid, read_recording
@@ -92,6 +93,11 @@ def score_report(scored: BagScores, live: Mapping[str, Any]) -> dict[str, Any]:
         "aq": _number(running.aq),
         "id_switches": _count(running.id_switches),
         "followed_objects": _count(running.followed),
+        **{name: _number(getattr(running, name)) for name in VISIBLE_SCORES},
+        "visible_by_distance": {
+            row: {name: _number(value) for name, value in found.items()}
+            for row, found in scored.evaluator.visible_by_distance.items()
+        },
         "class_iou": {name: _number(iou) for name, iou in scored.evaluator.class_iou.items()},
         "running_miou": [[one.stamp_ns * 1e-9, _number(one.running.miou)] for one in scored.frames],
         "evaluated_grids": scored.evaluator.pairs,

@@ -56,7 +56,9 @@ from .report import (
 
 NODE, EVALUATOR = "panoocc", "evaluator"
 RECORDED = (f"/{NODE}/occupancy", f"/{NODE}/labels", "/diagnostics", "/tf", "/tf_static")
-RECORDED_SCORES = tuple(f"/{EVALUATOR}/{name}" for name in ("iou", "miou", "pq", "stq", "id_switches"))
+RECORDED_SCORES = tuple(
+    f"/{EVALUATOR}/{name}" for name in ("iou", "miou", "pq", "stq", "id_switches", "visible_iou", "free_but_occupied")
+)
 PACES = {"real": "real time", "step": "one set at a time"}
 SEED = 107  # a street on which no weights of ours were trained, one of those that `make eval` takes
 DRIVES = {"real": (17.0, 6.0), "step": (8.0, 2.0)}  # pace -> seconds and sets per second of the simulated street
@@ -336,6 +338,9 @@ def _say_results(out: Path, recording: Recording, report: Mapping[str, Any]) -> 
         names = {"mIoU": "miou", "geometric IoU": "geometric_iou", "PQ": "pq", "STQ": "stq"}
         numbers = (f"{name} {_percent(report[key])}" for name, key in names.items())
         print(f"against the truth, where cameras see: {', '.join(numbers)} ({report['evaluated_grids']} grids)")
+        if report["visible_iou"] is not None:
+            feared = _percent(report["free_but_occupied"])
+            print(f"visible: IoU {_percent(report['visible_iou'])}; of what is called free and visible {feared} is not")
         if report["id_switches"] is not None:
             print(f"id switches: {report['id_switches']} (true things followed: {report['followed_objects']})")
         if report["not_evaluated"]:

@@ -15,7 +15,9 @@ import numpy as np
 from panoocc_core.geometry import NS_PER_S
 from panoocc_core.labels import LabelSet
 from panoocc_core.metrics import PanopticQuality, TrackingQuality
+from panoocc_core.metrics.confusion import distance_bins
 from panoocc_core.metrics.panoptic import MIN_VOXELS
+from panoocc_core.metrics.seen_space import VISIBLE_SCORES, SeenSpace
 from panoocc_core.panoptic import connected_instances
 from panoocc_core.pictures.voxel_view import VoxelVolume
 from panoocc_core.types import GridGeometry
@@ -111,6 +113,12 @@ class Scores:
     aq: float = math.nan  # its association quality
     id_switches: float = math.nan  # a count
     followed: float = math.nan  # true objects that could have switched, a count
+    visible_iou: float = math.nan  # of what is called visible and what truly is
+    falsely_visible: float = math.nan  # of what is called visible, hidden
+    falsely_hidden: float = math.nan  # of what is truly visible, called hidden
+    free_but_occupied: float = math.nan  # of what is called free and visible
+    free_but_occupied_hidden: float = math.nan  # of what is called free and hidden
+    free_but_occupied_truly_visible: float = math.nan  # of what is called free and is truly visible
 
 
 @dataclass(frozen=True, slots=True)
@@ -128,6 +136,7 @@ class Counted:
 
     panoptic: PanopticQuality
     tracks: TrackingQuality | None  # None where no prediction had instance ids
+    seen: SeenSpace | None = None  # None where prediction or truth do not say what is visible
 
     def then(self, later: "Counted", clock_went_back: bool = False) -> "Counted":
         """These and the next grids.
@@ -139,7 +148,8 @@ class Counted:
         if mine is not None and (clock_went_back or (theirs is not None and _is_another_drive(mine, theirs))):
             mine = mine.ended()
         tracks = theirs if mine is None else mine if theirs is None else mine.then(theirs)
-        return Counted(self.panoptic + later.panoptic, tracks)
+        seen = later.seen if self.seen is None else self.seen if later.seen is None else self.seen + later.seen
+        return Counted(self.panoptic + later.panoptic, tracks, seen)
 
 
 def _is_another_drive(tracks: TrackingQuality, later: TrackingQuality) -> bool:
@@ -152,7 +162,8 @@ def scores(found: Counted, labels: LabelSet) -> Scores:
     confusion = quality.confusion
     iou = math.nan if labels.free_id is None else confusion.geometric_iou(labels)
     miou = confusion.miou_of_present(labels, quality.ignored)
-    plain = Scores(iou, miou, quality.means_of_present(labels).pq)
+    visible = {} if found.seen is None else found.seen.scores()
+    plain = Scores(iou, miou, quality.means_of_present(labels).pq, **visible)
     if tracks is None:
         return plain
     means = tracks.means_of_present()
@@ -197,7 +208,17 @@ def counted(
     else:
         tracks = TrackingQuality.empty(true_labels, ignored).add(predicted.class_id, instances, *truth)
     panoptic = PanopticQuality.empty(len(true_labels.names), ignored, min_voxels)
-    return Counted(panoptic.add(predicted.class_id, instances, *truth), tracks)
+    panoptic = panoptic.add(predicted.class_id, instances, *truth)
+    return Counted(panoptic, tracks, _seen(predicted, true))
+
+
+def _seen(predicted: VoxelVolume, true: VoxelVolume) -> SeenSpace | None:
+    if predicted.visible is None or true.visible is None or true.labels.free_id is None:
+        return None
+    is_free, truly_free = (one.class_id == one.labels.free_id for one in (predicted, true))
+    return SeenSpace.empty().add(
+        is_free, predicted.visible, ~truly_free, true.visible, distance_bins(predicted.geometry)
+    )
 
 
 def _read(messages: Mapping[str, Any], kind: str, labels: LabelSet) -> tuple[VoxelVolume, np.ndarray | None]:
@@ -328,6 +349,12 @@ class Evaluator:
         return {} if self._counted is None else class_iou(self._counted.panoptic, self._labels[TRUTH])
 
     @property
+    def visible_by_distance(self) -> dict[str, dict[str, float]]:
+        """What is visible and what of the free space is occupied, by distance, of all pairs."""
+        seen = None if self._counted is None else self._counted.seen
+        return {} if seen is None else seen.by_distance()
+
+    @property
     def absent_labels(self) -> tuple[str, ...]:
         """Kinds whose label set has not come."""
         return tuple(kind for kind in (PREDICTION, TRUTH) if kind not in self._labels)
@@ -397,7 +424,7 @@ def _waits(grids: int) -> str:
 
 def _scores_health(evaluator: Evaluator) -> Health:
     running = evaluator.running
-    values = {name: _number(getattr(running, name)) for name in ("iou", "miou", "pq", "stq", "aq")}
+    values = {name: _number(getattr(running, name)) for name in ("iou", "miou", "pq", "stq", "aq", *VISIBLE_SCORES)}
     values |= {name: _count(getattr(running, name)) for name in ("id_switches", "followed")}
     values |= {f"iou.{name}": _number(iou) for name, iou in evaluator.class_iou.items()}
     text = f"mIoU {_number(running.miou)}" if evaluator.pairs else "no scores yet"

@@ -1,9 +1,10 @@
 """The node `evaluator`: compares an occupancy node's grids with the truth while they come, as numbers to plot.
 
-Grids of equal stamps belong together.  After each one it publishes std_msgs/Float64: `~/iou`, `~/miou`, `~/pq` and,
-where predictions have instance ids, `~/stq` and `~/id_switches` over all grids so far; `~/frame/iou`, `~/frame/miou`
-and `~/frame/pq` of this one; on /diagnostics, IoU by class and what found no partner.  The service `~/reset` begins
-anew.
+Grids of equal stamps belong together.  After each one it publishes std_msgs/Float64 over all grids so far: `~/iou`,
+`~/miou`, `~/pq`; where predictions have instance ids, `~/stq` and `~/id_switches`; where they and the truth say what is
+visible, `~/visible_iou` and `~/free_but_occupied`, the share of what is called free and visible that is truly occupied.
+Of this one: `~/frame/iou`, `~/frame/miou` and `~/frame/pq`; on /diagnostics, all scores, IoU by class and what found no
+partner.  The service `~/reset` begins anew.
 """
 
 import functools
@@ -35,7 +36,7 @@ from .evaluator import PREDICTION, TRUTH, Evaluator, FrameScores, evaluation_hea
 from .settings import EvaluatorSettings
 
 FRAME_SCORES = ("iou", "miou", "pq")  # fields of evaluation.Scores and names of topics
-RUNNING_SCORES = (*FRAME_SCORES, "stq", "id_switches")
+RUNNING_SCORES = (*FRAME_SCORES, "stq", "id_switches", "visible_iou", "free_but_occupied")
 GRID_DEPTH, SCORE_DEPTH = 20, 10
 STOP_TICK_S = 0.1  # how soon a signal ends the node
 LAST_REPORT_S = 2.0

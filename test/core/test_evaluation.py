@@ -82,6 +82,21 @@ def test_the_truth_scores_one(model, streets, monkeypatch):
         assert found[key] == 1.0, key
     assert set(found["per_class"].values()) == {1.0}
     assert found["pq"] > 0.5  # instances are joined where they touch
+    assert found["visible_iou"] > 0.5 and found["falsely_visible"] < 0.1  # voxels are thicker than surfaces
+    assert {found[key] for key in found if key.startswith("free_but_occupied")} == {0.0}
+    assert found["visible_by_distance"]["0-10 m"].keys() < found.keys()
+
+
+def test_what_is_wrongly_free_is_found_where_it_is_called_visible(model, streets, monkeypatch):
+    forced(model, streets, monkeypatch, wrong=0.5)
+    found = summary(evaluate(model, streets, Measures(without_history=False, panoptic=False, rays=False)), model.config)
+    assert 0 < found["free_but_occupied"] < 0.5 and found["free_but_occupied_hidden"] > 0
+    forced(model, streets, monkeypatch, wrong=0.5)
+    without = Measures(without_history=False, panoptic=False, rays=False, visible=False)
+    assert "visible_iou" not in summary(evaluate(model, streets, without), model.config)
+    blind = [Altered(drive, change_truth=lambda _, truth: replace(truth, camera_mask=None)) for drive in streets]
+    forced(model, streets, monkeypatch)
+    assert evaluate(model, blind, FAST).seen is None
 
 
 def with_ids(monkeypatch, oracle, renumbered):
@@ -361,4 +376,4 @@ def test_the_report_has_a_section_for_everything_measured(model, streets):
     scores = evaluate(model, [streets[0]], Measures())
     tree = report(scores, model.config, "title", {"weights": "seeded"})
     names = [section.name for section in tree.sections]
-    assert len(names) == 3 and "voxels without history" in names and tree.title == "title"
+    assert len(names) == 4 and {"voxels without history", "visible"} < set(names) and tree.title == "title"

@@ -31,6 +31,7 @@ def street(shift=0, cars=((2, 2), (7, 6)), stamp_ns=1000, grid=GRID):
         place = slice(x + shift, x + shift + 4), slice(y, y + 2), slice(1, 3)
         class_id[place], instance_id[place] = CAR, number
     mask = np.ones(grid.shape_xyz, bool)
+    mask[-1, -1, -1] = False  # so that every score exists
     return GroundTruth(stamp_ns, grid, class_id, instance_id, mask)
 
 
@@ -243,6 +244,27 @@ def test_a_label_set_that_cannot_be_used_lets_the_grids_wait_and_a_reset_forgets
     made.reset()
     assert made.held == 0
     assert made.add_labels(PREDICTION, fill_label_set(message, OCC3D)) == [] and healths(made)[0].values["pairs"] == "0"
+
+
+def test_what_is_called_visible_is_held_against_what_cameras_see():
+    made, truth, half = evaluator(), street(), np.zeros(SHAPE, bool)
+    half[: SHAPE[0] // 2] = True
+    truth.camera_mask[:] = True
+    assert math.isnan(compared(prediction(replace(truth, camera_mask=None)), truth, made).running.visible_iou)
+    assert healths(made)[1].values["visible_iou"] == "-" and made.visible_by_distance == {}
+    empty = replace(truth, class_id=np.full(SHAPE, FREE, np.uint8), camera_mask=half, stamp_ns=2000)
+    found = compared(prediction(empty), replace(truth, stamp_ns=2000), made)
+    assert found.running.visible_iou == found.frame.visible_iou == 0.5
+    assert (found.frame.falsely_visible, found.frame.falsely_hidden) == (0, 0.5)
+    is_occupied = truth.class_id != FREE
+    assert found.frame.free_but_occupied == pytest.approx(is_occupied[half].mean())
+    assert found.frame.free_but_occupied_hidden == pytest.approx(is_occupied[~half].mean())
+    assert found.frame.free_but_occupied_truly_visible == pytest.approx(is_occupied.mean())
+    assert made.visible_by_distance["0-10 m"]["visible_iou"] == 0.5
+    assert healths(made)[1].values["visible_iou"] == "0.5000"
+    perfect = compared(prediction(replace(truth, stamp_ns=3000)), replace(truth, stamp_ns=3000), made)
+    assert perfect.frame.visible_iou == 1 and perfect.frame.free_but_occupied == 0
+    assert 0.5 < perfect.running.visible_iou < 1
 
 
 def test_missing_truth_is_told():
