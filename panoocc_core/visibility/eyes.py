@@ -56,17 +56,17 @@ def columns_in_view(eyes: Eyes, shape_xyz: tuple[int, int, int]) -> Columns:
 
     A place is in an image where five sums are positive that change evenly with its height: so it is a run of layers.
     """
-    u, v, depth = eyes.pixels_from_grid.transpose(1, 0, 2)  # [e, 4] each
-    left, top, right, bottom = eyes.window.T[..., None]
-    near = depth - np.array([0, 0, 0, NEAREST_M])
+    u, v, depth = eyes.pixels_from_grid.astype(np.float32).transpose(1, 0, 2)  # [e, 4] each
+    left, top, right, bottom = eyes.window.astype(np.float32).T[..., None]
+    near = depth - np.array([0, 0, 0, NEAREST_M], np.float32)
     sides = np.stack((near, u - left * depth, right * depth - u, v - top * depth, bottom * depth - v), axis=1)
-    x, y = (np.arange(n) + 0.5 for n in shape_xyz[:2])
+    x, y = (np.arange(n, dtype=np.float32) + np.float32(0.5) for n in shape_xyz[:2])
     in_plane = sides[:, :, 0, None] * x  # [e, 5, X]
     at_zero = in_plane[..., None] + (sides[:, :, 1, None] * y + sides[:, :, 3, None])[:, :, None]  # [e, 5, X, Y]
-    slope = np.where(np.abs(sides[:, :, 2]) < 1e-9, 1e-9, sides[:, :, 2])[..., None, None]
+    slope = np.where(np.abs(sides[:, :, 2]) < 1e-9, np.float32(1e-9), sides[:, :, 2])[..., None, None]
     crossing = at_zero / -slope  # the height at which each sum is 0
-    low = np.where(slope > 0, crossing, -np.inf).max(axis=1)  # [e, X, Y]
-    high = np.where(slope < 0, crossing, np.inf).min(axis=1)
+    low = np.where(slope > 0, crossing, np.float32(-np.inf)).max(axis=1)  # [e, X, Y]
+    high = np.where(slope < 0, crossing, np.float32(np.inf)).min(axis=1)
     first = np.ceil(np.clip(low - 0.5, 0, shape_xyz[2])).astype(np.int64)
     end = np.floor(np.clip(high - 0.5, -1, shape_xyz[2] - 1)).astype(np.int64) + 1
     eye, column, row = np.nonzero(first < end)

@@ -68,7 +68,7 @@ def _look(is_occupied: Tensor, metres: Matrix, eyes: Eyes, columns: Columns, sho
     base_m = (0.5 - position[:, 2]) * metres[2]  # of the lowest layer's middle above the camera
     ends_rad = np.arctan2(base_m[:, None] + (columns.layers - (0, 1)) * metres[2], distance_m[:, None])
     fans = _fans(eyes, metres, float(distance_m.max()), float(ends_rad.min()), float(ends_rad.max()))
-    dark = _shadows(is_occupied, metres, eyes, fans).flatten(0, 1)  # [(samples + 1) * rays, words]
+    octets = _shadows(is_occupied, metres, eyes, fans).view(torch.uint8)  # [samples + 1, rays, words * 8]
 
     turn_rad = (np.arctan2(away_m[:, 1], away_m[:, 0]) - fans.first_rad[columns.eye]) % (2 * np.pi)
     ray = np.minimum(
@@ -86,8 +86,8 @@ def _look(is_occupied: Tensor, metres: Matrix, eyes: Eyes, columns: Columns, sho
         far, base = here(distance_m[part].astype(np.float32)), here(base_m[part].astype(np.float32))
         elevation = (torch.atan2(base[:, None] + height_m, far[:, None]) - fans.low_rad) * fans.bins_per_rad  # [p, Z]
         bins = elevation.to(torch.int32).clamp_(0, fans.words * _WORD - 1)
-        octets = dark[here(place[part])].view(torch.uint8)  # [p, words * 8]
-        is_dark = torch.gather(octets, 1, (bins >> 3).long()) >> (bins & 7).to(torch.uint8) & 1
+        octet = here(place[part])[:, None] * (fans.words * 8) + (bins >> 3)  # of a little-endian word
+        is_dark = octets.take(octet) >> (bins & 7).to(torch.uint8) & 1
         first, end = here(columns.layers[part].T).unsqueeze(-1)
         is_shown = (layer >= first) & (layer < end)
         x, y = here(columns.place[part].T)
@@ -133,23 +133,24 @@ def _shadows(is_occupied: Tensor, metres: Matrix, eyes: Eyes, fans: _Fans) -> Te
     eye = np.repeat(np.arange(len(eyes.position)), np.diff(fans.first_ray))  # [rays]
     azimuth = fans.first_rad[eye] + (np.arange(rays) - fans.first_ray[eye]) / fans.rays_per_rad
     ways = np.stack((np.cos(azimuth), np.sin(azimuth))) / metres[:2, None]
-    places = eyes.position[eye, :2].T[:, None] + distance_m[:, None] * ways[:, None]  # [2, samples, rays]
-    x, y = np.floor(places).astype(np.int32)
+    away, begin, way = (
+        torch.from_numpy(values.astype(np.float32)).to(device)
+        for values in (distance_m, eyes.position[eye, :2].T, ways)
+    )
+    x, y = begin[:, None] + away[:, None] * way[:, None]  # [samples, rays]
     inside = (x >= 0) & (x < shape[0]) & (y >= 0) & (y < shape[1])
-    column = torch.from_numpy(np.where(inside, x * shape[1] + y, shape[0] * shape[1]).ravel()).to(device)
+    column = torch.where(inside, x.int() * shape[1] + y.int(), shape[0] * shape[1]).view(-1)
 
     words = _layer_words(distance_m, shape[2], float(metres[2]), eyes.position[:, 2], fans)
     table = _nibble_words(words.reshape(-1, shape[2], fans.words), nibbles, device)
-    sample = np.arange(fans.samples)[:, None] + eye * fans.samples  # [samples, rays]
-    row = torch.from_numpy((sample * 16).astype(np.int32).ravel()).to(device)
+    samples, eye_row = torch.arange(fans.samples, device=device), torch.from_numpy(eye * fans.samples).to(device)
+    row = ((samples[:, None] + eye_row) << _NIBBLE).int().view(-1)
     dark = torch.zeros((fans.samples + 1, rays, fans.words), dtype=torch.int64, device=device)
     here = dark[1:].view(-1, fans.words)
     for part, entries in zip(filled, table):
         here |= entries.index_select(0, row + part.index_select(0, column))
-    reach = 1
-    while reach <= fans.samples:  # what is dark stays dark further along
-        dark[reach:] |= dark[:-reach].clone()
-        reach *= 2
+    for nearer, farther in zip(dark, dark[1:]):  # what is dark stays dark further along
+        farther |= nearer
     return dark
 
 
@@ -160,9 +161,10 @@ def _layer_words(
     faces_m = (np.arange(layers + 1) - eye_z[:, None]) * voxel_m
     faces = (np.arctan2(faces_m[:, None], distance_m[:, None]) - fans.low_rad) * fans.bins_per_rad
     faces = np.clip(np.ceil(faces - 0.5), 0, fans.words * _WORD)  # the first bin whose middle lies above
-    below = np.clip(faces[..., None] - np.arange(fans.words) * _WORD, 0, _WORD).astype(np.uint64)  # of each word
-    full = np.uint64(0xFFFFFFFFFFFFFFFF)
-    words = np.where(below == 0, np.uint64(0), full >> (np.uint64(_WORD) - np.maximum(below, np.uint64(1))))
+    is_below = np.tri(
+        fans.words * _WORD + 1, fans.words * _WORD, -1, np.uint8
+    )  # each count of elevations, one a column
+    words = np.packbits(is_below, axis=1, bitorder="little").view(np.uint64)[faces.astype(np.int64)]
     return np.asarray(words[:, :, 1:] & ~words[:, :, :-1])
 
 
