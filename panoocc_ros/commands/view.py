@@ -127,7 +127,7 @@ def _run(arguments: argparse.Namespace) -> None:
         stop = stack.enter_context(stopped_by_signals()) if arguments.live or arguments.foxglove else threading.Event()
         if arguments.live:
             live = stack.enter_context(_listening(arguments, stop))
-            print(f"waiting for grids on {arguments.topic}; Ctrl-C ends", file=sys.stderr, flush=True)
+            print(f"waiting for grids on {arguments.topic}", file=sys.stderr, flush=True)
             if not live.wait_for_node():
                 raise Ended(f"nobody published grids on {arguments.topic}", NO_GRID)
             _show(arguments, live, stop, arguments.fps, arguments.topic)
@@ -226,6 +226,8 @@ def _show(
             sinks.append(server)
         if not _outputs(arguments) and server is None:
             sinks.append(stack.enter_context(rerun_window(scenes.sources, name)))
+        if arguments.live:
+            print("showing; Ctrl-C ends", file=sys.stderr, flush=True)
         playing = _chosen(arguments, scenes) if arguments.live else _played(arguments, scenes, server, stop)
         shown = _shown(arguments, playing, sinks, scenes)
         problems: dict[str, str] = {}
@@ -244,6 +246,8 @@ def _show(
         problems |= getattr(sink, "problems", {})
     for what, text in {**scenes.problems, **problems}.items():
         print(f"WARNING: {what}: {text}", file=sys.stderr)
+    if skipped := getattr(scenes, "skipped", 0):
+        print(f"WARNING: {many(skipped, 'grid')} not shown: newer ones came before their turn", file=sys.stderr)
     for text, count in scenes.broken.items():
         print(f"WARNING: {many(count, 'grid')} left out: {text}", file=sys.stderr)
     for path in _outputs(arguments).values():

@@ -1,9 +1,9 @@
 """The whole way over real DDS: a bag is played into the installed node; what that publishes is recorded, scored, drawn.
 
-`python -m panoocc_ros demo` leaves in `out`: panoocc_demo.gif, panoocc_demo.png, occupancy.mcap, report.json and
-the processes' logs.  Node, evaluator, player and recorder are processes of their own, as on a vehicle; nothing is
-waited for without a limit.  The street is one of the simulator, which knows the truth; a bag without truth is not
-scored.
+`python -m panoocc_ros demo` leaves in `out`: panoocc_demo.gif, panoocc_demo.png, occupancy.mcap, report.json, the
+processes' logs and, where Rerun is installed, panoocc_demo.rrd.  Node, evaluator, player and recorder are processes of
+their own, as on a vehicle; nothing is waited for without a limit.  The street is one of the simulator, which knows the
+truth; a bag without truth is not scored.
 """
 
 import argparse
@@ -42,6 +42,8 @@ from ..node.load import chosen_config, chosen_device, chosen_rig, rig_for, unuse
 from ..ros.exit_codes import BAD_INPUT, FAILED, INTERRUPTED, OK, failed
 from ..ros.signals import Terminated, unwound_by_signals
 from ..sim.bag import write_street_bag
+from ..view.packages import has_viewer
+from ..view.rerun_sink import write_rerun
 from .animation import animate
 from .processes import Child, Children, ProcessError
 from .report import (
@@ -63,7 +65,8 @@ PACES = {"real": "real time", "step": "one set at a time"}
 SEED = 107  # a street on which no weights of ours were trained, one of those that `make eval` takes
 DRIVES = {"real": (17.0, 6.0), "step": (8.0, 2.0)}  # pace -> seconds and sets per second of the simulated street
 MAX_SCALE = 0.25  # simulated images are as wide as the network's, but not slow to make
-RESULTS = ("panoocc_demo.gif", "panoocc_demo.png", "occupancy.mcap", "report.json")
+RERUN = "panoocc_demo.rrd"  # where Rerun is installed
+RESULTS = ("panoocc_demo.gif", "panoocc_demo.png", RERUN, "occupancy.mcap", "report.json")
 STREET, LOGS = "street.mcap", ("node.log", "evaluator.log", "recorder.log", "player.log")
 MARK = ".panoocc_demo"  # lies in the folder of a demo, whose files the next one replaces
 START_S = 300.0  # for weights to be made or loaded
@@ -326,6 +329,8 @@ def _leave_results(out: Path, recorded: Path, run: DemoRun, rig: Rig, truth: Lab
     style = Style(f"PanoOcc {report['model']}: {len(rig.cameras)} cameras{where} in, labelled voxels out", note)
     gif, frames = out / "panoocc_demo.gif", () if scored is None else scored.frames
     animate(gif, recorded, run.bag, rig, recording.labels, style, node=NODE, true_labels=truth, scores=frames)
+    if has_viewer("rerun"):
+        write_rerun(out / RERUN, recorded, run.bag, f"/{NODE}/occupancy")
     _say_results(out, recording, report)
 
 
@@ -347,7 +352,7 @@ def _say_results(out: Path, recording: Recording, report: Mapping[str, Any]) -> 
             print(f"not all could be compared: {report['not_evaluated']}")
     if report["weights"].startswith("seeded"):
         print("The weights are seeded, not trained: the voxels show that everything works, not what the cameras see.")
-    print(f"results: {', '.join(str(out / name) for name in RESULTS)}")
+    print(f"results: {', '.join(str(out / name) for name in RESULTS if (out / name).exists())}")
 
 
 def _percent(share: float | None) -> str:

@@ -15,7 +15,7 @@ from rclpy.parameter import Parameter
 from rclpy.signals import SignalHandlerOptions
 
 from ..messages.types import VOXEL_GRID
-from ..ros.graph import UnknownType, message_class, offers, qos
+from ..ros.graph import UnknownType, message_class, offers, qos, take_what_has_come
 from ..ros.parameters import refusals_named
 from .bag_scenes import GRIDS
 from .scene import Scene, Scenes, Sources, sources_in
@@ -29,7 +29,7 @@ QUIET_S = 10.0  # without a grid, after which what is waited for is told
 
 
 class LiveScenes:
-    """Scenes until `stop` is set; the newest grid comes first where the view is slower than the node.
+    """Scenes until `stop` is set, and of what had come by then; where the view is too slow, the newest ones.
 
     Raises:
         ValueError: a topic's name is none.
@@ -41,7 +41,8 @@ class LiveScenes:
         self._heard: set[str] = set()
         self._scenes = Scenes(sources_in({}, topic))
         self.broken: Counter[str] = Counter()  # grids that cannot be used, by why
-        self.skipped = 0  # grids that a newer one has overtaken
+        self.skipped = 0  # grids that newer ones have overtaken
+        self._came = 0
         self._executor = SingleThreadedExecutor(context=node.context)
         self._executor.add_node(node)
 
@@ -73,14 +74,21 @@ class LiveScenes:
                 look_s = time.monotonic() + LOOK_S
             self._executor.spin_once(timeout_sec=COMPANIONS_S / 2)
             if self._grids and (len(self._grids) > 1 or time.monotonic() - self._grids[0][2] >= COMPANIONS_S):
-                grid, received_ns, told_s = self._grids.popleft()
-                try:
-                    yield self._scenes.scene(grid, received_ns)
-                except ValueError as error:
-                    self.broken[str(error)] += 1
+                told_s = time.monotonic()
+                yield from self._made()
             elif time.monotonic() - told_s > QUIET_S:
                 self._node.get_logger().warning(f"no grid on {self._topic} for {QUIET_S:.0f} s")
                 told_s = time.monotonic()
+
+        take_what_has_come(self._executor, lambda: self._came)
+        while self._grids:
+            yield from self._made()
+
+    def _made(self) -> Iterator[Scene]:
+        try:
+            yield self._scenes.scene(*self._grids.popleft()[:2])
+        except ValueError as error:
+            self.broken[str(error)] += 1
 
     def _is_there(self) -> bool:
         return any(offer.type == VOXEL_GRID for offer in offers(self._node, self._topic))
@@ -107,6 +115,7 @@ class LiveScenes:
 
     def _on_grid(self, message: Any) -> None:
         self.skipped += len(self._grids) == WAITING_GRIDS
+        self._came += 1
         self._grids.append((message, self._node.get_clock().now().nanoseconds, time.monotonic()))
 
 

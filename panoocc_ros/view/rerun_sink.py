@@ -14,6 +14,8 @@ from panoocc_core.geometry import Matrix, quaternion_from_rotation
 from panoocc_core.labels import BOX_CLASSES, LabelSet, instance_colours
 from panoocc_core.types import ScoredBoxes
 
+from ..bags.bag import BagReader
+from .bag_scenes import GRIDS, BagScenes
 from .packages import viewer
 from .scene import CameraImage, Map, Scene, Sources
 
@@ -77,6 +79,21 @@ def rerun_file(path: Path, sources: Sources, name: str) -> Iterator["RerunSink"]
         yield RerunSink(rr, stream)
         stream.flush()
         stream.disconnect()
+
+
+def write_rerun(path: Path, grids: Path, images: Path, topic: str = GRIDS) -> int:
+    """All grids of a bag with the images of another one as a file for Rerun; returns how many grids these are.
+
+    Raises:
+        BagError: a bag cannot be read, or has no grids.
+        ImportError, OSError: as `rerun_file`.
+    """
+    with BagReader(grids) as own, BagReader(images) as others:
+        scenes = BagScenes(own, others, topic)
+        with rerun_file(path, scenes.sources, path.stem) as sink:
+            for scene in scenes:
+                sink.show(scene)
+    return len(scenes)
 
 
 def _stream(rr: Any, name: str) -> Any:

@@ -12,7 +12,9 @@ require_ros()
 
 from panoocc_ros.bags.bag import BagReader  # noqa: E402
 from panoocc_ros.demo import run as demo  # noqa: E402
+from panoocc_ros.view.packages import has_viewer  # noqa: E402
 from test.ros.drive import Drive  # noqa: E402
+from test.ros.test_viewers import rows_of  # noqa: E402
 from test.ros.truth import write_truth  # noqa: E402
 
 pytestmark = [pytest.mark.live, pytest.mark.timeout(900)]  # the demo's own limits come first
@@ -34,6 +36,8 @@ def test_every_result_is_left_behind(tmp_path, capsys):
     assert cv2.imread(str(out / "panoocc_demo.png")) is not None
     with Image.open(out / "panoocc_demo.gif") as gif:
         assert gif.n_frames == SETS
+    if has_viewer("rerun"):
+        assert len(rows_of(out / "panoocc_demo.rrd")["/world/ego/voxels"]) == SETS
     assert "miou" not in report and not (out / "evaluator.log").exists()
     with BagReader(out / "occupancy.mcap") as reader:
         assert reader.count(("/panoocc/occupancy",)) == SETS and reader.count(("/panoocc/labels",)) == 1
