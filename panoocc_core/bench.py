@@ -66,7 +66,7 @@ def bench_rendering(
     """Render sets of images on every seed's street, a second apart; what is made once a street is not counted, nor is
     its first set."""
     wall_s, cpu_s = [], []
-    with _one_thread():
+    with one_thread():
         for seed in seeds:
             renderer = Renderer(Scene(seed, sets + 2.0))
             renderer.pictures(rig, 0.5)
@@ -88,7 +88,8 @@ def bench_rendering(
 
 
 @contextmanager
-def _one_thread() -> Iterator[None]:
+def one_thread() -> Iterator[None]:
+    """Inside, torch and OpenCV compute with one thread."""
     threads = torch.get_num_threads(), cv2.getNumThreads()
     torch.set_num_threads(1)
     cv2.setNumThreads(1)

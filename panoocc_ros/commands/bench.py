@@ -4,15 +4,27 @@ import argparse
 import itertools
 import sys
 from contextlib import closing
+from dataclasses import asdict
 from pathlib import Path
+from statistics import median
 from tempfile import TemporaryDirectory
+from typing import Any
 
 from tqdm import tqdm
 
-from panoocc_core import ConfigError, Frame, ModelConfig
+from panoocc_core import ConfigError, Frame, ModelConfig, OccupancyStream
 from panoocc_core.base.rig_files import rig_with
 from panoocc_core.base.whole_files import write_json
-from panoocc_core.bench import BenchReport, RenderReport, bench, bench_rendering, rendering_table, table
+from panoocc_core.bench import (
+    BenchReport,
+    RenderReport,
+    bench,
+    bench_rendering,
+    hardware,
+    one_thread,
+    rendering_table,
+    table,
+)
 from panoocc_core.sim import load_sim_rig
 
 from ..bags.bag import BagError, BagReader
@@ -22,6 +34,9 @@ from ..frames.assembler import FrameAssembler
 from ..frames.rig import Rig
 from ..frames.waiting import AssemblerOptions
 from ..node.load import chosen_config, chosen_device, chosen_rig, loaded_network, rig_for
+from ..outputs.catalogue import OUTPUTS
+from ..outputs.costs import cost_at_rates, cost_together, costs_table, output_costs, published_grid_costs
+from ..outputs.output import Result
 from ..ros.argument_types import whole_number
 from ..ros.exit_codes import BAD_INPUT, FAILED, NETWORK_FAILED, NOT_WRITTEN, explained
 from ..ros.parameter_fields import SettingsError
@@ -31,17 +46,21 @@ from . import options
 from .failures import status_of
 
 DRAWN_WIDTH_PX = 256  # of the images whose rendering is measured: those of nano
+GRIDS_HZ = 10.0  # at which the default rates of outputs are reckoned
+TRAINED = "nano"  # its shipped weights make the grids and things whose messages are measured
 
 DESCRIPTION = "Runs networks with seeded weights over a few frames and measures every stage."
 EPILOG = f"""\
 The table gives wall and CPU time of every stage.  Two numbers compare machines: how many GFLOP of plain matrix products
 the same machine would have done in the time of a frame, and the time of the sampling operator against the usual torch
 formulation, both measured in the same run.  Without --bag the rendering of simulated streets is measured too, in one
-thread: images of the size that nano takes, of the first network's cameras.
+thread: images of the size that nano takes, of the first network's cameras.  So are the messages of every output, of
+what nano's shipped weights see in a street: their size, and the CPU time of making and serialising them in one thread.
 
 examples:
   panoocc bench                                     Pano-small (Occ3D) and nano on a simulated street
   panoocc bench --model pano_small_4f --bag drive/  one network on your own images
+  panoocc bench --output-costs costs.json           what the messages of every output cost, and nothing else
 
 {explained(FAILED, BAD_INPUT, NOT_WRITTEN, NETWORK_FAILED)}
 """
@@ -67,6 +86,12 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         metavar="N",
         help="frames that every network sees; with two or more the first is not counted (default: %(default)s)",
     )
+    parser.add_argument(
+        "--output-costs",
+        type=Path,
+        metavar="FILE",
+        help=f"measure the messages of every output of {TRAINED} alone, and write what they cost as JSON",
+    )
     options.add(parser, "--instances", "--device", "--precision", "--threads", "--json")
 
 
@@ -77,19 +102,24 @@ def run(arguments: argparse.Namespace) -> int:
 
 def _bench(arguments: argparse.Namespace) -> None:
     # All of it before a street is rendered for a minute.
+    if arguments.output_costs is not None:
+        _output_costs_alone(arguments)
+        return
     configs = [chosen_config(name, instances=arguments.instances) for name in arguments.model]
     rigs = [rig_for(config, chosen_rig(arguments.rig, config)) for config in configs]
     chosen_device(arguments.device)
-    _check_output(arguments)
+    _check_output(arguments.json, "json")
     streets = [] if arguments.bag else [_street_rig(config, own) for config, own in zip(configs, rigs)]
     with TemporaryDirectory() as folder:
         paths = {
             name: _street(Path(folder) / f"{index}.mcap", name, arguments.frames)
-            for index, name in enumerate(dict.fromkeys(streets))
+            for index, name in enumerate(dict.fromkeys([*streets, *([_trained_street()] if streets else [])]))
         }
         bags = [paths[name] for name in streets] or [arguments.bag] * len(configs)
         networks = [_measure(*one, arguments).as_dict() for one in zip(configs, bags, rigs)]
-    numbers: dict[str, object] = {"networks": networks}
+        numbers: dict[str, Any] = {"networks": networks}
+        if streets:
+            numbers |= _measure_outputs(paths[_trained_street()], arguments)
     if streets:
         numbers["rendering"] = _measure_rendering(streets[0]).as_dict()
     if arguments.json is not None:
@@ -112,12 +142,12 @@ def _street_rig(config: ModelConfig, rig: Rig) -> str:
     return name
 
 
-def _check_output(arguments: argparse.Namespace) -> None:
+def _check_output(path: Path | None, option: str) -> None:
     """Raises SettingsError or OSError for what would fail only after a minute."""
-    if arguments.json is not None:
-        arguments.json.parent.mkdir(parents=True, exist_ok=True)
-        if arguments.json.is_dir():
-            raise SettingsError(f"{arguments.json} is a folder: give the path of a file", "json")
+    if path is not None:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        if path.is_dir():
+            raise SettingsError(f"{path} is a folder: give the path of a file", option)
 
 
 def _street(path: Path, rig_name: str, frames: int) -> Path:
@@ -141,6 +171,55 @@ def _measure(config: ModelConfig, bag: Path, rig: Rig, arguments: argparse.Names
         report = bench(model, frames, warmup=min(1, len(frames) - 1), on_frame=bar.update)
     print(table(report) + "\n", flush=True)
     return report
+
+
+def _trained_street() -> str:
+    return rig_with("sim_rigs", chosen_config(TRAINED).cameras)
+
+
+def _output_costs_alone(arguments: argparse.Namespace) -> None:
+    chosen_device(arguments.device)
+    _check_output(arguments.output_costs, "output_costs")
+    with TemporaryDirectory() as folder:
+        street = arguments.bag or _street(Path(folder) / "street.mcap", _trained_street(), arguments.frames)
+        numbers = _measure_outputs(street, arguments)
+    write_json(arguments.output_costs, numbers)
+    print(f"written: {arguments.output_costs}")
+
+
+def _measure_outputs(bag: Path, arguments: argparse.Namespace) -> dict[str, Any]:
+    """Size and CPU time of the messages of every output, and of what a step finds for them, in one thread."""
+    config = chosen_config(TRAINED)
+    rig = rig_for(config, chosen_rig("auto", config))
+    frames = _frames(bag, rig, arguments.frames)
+    with one_thread(), tqdm(total=len(frames), unit="frame", desc="outputs", disable=None) as bar:
+        stream = OccupancyStream(loaded_network(config, device=arguments.device, threads=1), exact_times=True)
+        results = []
+        for number, frame in enumerate(frames):
+            results.append(Result(stream.step(frame), frame, number, rig.base_frame, rig.names))
+            bar.update()
+        results = results[min(1, len(results) - 1) :]  # as for the networks
+        outputs, published = output_costs(results, OUTPUTS), published_grid_costs()
+        ours = [output for output in OUTPUTS if output.in_node]
+        together, at_rates = cost_together(results, ours), cost_at_rates(results, ours, GRIDS_HZ)
+        stages = {name: median(one.occupancy.cpu_ms[name] for one in results) for name in ("instances", "visible")}
+        machine = hardware(stream.network.device)
+    rows = {
+        "all topics of the node, as often as grids come": together,
+        f"at their default rates, a grid of {GRIDS_HZ:g} a second": at_rates,
+    }
+    rows |= {f"VoxelGrid of 200x200x16, 5 % occupied, {name}": cost for name, cost in published.items()}
+    print(f"messages of {config.name}'s shipped weights on {machine}, median of {len(results)} frames")
+    print(costs_table(outputs, rows))
+    print(f"found for them: {', '.join(f'{name} {ms:.1f} CPU ms' for name, ms in stages.items())}\n", flush=True)
+    return {
+        "outputs": {topic: asdict(cost) for topic, cost in outputs.items()},
+        "outputs_together": asdict(together),
+        "outputs_at_default_rates": {"grids_hz": GRIDS_HZ, **asdict(at_rates)},
+        "voxel_grid_200x200x16": {name: asdict(cost) for name, cost in published.items()},
+        "found_cpu_ms": stages,
+        "outputs_of": {"model": config.name, "frames": len(results), "hardware": machine},
+    }
 
 
 def _measure_rendering(rig_name: str) -> RenderReport:

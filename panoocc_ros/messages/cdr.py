@@ -5,21 +5,22 @@ import struct
 import numpy as np
 
 LITTLE_ENDIAN = b"\x00\x01\x00\x00"
+_SIZES = {kind: struct.calcsize(kind) for kind in "bBhHiIqQfd"}
 
 
 class CdrWriter:
     """Appends primitives with the alignment of CDR; offsets count from after the four-byte header."""
 
     def __init__(self) -> None:
-        self._buffer = bytearray()
+        self._buffer = bytearray(LITTLE_ENDIAN)
 
     def bytes(self) -> bytes:
         """Header and everything written."""
-        return LITTLE_ENDIAN + bytes(self._buffer)
+        return bytes(self._buffer)
 
     def pack(self, kind: str, *values: float) -> None:
         """Numbers of one struct format letter, each aligned to its size."""
-        self._align(struct.calcsize(kind))
+        self._align(_SIZES[kind])
         self._buffer += struct.pack(f"<{len(values)}{kind}", *values)
 
     def string(self, text: str) -> None:
@@ -35,5 +36,12 @@ class CdrWriter:
             self._align(values.dtype.itemsize)
             self._buffer += np.ascontiguousarray(values).data.cast("B")
 
+    def raw(self, data: memoryview, alignment: int) -> None:
+        """What was written before, by one whose offset had the same alignment."""
+        self._align(alignment)
+        self._buffer += data
+
     def _align(self, size: int) -> None:
-        self._buffer += bytes(-len(self._buffer) % size)
+        gap = (len(LITTLE_ENDIAN) - len(self._buffer)) % size
+        if gap:
+            self._buffer += bytes(gap)

@@ -13,13 +13,14 @@ from panoocc_core.geometry import NS_PER_S, Matrix, quaternion_from_rotation
 from panoocc_core.labels import BOX_CLASSES, BOX_COLOURS, instance_colours
 from panoocc_core.types import ScoredBoxes
 
-from .cdr import CdrWriter
+from .cdr import LITTLE_ENDIAN, CdrWriter
 from .fields import edges_m
 from .voxel_grid import ColourBy, VoxelList
 
 ARROW, LINE_LIST, CUBE_LIST, TEXT_VIEW_FACING = 0, 5, 6, 9  # of visualization_msgs/Marker
 ADD, DELETE_ALL = 0, 3
 
+UPRIGHT = (0.0, 0.0, 0.0, 1.0)  # quaternion of no turn
 LINE_M, TEXT_M = 0.08, 0.8
 ARROW_M = (0.15, 0.4, 0.5)  # across the shaft and the head, along the head
 SLOWEST_MPS = 0.5  # that gets an arrow, whose length is the way of one second
@@ -33,7 +34,7 @@ class _Marker:
     points: Matrix = field(default_factory=lambda: np.zeros((0, 3)))  # [n, 3], in the marker's axes
     colours: NDArray[np.float32] = field(default_factory=lambda: np.zeros((0, 4), np.float32))  # [n, 4], RGBA
     colour: tuple[float, ...] = (0.0, 0.0, 0.0, 1.0)  # of the whole, where points have none
-    frame_from_marker: Matrix = field(default_factory=lambda: np.eye(4))
+    pose: tuple[float, ...] = (0.0, 0.0, 0.0, *UPRIGHT)  # of its axes in the frame: place, quaternion
     text: str = ""
     action: int = ADD
 
@@ -82,10 +83,11 @@ def _cubes(
     points = (places + 0.5) * size_m  # in the grid's axes, which the marker's pose turns
     colours = _rgba(voxels.colours(colour_by), alpha)
     scale = tuple((cube_scale * size_m).tolist())
+    ego_from_grid = voxels.geometry.ego_from_grid
+    pose = (*ego_from_grid[:3, 3].tolist(), *quaternion_from_rotation(ego_from_grid[:3, :3]).tolist())
     for start in range(0, len(points), max_per_marker):
         part = slice(start, start + max_per_marker)
-        pose = voxels.geometry.ego_from_grid
-        yield _Marker("panoocc", CUBE_LIST, scale, points[part], colours[part], frame_from_marker=pose)
+        yield _Marker("panoocc", CUBE_LIST, scale, points[part], colours[part], pose=pose)
 
 
 def _things(boxes: ScoredBoxes, colour_by: ColourBy) -> Iterator[_Marker]:
@@ -95,13 +97,11 @@ def _things(boxes: ScoredBoxes, colour_by: ColourBy) -> Iterator[_Marker]:
     yield _Marker("boxes", LINE_LIST, (LINE_M, 0.0, 0.0), edges.reshape(-1, 3), colours.repeat(ends_per_box, axis=0))
     centres, heights = boxes.centre_m.astype(np.float64), boxes.size_m[:, 2].astype(np.float64)
     for row, colour in enumerate(colours):
-        above = np.eye(4)
-        above[:3, 3] = centres[row] + (0.0, 0.0, heights[row] / 2 + TEXT_M)
+        x, y, z = centres[row].tolist()
+        above = (x, y, z + heights[row] / 2 + TEXT_M, *UPRIGHT)
         number = "" if boxes.instance_id is None else f" {boxes.instance_id[row]}"
         text = BOX_CLASSES[boxes.class_id[row]] + number
-        yield _Marker(
-            "numbers", TEXT_VIEW_FACING, (0.0, 0.0, TEXT_M), colour=(1.0,) * 4, frame_from_marker=above, text=text
-        )
+        yield _Marker("numbers", TEXT_VIEW_FACING, (0.0, 0.0, TEXT_M), colour=(1.0,) * 4, pose=above, text=text)
         velocity = boxes.velocity_mps[row].astype(np.float64)
         if np.hypot(*velocity) >= SLOWEST_MPS:
             way = np.stack([centres[row], centres[row] + (*velocity, 0.0)])
@@ -122,11 +122,10 @@ def _rgba(rgb: NDArray[np.uint8], alpha: float = 1.0) -> NDArray[np.float32]:
 
 
 def _write(writer: CdrWriter, marker: _Marker, number: int, stamp_ns: int, frame_id: str, lifetime_s: float) -> None:
-    pose = marker.frame_from_marker
     _header(writer, stamp_ns, frame_id)
     writer.string(marker.namespace)
     writer.pack("i", number, marker.kind, marker.action)
-    writer.pack("d", *pose[:3, 3], *quaternion_from_rotation(pose[:3, :3]), *marker.scale)
+    writer.pack("d", *marker.pose, *marker.scale)
     writer.pack("f", *marker.colour)
     lifetime_ns = round(lifetime_s * NS_PER_S) if marker.action == ADD else 0
     writer.pack("i", lifetime_ns // NS_PER_S)
@@ -134,11 +133,7 @@ def _write(writer: CdrWriter, marker: _Marker, number: int, stamp_ns: int, frame
     writer.pack("B", 0)  # frame_locked
     writer.sequence(len(marker.points), marker.points.astype("<f8"))
     writer.sequence(len(marker.colours), marker.colours.astype("<f4"))
-    writer.string("")  # texture_resource
-    _header(writer, 0, "")  # texture
-    writer.string("")
-    writer.sequence(0)
-    writer.sequence(0)  # uv_coordinates
+    writer.raw(_NO_TEXTURE, 4)
     writer.string(marker.text)
     writer.string("")  # mesh_resource
     writer.string("")  # mesh_file
@@ -146,7 +141,21 @@ def _write(writer: CdrWriter, marker: _Marker, number: int, stamp_ns: int, frame
     writer.pack("B", 0)  # mesh_use_embedded_materials
 
 
+def _no_texture() -> memoryview:
+    """The fields from texture_resource to uv_coordinates, which begin at a multiple of four bytes."""
+    writer = CdrWriter()
+    writer.string("")  # texture_resource
+    _header(writer, 0, "")  # texture
+    writer.string("")
+    writer.sequence(0)
+    writer.sequence(0)  # uv_coordinates
+    return memoryview(writer.bytes())[len(LITTLE_ENDIAN) :]
+
+
 def _header(writer: CdrWriter, stamp_ns: int, frame_id: str) -> None:
     writer.pack("i", stamp_ns // NS_PER_S)
     writer.pack("I", stamp_ns % NS_PER_S)
     writer.string(frame_id)
+
+
+_NO_TEXTURE = _no_texture()

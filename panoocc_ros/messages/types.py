@@ -1,6 +1,7 @@
 """The types of messages without ROS (package `rosbags`): ours, ROS 2 Jazzy's, and some that ROS 2 may lack."""
 
-from functools import cache
+from collections.abc import Callable
+from functools import cache, partial
 from typing import Any
 
 import numpy as np
@@ -32,19 +33,29 @@ def typestore() -> Typestore:
 
 def new_message(type_name: str, **fields: Any) -> Any:
     """A message of a type such as "panoocc/msg/VoxelGrid": zeros, empty strings and sequences, but for `fields`."""
+    kind, empty = _fields(type_name)
+    for name, make in empty:
+        if name not in fields:
+            fields[name] = make()
+    return kind(**fields)
+
+
+@cache
+def _fields(type_name: str) -> tuple[Any, tuple[tuple[str, Callable[[], Any]], ...]]:
+    """The class of a type, and what makes an empty value of each field."""
     store = typestore()
-    _, definitions = store.fielddefs[type_name]
-    empty = {key: _empty(kind, detail) for key, (kind, detail) in definitions if key not in fields}
-    return store.types[type_name](**empty, **fields)
+    return store.types[type_name], tuple((name, _empty(*one)) for name, one in store.fielddefs[type_name][1])
 
 
-def _empty(kind: int, detail: Any) -> Any:
+def _empty(kind: int, detail: Any) -> Callable[[], Any]:
     base, name, fixed = 1, 2, 3  # rosbags.interfaces.Nodetype
     if kind == name:
-        return new_message(detail)
+        return partial(new_message, detail)
     if kind == base:
-        return {"string": "", "bool": False, "float32": 0.0, "float64": 0.0}.get(detail[0], 0)
+        value = {"string": "", "bool": False, "float32": 0.0, "float64": 0.0}.get(detail[0], 0)
+        return lambda: value
     (item_kind, item), length = detail
     if item_kind == base and item[0] != "string":
-        return np.zeros(length if kind == fixed else 0, dtype=item[0])
-    return [_empty(item_kind, item) for _ in range(length)] if kind == fixed else []
+        return partial(np.zeros, length if kind == fixed else 0, item[0])
+    one = _empty(item_kind, item)
+    return lambda: [one() for _ in range(length)] if kind == fixed else []

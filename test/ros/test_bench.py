@@ -12,6 +12,7 @@ from panoocc_core.bench import bench_rendering
 from panoocc_core.sim import load_sim_rig, nuscenes_rig
 from panoocc_ros.commands import bench
 from panoocc_ros.commands.cli import main
+from panoocc_ros.outputs.catalogue import FOXGLOVE, OUTPUTS
 from panoocc_ros.sim.bag import write_street_bag
 
 
@@ -30,6 +31,7 @@ def test_a_simulated_street_gives_networks_and_rendering(small_bag, tmp_path, ca
     assert panoocc("--model", "nano", "--frames", 2, "--json", tmp_path / "new/bench.json") == 0
     numbers = json.loads((tmp_path / "new/bench.json").read_text())
     (network,), rendering = numbers["networks"], numbers["rendering"]
+    assert numbers["outputs"]["occupancy"]["bytes"] > 0 and network["cpu_ms"]["visible"] > 0
     assert network["model"] == "nano" and network["frames"] == 1
     assert network["cpu_ms"]["total"] == pytest.approx(
         sum(value for stage, value in network["cpu_ms"].items() if stage != "total")
@@ -37,6 +39,23 @@ def test_a_simulated_street_gives_networks_and_rendering(small_bag, tmp_path, ca
     assert rendering["cameras"] == 6 and rendering["size_hw"] == [144, 256] and rendering["sets"] == 9
     text = capsys.readouterr().out
     assert "nano on" in text and "sets per CPU second" in text
+
+
+def test_the_messages_of_every_output_are_measured(small_bag, tmp_path, capsys, monkeypatch):
+    monkeypatch.setattr(bench, "_street", lambda path, rig_name, frames: small_bag)
+    monkeypatch.setattr(bench, "bench", lambda *_, **__: pytest.fail("a network was measured"))
+    assert panoocc("--frames", 2, "--output-costs", tmp_path / "new/costs.json") == 0
+    numbers = json.loads((tmp_path / "new/costs.json").read_text())
+    assert set(numbers["outputs"]) == {output.topic for output in OUTPUTS}
+    costs = [cost for topic, cost in numbers["outputs"].items() if topic != FOXGLOVE.topic]
+    assert all(cost["bytes"] > 0 and cost["cpu_ms"] > 0 for cost in costs)
+    together, at_rates = numbers["outputs_together"], numbers["outputs_at_default_rates"]
+    assert together["bytes"] == sum(cost["bytes"] for cost in costs) > at_rates["bytes"] > 0
+    assert numbers["found_cpu_ms"]["visible"] > 0 and numbers["outputs_of"]["frames"] == 1
+    text = capsys.readouterr().out
+    assert "5 % occupied, with visible" in text and "occupancy_foxglove" in text
+    assert panoocc("--output-costs", tmp_path) == 2
+    assert f"--output-costs: {tmp_path} is a folder" in capsys.readouterr().err
 
 
 def test_every_network_gets_a_street_of_its_own_rig(tmp_path, monkeypatch, capsys):
