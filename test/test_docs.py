@@ -16,7 +16,7 @@ from panoocc_ros.commands.cli import COMMANDS, parser
 from panoocc_ros.commands.sim import EPILOG
 from panoocc_ros.frames.rig import load_rig
 from panoocc_ros.node.settings import NodeSettings
-from panoocc_ros.outputs.catalogue import LABELLED_POINTS, LABELS, OUTPUTS
+from panoocc_ros.outputs.catalogue import ANNOUNCEMENTS, LABELLED_POINTS, OUTPUTS
 from panoocc_ros.sim.faults import parse_fault
 from panoocc_ros.sim.settings import SimSettings
 
@@ -163,7 +163,7 @@ def test_launch_arguments_and_targets_exist(document):
 
 @per_document
 def test_topics_below_the_node_exist(document):
-    ours = {output.topic for output in OUTPUTS} | {LABELS, LABELLED_POINTS, "reset_history"}
+    ours = {one.topic for one in (*OUTPUTS, *ANNOUNCEMENTS)} | {LABELLED_POINTS, "reset_history"}
     of_the_evaluator = said(ROOT / "panoocc_ros" / "evaluation")
     for topic in re.findall(r"`~/([\w/]+)`", document.read_text()):
         assert topic in ours or topic.removeprefix("frame/") in of_the_evaluator, topic

@@ -84,7 +84,7 @@ def topics() -> str:
         name, cost = one.topic.replace("/", "_") + MAX_RATE, costs.get(one.topic)
         rate = "" if name not in parameters else f"`{name}`, {parameters[name]:g}" if parameters[name] else f"`{name}`"
         where = "" if one.in_node and one.in_bags else "node only" if one.in_node else "bags only"
-        depth = f"depth {one.depth}" if one.in_node else ""
+        depth = f"depth {one.depth}{', latched' if one.latched else ''}" if one.in_node else ""
         size = "" if cost is None else f"{cost['bytes'] / 1e3:,.0f} kB, {cost['cpu_ms']:.1f} ms"
         rows.append((f"`~/{one.topic}`", f"`{kind}`", what, where, depth, rate, size))
     heads = ("topic", "type", "what", "where", "QoS: reliable", "most a second, default", "size, CPU time")

@@ -21,7 +21,7 @@ from rosgraph_msgs.msg import Clock
 from tqdm import tqdm
 
 from ..health.watch import NodeWatch
-from ..messages.types import IMAGE_TYPES, LABEL_SET, TRANSFORMS
+from ..messages.types import IMAGE_TYPES, LATCHED_TYPES, TRANSFORMS
 from ..ros.argument_types import LOOPS, RATE, number, whole_number
 from ..ros.exit_codes import BAD_INPUT, INTERRUPTED, NO_ANSWER, NO_SUBSCRIBER, OK, failed
 from ..ros.graph import UnknownType, message_class, qos
@@ -223,7 +223,7 @@ def _play_paced(player: Player, messages: Iterable[RawMessage], rate: float, rep
 
 
 def _is_latched(topic: str, kind: str) -> bool:
-    return topic in LATCHED_TOPICS or kind == LABEL_SET
+    return topic in LATCHED_TOPICS or kind in LATCHED_TYPES
 
 
 def _playable(types: dict[str, str], wanted: Sequence[str] | None) -> dict[str, str]:

@@ -20,10 +20,10 @@ from panoocc_core.labels import InstanceSource
 
 from ..frames.assembler import AssemblerStatus, FrameAssembler, ReadySet
 from ..frames.rig import Rig
-from ..messages.types import CAMERA_INFO, IMAGE_TYPES, LABEL_SET, TRANSFORMS, new_message
+from ..messages.types import CAMERA_INFO, IMAGE_TYPES, TRANSFORMS, new_message
 from ..node.step import Lost, step
-from ..outputs.catalogue import LABELS, OUTPUTS, label_set
-from ..outputs.output import Output, Result, wanted_by
+from ..outputs.catalogue import ANNOUNCEMENTS, OUTPUTS
+from ..outputs.output import Output, Pacer, Result, wanted_by
 from ..outputs.output_options import OutputOptions
 from .bag import BagError, BagReader, BrokenMessage, RawMessage
 from .source import TimedHandler, message_count, ready_sets
@@ -38,7 +38,7 @@ POSES_KEPT = 256  # more than the memory reaches back, at 30 frames a second
 class ReplayOptions:
     """What is written, and how much."""
 
-    outputs: tuple[Output, ...] = tuple(output for output in OUTPUTS if output.in_bags)
+    outputs: tuple[Output, ...] = tuple(output for output in OUTPUTS if output.in_bags and output.by_default)
     options: OutputOptions = field(default_factory=OutputOptions)
     limit: int | None = None  # grids
     show_progress: bool = False
@@ -177,17 +177,20 @@ class Replay:
         Raises:
             BagError: the bag is damaged, or the output cannot be written.
         """
-        begin_s = time.perf_counter()
+        begin_s, pacer = time.perf_counter(), Pacer(options.options)
         for now_ns, ready in self._ready_sets(writer, options.show_progress):
-            if self.report.grids == 0:
-                labels = label_set(self._stream.network.config.labels, new_message)
-                writer.write(f"{PREFIX}/{LABELS}", LABEL_SET, self._bag.start_ns, labels, latched=True)
-            self._work(ready, now_ns, writer, options)
+            self._work(ready, now_ns, writer, options, pacer)
             if options.limit is not None and self.report.grids >= options.limit:
                 break
         self.report.status = self._assembler.status(self._bag.end_ns)
         self.report.wall_s = time.perf_counter() - begin_s
         return self.report
+
+    def _announce(self, writer: BagWriter) -> None:
+        labels, frame_id = self._stream.network.config.labels, self._assembler.rig.base_frame
+        for one in ANNOUNCEMENTS:
+            message = one.make(labels, frame_id, new_message)
+            writer.write(f"{PREFIX}/{one.topic}", one.type, self._bag.start_ns, message, latched=True)
 
     def _ready_sets(self, writer: BagWriter, show_progress: bool) -> Iterator[tuple[int, ReadySet]]:
         others = {} if self._watcher is None else self._watcher.topics
@@ -204,7 +207,7 @@ class Replay:
             on_broken = self.report.note_broken
             yield from ready_sets(self._bag, self._assembler, show, pass_on, on_broken, others)
 
-    def _work(self, ready: ReadySet, now_ns: int, writer: BagWriter, options: ReplayOptions) -> None:
+    def _work(self, ready: ReadySet, now_ns: int, writer: BagWriter, options: ReplayOptions, pacer: Pacer) -> None:
         begin_s = time.perf_counter()
         times_ms = {"read": (begin_s - self._since_s) * 1e3}
         wanted = wanted_by(options.outputs)
@@ -217,6 +220,8 @@ class Replay:
             self._since_s = time.perf_counter()
             return
         stepped_s = time.perf_counter()
+        if self.report.grids == 0:
+            self._announce(writer)
         result = Result(
             done.occupancy,
             done.frame,
@@ -224,9 +229,14 @@ class Replay:
             self._assembler.rig.base_frame,
             self._rig.names,
             options.options,
+            ready.map_from_ego,
         )
+        stamp_ns = done.occupancy.stamp_ns
         for output in filter(lambda one: one.applies(done.occupancy), options.outputs):
-            writer.write(f"{PREFIX}/{output.topic}", output.type, now_ns, output.make(result, new_message))
+            message = output.make(result, new_message) if pacer.is_due(output, stamp_ns) else None
+            if message is not None:
+                writer.write(f"{PREFIX}/{output.topic}", output.type, now_ns, message, output.latched)
+                pacer.sent(output, stamp_ns)
         if self._watcher is not None:
             self._watcher.on_grid(done.occupancy)
         self._note(done.frame, done.occupancy)

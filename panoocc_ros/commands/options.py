@@ -82,18 +82,21 @@ def add_parameters(group: Any, settings: type, *names: str, usual: str | None = 
     """Add options for parameters of a node, with its texts, limits, choices and defaults.
 
     Args:
-        settings: dataclass of the node's parameters; those of `names` have numbers or choices.
+        settings: dataclass of the node's parameters; those of `names` are numbers or texts.
         usual: what holds without the option, which is None then, in place of the node's default.
     """
     fields = {field.name: field for field in dataclasses.fields(settings)}
     for name in names:
         default, metadata = fields[name].default, fields[name].metadata
-        kind = {"choices": metadata["choices"]} if metadata["choices"] else {"type": number(*metadata["limits"])}
-        text = metadata["description"]
+        kind: dict[str, Any] = {"choices": metadata["choices"]} if metadata["choices"] else {"metavar": "TEXT"}
+        if metadata["limits"]:
+            low, high = metadata["limits"]
+            takes = whole_number(low, high) if isinstance(default, int) else number(low, high)
+            kind = {"type": takes, "metavar": "X"}
+        text, without = metadata["description"].replace("%", "%%"), "empty" if default == "" else default
         group.add_argument(
             f"--{name.replace('_', '-')}",
             **kind,
             default=default if usual is None else None,
-            metavar=None if metadata["choices"] else "X",
-            help=f"{text[0].lower()}{text[1:].rstrip('.')} (default: {usual or default})",
+            help=f"{text[0].lower()}{text[1:].rstrip('.')} (default: {usual or without})",
         )

@@ -1,10 +1,11 @@
 """`panoocc run BAG`: the command line around `replay`, and the table it prints."""
 
 import argparse
+import difflib
 import sys
 from collections import Counter
 from contextlib import closing
-from dataclasses import replace
+from dataclasses import fields, replace
 from pathlib import Path
 from typing import Any
 
@@ -22,8 +23,10 @@ from ..frames.waiting import AssemblerOptions
 from ..health.latency import latency_table, summarise
 from ..node.load import chosen_calibration, chosen_config, chosen_rig, loaded_network, rig_for, unused
 from ..node.settings import CAMERA_LIMITS, NodeSettings, camera_limits
-from ..outputs.catalogue import AUTOWARE, FOXGLOVE, OBJECT_MARKERS, OBJECTS, OUTPUTS, OVERLAY, POINTS
+from ..outputs.catalogue import OUTPUTS
+from ..outputs.output import Output
 from ..outputs.output_options import OutputOptions
+from ..outputs.planner_outputs import check_outputs
 from ..ros.argument_types import number, whole_number
 from ..ros.exit_codes import BAD_INPUT, NETWORK_FAILED, NO_GRID, NOT_WRITTEN, explained
 from ..ros.parameter_fields import SettingsError
@@ -38,11 +41,12 @@ Runs a network over a recorded bag, with no ROS on the machine, and writes the v
 The bag (a rosbag2 folder, or one .mcap or .db3 file) needs the images and the CameraInfo of every camera of the rig,
 the vehicle's poses on /tf and the cameras' mounts on /tf_static; calibration and mounts can be given by a file instead.
 Stamps count: a topic that was recorded up to 10 s later than the others is read ahead by as much.  The result has the
-grids (panoocc/VoxelGrid), the same as coloured points and as a grid that Foxglove shows by itself, things as boxes with
-numbers, and the transforms; it opens in Foxglove and plays with `ros2 bag play` (which warns of types whose packages,
-foxglove_msgs, vision_msgs or autoware_perception_msgs, are not installed, and plays the rest; --no-foxglove and
---no-objects leave them out).  What the summary says is explained in docs/node.md.
+grids (panoocc/VoxelGrid), the same as coloured points and as a grid that Foxglove shows by itself, a map, things as
+boxes with numbers, and the transforms; it opens in Foxglove and plays with `ros2 bag play` (which warns of types whose
+packages, foxglove_msgs, vision_msgs or autoware_perception_msgs, are not installed, and plays the rest).  --outputs
+chooses what is written; `panoocc topics` says what each is.  What the summary says is explained in docs/node.md.
 """
+BAG_OUTPUTS = {output.topic: output for output in OUTPUTS if output.in_bags}
 EPILOG = f"""\
 examples:
   panoocc run drive/ --model pano_small_occ3d --checkpoint pano_small.pth --out grids.mcap
@@ -70,10 +74,17 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         "--dense", dest="encoding", action="store_const", const="dense", help="list every voxel, free or not"
     )
     output.add_argument("--no-confidence", action="store_true", help="leave out the probability of every voxel's class")
-    output.add_argument("--no-points", action="store_true", help="leave out the PointCloud2")
-    output.add_argument("--no-objects", action="store_true", help="leave out the boxes of things")
-    output.add_argument("--no-foxglove", action="store_true", help="leave out Foxglove's own grid")
-    output.add_argument("--overlay", action="store_true", help="also the images with what was found on them, as JPEGs")
+    usual = ", ".join(topic for topic, one in BAG_OUTPUTS.items() if one.by_default)
+    output.add_argument(
+        "--outputs",
+        type=chosen_outputs,
+        default=chosen_outputs("default"),
+        metavar="TOPICS",
+        help=f"what is written, with commas between: all, default (which it is: {usual}), or some of "
+        f"{', '.join(BAG_OUTPUTS)}; -TOPIC leaves one out: default,-points",
+    )
+    of_topics = [field.name for field in fields(OutputOptions) if field.name not in ("encoding", "confidence")]
+    options.add_parameters(output, OutputOptions, *of_topics)
     output.add_argument("--limit", type=whole_number(1), metavar="N", help="stop after N grids")
     options.add(output, "--no-progress")
     parser.set_defaults(encoding="sparse")
@@ -130,6 +141,11 @@ def run(arguments: argparse.Namespace) -> int:
 
 def _run(arguments: argparse.Namespace) -> None:
     config = chosen_config(arguments.model, camera_limits(arguments), arguments.instances)
+    of_outputs = {
+        field.name: getattr(arguments, field.name) for field in fields(OutputOptions) if field.name != "confidence"
+    }
+    output_options = OutputOptions(confidence=not arguments.no_confidence, **of_outputs)
+    check_outputs(output_options, config)
     rig = recorded_rig(arguments, config)
     calibration = chosen_calibration(arguments.calibration, rig)
     chosen, waiting = rig_for(config, rig, arguments.network_frame), chosen_waiting(arguments)
@@ -141,12 +157,13 @@ def _run(arguments: argparse.Namespace) -> None:
         # Before the weights are loaded, so that a wrong path does not cost a minute.
         with BagWriter(arguments.out, arguments.overwrite, inputs) as writer:
             stream = OccupancyStream(network_of(arguments, config))
-            with closing(FrameAssembler(chosen, waiting, calibration, config)) as assembler:
+            map_frame = output_options.grid_frame
+            with closing(FrameAssembler(chosen, waiting, calibration, config, map_frame)) as assembler:
                 report = Replay(bag, stream, rig, assembler).run(
                     writer,
                     ReplayOptions(
-                        outputs=chosen_outputs(arguments),
-                        options=OutputOptions(arguments.encoding, not arguments.no_confidence),
+                        outputs=arguments.outputs,
+                        options=output_options,
                         limit=arguments.limit,
                         show_progress=not arguments.no_progress and sys.stderr.isatty(),
                     ),
@@ -212,13 +229,26 @@ def chosen_waiting(arguments: argparse.Namespace) -> AssemblerOptions:
     return replace(chosen, **{name: value for name, value in limits.items() if value is not None})
 
 
-def chosen_outputs(arguments: argparse.Namespace) -> Any:
-    """The outputs that the bag gets."""
-    without = {POINTS} if arguments.no_points else set()
-    without |= {OBJECTS, AUTOWARE, OBJECT_MARKERS} if arguments.no_objects else set()
-    without |= {FOXGLOVE} if arguments.no_foxglove else set()
-    without |= set() if arguments.overlay else {OVERLAY}
-    return tuple(output for output in OUTPUTS if output.in_bags and output not in without)
+def chosen_outputs(text: str) -> tuple[Output, ...]:
+    """The outputs that the bag gets, by the text of --outputs.
+
+    Raises:
+        argparse.ArgumentTypeError: a name is none of them.
+    """
+    found: set[str] = set()
+    for word in (word.strip() for word in text.split(",")):
+        topic = word.removeprefix("-")
+        if topic not in ("all", "default", *BAG_OUTPUTS):
+            near = difflib.get_close_matches(topic, BAG_OUTPUTS, n=1)
+            hint = f"is {near[0]} meant?" if near else f"there are {', '.join(BAG_OUTPUTS)}, all and default"
+            raise argparse.ArgumentTypeError(f"{topic[:40]!r} is no output of a bag; {hint}")
+        topics = {
+            name
+            for name, one in BAG_OUTPUTS.items()
+            if topic in ("all", name) or (topic == "default" and one.by_default)
+        }
+        found = found - topics if word.startswith("-") else found | topics
+    return tuple(one for topic, one in BAG_OUTPUTS.items() if topic in found)
 
 
 def why_no_grid(report: ReplayReport, rig_names: tuple[str, ...]) -> str:

@@ -58,7 +58,8 @@ class FrameAssembler:
     All methods but `frame` belong to one thread; `frame` may run in another one.  `now_ns` is when a message came, by
     any clock (ROS time, or the time at which a bag has it); where it goes back, only waiting starts afresh.  With
     `AssemblerOptions.patient` no clock ends the waiting.  `config` is that of the network: with it, a frame of the
-    voxels that the weights do not know is noticed.
+    voxels that the weights do not know is noticed.  `map_frame`: sets bring the vehicle's pose in this frame too,
+    where it comes soon enough.
     """
 
     def __init__(
@@ -67,6 +68,7 @@ class FrameAssembler:
         options: AssemblerOptions | None = None,
         calibration: CalibrationFile | None = None,
         config: ModelConfig | None = None,
+        map_frame: str = "",
     ) -> None:
         self.rig, self.options = rig, options or AssemblerOptions()
         self._notices = Notices()
@@ -83,7 +85,7 @@ class FrameAssembler:
             depth=2 * self.options.max_waiting,
             notices=self._notices,
         )
-        self._resolver = Resolver(rig, calibration, config)
+        self._resolver = Resolver(rig, calibration, config, map_frame)
         self._pictures, self._geometry = PictureWatch(), GeometryWatch()
         self._decoder = FrameDecoder(rig, self._pictures)
         self._queue: deque[_Waiting] = deque()
@@ -291,6 +293,7 @@ class FrameAssembler:
                 continue
             self._queue.popleft()
             self._note_or_clear("network_frame", "", self._resolver.doubt_of_network_frame(ready))
+            self._note_or_clear("grid_frame", "", ready.map_problem)
             self._reset = None
             self._counters.ready += 1
             self._counters.tf_missing = None

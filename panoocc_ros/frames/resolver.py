@@ -7,6 +7,7 @@ from panoocc_core.cameras.calibration_file import CalibrationFile
 from panoocc_core.cameras.lens import same_calibration
 from panoocc_core.config import ModelConfig
 from panoocc_core.geometry import Matrix, shift_and_turn
+from panoocc_core.planning.flat_map import STEEPEST
 
 from ..streams.edge import TooEarly, TooLate, TransformError, doubted, shown
 from ..streams.synchroniser import MessageSet
@@ -33,10 +34,13 @@ class Resolver:
     """Transforms and calibrations as they come, and what of them belongs to a set.
 
     What a calibration file says counts in place of messages.  Without `config` nothing is held against the network's.
+    `map_frame` is the frame that maps lie in, if that is not the vehicle's.
     """
 
-    def __init__(self, rig: Rig, given: CalibrationFile | None, config: ModelConfig | None) -> None:
-        self._rig, self._config = rig, config
+    def __init__(
+        self, rig: Rig, given: CalibrationFile | None, config: ModelConfig | None, map_frame: str = ""
+    ) -> None:
+        self._rig, self._config, self._map_frame = rig, config, map_frame
         self.buffer = TransformBuffer()
         self.has_static = False  # something has come on the rig's tf_static_topic
         self._given_mounts = {} if given is None else given.mounts
@@ -127,7 +131,19 @@ class Resolver:
                 raise Lacking(_reason(error), name, f"camera {name}: {error}{self._remedy(error)}", error) from error
             poses[name] = CameraPose(stamp_ns, ego_from_camera, at_shutter)
         network = self._ego_from_network(messages.stamp_ns)
-        return ReadySet(messages.stamp_ns, messages, world_from_ego, poses, dict(self._infos), fixed, network, reset)
+        map_from_ego, problem = self._map_from_ego(messages.stamp_ns, may_guess)
+        return ReadySet(
+            messages.stamp_ns,
+            messages,
+            world_from_ego,
+            poses,
+            dict(self._infos),
+            fixed,
+            network,
+            reset,
+            map_from_ego,
+            problem,
+        )
 
     def world_from(self, frame: str, stamp_ns: int, may_guess: bool) -> Matrix:
         """Pose [4, 4] of any frame in the fixed one.
@@ -187,6 +203,28 @@ class Resolver:
             if not isinstance(error, (UnknownFrame, NotConnected)):
                 remedy = self._remedy(error)
             raise Lacking(_reason(error), "", f"network_frame {shown(frame)}: {error}{remedy}", error) from error
+
+    def _map_from_ego(self, stamp_ns: int, may_do_without: bool) -> tuple[Matrix | None, str | None]:
+        """The vehicle's pose [4, 4] in the frame of maps, or why it is not to be had; a set need not be lost for it.
+
+        Raises:
+            Lacking: it may still come.
+        """
+        if not self._map_frame:
+            return None, None
+        problem = "its z axis does not point up"
+        try:
+            pose = self.buffer.lookup(self._map_frame, self._rig.base_frame, stamp_ns)
+            if pose[2, 2] >= STEEPEST:
+                return pose, None
+        except TransformError as error:
+            if isinstance(error, TooLate) and not error.is_stale and not may_do_without:
+                raise Lacking(_reason(error), "", f"grid_frame {shown(self._map_frame)}: {error}", error) from error
+            problem = str(error)
+        return None, (
+            f"~/grid_2d is not sent, grid_frame {shown(self._map_frame)}: {problem}; send it, or name another frame "
+            f"(--grid-frame), or none, to have it in {self._rig.base_frame}"
+        )
 
     def _mount(self, name: str, image: Any, stamp_ns: int) -> Matrix:
         """ego_from_camera [4, 4]."""

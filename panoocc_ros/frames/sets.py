@@ -40,6 +40,8 @@ class ReadySet:
     fixed_frame: str
     ego_from_network: Matrix | None  # [4, 4] of the frame of the voxels; None: where the network's configuration has it
     reset: str | None  # the stream's memory must be cleared before this set, for this reason
+    map_from_ego: Matrix | None = None  # [4, 4] at stamp_ns, of the frame that maps lie in; None: not asked for ...
+    map_problem: str | None = None  # ... or not to be had: why
 
 
 @dataclass(frozen=True, slots=True)

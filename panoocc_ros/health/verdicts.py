@@ -32,7 +32,10 @@ WARM_UP_S = 60.0  # the first step may take so long
 STEP_LATE_S, STEP_LATE_TIMES = 2.0, 5.0  # each other one so long, or a multiple of what is usual
 CLOCK_STANDS_S = 5.0
 CAMERA_NOTICES: tuple[NoticeKind, ...] = ("clock", "apart", "late", "calibration")
-TRANSFORM_NOTICES: tuple[NoticeKind, ...] = ("refused", "contradiction", "late_transform", "network_frame")
+TRANSFORM_NOTICES: tuple[NoticeKind, ...] = (
+    *("refused", "contradiction", "late_transform"),
+    *("network_frame", "grid_frame"),
+)
 MAX_NOTICES = 3  # in one message
 MISSING_CAMERA = "missing_camera"  # reason of sets that lacked an image of a camera
 

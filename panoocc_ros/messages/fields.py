@@ -13,7 +13,7 @@ from panoocc_core.types import GridGeometry
 # Corners 0 to 7 have bits x, y, z; an edge joins two that differ in one bit.
 _CORNERS = np.array([[corner & 1, corner >> 1 & 1, corner >> 2 & 1] for corner in range(8)]) - 0.5
 _EDGES = np.array([(a, a | bit) for bit in (1, 2, 4) for a in range(8) if not a & bit])
-_TYPE_CODES = {"uint8": "B", "uint16": "H", "uint32": "I"}
+_TYPE_CODES = {"int8": "b", "uint8": "B", "uint16": "H", "uint32": "I"}
 
 
 def fill_header(header: Any, stamp_ns: int, frame_id: str) -> None:

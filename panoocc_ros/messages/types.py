@@ -12,12 +12,15 @@ from panoocc_core.base.resources import folder
 
 from .autoware import DEFINITIONS as AUTOWARE_DEFINITIONS
 from .foxglove import DEFINITIONS as FOXGLOVE_DEFINITIONS
+from .planes import OCCUPANCY_GRID
 from .vision import DEFINITIONS as VISION_DEFINITIONS
+from .vision import LABEL_INFO
 
 IMAGE, COMPRESSED_IMAGE = IMAGE_TYPES = "sensor_msgs/msg/Image", "sensor_msgs/msg/CompressedImage"
 CAMERA_INFO = "sensor_msgs/msg/CameraInfo"
 TRANSFORMS = "tf2_msgs/msg/TFMessage"
 VOXEL_GRID, LABEL_SET = "panoocc/msg/VoxelGrid", "panoocc/msg/LabelSet"
+LATCHED_TYPES = (LABEL_SET, LABEL_INFO, OCCUPANCY_GRID)  # whoever comes late gets the last one
 
 
 @cache

@@ -1,4 +1,4 @@
-"""Boxes of things as vision_msgs/Detection3DArray."""
+"""Boxes of things as vision_msgs/Detection3DArray, and the names of classes as vision_msgs/LabelInfo."""
 
 import math
 from collections.abc import Callable
@@ -6,12 +6,13 @@ from typing import Any
 
 import numpy as np
 
-from panoocc_core.labels import BOX_CLASSES, box_class
+from panoocc_core.labels import BOX_CLASSES, LabelSet, box_class
 from panoocc_core.types import ScoredBoxes
 
 from .fields import fill_header, fill_upright_pose
 
-DETECTIONS = "vision_msgs/msg/Detection3DArray"
+DETECTIONS, LABEL_INFO = "vision_msgs/msg/Detection3DArray", "vision_msgs/msg/LabelInfo"
+_CLASS = "vision_msgs/msg/VisionClass"
 MAX_NAME = 60  # characters of a class that a text shows
 
 # Field names, types and order are those of vision_msgs 4; https://github.com/ros-perception/vision_msgs
@@ -38,6 +39,15 @@ string id                           # the same for one thing in all messages
 std_msgs/Header header
 vision_msgs/Detection3D[] detections
 """,
+    _CLASS: """\
+uint16 class_id
+string class_name
+""",
+    LABEL_INFO: """\
+std_msgs/Header header
+vision_msgs/VisionClass[] class_map
+float32 threshold                   # confidence below which a class is not told: none is held back
+""",
 }
 
 
@@ -51,6 +61,17 @@ def fill_detections(
     """
     fill_header(message.header, stamp_ns, frame_id)
     message.detections = [_detection(boxes, row, stamp_ns, frame_id, new_message) for row in range(len(boxes))]
+    return message
+
+
+def fill_label_info(message: Any, labels: LabelSet, frame_id: str, new_message: Callable[..., Any]) -> Any:
+    """Fill a vision_msgs/LabelInfo with all classes but free space, which no pixel has."""
+    message.header.frame_id = frame_id
+    message.class_map = [
+        new_message(_CLASS, class_id=number, class_name=name)
+        for number, name in enumerate(labels.names)
+        if number != labels.free_id
+    ]
     return message
 
 

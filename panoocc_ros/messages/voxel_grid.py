@@ -7,6 +7,7 @@ empty message and returns it.
 import math
 from collections.abc import Sequence
 from dataclasses import dataclass
+from functools import cached_property
 from typing import Any, Literal
 
 import numpy as np
@@ -33,9 +34,9 @@ MAX_VOXEL_M = 100.0
 MAX_NAME = 200  # characters of a class's or a label set's name
 
 
-@dataclass(frozen=True, slots=True, eq=False)
+@dataclass(frozen=True, eq=False)
 class VoxelList:
-    """The voxels of a grid that are not free, ordered by index."""
+    """Some voxels of a grid, such as those that are not free, ordered by index."""
 
     indices: NDArray[np.uint32]  # [n], (iz * ny + iy) * nx + ix, strictly increasing
     class_id: NDArray[np.uint8]  # [n]
@@ -46,9 +47,24 @@ class VoxelList:
 
     def centres_m(self) -> Matrix:
         """Centres [n, 3] in the vehicle frame, the grid's rotation included."""
+        return self._centres_m
+
+    @cached_property
+    def _centres_m(self) -> Matrix:
         nx, ny, _ = self.geometry.shape_xyz
         index = self.indices.astype(np.int64)
         return self.geometry.centres_m(np.stack([index % nx, index // nx % ny, index // (nx * ny)], axis=1))
+
+    def select(self, rows: NDArray[np.bool_]) -> "VoxelList":
+        """Those of a mask [n]."""
+        return VoxelList(
+            self.indices[rows],
+            self.class_id[rows],
+            None if self.instance_id is None else self.instance_id[rows],
+            None if self.confidence is None else self.confidence[rows],
+            self.geometry,
+            self.labels,
+        )
 
     def colours(self, by: ColourBy = "class") -> NDArray[np.uint8]:
         """RGB [n, 3] of the voxels' classes, or of their instances where they have one."""

@@ -30,6 +30,7 @@ from ..health.ledger import Ledger
 from ..health.publisher import Diagnostics
 from ..health.running_time import RunningTime
 from ..health.verdicts import READY_TO_OUTPUT
+from ..outputs.planner_outputs import check_outputs
 from ..ros.callbacks import Guard
 from ..ros.exit_codes import BAD_INPUT
 from ..ros.parameter_fields import SettingsError
@@ -87,6 +88,7 @@ class OccupancyNode(Node):
         self._rig = rig_for(config, rig, settings.network_frame)
         for sentence in unused(config, rig, settings.network_frame):
             self.get_logger().info(sentence)
+        check_outputs(settings, config)
         calibration = chosen_calibration(settings.calibration, rig)
         self.get_logger().info(f"loading {config.name}")
         network = loaded_network(
@@ -101,11 +103,11 @@ class OccupancyNode(Node):
         self._stream = OccupancyStream(network)
         self._time = RunningTime(self._now_ns)
         self._log = ProblemLog(self.get_logger())
-        self._assembler = FrameAssembler(self._rig, settings, calibration, config)
+        self._assembler = FrameAssembler(self._rig, settings, calibration, config, settings.grid_frame)
         self._arrivals, self._ledger = Arrivals(self._rig.names, self._time), Ledger(self._time)
         self._times = StageTimes()
         self._outputs = Publishers(self, settings, rig.names, self._rig.base_frame, config.panoptic.instances)
-        self._outputs.publish_labels(config.labels)
+        self._outputs.announce(config.labels)
         self._guard = Guard(self._log)
         self._reads_logits = reads_logits(config)
         self._clouds = (
@@ -174,7 +176,7 @@ class OccupancyNode(Node):
     def _work_on(self, job: Job) -> None:
         begin_s = time.perf_counter()
         wants_clouds = self._clouds is not None and self._clouds.has_listener
-        wanted = self._outputs.wanted()
+        wanted = self._outputs.wanted(job.ready.stamp_ns)
         if wants_clouds:
             wanted = replace(wanted, instances=True, logits=self._reads_logits)
         done = step(
@@ -195,7 +197,7 @@ class OccupancyNode(Node):
             self._log.warn(f"reset {reason}", f"the memory is cleared: {reason}")
         stepped_s = time.perf_counter()
         sequence = self._ledger.next_sequence()
-        self._outputs.publish(done.occupancy, done.frame, sequence)
+        self._outputs.publish(done.occupancy, done.frame, sequence, job.ready.map_from_ego)
         if self._clouds is not None:
             self._clouds.hand_over(done.occupancy)
         if sequence == 0:

@@ -1,7 +1,8 @@
 """What is made of one occupancy and of the images that it was made of: a row in OUTPUTS for every topic.
 
 An output is a topic, a type and a function that makes the message, whose docstring says in the documents what is in it.
-To add one: a row in OUTPUTS, its `make`, and the parameter of its rate in `output_options.py`.
+To add one: a row in OUTPUTS, its `make`, and the parameter of its rate in `output_options.py`.  What is sent once
+stands in ANNOUNCEMENTS.
 """
 
 from functools import partial
@@ -12,14 +13,16 @@ from panoocc_core.labels import LabelSet
 from ..messages.autoware import DETECTED_OBJECTS, fill_detected_objects
 from ..messages.foxglove import fill_foxglove_grid
 from ..messages.markers import marker_array
-from ..messages.points import fill_points
-from ..messages.types import COMPRESSED_IMAGE, LABEL_SET, VOXEL_GRID
-from ..messages.vision import DETECTIONS, fill_detections
+from ..messages.planes import OCCUPANCY_GRID
+from ..messages.points import POINT_CLOUD, fill_points
+from ..messages.types import COMPRESSED_IMAGE, IMAGE, LABEL_SET, VOXEL_GRID
+from ..messages.vision import DETECTIONS, LABEL_INFO, fill_detections
 from ..messages.voxel_grid import fill_label_set, fill_voxel_grid
-from .output import Need, NewMessage, Output, Result
+from .output import Announcement, Need, NewMessage, Output, Result
 from .overlay_image import overlay_image
+from .planner_outputs import bev_classes, bev_confidence, bev_points, grid_2d, label_info, obstacles
 
-LABELS = "labels"  # topic of what is sent once, latched
+LABELS = "labels"  # topic of the classes
 LABELLED_POINTS = "labelled_points"  # topic of what is made of other people's clouds (`node/cloud_output.py`)
 
 
@@ -38,8 +41,8 @@ def voxel_grid(result: Result, new_message: NewMessage) -> Any:
 
 
 def points(result: Result, new_message: NewMessage) -> Any:
-    """sensor_msgs/PointCloud2: occupied voxels as points, with class, instance, confidence and colour."""
-    message = new_message("sensor_msgs/msg/PointCloud2")
+    """sensor_msgs/PointCloud2: occupied voxels as points, with class, probability, instance and colour."""
+    message = new_message(POINT_CLOUD)
     return fill_points(
         message,
         result.voxels,
@@ -82,8 +85,8 @@ def foxglove_grid(result: Result, new_message: NewMessage) -> Any:
     return fill_foxglove_grid(message, result.voxels, result.occupancy.stamp_ns, result.frame_id, new_field)
 
 
-def label_set(labels: LabelSet, new_message: NewMessage) -> Any:
-    """panoocc/LabelSet."""
+def label_set(labels: LabelSet, _: str, new_message: NewMessage) -> Any:
+    """panoocc/LabelSet: names and colours of the classes, which are things."""
     return fill_label_set(new_message(LABEL_SET), labels)
 
 
@@ -91,14 +94,29 @@ MARKER_ARRAY = "visualization_msgs/msg/MarkerArray"
 
 THINGS: frozenset[Need] = frozenset({"instances"})
 BOXES: frozenset[Need] = frozenset({"instances", "boxes"})
+SIGHT: frozenset[Need] = frozenset({"visible"})
 
 OCCUPANCY = Output("occupancy", VOXEL_GRID, voxel_grid, needs=THINGS | {"visible"})
-POINTS = Output("points", "sensor_msgs/msg/PointCloud2", points, needs=THINGS)
+POINTS = Output("points", POINT_CLOUD, points, needs=THINGS)
+OBSTACLES = Output("obstacles", POINT_CLOUD, obstacles, by_default=False)
+GRID_2D = Output("grid_2d", OCCUPANCY_GRID, grid_2d, needs=SIGHT, latched=True, depth=1, frame="grid_frame")
+BEV_CLASSES = Output("bev/classes", IMAGE, bev_classes, needs=SIGHT, by_default=False)
+BEV_CONFIDENCE = Output("bev/confidence", IMAGE, bev_confidence, needs=SIGHT, by_default=False)
+BEV_POINTS = Output("bev/points", POINT_CLOUD, bev_points, needs=SIGHT, by_default=False)
 OBJECTS = Output("objects", DETECTIONS, detections, needs=BOXES, optional=True)
 AUTOWARE = Output("detected_objects", DETECTED_OBJECTS, detected_objects, needs=BOXES, optional=True)
 OBJECT_MARKERS = Output("object_markers", MARKER_ARRAY, object_markers, needs=BOXES)
 MARKERS = Output("markers", MARKER_ARRAY, markers, needs=THINGS, in_bags=False, depth=1)
-OVERLAY = Output("overlay", COMPRESSED_IMAGE, overlay_image, needs=THINGS, depth=1)
-FOXGLOVE = Output("occupancy_foxglove", "foxglove_msgs/msg/VoxelGrid", foxglove_grid, in_node=False)
+OVERLAY = Output("overlay", COMPRESSED_IMAGE, overlay_image, needs=THINGS, by_default=False, depth=1)
+FOXGLOVE = Output(
+    "occupancy_foxglove", "foxglove_msgs/msg/VoxelGrid", foxglove_grid, in_node=False, rate_of=OCCUPANCY.topic
+)
 
-OUTPUTS = (OCCUPANCY, POINTS, OBJECTS, AUTOWARE, OBJECT_MARKERS, MARKERS, OVERLAY, FOXGLOVE)
+OUTPUTS = (
+    *(OCCUPANCY, POINTS, OBSTACLES, GRID_2D, BEV_CLASSES, BEV_CONFIDENCE, BEV_POINTS),
+    *(OBJECTS, AUTOWARE, OBJECT_MARKERS, MARKERS, OVERLAY, FOXGLOVE),
+)
+ANNOUNCEMENTS = (
+    Announcement(LABELS, LABEL_SET, label_set),
+    Announcement("label_info", LABEL_INFO, label_info, optional=True),
+)

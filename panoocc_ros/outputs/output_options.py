@@ -6,9 +6,10 @@ No library is needed here: launch files read the parameters in the Python of ros
 from dataclasses import dataclass
 from typing import Any, Literal
 
-from ..ros.parameter_fields import check_parameters, parameter
+from ..ros.parameter_fields import SettingsError, check_parameters, parameter
 
 MAX_RATE = "_max_rate_hz"  # ends the parameter of every topic's rate
+MAX_HEIGHT_M = 1000.0
 
 
 def max_rate(default_hz: float, what: str) -> Any:
@@ -16,12 +17,17 @@ def max_rate(default_hz: float, what: str) -> Any:
     return parameter(default_hz, f"{what} at most this often; 0: as often as grids come.", limits=(0.0, 1000.0))
 
 
+def height(default_m: float, what: str) -> Any:
+    """The parameter of one end of a band of heights."""
+    return parameter(default_m, f"{what}, above base_frame.", limits=(-MAX_HEIGHT_M, MAX_HEIGHT_M))
+
+
 @dataclass(frozen=True)
 class OutputOptions:
     """Parameters of what is made of a grid.
 
     Raises:
-        SettingsError: a value is outside its limits or choices; the message names it.
+        SettingsError: a value is outside its limits or choices, or contradicts another; the message names them.
     """
 
     encoding: Literal["sparse", "dense"] = parameter(
@@ -31,8 +37,28 @@ class OutputOptions:
     markers_colour: Literal["class", "instance"] = parameter(
         "class", "What gives ~/markers and ~/object_markers their colours.", choices=("class", "instance")
     )
+    obstacles_classes: str = parameter(
+        "",
+        "Classes that are obstacles in ~/obstacles, ~/grid_2d and ~/bev/..., with commas between; empty: all but those "
+        "of the ground (driveable_surface, other_flat, sidewalk, terrain, road, walkable).",
+    )
+    obstacles_min_z_m: float = height(0.3, "~/obstacles: lower end of the band of heights")
+    obstacles_max_z_m: float = height(2.2, "~/obstacles: upper end of the band of heights")
+    grid_2d_min_z_m: float = height(0.3, "~/grid_2d and ~/bev/...: lower end of the band of heights")
+    grid_2d_max_z_m: float = height(2.2, "~/grid_2d and ~/bev/...: upper end of the band of heights")
+    grid_2d_resolution_m: float = parameter(
+        0.0, "~/grid_2d: edge of a cell; 0: that of a voxel.", limits=(0.0, MAX_HEIGHT_M)
+    )
+    grid_frame: str = parameter(
+        "", "Frame along whose axes ~/grid_2d lies, such as map or odom; empty: base_frame, and it moves along."
+    )
     occupancy_max_rate_hz: float = max_rate(0.0, "~/occupancy")
     points_max_rate_hz: float = max_rate(0.0, "~/points")
+    obstacles_max_rate_hz: float = max_rate(0.0, "~/obstacles")
+    grid_2d_max_rate_hz: float = max_rate(0.0, "~/grid_2d")
+    bev_classes_max_rate_hz: float = max_rate(0.0, "~/bev/classes")
+    bev_confidence_max_rate_hz: float = max_rate(0.0, "~/bev/confidence")
+    bev_points_max_rate_hz: float = max_rate(0.0, "~/bev/points")
     objects_max_rate_hz: float = max_rate(0.0, "~/objects")
     detected_objects_max_rate_hz: float = max_rate(0.0, "~/detected_objects")
     object_markers_max_rate_hz: float = max_rate(0.0, "~/object_markers")
@@ -44,6 +70,17 @@ class OutputOptions:
 
     def __post_init__(self) -> None:
         check_parameters(self)
+        for band in ("obstacles", "grid_2d"):
+            low, high = f"{band}_min_z_m", f"{band}_max_z_m"
+            if not getattr(self, low) < getattr(self, high):
+                raise SettingsError(f"{getattr(self, low):g} m is not below {getattr(self, high):g} m", low, high)
+        if self.obstacles_classes and not all(self.obstacle_names):
+            raise SettingsError(f"{self.obstacles_classes!r} has an empty name", "obstacles_classes")
+
+    @property
+    def obstacle_names(self) -> tuple[str, ...]:
+        """The names in `obstacles_classes`."""
+        return tuple(name.strip() for name in self.obstacles_classes.split(",")) if self.obstacles_classes else ()
 
     def max_rate_hz(self, topic: str) -> float:
         """How often a topic below `~/` may be sent."""

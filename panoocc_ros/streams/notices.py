@@ -6,7 +6,15 @@ from typing import Literal
 from panoocc_core.geometry import NS_PER_S
 
 NoticeKind = Literal[
-    "refused", "contradiction", "late_transform", "late", "clock", "apart", "calibration", "network_frame"
+    "refused",
+    "contradiction",
+    "late_transform",
+    "late",
+    "clock",
+    "apart",
+    "calibration",
+    "network_frame",
+    "grid_frame",
 ]
 
 
@@ -17,8 +25,8 @@ class Notice:
     The kinds: a transform was `refused`; senders `contradict` each other; an image came too `late` for its set, or a
     transform (`late_transform`), and by how much; a camera's `clock` is another one or stands; an image lies too far
     `apart` from the reference camera's; a CameraInfo (`calibration`) disagrees with the calibration file, or is of
-    another frame than the images; the `network_frame` is not where the weights were trained.  A notice goes when its
-    cause is seen to be mended; else its age tells whether it still matters.
+    another frame than the images; the `network_frame` is not where the weights were trained; the `grid_frame` is not
+    known.  A notice goes when its cause is seen to be mended; else its age tells whether it still matters.
     """
 
     kind: NoticeKind

@@ -130,11 +130,8 @@ def test_points_lie_in_the_voxels_centres_with_class_colour_instance_and_confide
         label = int(grid.class_id[place])
         packed = int(np.float32(row["rgb"]).view(np.uint32))
         assert (packed >> 16, packed >> 8 & 255, packed & 255) == OCC3D.colours[label]
-        assert (row["label"], row["instance"], row["confidence"]) == (
-            label,
-            grid.instance_id[place],
-            grid.confidence[place],
-        )
+        assert (row["class_id"], row["instance"]) == (label, grid.instance_id[place])
+        assert row["probability"] == np.float32(grid.confidence[place]) * np.float32(1 / 255)
 
 
 def test_a_turned_grid_gives_the_same_points():
@@ -149,7 +146,7 @@ def test_a_turned_grid_gives_the_same_points():
 
     def rows(grid):
         return sorted(
-            tuple(np.round(v, 5) for v in r.tolist()[:3]) + (r["label"],) for r in point_rows(occupied_voxels(grid))
+            tuple(np.round(v, 5) for v in r.tolist()[:3]) + (r["class_id"],) for r in point_rows(occupied_voxels(grid))
         )
 
     assert rows(straight) == rows(rotated) and len(rows(straight)) == 3

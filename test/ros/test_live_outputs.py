@@ -9,14 +9,25 @@ from test.ros.needs_ros import require_ros
 
 require_ros()
 
+from panoocc_core import Wanted  # noqa: E402
 from panoocc_core.labels import OCC3D  # noqa: E402
 from panoocc_ros.node import publishers  # noqa: E402
 from panoocc_ros.node.settings import NodeSettings  # noqa: E402
-from panoocc_ros.outputs.catalogue import OUTPUTS  # noqa: E402
+from panoocc_ros.outputs.catalogue import (  # noqa: E402
+    BEV_CLASSES,
+    BEV_CONFIDENCE,
+    BEV_POINTS,
+    GRID_2D,
+    OBSTACLES,
+    OUTPUTS,
+    POINTS,
+)
+from panoocc_ros.outputs.output import wanted_by  # noqa: E402
 from panoocc_ros.ros.graph import UnknownType, message_class, qos  # noqa: E402
 from test.ros.live import Peer  # noqa: E402
 from test.ros.test_convert import T0, occupancy  # noqa: E402
 from test.ros.test_objects import BOX  # noqa: E402
+from test.ros.test_planner_outputs import street  # noqa: E402
 
 pytestmark = pytest.mark.live
 
@@ -56,13 +67,13 @@ def test_things_are_looked_for_while_somebody_listens_to_them(peer):
     peer.node.create_subscription(
         message_class("panoocc/msg/LabelSet"), "/made/labels", labels.append, qos(latched=True)
     )
-    outputs.publish_labels(OCC3D)
+    outputs.announce(OCC3D)
     peer.wait(lambda: labels, "labels")
-    assert not outputs.wanted().instances
+    assert not outputs.wanted(T0).instances
     arrays = []
     kind = message_class("vision_msgs/msg/Detection3DArray")
     subscription = peer.node.create_subscription(kind, "/made/objects", arrays.append, qos())
-    peer.wait(lambda: outputs.wanted().instances, "subscription")
+    peer.wait(lambda: outputs.wanted(T0).instances, "subscription")
     without = occupancy(instances=False)
     outputs.publish(without, None, 0)  # nobody had listened when this one was begun: nothing is said about things
     outputs.publish(replace(occupancy(), instances="boxes", boxes=BOX), None, 1)
@@ -71,18 +82,18 @@ def test_things_are_looked_for_while_somebody_listens_to_them(peer):
     (array,) = arrays
     assert [found.id for found in array.detections] == ["7"] and array.header.stamp.sec == T0 // 10**9
     peer.node.destroy_subscription(subscription)
-    peer.wait(lambda: not outputs.wanted().instances, "end of the subscription")
+    peer.wait(lambda: not outputs.wanted(T0).instances, "end of the subscription")
 
 
 @pytest.mark.parametrize(
-    "output", [one for one in OUTPUTS if one.in_node and not one.optional], ids=lambda one: one.topic
+    "output", [one for one in OUTPUTS if one.in_node and one.needs and not one.optional], ids=lambda one: one.topic
 )
-def test_things_are_told_apart_for_one_who_listens_to(output, peer):
+def test_what_is_needed_is_found_for_one_who_listens_to(output, peer):
     outputs, _ = made(peer)
-    assert not outputs.wanted().instances
+    assert outputs.wanted(T0) == Wanted(instances=False, visible=False)
     kind = message_class(output.type)
     peer.node.create_subscription(kind, f"/made/{output.topic}", print, qos(depth=output.depth))
-    peer.wait(lambda: outputs.wanted().instances, "subscription")
+    peer.wait(lambda: outputs.wanted(T0) == wanted_by([output]), "subscription")
 
 
 def test_an_output_whose_package_is_not_installed_is_left_out_and_named(peer, monkeypatch):
@@ -111,3 +122,61 @@ def test_without_a_source_there_are_no_topics_of_things(peer):
     _, words = made(peer, "none")
     peer.wait(lambda: {"/made/occupancy", "/made/points", "/made/markers", "/made/labels"} <= topics(peer), "topics")
     assert not {"/made/objects", "/made/detected_objects", "/made/object_markers"} & topics(peer) and not words
+
+
+def profile(depth, reliable=False, latched=False):
+    return qos(reliable=reliable, latched=latched, depth=depth)
+
+
+# What consumers subscribe with: Nav2's obstacle and voxel layers, the collision monitor and STVL (sensor data, 50), its
+# static layer; Autoware's obstacle segmentation and grids (depth 1); semantic_segmentation_layer.
+CONSUMERS = {
+    "nav2 layers": (OBSTACLES, profile(50)),
+    "autoware obstacles": (OBSTACLES, profile(1)),
+    "autoware raw points": (POINTS, profile(1)),
+    "nav2 static layer": (GRID_2D, profile(1, reliable=True, latched=True)),
+    "autoware grid": (GRID_2D, profile(1, reliable=True)),
+    "segmentation layer's classes": (BEV_CLASSES, profile(50)),
+    "... confidence": (BEV_CONFIDENCE, profile(50)),
+    "... points": (BEV_POINTS, profile(50)),
+}
+
+
+def test_consumers_get_the_topics_with_their_own_qos_and_the_latched_ones_late(peer):
+    outputs, _ = made(peer)
+    outputs.announce(OCC3D)
+    got = {name: [] for name in CONSUMERS}
+    for name, (output, wanted) in CONSUMERS.items():
+        topic = f"/made/{output.topic}"
+        peer.node.create_subscription(message_class(output.type), topic, got[name].append, wanted)
+
+    def is_met():
+        return all(
+            len(peer.node.get_subscriptions_info_by_topic(f"/made/{one.topic}")) for one, _ in CONSUMERS.values()
+        )
+
+    peer.wait(is_met, "subscriptions")
+    peer.wait(lambda: outputs.wanted(T0).visible, "match")
+    sent = 0
+
+    def all_got():
+        nonlocal sent
+        outputs.publish(street(), None, sent)
+        sent += 1
+        peer.spin(0.1)
+        return all(got.values())
+
+    peer.wait(all_got, "messages")
+    headers = {repr(messages[0].header) for messages in got.values()}
+    assert len(headers) == 1, "one stamp and one frame"
+    (classes, *_), (cloud, *_) = got["segmentation layer's classes"], got["... points"]
+    assert (classes.height, classes.width) == (cloud.height, cloud.width)
+    late, names = [], []
+    peer.node.create_subscription(
+        message_class(GRID_2D.type), "/made/grid_2d", late.append, profile(1, reliable=True, latched=True)
+    )
+    peer.node.create_subscription(
+        message_class("vision_msgs/msg/LabelInfo"), "/made/label_info", names.append, profile(5, True, True)
+    )
+    peer.wait(lambda: late and names, "latched messages")
+    assert late[0] == got["nav2 static layer"][-1] and [one.class_name for one in names[0].class_map][4] == "car"

@@ -184,7 +184,7 @@ def check_points(points, grids):
         assert cloud.header == grid.header and cloud.width == len(listed(grid))
         offset = {field.name: field.offset for field in cloud.fields}
         rows = np.frombuffer(cloud.data, np.uint8).reshape(cloud.width, cloud.point_step)
-        assert (rows[:, offset["label"]] == np.asarray(grid.class_id)).all()
+        assert (rows[:, offset["class_id"]] == np.asarray(grid.class_id)).all()
 
 
 def check_markers(markers):

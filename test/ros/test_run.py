@@ -97,7 +97,7 @@ def test_equal_motions_are_told_once():
 def test_late_transforms_change_no_bit_of_the_grids(whole_run):
     path = write_drive(whole_run / "late.mcap", sets=3, tf_late_ns=37 * MS)
     out = whole_run / "late_grids.mcap"
-    assert main(["run", str(path), *NANO, "--out", str(out), "--no-points", "--no-foxglove"]) == 0
+    assert main(["run", str(path), *NANO, "--out", str(out), "--outputs", "occupancy"]) == 0
     with BagReader(whole_run / "grids.mcap") as first, BagReader(out) as second:
         grids = [[message.data for message in bag.messages([GRID])] for bag in (first, second)]
         assert POINTS not in second.topics
@@ -106,7 +106,10 @@ def test_late_transforms_change_no_bit_of_the_grids(whole_run):
 
 def test_the_summary_tells_sets_motion_and_latency(whole_run, capsys):
     arguments = ["run", str(whole_run / "drive.mcap"), *NANO, "--out", str(whole_run / "dense"), "--dense"]
-    assert main([*arguments, "--limit", "2", "--no-confidence", "--instances", "none", "--overlay"]) == 0
+    assert (
+        main([*arguments, "--limit", "2", "--no-confidence", "--instances", "none", "--outputs", "default,overlay"])
+        == 0
+    )
     text = capsys.readouterr().out
     assert "2 sets in, 2 grids out, 0 sets lost; fixed frame odom" in text
     assert "ego motion since the last frame: 1.00 m, yaw +0.00 deg" in text

@@ -99,7 +99,7 @@ def test_the_summary_of_a_run_names_the_faults_reason(tmp_path, events, capsys):
             writer.write(*event)
     words = ["run", str(tmp_path / "faulty.mcap"), "--model", "nano", "--seeded-weights", "--device", "cpu"]
     words += ["--missing-camera", "drop"]
-    assert main([*words, "--out", str(tmp_path / "grids.mcap"), "--no-progress", "--no-points", "--no-foxglove"]) == 0
+    assert main([*words, "--out", str(tmp_path / "grids.mcap"), "--no-progress", "--outputs", "occupancy"]) == 0
     told = capsys.readouterr().out
     assert "8 grids out, 4 sets lost" in told
     assert "lost: 3 missing_camera (CAM_BACK)" in told and "lost: 1 image (CAM_FRONT)" in told
