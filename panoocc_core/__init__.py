@@ -13,6 +13,7 @@ from .cameras.image_set import read_frame
 from .config import ConfigError, ModelConfig, model_config
 from .network import NonFiniteError
 from .pictures.figures import overlay, picture
+from .planning.grid_file import save_grid
 from .stream import OccupancyStream, Wanted, advance
 from .types import CameraImage, Frame, Occupancy, VehicleMotion
 from .weights.checkpoint import load_model
@@ -36,4 +37,5 @@ __all__ = [
     "overlay",
     "picture",
     "read_frame",
+    "save_grid",
 ]

@@ -16,6 +16,7 @@ from .image_bytes import ImageError, check_pixels, one_line, picture_of
 from .lens import CalibrationError, calibration
 from .rectified import rectified_image
 
+CALIBRATION = "calibration.yaml"  # in a folder of images, where no other file is named
 ENDINGS = (".jpg", ".jpeg", ".png", ".tif", ".tiff")
 MAX_FILE_BYTES = 512 << 20
 
@@ -65,9 +66,8 @@ def read_frame(
 def _named_files(images: Mapping[str, str | Path], wanted: Sequence[str]) -> dict[str, Path]:
     missing = [name for name in wanted if name not in images]
     if missing or not wanted:
-        raise ImageError(
-            f"there is no image of {', '.join(missing) or 'any camera'}; given: {', '.join(images) or 'none'}"
-        )
+        there = ", ".join(images) or "none"
+        raise ImageError(f"there is no image of {', '.join(missing) or 'any camera'}; there are images of: {there}")
     return {name: Path(images[name]) for name in wanted}
 
 
@@ -87,7 +87,7 @@ def _files_in(folder: Path, wanted: Sequence[str]) -> dict[str, Path]:
     for name, paths in found.items():
         if len(paths) > 1:
             raise ImageError(
-                f"{folder}: {' and '.join(path.name for path in paths)} are both images of {name}: keep one"
+                f"{folder}: {' and '.join(path.name for path in paths)} are all images of {name}: keep one"
             )
     return {name: paths[0] for name, paths in found.items()}
 
@@ -128,7 +128,8 @@ def _camera_image(
 
 
 def _bytes_of(file: Path) -> bytes:
-    with file.open("rb") as opened:
+    # A pipe that nobody writes to must not be waited for.
+    with open(os.open(file, os.O_RDONLY | os.O_NONBLOCK), "rb") as opened:
         status = os.fstat(opened.fileno())
         if not stat.S_ISREG(status.st_mode) or not 0 < status.st_size <= MAX_FILE_BYTES:
             raise ImageError(f"is no file of 1 to {MAX_FILE_BYTES} bytes")

@@ -42,8 +42,8 @@ from ..ros.exit_codes import BAD_INPUT, FAILED, NETWORK_FAILED, NOT_WRITTEN, exp
 from ..ros.parameter_fields import SettingsError
 from ..sim.bag import write_street_bag
 from ..sim.messages import image_topic
-from . import options
-from .failures import status_of
+from .shared import options
+from .shared.failures import status_of
 
 DRAWN_WIDTH_PX = 256  # of the images whose rendering is measured: those of nano
 GRIDS_HZ = 10.0  # at which the default rates of outputs are reckoned

@@ -15,6 +15,7 @@ from ..ros.signals import Terminated, ended_by_interrupt, unwound_by_signals
 # Command -> what it is for; its module in this folder has the same name, DESCRIPTION, add_arguments and run.
 COMMANDS = {
     "run": "run a network over a bag and write the voxel grids to a new bag",
+    "image": "run a network over one set of images: a picture, and a grid",
     "label": "label the point clouds of a bag by a network's voxel grids",
     "view": "show voxel grids: Rerun, Foxglove, films, plots",
     "sim": "write a bag of a drive through a simulated street",

@@ -36,8 +36,8 @@ from panoocc_core.stream import output_geometry
 from ..node.load import chosen_config, loaded_network
 from ..ros.argument_types import whole_number
 from ..ros.exit_codes import BAD_INPUT, FAILED, NETWORK_FAILED, NOT_WRITTEN, explained
-from . import options
-from .failures import status_of
+from .shared import options
+from .shared.failures import status_of
 
 TRAINING_SEEDS_FROM = 9_000  # the package's weights were trained and validated on seeds from here on
 

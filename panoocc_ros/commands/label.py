@@ -20,8 +20,6 @@ from ..outputs.catalogue import OCCUPANCY
 from ..ros.exit_codes import BAD_INPUT, NETWORK_FAILED, NO_GRID, NOT_WRITTEN, explained
 from ..ros.parameter_fields import SettingsError
 from ..streams.cloud_queue import CloudCounts, point_rules
-from . import options
-from .failures import Ended, status_of
 from .run import (
     add_input_options,
     check_grids_came,
@@ -33,6 +31,8 @@ from .run import (
     summary,
     tell_unused,
 )
+from .shared import options
+from .shared.failures import Ended, status_of
 
 DESCRIPTION = """\
 Labels the clouds (sensor_msgs/PointCloud2) on one topic of a bag, and writes them to a new bag on

@@ -12,7 +12,7 @@ from panoocc_core.models import build_network
 from panoocc_core.voxels import token_count
 
 from ..ros.exit_codes import NOT_WRITTEN, OK, explained, fail
-from . import options
+from .shared import options
 
 DESCRIPTION = """\
 Lists the presets that --model takes: what each network sees, computes and remembers, where its weights come from, and

@@ -30,8 +30,8 @@ from ..outputs.planner_outputs import check_outputs
 from ..ros.argument_types import number, whole_number
 from ..ros.exit_codes import BAD_INPUT, NETWORK_FAILED, NO_GRID, NOT_WRITTEN, explained
 from ..ros.parameter_fields import SettingsError
-from . import options
-from .failures import Ended, status_of
+from .shared import options
+from .shared.failures import Ended, status_of
 
 MAX_NOTICES = 6  # oddities of the input that are told
 

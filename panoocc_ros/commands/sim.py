@@ -2,20 +2,23 @@
 
 import argparse
 from collections.abc import Sequence
+from pathlib import Path
 from typing import Any
 
 from tqdm import tqdm
 
 from panoocc_core.base.devices import usable_device
+from panoocc_core.cameras.image_set import CALIBRATION
 from panoocc_core.sim.drive_renderer import Drive, RenderSetup, truth_grid, truth_labels
+from panoocc_core.sim.example_set import write_example_set
 
 from ..ros.argument_types import number, whole_number
 from ..ros.exit_codes import BAD_INPUT, FAILED, NETWORK_FAILED, NOT_WRITTEN, explained
 from ..sim.bag import write_street_bag
 from ..sim.faults import Faults, fault_table, parse_fault
 from ..sim.setup import rig_for_grid
-from . import options
-from .failures import status_of
+from .shared import options
+from .shared.failures import status_of
 
 DESCRIPTION = """\
 Writes a rosbag2 (MCAP) of a drive through a simulated street: every camera of a rig as JPEG, each with its own shutter
@@ -27,6 +30,7 @@ EPILOG = f"""\
 examples:
   panoocc sim --out street.mcap
   panoocc sim --out drive --seed 7 --seconds 20 --rate 10 --scale 0.18
+  panoocc sim --images street --seed 7         # one set of images for `panoocc image street`
   panoocc sim --out faulty.mcap --fault "dead camera=cam_back from=4" --fault "drop share=0.1"
 
 {explained(FAILED, BAD_INPUT, NOT_WRITTEN, NETWORK_FAILED, more="Whenever it is not 0, nothing is left at --out.")}
@@ -35,7 +39,16 @@ examples:
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """The options of `panoocc sim`."""
-    options.add(parser, "--out", "--overwrite")
+    place = parser.add_mutually_exclusive_group(required=True)
+    options.add(place, "--out", required=False)
+    place.add_argument(
+        "--images",
+        type=Path,
+        metavar="FOLDER",
+        help="one set of images instead of a bag, with its calibration, for `panoocc image`; only --seed, --rig, "
+        "--scale, --supersample and --device matter then",
+    )
+    options.add(parser, "--overwrite")
     drive = parser.add_argument_group("drive")
     drive.add_argument(
         "--seed", type=whole_number(0, options.MAX_SEED), default=0, help="which street (default: %(default)s)"
@@ -117,6 +130,12 @@ def run(arguments: argparse.Namespace) -> int:
 
 
 def _simulate(arguments: argparse.Namespace) -> None:
+    if arguments.images is not None:
+        rig = rig_for_grid(arguments.rig, arguments.grid, arguments.scale)
+        device = str(usable_device(arguments.device))
+        write_example_set(arguments.images, rig, arguments.seed, arguments.supersample, device, arguments.overwrite)
+        print(f"{arguments.images}: {len(rig)} images and {CALIBRATION}")
+        return
     bar = tqdm(unit="set", desc="rendering", disable=True if arguments.no_progress else None)
 
     def show(done: int, total: int) -> None:

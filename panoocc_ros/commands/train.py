@@ -32,8 +32,8 @@ from panoocc_core.weights.tensor_files import read_tensors
 
 from ..ros.argument_types import number, whole_number
 from ..ros.exit_codes import BAD_INPUT, FAILED, NETWORK_FAILED, NOT_WRITTEN, explained
-from . import options
-from .failures import Ended, status_of
+from .shared import options
+from .shared.failures import Ended, status_of
 
 DESCRIPTION = """\
 Trains a network by a recipe: a name in config/train, or a YAML file.  Recipes on simulated streets render their drives

@@ -6,7 +6,7 @@ from typing import Any, get_args
 
 from panoocc_core.labels import InstanceSource
 
-from ..ros.argument_types import number, whole_number
+from ...ros.argument_types import number, whole_number
 
 MAX_THREADS, MAX_WORKERS = 1024, 64
 MAX_SEED = 2**63 - 1

@@ -5,8 +5,8 @@ from concurrent.futures import BrokenExecutor
 
 from panoocc_core.sim.pool import WORKER_KILLED
 
-from ..bags.bag import BagError, BagWriteError
-from ..ros.exit_codes import BAD_INPUT, FAILED, NETWORK_FAILED, NOT_WRITTEN, OK, fail
+from ...bags.bag import BagError, BagWriteError
+from ...ros.exit_codes import BAD_INPUT, FAILED, NETWORK_FAILED, NOT_WRITTEN, OK, fail
 
 
 class Ended(Exception):

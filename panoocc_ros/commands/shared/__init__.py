@@ -1,0 +1,1 @@
+"""What commands share: options, and the exit status of what went wrong."""
