@@ -23,13 +23,13 @@ TORCH_INDEX ?=
 export PIP_NO_CACHE_DIR ?= 1
 PIP := .venv/bin/python -m pip --disable-pip-version-check install --quiet --quiet --no-compile
 IN_ROS := tools/ros_env.sh .venv/bin/python
-REQUIREMENTS := $(addprefix requirements/,$(if $(filter system,$(ROS)),ros-system.txt ros-system-dev.txt,base.txt dev.txt ros-jazzy.txt constraints.txt))
+REQUIREMENTS := $(addprefix requirements/,$(if $(filter system,$(ROS)),ros-system.txt ros-system-dev.txt,base.txt dev.txt view.txt ros-jazzy.txt constraints.txt))
 PACKAGES := panoocc_core panoocc_ros
 MESSAGES := $(wildcard msg/*.msg) $(shell find test/interfaces -type f)
 INSTALLED := package.xml CMakeLists.txt $(MESSAGES) \
     $(shell find config include launch scripts $(PACKAGES) -type f -not -name '*.pyc' -not -name '.*' 2>/dev/null)
 
-.PHONY: help setup build demo test lint bench eval parity docs clean
+.PHONY: help setup build demo test lint bench eval pictures parity docs clean
 
 help: ## this list
 	@echo "PanoOcc for ROS 2. Targets:"
@@ -55,12 +55,13 @@ setup: .venv/.ready ## virtual environment with PyTorch, ROS 2 (unless installed
 .venv/.ready: .venv/.made $(REQUIREMENTS)
 	$(PIP) $(if $(TORCH_INDEX),--index-url $(TORCH_INDEX)) "$$(grep '^torch==' requirements/base.txt)"
 ifeq ($(ROS),wheels)
-	$(PIP) -r requirements/base.txt -r requirements/dev.txt -r requirements/ros-jazzy.txt
+	$(PIP) -r requirements/base.txt -r requirements/dev.txt -r requirements/view.txt \
+	    -r requirements/ros-jazzy.txt
 	.venv/bin/python tools/ros_wheels.py
 else
 	$(PIP) -r requirements/ros-system.txt -r requirements/ros-system-dev.txt
 endif
-	.venv/bin/python -c 'import cv2, numpy, PIL, rosbags, safetensors, scipy, simplejpeg, torch, yaml'
+	.venv/bin/python -c 'import cv2, matplotlib, numpy, PIL, rosbags, safetensors, scipy, simplejpeg, torch, yaml'
 	printf '#!/bin/sh\nPYTHONPATH="%s:$$PYTHONPATH" exec "%s/.venv/bin/python" -m panoocc_ros.commands.cli "$$@"\n' \
 	    '$(CURDIR)' '$(CURDIR)' > .venv/bin/panoocc
 	chmod +x .venv/bin/panoocc
@@ -91,6 +92,9 @@ eval: .venv/.ready ## the shipped weights on 20 held-out streets; OUT/eval.json 
 	mkdir -p $(OUT)
 	.venv/bin/panoocc eval $(if $(filter command line,$(origin MODEL)),--model $(MODEL)) --json $(OUT)/eval.json \
 	    --picture $(OUT)/eval.png
+
+pictures: .venv/.ready ## the pictures of docs/view.md, from a simulated street
+	tools/docs_pictures.sh $(OUT)/pictures
 
 parity: .venv/.ready ## compare with reference values in CASES
 	@[ -n "$(CASES)" ] || { echo "make parity CASES=<folder of reference cases>" >&2; exit 2; }

@@ -15,7 +15,20 @@ from panoocc_core.base.resources import folder
 
 CHECKOUT = folder("config").parent
 DEPENDENCIES = (
-    *("torch", "setuptools", "numpy", "cv2", "yaml", "safetensors", "scipy", "PIL", "rosbags", "simplejpeg", "tqdm"),
+    *(
+        "torch",
+        "setuptools",
+        "numpy",
+        "cv2",
+        "yaml",
+        "safetensors",
+        "scipy",
+        "PIL",
+        "rosbags",
+        "simplejpeg",
+        "tqdm",
+        "matplotlib",
+    ),
 )
 INSTALLED = CHECKOUT / ".ros" / "install"
 WHERE_FROM = """

@@ -29,8 +29,8 @@ from panoocc_core.metrics.confusion import Confusion
 from panoocc_core.metrics.published import beside, published_scores
 from panoocc_core.metrics.report import as_plain, as_text
 from panoocc_core.network import Network
-from panoocc_core.pictures.render import write_png
-from panoocc_core.pictures.scores import picture
+from panoocc_core.pictures import charts
+from panoocc_core.pictures.scores import write_scores
 from panoocc_core.stream import output_geometry
 
 from ..node.load import chosen_config, loaded_network
@@ -120,7 +120,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     output = parser.add_argument_group("output")
     options.add(output, "--json")
     output.add_argument(
-        "--picture", type=Path, metavar="FILE.png", help="also draw bars for every class, and curves over distance"
+        "--picture", type=Path, metavar="FILE", help="also draw bars for every class, and curves over distance"
     )
     output.add_argument(
         "--panoptic-out",
@@ -205,7 +205,7 @@ def _evaluate(arguments: argparse.Namespace) -> None:
         if arguments.json is not None:
             write_json(arguments.json, {**summary(scores, config), "scenes": names, "report": as_plain(tree)})
         if arguments.picture is not None:
-            write_png(arguments.picture, picture(tree))
+            write_scores(arguments.picture, tree)
     finally:
         print(as_text(tree))
 
@@ -262,8 +262,8 @@ def _check_outputs(arguments: argparse.Namespace) -> None:
             raise ValueError(f"{path}: the folder is not there")
     if arguments.capacity is not None:
         _check_capacity(arguments)
-    if arguments.picture is not None and arguments.picture.suffix.lower() != ".png":
-        raise ValueError(f"--picture {arguments.picture}: the picture is a PNG; give a name that ends in .png")
+    if arguments.picture is not None:
+        charts.check_name(arguments.picture)
 
 
 def _check_capacity(arguments: argparse.Namespace) -> None:

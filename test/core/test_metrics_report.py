@@ -3,7 +3,9 @@
 import json
 import math
 from dataclasses import replace
+from pathlib import Path
 
+import cv2
 import numpy as np
 import pytest
 
@@ -25,8 +27,7 @@ from panoocc_core.metrics import (
     voxel_section,
 )
 from panoocc_core.metrics.report import Column, Table
-from panoocc_core.pictures.render import write_png
-from panoocc_core.pictures.scores import picture
+from panoocc_core.pictures.scores import write_scores
 
 from .metrics_cases import CLASS_COUNT, box_frames, panoptic_frames
 
@@ -117,14 +118,15 @@ def test_text_is_aligned_and_shows_percent(report):
     assert all(line == line.rstrip() for line in lines)
 
 
-def test_the_picture_shows_bars_in_proportion(report):
-    shown = picture(report, 1200)
-    assert shown.shape[1] == 1200 and shown.dtype == np.uint8
+def test_the_picture_shows_bars_in_proportion(report, tmp_path):
+    write_scores(tmp_path / "report.png", report)
+    shown = cv2.imread(str(tmp_path / "report.png"))[..., ::-1]
 
     def pixels_of(name: str) -> int:
         colour = LABELS.colours[LABELS.names.index(name)]
-        first_bars = shown[:, : 1200 // 2][(shown[:, : 1200 // 2] == colour).all(axis=2).any(axis=1)][:10]
-        return int((first_bars == colour).all(axis=2).sum(axis=1).max())
+        first_bars = shown[:, : shown.shape[1] // 2]
+        rows = (first_bars == colour).all(axis=2).sum(axis=1)
+        return int(rows[rows > 0][5])
 
     assert pixels_of("car") == pytest.approx(pixels_of("terrain") / 2, abs=3)
     assert pixels_of("terrain") > 300
@@ -135,8 +137,10 @@ def test_a_report_of_less_is_a_report_too(tmp_path):
     report = Report("nothing – yet", (bare,))
     assert as_plain(report)["sections"]["voxels"]["scores"]["mIoU"] is None
     assert ["mIoU", "-", "%"] in [line.split() for line in as_text(report).splitlines()]
-    write_png(tmp_path / "report.png", picture(report, 800))
-    assert picture(Report("no sections", ())).shape[1] == 1400
+    for path, kind in ((tmp_path / "report.svg", b"<?xml"), (tmp_path / "report.pdf", b"%PDF")):
+        write_scores(path, report)
+        assert path.read_bytes().startswith(kind)
+    write_scores(tmp_path / "none.png", Report("no sections", ()))
     assert "geometric IoU" not in as_text(Report("", (voxel_section(LIDARSEG, DistanceConfusion.empty(17)),)))
 
 
@@ -145,8 +149,8 @@ def test_wrong_tables_and_sizes_are_refused(report):
         Table("classes", ("car",), (Column("IoU"),), np.zeros((2, 1)))
     with pytest.raises(ValueError, match="occurs twice"):
         Table("classes", ("car", "car"), (Column("IoU"),), np.zeros((2, 1)))
-    with pytest.raises(ValueError, match="at least 640 pixels"):
-        picture(report, 300)
+    with pytest.raises(ValueError, match="report.jpg: the name of a picture of numbers must end in .png, .svg, .pdf"):
+        write_scores(Path("report.jpg"), report)
     with pytest.raises(ValueError, match="all 10 box classes"):
         box_section(
             Detection().add(box_frames(frames=1)[0].detections, box_frames(frames=1)[0].truth).scores().of_present()

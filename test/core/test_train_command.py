@@ -333,7 +333,7 @@ def test_outputs_are_looked_at_before_the_work(folder, tmp_path, capsys, monkeyp
     monkeypatch.setattr(eval_command, "simulated_streets", lambda *_, **__: pytest.fail("the work has begun"))
     for words, message in (
         (("--json", tmp_path), f"{tmp_path}: is a folder"),
-        (("--picture", tmp_path / "e.xyz"), "give a name that ends in .png"),
+        (("--picture", tmp_path / "e.xyz"), "must end in .png, .svg, .pdf"),
     ):
         assert evaluate(folder, *words) == 2
         assert message in capsys.readouterr().err
