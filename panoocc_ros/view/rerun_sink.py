@@ -75,10 +75,21 @@ def rerun_file(path: Path, sources: Sources, name: str) -> Iterator["RerunSink"]
     with whole_file(path) as part:
         part.touch()  # else nobody hears that the folder cannot be written
         stream = _stream(rr, name)
-        stream.save(part, default_blueprint=_blueprint(rr, sources))
+        with _errors_of(path):
+            stream.save(part, default_blueprint=_blueprint(rr, sources))
         yield RerunSink(rr, stream)
-        stream.flush()
+        with _errors_of(path):
+            stream.flush()
         stream.disconnect()
+
+
+@contextmanager
+def _errors_of(path: Path) -> Iterator[None]:
+    """What Rerun could not write is an OSError."""
+    try:
+        yield
+    except RuntimeError as error:
+        raise OSError(f"{path}: Rerun could not write it ({error}): is the disk full?") from error
 
 
 def write_rerun(path: Path, grids: Path, images: Path, topic: str = GRIDS) -> int:

@@ -5,6 +5,7 @@ import signal
 import subprocess
 import sys
 from collections import Counter
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -97,7 +98,15 @@ def test_rerun_gets_images_as_they_were_sent_with_their_lens_and_place(rows):
         assert np.array(column(lenses[0], "image_from_camera")).ravel()[0] == 50  # pixels
 
 
-def test_a_full_or_forbidden_place_is_an_error(both, tmp_path):
+@pytest.mark.skipif(not Path("/dev/full").exists(), reason="no device that is always full")
+def test_a_full_disk_is_an_error(both, tmp_path, capfd):
+    pytest.importorskip("rerun")
+    (tmp_path / "full.rrd.part").symlink_to("/dev/full")
+    assert main(["view", str(both), "--save", str(tmp_path / "full.rrd")]) == 4
+    assert "full.rrd: Rerun could not write it" in capfd.readouterr().err and not list(tmp_path.iterdir())
+
+
+def test_a_place_that_is_not_there_is_an_error(both, tmp_path):
     pytest.importorskip("rerun")
     with (
         BagReader(both) as bag,
