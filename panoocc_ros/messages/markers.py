@@ -76,11 +76,8 @@ def marker_array(
 def _cubes(
     voxels: VoxelList, colour_by: ColourBy, max_per_marker: int, cube_scale: float, alpha: float
 ) -> Iterator[_Marker]:
-    nx, ny, _ = voxels.geometry.shape_xyz
-    index = voxels.indices.astype(np.int64)
-    places = np.stack([index % nx, index // nx % ny, index // (nx * ny)], axis=1)
     size_m = np.array(voxels.geometry.voxel_size_m, np.float64)
-    points = (places + 0.5) * size_m  # in the grid's axes, which the marker's pose turns
+    points = (voxels.places() + 0.5) * size_m  # in the grid's axes, which the marker's pose turns
     colours = _rgba(voxels.colours(colour_by), alpha)
     scale = tuple((cube_scale * size_m).tolist())
     ego_from_grid = voxels.geometry.ego_from_grid

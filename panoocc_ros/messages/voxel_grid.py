@@ -6,7 +6,7 @@ empty message and returns it.
 
 import math
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import cached_property
 from typing import Any, Literal
 
@@ -51,9 +51,14 @@ class VoxelList:
 
     @cached_property
     def _centres_m(self) -> Matrix:
+        return self.geometry.centres_m(self.places())
+
+    def places(self) -> NDArray[np.uint32]:
+        """Numbers [n, 3] of the voxels along x, y and z."""
         nx, ny, _ = self.geometry.shape_xyz
-        index = self.indices.astype(np.int64)
-        return self.geometry.centres_m(np.stack([index % nx, index // nx % ny, index // (nx * ny)], axis=1))
+        row = self.indices // np.uint32(nx)  # NumPy divides whole numbers fast, but is slow with remainders
+        layer = row // np.uint32(ny)
+        return np.stack([self.indices - row * np.uint32(nx), row - layer * np.uint32(ny), layer], axis=1)
 
     def select(self, rows: NDArray[np.bool_]) -> "VoxelList":
         """Those of a mask [n]."""
@@ -77,18 +82,28 @@ class VoxelList:
 
 def occupied_voxels(occupancy: Occupancy) -> VoxelList:
     """The voxels of `occupancy` that are not free, as arrays on the CPU."""
-    class_id, free_id = _flat(occupancy.class_id), occupancy.labels.free_id
-    assert class_id is not None
-    is_occupied = np.ones(class_id.shape, dtype=bool) if free_id is None else class_id != free_id
-    indices = np.flatnonzero(is_occupied)
-    instances, confidence = _flat(occupancy.instance_id), _flat(occupancy.confidence)
-    return VoxelList(
-        indices=indices.astype(np.uint32),
-        class_id=class_id[indices],
-        instance_id=None if instances is None else _instances(instances[indices]),
-        confidence=None if confidence is None else confidence[indices],
-        geometry=occupancy.geometry,
-        labels=occupancy.labels,
+    is_occupied = _flat(occupancy.occupied)
+    assert is_occupied is not None
+    voxels = VoxelList(
+        np.flatnonzero(is_occupied).astype(np.uint32),
+        np.zeros(0, np.uint8),
+        None,
+        None,
+        occupancy.geometry,
+        occupancy.labels,
+    )
+    _, ny, nz = occupancy.geometry.shape_xyz
+    x, y, z = voxels.places().T
+    place = (x * np.uint32(ny) + y) * np.uint32(nz) + z  # where they are in [X, Y, Z]
+
+    def listed(grid: torch.Tensor | None) -> Any:
+        return None if grid is None else grid.cpu().numpy().ravel()[place]
+
+    return replace(
+        voxels,
+        class_id=listed(occupancy.class_id),
+        instance_id=_instances(listed(occupancy.instance_id)),
+        confidence=listed(occupancy.confidence),
     )
 
 

@@ -71,6 +71,10 @@ def test_the_shipped_weights_see_the_street_through_the_live_node(tmp_path, caps
     assert report["evaluated_grids"] == report["grids_out"] == report["sets_in"] >= 12 and report["drops"] == {}
     # Without training: below 0.1 and 0.35 (test_shipped_weights.py).
     assert report["miou"] > 0.3 and report["geometric_iou"] > 0.5
+    assert report["visible_iou"] > 0.6 and report["free_but_occupied"] < 0.06 < report["free_but_occupied_hidden"]
+    assert report["visible_by_distance"]["0-10 m"]["falsely_visible"] < 0.1
+    live = report["live_evaluator"]["scores"]
+    assert float(live["free_but_occupied"]) == pytest.approx(report["free_but_occupied"], abs=1e-4)
 
 
 def test_truth_without_the_view_of_the_cameras_is_scored_as_well(tmp_path, capsys):
