@@ -37,7 +37,7 @@ class CdrWriter:
             self._buffer += np.ascontiguousarray(values).data.cast("B")
 
     def raw(self, data: memoryview, alignment: int) -> None:
-        """What was written before, by one whose offset had the same alignment."""
+        """What another writer wrote from an offset with this alignment on."""
         self._align(alignment)
         self._buffer += data
 

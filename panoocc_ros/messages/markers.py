@@ -3,7 +3,7 @@
 The CDR bytes are made here, which rclpy publishes as they are: `publish(bytes)`.
 """
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
 
 import numpy as np
@@ -68,8 +68,9 @@ def marker_array(
         markers += _things(boxes, colour_by)
     writer = CdrWriter()
     writer.sequence(len(markers))
+    header = _block(lambda block: _header(block, stamp_ns, frame_id))
     for number, marker in enumerate(markers):  # RViz calls two markers of one array with the same id an error
-        _write(writer, marker, number, stamp_ns, frame_id, lifetime_s)
+        _write(writer, marker, number, header, lifetime_s)
     return writer.bytes()
 
 
@@ -118,8 +119,8 @@ def _rgba(rgb: NDArray[np.uint8], alpha: float = 1.0) -> NDArray[np.float32]:
     return colours
 
 
-def _write(writer: CdrWriter, marker: _Marker, number: int, stamp_ns: int, frame_id: str, lifetime_s: float) -> None:
-    _header(writer, stamp_ns, frame_id)
+def _write(writer: CdrWriter, marker: _Marker, number: int, header: memoryview, lifetime_s: float) -> None:
+    writer.raw(header, 4)
     writer.string(marker.namespace)
     writer.pack("i", number, marker.kind, marker.action)
     writer.pack("d", *marker.pose, *marker.scale)
@@ -132,21 +133,29 @@ def _write(writer: CdrWriter, marker: _Marker, number: int, stamp_ns: int, frame
     writer.sequence(len(marker.colours), marker.colours.astype("<f4"))
     writer.raw(_NO_TEXTURE, 4)
     writer.string(marker.text)
-    writer.string("")  # mesh_resource
-    writer.string("")  # mesh_file
-    writer.sequence(0)
-    writer.pack("B", 0)  # mesh_use_embedded_materials
+    writer.raw(_NO_MESH, 4)
 
 
-def _no_texture() -> memoryview:
-    """The fields from texture_resource to uv_coordinates, which begin at a multiple of four bytes."""
+def _block(write: Callable[[CdrWriter], None]) -> memoryview:
+    """Fields that are the same in many markers, and begin at a multiple of four bytes."""
     writer = CdrWriter()
+    write(writer)
+    return memoryview(writer.bytes())[len(LITTLE_ENDIAN) :]
+
+
+def _no_texture(writer: CdrWriter) -> None:
     writer.string("")  # texture_resource
     _header(writer, 0, "")  # texture
     writer.string("")
     writer.sequence(0)
     writer.sequence(0)  # uv_coordinates
-    return memoryview(writer.bytes())[len(LITTLE_ENDIAN) :]
+
+
+def _no_mesh(writer: CdrWriter) -> None:
+    writer.string("")  # mesh_resource
+    writer.string("")  # mesh_file
+    writer.sequence(0)
+    writer.pack("B", 0)  # mesh_use_embedded_materials
 
 
 def _header(writer: CdrWriter, stamp_ns: int, frame_id: str) -> None:
@@ -155,4 +164,4 @@ def _header(writer: CdrWriter, stamp_ns: int, frame_id: str) -> None:
     writer.string(frame_id)
 
 
-_NO_TEXTURE = _no_texture()
+_NO_TEXTURE, _NO_MESH = _block(_no_texture), _block(_no_mesh)
