@@ -122,7 +122,7 @@ def planner_node(node: str, trust_unseen: bool) -> Any:
     from rclpy.qos import DurabilityPolicy, QoSProfile
     from std_msgs.msg import Float64
 
-    class Planner(Node):  # type: ignore[misc]
+    class Planner(Node):
         def __init__(self) -> None:
             super().__init__("planner")
             self.labels: LabelSet | None = None

@@ -175,7 +175,7 @@ def damaged(seed: int, count: int) -> list[bytes]:
 
 
 def test_damaged_messages_do_no_harm_and_both_readers_make_the_same_of_them(watched):
-    blobs = damaged(0, 1500)
+    blobs = damaged(0, 1000)
     labels = watched.write("labels.cdr", labels_bytes(OCC3D))
     path = watched.write("damaged", b"".join(struct.pack("<I", len(blob)) + blob for blob in blobs))
     found = watched.answers([f"damaged {labels} {path}"])
