@@ -20,12 +20,11 @@ from panoocc_core import OccupancyStream, Wanted, load_model, model_config
 from panoocc_core.data.simulated import SimulatedStreets, simulated_streets
 from panoocc_core.data.street_plan import StreetPlan
 from panoocc_core.geometry import Matrix, invert, rotation_from_quaternion, yaw_rad
-from panoocc_core.planning import KnownSpace, OrientedBox, State, class_ids
+from panoocc_core.planning import KnownSpace, OrientedBox, State, ground_classes
 from panoocc_core.sim.scene import Scene
 from panoocc_core.sim.shapes import ShapeTable, inside
 from panoocc_core.stream import output_geometry
 
-GROUND = ("driveable_surface", "other_flat", "sidewalk", "terrain")
 SIZE_M, MIDDLE_M = (4.8, 1.9, 1.4), 1.1  # of the vehicle, and how high its middle is
 BESIDE_M = (-6.4, -4.8, -3.2, -1.6, 0.0, 1.6, 3.2, 4.8, 6.4)
 REACH_M, POINTS = 20.0, 200
@@ -130,14 +129,14 @@ def frames(
             frame, truth = drive.frame(index), drive.truth(index)
             occupancy = stream.step(frame, Wanted(instances=False))
             assert truth.class_id is not None and truth.geometry is not None and occupancy.visible is not None
-            ignored = class_ids(truth.labels, GROUND)
+            ignored = np.flatnonzero(ground_classes(truth.labels)).tolist()
             true = KnownSpace(truth.class_id, truth.geometry, truth.labels, visible=truth.camera_mask, ignored=ignored)
             predicted = KnownSpace(
                 occupancy.class_id.cpu().numpy(),
                 occupancy.geometry,
                 occupancy.labels,
                 visible=occupancy.visible.cpu().numpy(),
-                ignored=class_ids(occupancy.labels, GROUND),
+                ignored=np.flatnonzero(ground_classes(occupancy.labels)).tolist(),
             )
             now_from_world = invert(frame.world_from_ego)
             times_s = plan.time_s(index) + np.arange(1.0, 2.6, 0.5)

@@ -19,14 +19,12 @@ from typing import Any
 import numpy as np
 
 from panoocc_core.labels import LabelSet
-from panoocc_core.planning import KnownSpace, OrientedBox, State, class_ids
+from panoocc_core.planning import KnownSpace, OrientedBox, State, ground_classes
 from panoocc_ros.bags.bag import BagError, BagReader
 from panoocc_ros.bags.recording import recorded_labels
 from panoocc_ros.messages.fields import stamp_ns
 from panoocc_ros.messages.voxel_grid import labels_from_message
 from panoocc_ros.planner.reader import known_space
-
-GROUND = ("driveable_surface", "other_flat", "sidewalk", "terrain", "road", "walkable")
 
 # The vehicle in its base_link: x ahead, z up from the ground below the rear axle.
 FRONT_M, WIDTH_M = 3.8, 1.9
@@ -77,9 +75,9 @@ def decide(space: KnownSpace) -> Decision:
     return Decision(speed_mps, free_m, reason, space.box(beside[0]), space.box(beside[1]))
 
 
-def ground_of(labels: LabelSet) -> frozenset[int]:
+def ground_of(labels: LabelSet) -> list[int]:
     """What one may drive on, and is no obstacle."""
-    return class_ids(labels, set(GROUND) & set(labels.names))
+    return np.flatnonzero(ground_classes(labels)).tolist()
 
 
 def from_bag(path: Path, node: str, trust_unseen: bool, cdr: Path | None) -> Iterator[tuple[int, Decision]]:

@@ -52,7 +52,9 @@ class NotInstalled:
 def ament(monkeypatch):
     """Puts the stand-in in the place of launch, and gives the packages that are not installed."""
     missing = NotInstalled()
-    actions = "DeclareLaunchArgument IncludeLaunchDescription OpaqueFunction Shutdown Node SetParameter"
+    actions = (
+        "DeclareLaunchArgument GroupAction IncludeLaunchDescription OpaqueFunction Shutdown Node SetParameter SetRemap"
+    )
     modules = {
         "launch": "LaunchContext LaunchDescription",
         "launch.actions": actions,
@@ -90,7 +92,8 @@ def loaded(name):
 def launched(monkeypatch, name, *words):
     """What `ros2 launch panoocc NAME WORDS` starts: the keywords of every node, by executable."""
     monkeypatch.setattr(sys, "argv", ["ros2", "launch", "panoocc", name, *words])
-    context = SimpleNamespace(argv=list(words), launch_configurations=dict(word.split(":=", 1) for word in words))
+    given = dict(word.split(":=", 1) for word in words)
+    context = SimpleNamespace(argv=list(words), launch_configurations=given, remaps={})
     started = {}
     perform(loaded(name).generate_launch_description().arguments[0], context, started)
     return started
@@ -113,8 +116,12 @@ def perform(entities, context, started):
             context.launch_configurations.update(entity.options.get("launch_arguments", ()))
             inner = loaded("panoocc.launch.py").generate_launch_description().arguments[0]
             perform(inner, context, started)
+        elif kind == "GroupAction":
+            perform(entity.arguments[0], context, started)
+        elif kind == "SetRemap":
+            context.remaps[entity.options["src"]] = entity.options["dst"]
         elif kind == "Node":
-            started[entity.options["executable"]] = entity.options
+            started[entity.options["executable"]] = entity.options | {"remaps": dict(context.remaps)}
         else:
             assert kind == "SetParameter"
 
@@ -200,7 +207,8 @@ def test_rviz_that_is_not_installed_is_told_before_anything_starts(ament, monkey
 @pytest.mark.parametrize("name", [path.name for path in LAUNCH_FILES])
 def test_everything_ends_together(ament, monkeypatch, name):
     started = launched(monkeypatch, name, *(["bag:=x"] if name.startswith("replay") else []))
-    assert "occupancy_node" in started and (len(started) > 1) == (name != "panoocc.launch.py")
+    alone = name in ("panoocc.launch.py", "autoware.launch.py")
+    assert "occupancy_node" in started and (len(started) == 1) == alone
     for node in started.values():
         for code in (1, 2, -9):
             with pytest.raises(RuntimeError, match=f"thing-1 ended with exit code {code}"):
@@ -242,6 +250,16 @@ def test_the_player_waits_for_the_node_where_it_is(ament, monkeypatch):
     for word in ("rate:=fast", "rate:=0", "rate:=nan", "loop:=1.5", "loop:=-1", "speed:=2"):
         with pytest.raises(RuntimeError, match=word.split(":")[0]):
             launched(monkeypatch, "replay.launch.py", "bag:=drive", word)
+
+
+def test_beside_autoware_the_node_has_autowares_topics(ament, monkeypatch):
+    started = launched(monkeypatch, "autoware.launch.py", "model:=nano", "base_frame:=odom")
+    node = started["occupancy_node"]
+    assert node["remaps"]["~/obstacles"] == "/perception/obstacle_segmentation/pointcloud"
+    assert Path(node["parameters"][0]).name == "autoware.yaml"  # from the command line what is given there
+    assert parameters_of(node) == {"model": "nano", "base_frame": "odom"}
+    with pytest.raises(RuntimeError, match="no argument base_fram: did you mean base_frame"):
+        launched(monkeypatch, "autoware.launch.py", "base_fram:=odom")
 
 
 def test_every_parameter_of_the_node_is_an_argument(ament):
