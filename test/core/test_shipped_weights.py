@@ -58,4 +58,8 @@ def test_nano_sees_a_street_that_it_has_never_been_trained_on(drives):
     assert miou > 0.36
     assert miou > alone.miou_of_present(OCC3D) + 0.01  # history helps; over 20 streets it gives more
     assert scores.boxes is not None and scores.boxes.scores().of_present().mean_ap > 0.12
+    assert scores.seen is not None
+    seen = scores.seen.scores()  # over 20 streets: 0.69, 0.03, 0.02 and 0.26
+    assert seen["visible_iou"] > 0.62 and seen["falsely_visible"] < 0.06
+    assert seen["free_but_occupied"] < 0.05 < 0.15 < seen["free_but_occupied_hidden"]
     assert pq(scores.panoptic) > pq(scores.components) + 0.01  # boxes tell things apart; over 20 streets better still
