@@ -128,16 +128,11 @@ def frames(
         for index in range(len(drive)):
             frame, truth = drive.frame(index), drive.truth(index)
             occupancy = stream.step(frame, Wanted(instances=False))
-            assert truth.class_id is not None and truth.geometry is not None and occupancy.visible is not None
+            assert truth.class_id is not None and truth.geometry is not None
             ignored = np.flatnonzero(ground_classes(truth.labels)).tolist()
             true = KnownSpace(truth.class_id, truth.geometry, truth.labels, visible=truth.camera_mask, ignored=ignored)
-            predicted = KnownSpace(
-                occupancy.class_id.cpu().numpy(),
-                occupancy.geometry,
-                occupancy.labels,
-                visible=occupancy.visible.cpu().numpy(),
-                ignored=np.flatnonzero(ground_classes(occupancy.labels)).tolist(),
-            )
+            ground = np.flatnonzero(ground_classes(occupancy.labels)).tolist()
+            predicted = KnownSpace.of(occupancy, ignored=ground)
             now_from_world = invert(frame.world_from_ego)
             times_s = plan.time_s(index) + np.arange(1.0, 2.6, 0.5)
             boxes = path_boxes([now_from_world @ scene.world_from_ego(float(t)) for t in times_s], seed * 1000 + index)

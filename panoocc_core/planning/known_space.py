@@ -16,7 +16,7 @@ from numpy.typing import NDArray
 
 from ..geometry import MAX_DISTANCE_M, Matrix
 from ..labels import LabelSet
-from ..types import GridGeometry
+from ..types import GridGeometry, Occupancy
 from .moving_box import MovingBox, OrientedBox, Rotation, Vector, checked_vector, column, dot, rotation_rows
 
 NO_CLASS = 255  # beyond the grid
@@ -113,6 +113,19 @@ class KnownSpace:
         state[is_obstacle[class_id]] = State.OCCUPIED
         # [Z, Y, X], so that the first of several voxels is the same one as in the message.
         self._state = np.ascontiguousarray(state.transpose(2, 1, 0))
+
+    @classmethod
+    def of(cls, occupancy: Occupancy, *, ignored: Collection[int] = (), trust_unseen: bool = False) -> "KnownSpace":
+        """A grid that was just made, copied from its device; arguments and errors as above."""
+        arrays = {name: getattr(occupancy, name) for name in ("visible", "confidence", "instance_id")}
+        return cls(
+            occupancy.class_id.cpu().numpy(),
+            occupancy.geometry,
+            occupancy.labels,
+            **{name: None if values is None else values.cpu().numpy() for name, values in arrays.items()},
+            ignored=ignored,
+            trust_unseen=trust_unseen,
+        )
 
     @property
     def state(self) -> NDArray[np.uint8]:

@@ -14,7 +14,7 @@ from panoocc_core.data.simulated import simulated_streets
 from panoocc_core.data.street_plan import StreetPlan
 from panoocc_core.geometry import invert
 from panoocc_core.labels import OCC3D
-from panoocc_core.planning import KnownSpace
+from panoocc_core.planning import KnownSpace, class_ids
 from panoocc_core.sim.scene import Scene
 from panoocc_core.stream import output_geometry
 from panoocc_core.types import HistoryReport, Occupancy
@@ -92,6 +92,11 @@ def test_along_the_way_both_readers_say_the_same(whose, grids, drive, cpp):
         cases.append(Case(grid_bytes(message), tuple(questions), ignored=GROUND))
     expected = [ask_python(case) for case in cases]
     assert cpp.ask(cases) == expected
+    # The grid itself, before it was a message.
+    for occupancy, case, answers in zip(grids[whose], cases, expected):
+        space = KnownSpace.of(occupancy, ignored=class_ids(OCC3D, GROUND))
+        boxes = [place for place, question in enumerate(case.questions) if question.method == "box"]
+        assert [int(space.box(*case.questions[place].arguments)) for place in boxes] == [answers[k] for k in boxes]
     states = [answer for answers in expected for answer in answers if isinstance(answer, int)]
     assert {0, 1, 2} == set(states), "a street on which nothing is free, unknown or occupied"
 
