@@ -140,6 +140,15 @@ def test_commands_in_sentences_have_these_options(document):
             assert set(re.findall(r"--[a-z][a-z-]*", span)) <= options_of(name), span
 
 
+@pytest.mark.parametrize("command", COMMANDS)
+def test_the_help_of_commands_names_commands_that_there_are(command):
+    subparsers = next(a for a in parser(command)._actions if isinstance(a, argparse._SubParsersAction))
+    for name, options in re.findall(
+        r"`panoocc (\w+)((?: --[\w-]+)*)", " ".join(subparsers.choices[command].format_help().split())
+    ):
+        assert name in COMMANDS and set(options.split()) <= options_of(name)
+
+
 def options_of(command: str) -> set[str]:
     subparsers = next(a for a in parser(command)._actions if isinstance(a, argparse._SubParsersAction))
     return {option for action in subparsers.choices[command]._actions for option in action.option_strings}
@@ -177,8 +186,9 @@ def said(*folders: Path) -> set[str]:
 
 
 def test_messages_that_are_explained_are_those_of_the_code():
-    rows = re.findall(r"^\| (`.*?`) \|", (ROOT / "docs" / "diagnostics.md").read_text(), re.MULTILINE)
-    messages = [span for row in rows for span in re.findall(r"`([^`]*…[^`]*|[^`]*: [^`]*)`", row)]
+    cells = re.findall(r"^\| ([^|]*) \|", (ROOT / "docs" / "diagnostics.md").read_text(), re.MULTILINE)
+    spans = [span for cell in cells for span in re.findall(r"`([^`]*)`", cell)]
+    messages = [span for span in spans if "…" in span or ": " in span]
     assert len(messages) > 25
     texts = "\n".join(said(ROOT / "panoocc_core", ROOT / "panoocc_ros"))
     for message in messages:

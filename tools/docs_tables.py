@@ -81,13 +81,13 @@ def topics() -> str:
     rows = []
     for one in OUTPUTS:
         kind, what = one.type.replace("/msg/", "/"), (one.make.__doc__ or "").partition(": ")[2].rstrip(".")
-        name, cost = one.topic.replace("/", "_") + MAX_RATE, costs.get(one.topic)
-        rate = "" if name not in parameters else f"`{name}`, {parameters[name]:g}" if parameters[name] else f"`{name}`"
-        where = "" if one.in_node and one.in_bags else "node only" if one.in_node else "bags only"
-        depth = f"depth {one.depth}{', latched' if one.latched else ''}" if one.in_node else ""
-        size = "" if cost is None else f"{cost['bytes'] / 1e3:,.0f} kB, {cost['cpu_ms']:.1f} ms"
-        rows.append((f"`~/{one.topic}`", f"`{kind}`", what, where, depth, rate, size))
-    heads = ("topic", "type", "what", "where", "QoS: reliable", "most a second, default", "size, CPU time")
+        qos = f"reliable, {'latched, ' if one.latched else ''}depth {one.depth}" if one.in_node else "bags only"
+        bags = "" if not one.in_bags else "by default" if one.by_default else "on request"
+        name, cost = one.rate.replace("/", "_") + MAX_RATE, costs.get(one.topic)
+        rate = f"`{name}`{f', {parameters[name]:g}' if parameters[name] else ''}"
+        size = f"{cost['bytes'] / 1e3:,.1f} kB, {cost['cpu_ms']:.1f} ms" if cost else ""
+        rows.append((f"`~/{one.topic}`", f"`{kind}`", what, f"`{one.frame}`", qos, bags, rate, size))
+    heads = ("topic", "type", "what", "frame", "QoS", "`panoocc run`", "most a second, default", "size, CPU time")
     return table(heads, rows)
 
 

@@ -44,7 +44,7 @@ Stamps count: a topic that was recorded up to 10 s later than the others is read
 grids (panoocc/VoxelGrid), the same as coloured points and as a grid that Foxglove shows by itself, a map, things as
 boxes with numbers, and the transforms; it opens in Foxglove and plays with `ros2 bag play` (which warns of types whose
 packages, foxglove_msgs, vision_msgs or autoware_perception_msgs, are not installed, and plays the rest).  --outputs
-chooses what is written; `panoocc topics` says what each is.  What the summary says is explained in docs/node.md.
+chooses what is written; docs/topics.md says what each is.  What the summary says is explained in docs/node.md.
 """
 BAG_OUTPUTS = {output.topic: output for output in OUTPUTS if output.in_bags}
 EPILOG = f"""\
