@@ -54,6 +54,15 @@ def test_relative_links_lead_somewhere(document):
             assert anchors(target).get(anchor) == anchor, link
 
 
+@per_document
+def test_the_site_shows_tables_and_lists_as_a_forge_does(document):
+    lines = BLOCKS.sub("", document.read_text()).splitlines()
+    for before, line in zip(["", *lines], lines):
+        assert not re.fullmatch(r"\|[-| ]+\|", line) or before.strip("| "), f"a table without heads: {before}"
+        starts_list = re.match(r"- |\d+\. |\|", line) and not re.match(r"\s|- |\d+\. |\|", before)
+        assert not starts_list or not before, f"an empty line is missing above: {line}"
+
+
 def test_every_page_is_in_the_menu_of_the_site_once():
     menu = yaml.safe_load((ROOT / "mkdocs.yml").read_text())["nav"]
     entries = re.findall(r"[\w./]+\.md", str(menu))
