@@ -160,7 +160,7 @@ class FoxgloveSink:
         (nx, ny, nz), drawn = grid.shape_xyz, scene.voxels.drawn()
         cells = np.zeros((nz, ny, nx, 4), np.uint8)
         x, y, z = np.nonzero(drawn)
-        cells[z, y, x, :3] = scene.voxels.colours((x, y, z))
+        cells[z, y, x, :3] = scene.classes.colours((x, y, z))
         cells[z, y, x, 3] = 255
         return messages.VoxelGrid(
             timestamp=self._time(scene.stamp_ns),

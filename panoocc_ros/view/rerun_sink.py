@@ -29,7 +29,7 @@ KINDS = {
     "things": "things",
 }
 PLANE_M = 2.0  # where in front of a camera its image is drawn
-EYE_M = (-22.0, 6.0, 16.0)  # from the vehicle
+EYE_M, LOOK_AT_M = (-26.0, 8.0, 20.0), (2.0, 0.0, 0.0)  # in the vehicle frame
 FILE_HEAD = b"RRF2"
 
 
@@ -122,14 +122,17 @@ def _blueprint(rr: Any, sources: Sources) -> Any:
     whole = rrb.VisibleTimeRange(
         TIMELINE, start=rrb.TimeRangeBoundary.infinite(), end=rrb.TimeRangeBoundary.cursor_relative()
     )
-    eye = rrb.EyeControls3D(position=EYE_M, look_target=(4.0, 0.0, 0.0), eye_up=(0.0, 0.0, 1.0), tracking_entity=EGO)
     deep = rrb.Spatial3DView(
-        origin=WORLD, name="occupancy", overrides={PATH: rrb.VisibleTimeRanges(whole)}, eye_controls=eye
+        origin=EGO,  # moves with the vehicle
+        contents=f"/{WORLD}/**",
+        name="occupancy",
+        overrides={PATH: rrb.VisibleTimeRanges(whole)},
+        eye_controls=rrb.EyeControls3D(position=EYE_M, look_target=LOOK_AT_M, eye_up=(0.0, 0.0, 1.0)),
     )
     plots = [rrb.TimeSeriesView(origin=f"numbers/{kind}", name=title) for kind, title in KINDS.items()]
     cameras = [rrb.Spatial2DView(origin=_camera_path(name), name=name) for name in sources.cameras.values()]
     beside = rrb.Vertical(rrb.Grid(*cameras), rrb.Tabs(*plots), row_shares=[3, 2]) if cameras else rrb.Tabs(*plots)
-    return rrb.Blueprint(rrb.Horizontal(deep, beside, column_shares=[3, 2]), rrb.TimePanel(state="collapsed"))
+    return rrb.Blueprint(rrb.Horizontal(deep, beside, column_shares=[3, 2]), collapse_panels=True)
 
 
 def _camera_path(name: str) -> str:
@@ -186,7 +189,7 @@ class RerunSink:
         self._place_m = place_m
 
     def _voxels(self, scene: Scene) -> Any:
-        voxels, grid = scene.voxels, scene.voxels.geometry
+        voxels, grid = scene.classes, scene.voxels.geometry
         index = np.argwhere(voxels.drawn())
         place = tuple(index.T)
         return self._rr.VoxelGridMap(

@@ -100,6 +100,11 @@ class Scene:
     numbers: Mapping[str, float]  # what is plotted; "kind/name" of what belongs together
 
     @property
+    def classes(self) -> VoxelVolume:
+        """The voxels without their numbers: each has the colour of its class."""
+        return replace(self.voxels, instance_id=None)
+
+    @property
     def counts(self) -> dict[str, int]:
         """Voxels of each class that is not free."""
         labels = self.voxels.labels
