@@ -65,13 +65,14 @@ def columns(
     certain = np.full((1, 1, 1), 255, np.uint8) if confidence is None else confidence.transpose(2, 1, 0)[:high]
     in_band = kind[low:] if outside is None else np.where(outside, np.uint8(_OUTSIDE), kind[low:])
     sure = certain if confidence is None else certain[low:]
-    layer = np.arange(low, high, dtype=np.int32)[:, None, None]
+    layers = np.arange(1, high + 1, dtype=np.int16)[:, None, None]  # counted from 1: 0 is none
+    of_band = layers[low:]
 
     is_free = in_band == _FREE
-    likeliest = np.where(in_band == _OBSTACLE, (sure.astype(np.int32) + 1) << 16 | layer, 0).max(axis=0)
+    likeliest = np.where(in_band == _OBSTACLE, (sure.astype(np.int32) + 1) << 16 | of_band, 0).max(axis=0)
     has_obstacle = likeliest > 0
     unseen = is_free if visible is None else is_free & ~visible.transpose(2, 1, 0)[low:high]
-    top_unseen, top_ground = (np.where(which, layer + 1, 0).max(axis=0) for which in (unseen, in_band == _GROUND))
+    top_unseen, top_ground = ((of_band * which).max(axis=0) for which in (unseen, in_band == _GROUND))
     is_unknown = ~has_obstacle & (top_unseen > top_ground)
     if outside is not None:
         is_unknown |= outside.all(axis=0)
@@ -79,11 +80,13 @@ def columns(
     occupied = np.maximum(_percent((likeliest >> 16) - 1), OCCUPIED_PERCENT)
     percent = np.where(has_obstacle, occupied, np.minimum(_percent(doubt), OCCUPIED_PERCENT - 1))
 
-    all_layers = np.arange(high, dtype=np.int32)[:, None, None]
-    end = high if outside is None else np.where(outside, 0, layer + 1).max(axis=0)
-    highest_ground = np.where((kind == _GROUND) & (all_layers < end), all_layers, -1).max(axis=0)
-    ground = np.where(is_unknown, -1, highest_ground)
-    counts = np.where(has_obstacle, likeliest & 0xFFFF, ground).astype(np.int64)
+    is_ground_below = kind[:low] == _GROUND
+    if outside is not None:  # below the band of each column
+        end = (of_band * ~outside).max(axis=0)
+        is_ground_below = (kind == _GROUND) & (layers < end)
+    below = (layers[: len(is_ground_below)] * is_ground_below).max(axis=0, initial=0)
+    ground = np.where(is_unknown, 0, np.maximum(top_ground, below))
+    counts = np.where(has_obstacle, likeliest & 0xFFFF, ground).astype(np.int64) - 1
     found = np.maximum(counts, 0)[None]
     of_class = np.where(counts >= 0, np.take_along_axis(classes, found, 0)[0], NO_CLASS)
     of_confidence = np.full(counts.shape, 255) if confidence is None else np.take_along_axis(certain, found, 0)[0]

@@ -77,7 +77,9 @@ def flat_map(
         centre_m = frame_from_columns @ (nx / 2, ny / 2) + offset_m
         corner_m = np.floor((centre_m - (side - 1) * cell / 2) / cell) * cell
         counts = np.array((side, side))
-    parts = math.ceil(math.sqrt(2) * cell / min(geometry.voxel_size_m[:2]) - 1e-9)  # places along a cell
+    # Places along a cell: every column has one of them in it, however it is turned.
+    is_aligned = np.abs(frame_from_columns[(0, 1), (1, 0)]).max() < 1e-9
+    parts = math.ceil((1 if is_aligned else math.sqrt(2)) * cell / min(geometry.voxel_size_m[:2]) - 1e-6)
     x, y = (
         (corner + (np.arange(count * parts) + 0.5) * (cell / parts) - offset)
         for corner, count, offset in zip(corner_m, counts, offset_m)
