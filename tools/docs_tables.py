@@ -20,8 +20,7 @@ from panoocc_ros.commands.models import model_row  # noqa: E402
 from panoocc_ros.commands.run import add_arguments  # noqa: E402
 from panoocc_ros.evaluation.settings import EvaluatorSettings  # noqa: E402
 from panoocc_ros.node.settings import NodeSettings  # noqa: E402
-from panoocc_ros.outputs.catalogue import OUTPUTS  # noqa: E402
-from panoocc_ros.outputs.output_options import MAX_RATE, OutputOptions  # noqa: E402
+from panoocc_ros.outputs.topic_rows import topic_rows  # noqa: E402
 from panoocc_ros.sim.settings import SimSettings  # noqa: E402
 
 TABLE = re.compile(r"(<!-- table: ([\w ]+) -->\n).*?(?=<!-- end -->)", re.DOTALL)
@@ -77,16 +76,15 @@ def topics() -> str:
     """The outputs of the node and of `panoocc run`; what a message costs is what was measured last."""
     file = ROOT / "docs" / "output_costs.json"
     costs = json.loads(file.read_text())["outputs"] if file.exists() else {}
-    parameters = {field.name: field.default for field in dataclasses.fields(OutputOptions)}
     rows = []
-    for one in OUTPUTS:
-        kind, what = one.type.replace("/msg/", "/"), (one.make.__doc__ or "").partition(": ")[2].rstrip(".")
+    for one in topic_rows():
         qos = f"reliable, {'latched, ' if one.latched else ''}depth {one.depth}" if one.in_node else "bags only"
-        bags = "" if not one.in_bags else "by default" if one.by_default else "on request"
-        name, cost = one.rate.replace("/", "_") + MAX_RATE, costs.get(one.topic)
-        rate = f"`{name}`{f', {parameters[name]:g}' if parameters[name] else ''}"
-        size = f"{cost['bytes'] / 1e3:,.1f} kB, {cost['cpu_ms']:.1f} ms" if cost else ""
-        rows.append((f"`~/{one.topic}`", f"`{kind}`", what, f"`{one.frame}`", qos, bags, rate, size))
+        bag = ("by default" if one.by_default else "on request") if one.in_bags else ""
+        cost, default = costs.get(one.topic), f", {one.max_rate_hz:g}" if one.max_rate_hz else ""
+        rate = f"`{one.max_rate}`{default}" if one.max_rate else "once"
+        size = "" if cost is None else f"{cost['bytes'] / 1e3:,.1f} kB, {cost['cpu_ms']:.1f} ms"
+        frame = re.sub(r"(\w+_frame)", r"`\1`", one.frame)
+        rows.append((f"`~/{one.topic}`", f"`{one.type}`", one.what, frame, qos, bag, rate, size))
     heads = ("topic", "type", "what", "frame", "QoS", "`panoocc run`", "most a second, default", "size, CPU time")
     return table(heads, rows)
 

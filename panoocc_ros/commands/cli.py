@@ -23,6 +23,7 @@ COMMANDS = {
     "train": "train a network on simulated streets or nuScenes",
     "bench": "measure time per stage and memory of networks",
     "models": "list the model presets",
+    "topics": "list what the node and `panoocc run` can send",
     "checkpoint": "check a published checkpoint and convert it to safetensors",
 }
 

@@ -99,7 +99,9 @@ SIGHT: frozenset[Need] = frozenset({"visible"})
 OCCUPANCY = Output("occupancy", VOXEL_GRID, voxel_grid, needs=THINGS | {"visible"})
 POINTS = Output("points", POINT_CLOUD, points, needs=THINGS)
 OBSTACLES = Output("obstacles", POINT_CLOUD, obstacles, by_default=False)
-GRID_2D = Output("grid_2d", OCCUPANCY_GRID, grid_2d, needs=SIGHT, latched=True, depth=1, frame="grid_frame")
+GRID_2D = Output(
+    "grid_2d", OCCUPANCY_GRID, grid_2d, needs=SIGHT, latched=True, depth=1, frame="grid_frame, else base_frame"
+)
 BEV_CLASSES = Output("bev/classes", IMAGE, bev_classes, needs=SIGHT, by_default=False)
 BEV_CONFIDENCE = Output("bev/confidence", IMAGE, bev_confidence, needs=SIGHT, by_default=False)
 BEV_POINTS = Output("bev/points", POINT_CLOUD, bev_points, needs=SIGHT, by_default=False)

@@ -763,3 +763,70 @@ def test_the_network_frame_of_a_calibration_file_counts_before_the_rigs(tmp_path
     np.testing.assert_allclose(ready.ego_from_network, rigid(np.eye(3), np.array([0.9, 0, 1.9])))
     (notice,) = assembler.status(0).of_kind("network_frame")
     assert assembler.status(0).network_frame == "that of the calibration file" and "that of the cal" in notice.text
+
+
+def map_from_odom():
+    return turned(0.3, 500.0, -20.0)
+
+
+def of_map(assembler, *stamps):
+    for stamp in stamps:
+        assembler.on_transforms(tf(("map", "odom", stamp, map_from_odom())), static=False)
+
+
+def with_map_frame(frame="map", **options):
+    assembler = FrameAssembler(RIG, AssemblerOptions(**options), map_frame=frame)
+    assembler.on_transforms(static(), static=True)
+    for name in NAMES:
+        assembler.on_camera_info(name, camera_info(frame_id=name.lower()))
+    send_tf(assembler, T0 - 60 * MS, T0 + 500 * MS)
+    return assembler
+
+
+def test_a_set_brings_the_vehicles_pose_in_the_frame_of_maps():
+    assembler = with_map_frame()
+    of_map(assembler, T0 - 200 * MS, T0 + 200 * MS)  # dated ahead, as localisers do
+    send_images(assembler, 0)
+    (ready,) = drain(assembler, T0 + 60 * MS)
+    np.testing.assert_allclose(ready.map_from_ego, map_from_odom() @ pose_at(T0), atol=2e-4)
+    assert ready.map_problem is None and assembler.status(T0).of_kind("grid_frame") == ()
+    assert drain_of(with_map_frame(""))[0].map_from_ego is None
+
+
+def drain_of(assembler, now=T0 + 60 * MS):
+    send_images(assembler, 0)
+    return drain(assembler, now)
+
+
+def test_a_set_waits_a_little_for_a_map_frame_that_is_late_and_then_goes_without():
+    assembler = with_map_frame()
+    of_map(assembler, T0 - 200 * MS, T0 - 100 * MS)
+    send_images(assembler, 0, now=0)
+    assert drain(assembler, 240 * MS) == [] and "grid_frame map: transform" in assembler.status(0).waiting_for
+    (ready,) = drain(assembler, 250 * MS)
+    assert ready.map_from_ego is None and "0.100 s after the newest sample" in ready.map_problem
+    status = assembler.status(250 * MS)
+    (notice,) = status.of_kind("grid_frame")
+    assert notice.count == 1 and notice.text.startswith("~/grid_2d is not sent, grid_frame map: transform map <- odom")
+    assert not status.set_drops and "--grid-frame" in notice.text
+    of_map(assembler, T0 + 300 * MS)
+    send_images(assembler, 1, now=300 * MS)
+    (ready,) = drain(assembler, 300 * MS)
+    assert ready.map_from_ego is not None and assembler.status(0).of_kind("grid_frame") == ()
+
+
+@pytest.mark.parametrize(
+    ("frame", "text"),
+    [
+        ("mapp", "no transform has named the frame 'mapp'; known frames: base_link, front, left, odom, right"),
+        ("wall", "its z axis does not point up"),
+    ],
+)
+def test_no_set_waits_for_a_map_frame_that_is_not_there_or_lies_on_its_side(frame, text):
+    assembler = with_map_frame(frame)
+    on_its_side = rigid(np.array([[1.0, 0, 0], [0, 0, -1], [0, 1, 0]]), np.zeros(3))
+    assembler.on_transforms(tf(("odom", "wall", 0, on_its_side)), static=True)
+    (ready,) = drain_of(assembler)
+    assert ready.map_from_ego is None
+    (notice,) = assembler.status(T0).of_kind("grid_frame")
+    assert text in notice.text.replace("'wall', ", "").replace(", wall", "")

@@ -1,5 +1,6 @@
 """The command line as a whole: one table of commands and of exit statuses, help without waiting, Ctrl-C at any time."""
 
+import dataclasses
 import json
 import re
 import signal
@@ -16,7 +17,8 @@ from panoocc_ros.commands import eval as eval_command
 from panoocc_ros.commands import run as run_command
 from panoocc_ros.commands import train as train_command
 from panoocc_ros.commands.cli import COMMANDS, main, parser
-from panoocc_ros.node.settings import camera_limits
+from panoocc_ros.node.settings import NodeSettings, camera_limits
+from panoocc_ros.outputs.catalogue import ANNOUNCEMENTS, OUTPUTS
 from panoocc_ros.ros.argument_types import number, whole_number
 from panoocc_ros.ros.exit_codes import MEANINGS
 
@@ -129,6 +131,19 @@ def test_numbers_are_what_they_say():
             number(0.0, 2.5)(text)
     with pytest.raises(ArgumentTypeError):
         number(0.0)("inf")
+
+
+def test_topics_are_listed_for_people_and_programs(capsys, tmp_path):
+    assert main(["topics", "--json", str(tmp_path / "topics.json")]) == 0
+    text, rows = capsys.readouterr().out, json.loads((tmp_path / "topics.json").read_text())
+    by_topic = {row["topic"]: row for row in rows}
+    assert set(by_topic) == {one.topic for one in (*OUTPUTS, *ANNOUNCEMENTS)}
+    assert all(row["topic"] in text and row["type"] in text and row["what"] for row in rows)
+    parameters = {field.name for field in dataclasses.fields(NodeSettings)}
+    assert {row["max_rate"] for row in rows} <= parameters | {""}
+    assert by_topic["grid_2d"]["latched"] and by_topic["grid_2d"]["needs"] == ["visible"]
+    assert by_topic["markers"]["max_rate_hz"] == 2.0 and not by_topic["markers"]["in_bags"]
+    assert main(["topics", "--json", str(tmp_path)]) != 0 and "cannot be written" in capsys.readouterr().err
 
 
 @pytest.mark.parametrize("words", [["-m", "panoocc_ros.commands.cli", "models"], ["-m", "panoocc_ros", "demo"]])

@@ -85,6 +85,90 @@ def test_points_foxglove_labels_and_transforms_go_along(whole_run):
             assert [m.data for m in bag.messages([topic])] == [m.data for m in drive_bag.messages([topic])]
 
 
+PLANNERS = ("obstacles", "grid_2d", "bev/classes", "bev/confidence", "bev/points")
+
+
+def with_map(topic, message):
+    """/tf with where odom lies in the map."""
+    if topic == "/tf":
+        message.transforms += tf(("map", "odom", stamp_ns(message.transforms[0].header.stamp), MAP)).transforms
+    return message
+
+
+MAP = rigid(np.array([[0.0, -1, 0], [1, 0, 0], [0, 0, 1]]), np.array([300.0, -40.0, 2.0]))
+
+
+def test_a_bag_has_what_planners_take_where_it_is_asked_for(whole_run, capsys):
+    with BagReader(whole_run / "grids.mcap") as bag:
+        usual = {topic.removeprefix("/panoocc/") for topic in bag.topics}
+    assert usual & {*PLANNERS, "overlay", "markers"} == {"grid_2d"} and {"label_info", "labels"} <= usual
+    path, out = write_drive(whole_run / "mapped.mcap", sets=3, change=with_map), whole_run / "planners.mcap"
+    options = ["--outputs", "all,-overlay,-points", "--grid-frame", "map", "--grid-2d-resolution-m", "0.5"]
+    options += ["--obstacles-max-rate-hz", "5", "--obstacles-classes", "manmade, vegetation"]
+    assert main(["run", str(path), *NANO, *options, "--out", str(out)]) == 0
+    assert "grid_frame" not in capsys.readouterr().out
+    grids = [grid for _, grid in read(out, GRID)]
+    got = {topic: [message for _, message in read(out, f"/panoocc/{topic}")] for topic in PLANNERS}
+    stamps = [stamp_ns(grid.header.stamp) for grid in grids]
+    for topic in PLANNERS[1:]:
+        assert [stamp_ns(message.header.stamp) for message in got[topic]] == stamps, topic
+    assert 1 <= len(got["obstacles"]) < 3 and {stamp_ns(one.header.stamp) for one in got["obstacles"]} < set(stamps)
+    by_stamp = dict(zip(stamps, grids))
+    for cloud in got["obstacles"]:
+        grid = by_stamp[stamp_ns(cloud.header.stamp)]
+        height = (listed(grid) // (64 * 64) + 0.5) * 0.4 - 1.0
+        wanted = np.isin(grid.class_id, (15, 16)) & (height >= 0.3) & (height < 2.2)
+        assert cloud.width == wanted.sum() and cloud.header.frame_id == "base_link"
+    for k, grid in enumerate(got["grid_2d"]):
+        assert grid.header.frame_id == "map" and grid.info.resolution == 0.5
+        middle = np.array([grid.info.origin.position.x, grid.info.origin.position.y]) + grid.info.width / 4
+        np.testing.assert_allclose(middle, (300.0, -40.0 + k - 0.1), atol=0.51)
+        assert set(np.unique(grid.data)) <= {-1, *range(101)} and (grid.data >= 0).any()
+    with BagReader(out) as bag:
+        assert POINTS not in bag.topics and "/panoocc/overlay" not in bag.topics
+
+
+def test_a_map_whose_frame_the_bag_lacks_is_left_out_and_counted(whole_run, capsys):
+    path, out = whole_run / "drive.mcap", whole_run / "no_map.mcap"
+    assert main(["run", str(path), *NANO, "--grid-frame", "map", "--limit", "2", "--out", str(out)]) == 0
+    text = capsys.readouterr().out
+    assert "WARNING: ~/grid_2d is not sent, grid_frame map: no transform has named the frame 'map'" in text
+    assert "(noticed 2 times)" in text and "2 grids out" in text
+    with BagReader(out) as bag:
+        assert "/panoocc/grid_2d" not in bag.topics and bag.count([GRID]) == 2
+
+
+@pytest.mark.parametrize(
+    ("options", "text"),
+    [
+        (
+            ["--obstacles-classes", "cars"],
+            "--obstacles-classes: label set occ3d_nuscenes has no class 'cars'; is",
+        ),
+        (["--obstacles-min-z-m", "3"], "--obstacles-min-z-m and --obstacles-max-z-m: 3 m is not below 2.2 m"),
+        (["--grid-2d-min-z-m", "8", "--grid-2d-max-z-m", "9"], "--grid-2d-max-z-m: no voxel has its middle between 8"),
+    ],
+)
+def test_options_of_outputs_that_cannot_be_are_refused_by_name(capsys, tmp_path, good, options, text):
+    status, error = refused(capsys, tmp_path, good, *NANO, *options)
+    assert status == 2 and text in error
+
+
+@pytest.mark.parametrize(
+    ("options", "text"),
+    [
+        (["--outputs", "grid2d"], "argument --outputs: 'grid2d' is no output of a bag; is grid_2d meant?"),
+        (["--outputs", "default,"], "argument --outputs: '' is no output of a bag; there are occupancy, points, "),
+        (["--outputs", "markers"], "argument --outputs: 'markers' is no output of a bag; "),
+        (["--overlay-width-px", "1.5"], "argument --overlay-width-px: '1.5' is not a whole number"),
+    ],
+)
+def test_options_of_outputs_that_are_none_end_before_anything_is_read(capsys, options, text):
+    with pytest.raises(SystemExit) as ended:
+        main(["run", "nowhere", "--out", "nowhere.mcap", *options])
+    assert ended.value.code == 2 and text in capsys.readouterr().err
+
+
 def test_equal_motions_are_told_once():
     last, older = [(1.0, 0.0), (2.0, 1.0)], [(3.0, 1.0)]
     (line,) = _motion_lines(ReplayReport(frame_motions=last, fused_motions=[*last]))
