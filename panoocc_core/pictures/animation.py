@@ -7,7 +7,7 @@
 import math
 import shutil
 from collections.abc import Iterable, Iterator, Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from itertools import islice
 from pathlib import Path
 
@@ -51,9 +51,8 @@ class Moment:
 
     time_s: float  # since the beginning of the drive
     images: Mapping[str, Image]  # RGB uint8 [h, w, 3] by camera; none: the voxels alone
-    predicted: VoxelVolume
+    predicted: VoxelVolume  # what no camera sees is drawn faintly, where that is known; so with the truth
     true: VoxelVolume | None = None
-    visible: NDArray[np.bool_] | None = None  # [X, Y, Z], what the cameras see; the rest is drawn faintly
     boxes: ScoredBoxes | None = None  # of the prediction: what gets an outline and its number
 
 
@@ -155,7 +154,7 @@ def _facts(moment: Moment, curve: Curve | None, height: int, width: int) -> Imag
     """The truth from above, where there is one, and the score beside it."""
     if moment.true is not None:
         side = min(height, (width - _GAP) // 2)
-        true = letterbox(birds_eye_view(_faded(moment.true, moment.visible), side), height, side)
+        true = letterbox(birds_eye_view(moment.true.faded(), side), height, side)
         score = _score(moment, curve, height, width - side - _GAP)
         return _beside(score, panel(true, "truth"))
     return _score(moment, curve, height, width)
@@ -225,16 +224,11 @@ def _ceiling(value: float) -> float:
 
 def _voxel_views(moment: Moment, width_px: int) -> Image:
     height = round(width_px * 0.36)
-    predicted = _faded(moment.predicted, moment.visible)
+    predicted = moment.predicted.faded()
     deep = perspective(predicted, width_px - height - _GAP, height, moment.boxes)
     above = letterbox(birds_eye_view(predicted, height, moment.boxes), height, height)
-    hint = "" if moment.visible is None else "   (dark: no camera sees it)"
+    hint = "" if predicted.faint is None else "   (dark: no camera sees it)"
     return _beside(panel(deep, f"prediction{hint}"), panel(above, "from above"))
-
-
-def _faded(voxels: VoxelVolume, visible: NDArray[np.bool_] | None) -> VoxelVolume:
-    """The same voxels, those that no camera sees nearly as dark as the background."""
-    return voxels if visible is None else replace(voxels, faint=~visible)
 
 
 def _legend(labels: LabelSet, width_px: int) -> Image:

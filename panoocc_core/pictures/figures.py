@@ -1,6 +1,5 @@
 """Pictures of one frame and its voxels for people, as Pillow images: `.save("picture.png")`, `.show()`."""
 
-from dataclasses import replace
 from pathlib import Path
 
 from PIL import Image as Pillow
@@ -21,9 +20,7 @@ def picture(frame: Frame, occupancy: Occupancy, title: str = "PanoOcc", note: st
     Args:
         note: stands out in the heading, such as that the weights were never trained.
     """
-    voxels = voxels_of(occupancy)
-    if voxels.visible is not None:
-        voxels = replace(voxels, faint=~voxels.visible)
+    voxels = voxels_of(occupancy).faded()
     images = {camera.name: camera.image.cpu().numpy() for camera in frame.cameras}
     return Pillow.fromarray(contact_sheet(images, voxels, title, note, boxes=occupancy.boxes))
 

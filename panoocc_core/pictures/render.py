@@ -43,8 +43,8 @@ def birds_eye_view(source: VoxelVolume | Occupancy, size_px: int = 700, boxes: S
     image = np.where(known[..., None], shaded[row, column], np.array(BACKGROUND, np.float32))
     image = cv2.resize(image, shape[::-1], interpolation=cv2.INTER_AREA)
     picture = np.clip(image, 0, 255).astype(np.uint8)
-    _draw_rings(picture, low, high, scale)
-    _draw_ego(picture, high, scale)
+    draw_rings(picture, low, high, scale)
+    draw_vehicle(picture, high, scale)
     if boxes is not None:
         outlines = (high - corners_m(boxes)[:, :4, :2])[..., ::-1] * scale
         draw_marks(picture, list(outlines), EDGES[:4], numbers_of(boxes), above=False)
@@ -93,7 +93,12 @@ def _relief(voxels: VoxelVolume) -> NDArray[np.float32]:
     return out.astype(np.float32)
 
 
-def _draw_rings(picture: Image, low: Matrix, high: Matrix, scale: float) -> None:
+def draw_rings(picture: Image, low: Matrix, high: Matrix, scale: float) -> None:
+    """Circles around the vehicle with their radii, into a view from above.
+
+    Args:
+        low, high: least and greatest x and y in the ego frame; scale: pixels to a metre.
+    """
     reach = float(np.abs(np.concatenate((low, high))).max())
     spacing = next((r for r in _RINGS_M if reach / r <= 5), _RINGS_M[-1])
     centre = high[1] * scale, high[0] * scale
@@ -111,7 +116,8 @@ def _draw_rings(picture: Image, low: Matrix, high: Matrix, scale: float) -> None
             put_text(picture, text, (x, y), 0.42, TEXT, halo=True)
 
 
-def _draw_ego(picture: Image, high: Matrix, scale: float) -> None:
+def draw_vehicle(picture: Image, high: Matrix, scale: float) -> None:
+    """The ego vehicle, into a view from above; see `draw_rings`."""
     rear, front, half = EGO_OUTLINE_M
     nose = front - 0.5
     left = np.array([[rear, half], [nose, half], [front, half * 0.6]])

@@ -1,6 +1,6 @@
 """Volumes of voxels for pictures, and their 3-D view: faces painted from far to near, without a graphics library."""
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import cv2
 import numpy as np
@@ -50,6 +50,10 @@ class VoxelVolume:
         for name, values in (("instance_id", self.instance_id), ("faint", self.faint), ("visible", self.visible)):
             if values is not None and values.shape != self.class_id.shape:
                 raise ValueError(f"{name} must be {self.class_id.shape}, as class_id is, not {values.shape}")
+
+    def faded(self) -> "VoxelVolume":
+        """The same voxels, those that no camera sees nearly as dark as the background, where that is known."""
+        return self if self.visible is None else replace(self, faint=~self.visible)
 
     @property
     def ignored_id(self) -> int | None:

@@ -1,5 +1,6 @@
 """From the node's messages back to what can be drawn and reported: the side of whoever receives them."""
 
+from collections import deque
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -65,6 +66,17 @@ def read_recording(path: Path, node: str) -> Recording:
                 own = [status for status in message.status if status.name.startswith(prefix)]
                 diagnostics |= {status.name.removeprefix(prefix): status for status in own}
     return Recording(len(received_ns), last_grid, labels, diagnostics, tuple(received_ns))
+
+
+def newest_message(path: Path, topic: str) -> Any | None:
+    """The last message on a topic of a bag; None where there is none.
+
+    Raises:
+        BagError: the bag cannot be read.
+    """
+    with BagReader(path) as bag:
+        newest = deque(bag.messages((topic,)), maxlen=1)
+        return bag.deserialise(newest[0]) if newest else None
 
 
 def images_of_grid(bag_path: Path, rig: Rig, grid: Any) -> dict[str, Pixels]:

@@ -124,7 +124,7 @@ def _moment(
     voxels = numbered_voxels(one.grid, labels)
     if true is not None:
         true = replace(true, instance_id=found_numbers(true.instance_id, voxels.instance_id))
-    return Moment(time_s, images, voxels, true, None if true is None else true.visible, boxes_of(voxels, followed))
+    return Moment(time_s, images, voxels, true, boxes_of(voxels, followed))
 
 
 def found_numbers(true: NDArray[np.int32] | None, predicted: NDArray[np.int32] | None) -> NDArray[np.int32] | None:

@@ -8,9 +8,12 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import torch
 
+from panoocc_core.base.whole_files import whole_file
 from panoocc_core.metrics.seen_space import VISIBLE_SCORES
+from panoocc_core.pictures.map_view import map_view
 from panoocc_core.pictures.render import contact_sheet, write_png
 
 from ..bags.recording import Recording, images_of_grid, read_recording
@@ -160,7 +163,7 @@ def write_picture(path: Path, recording: Recording, run: DemoRun, rig: Rig, repo
     """
     if recording.last_grid is None or recording.labels is None:
         raise ValueError("the recording has no grid, or no label set: there is nothing to draw")
-    voxels = numbered_voxels(recording.last_grid, recording.labels)
+    voxels = numbered_voxels(recording.last_grid, recording.labels).faded()
     images = images_of_grid(run.bag, rig, recording.last_grid)
     seconds = stamp_ns(recording.last_grid.header.stamp) / 1e9
     title = f"PanoOcc {report['model']}, {seconds:.3f} s, earlier frames fused: {recording.last_grid.history_frames}"
@@ -168,4 +171,27 @@ def write_picture(path: Path, recording: Recording, run: DemoRun, rig: Rig, repo
     write_png(path, contact_sheet(images, voxels, title, note))
 
 
-__all__ = ["DemoRun", "demo_report", "read_recording", "score_report", "stages", "write_picture"]
+def write_overlay(path: Path, message: Any) -> None:
+    """The newest ~/overlay, as it came."""
+    with whole_file(path) as part:
+        part.write_bytes(bytes(memoryview(message.data)))
+
+
+def write_map(path: Path, message: Any) -> None:
+    """The newest ~/grid_2d from above, the vehicle in its middle."""
+    info = message.info
+    percent = np.asarray(message.data, np.int8).reshape(info.height, info.width)
+    corner_m = (float(info.origin.position.x), float(info.origin.position.y))
+    write_png(path, map_view(percent, corner_m, float(info.resolution)))
+
+
+__all__ = [
+    "DemoRun",
+    "demo_report",
+    "read_recording",
+    "score_report",
+    "stages",
+    "write_map",
+    "write_overlay",
+    "write_picture",
+]

@@ -1,9 +1,9 @@
 """The whole way over real DDS: a bag is played into the installed node; what that publishes is recorded, scored, drawn.
 
-`python -m panoocc_ros demo` leaves in `out`: panoocc_demo.gif, panoocc_demo.png, occupancy.mcap, report.json, the
-processes' logs and, where Rerun is installed, panoocc_demo.rrd.  Node, evaluator, player and recorder are processes of
-their own, as on a vehicle; nothing is waited for without a limit.  The street is one of the simulator, which knows the
-truth; a bag without truth is not scored.
+`python -m panoocc_ros demo` leaves in `out`: panoocc_demo.gif, panoocc_demo.png, the node's last overlay.jpg and
+grid_2d.png, occupancy.mcap, report.json, the processes' logs and, where Rerun is installed, panoocc_demo.rrd.  Node,
+evaluator, player and recorder are processes of their own, as on a vehicle; nothing is waited for without a limit.  The
+street is one of the simulator, which knows the truth; a bag without truth is not scored.
 """
 
 import argparse
@@ -31,7 +31,7 @@ from panoocc_core.sim.pool import WORKER_KILLED
 from panoocc_core.stream import output_geometry
 
 from ..bags.bag import BagError, BagReader, BagWriteError
-from ..bags.recording import Recording
+from ..bags.recording import Recording, newest_message
 from ..bags.replay import check_topics
 from ..evaluation.bag import evaluate_bag, truth_labels
 from ..evaluation.evaluator import EvaluationError, check_labels
@@ -53,11 +53,14 @@ from .report import (
     read_recording,
     score_report,
     stages,
+    write_map,
+    write_overlay,
     write_picture,
 )
 
 NODE, EVALUATOR = "panoocc", "evaluator"
-RECORDED = (f"/{NODE}/occupancy", f"/{NODE}/labels", "/diagnostics", "/tf", "/tf_static")
+OVERLAY, MAP = f"/{NODE}/overlay", f"/{NODE}/grid_2d"
+RECORDED = (f"/{NODE}/occupancy", f"/{NODE}/labels", OVERLAY, MAP, "/diagnostics", "/tf", "/tf_static")
 RECORDED_SCORES = tuple(
     f"/{EVALUATOR}/{name}" for name in ("iou", "miou", "pq", "stq", "id_switches", "visible_iou", "free_but_occupied")
 )
@@ -66,7 +69,15 @@ SEED = 107  # a street on which no weights of ours were trained, one of those th
 DRIVES = {"real": (17.0, 6.0), "step": (8.0, 2.0)}  # pace -> seconds and sets per second of the simulated street
 MAX_SCALE = 0.25  # simulated images are as wide as the network's, but not slow to make
 RERUN = "panoocc_demo.rrd"  # where Rerun is installed
-RESULTS = ("panoocc_demo.gif", "panoocc_demo.png", RERUN, "occupancy.mcap", "report.json")
+PICTURES = {OVERLAY: ("overlay.jpg", write_overlay), MAP: ("grid_2d.png", write_map)}  # of the last message of each
+RESULTS = (
+    "panoocc_demo.gif",
+    "panoocc_demo.png",
+    *(name for name, _ in PICTURES.values()),
+    RERUN,
+    "occupancy.mcap",
+    "report.json",
+)
 STREET, LOGS = "street.mcap", ("node.log", "evaluator.log", "recorder.log", "player.log")
 MARK = ".panoocc_demo"  # lies in the folder of a demo, whose files the next one replaces
 START_S = 300.0  # for weights to be made or loaded
@@ -324,6 +335,10 @@ def _leave_results(out: Path, recorded: Path, run: DemoRun, rig: Rig, truth: Lab
     if recording.labels is None or not recording.grids:
         raise DemoError(f"the node gave no grid; it says: {report['last_words']} (see {out / 'node.log'})")
     write_picture(out / "panoocc_demo.png", recording, run, rig, report)
+    for topic, (name, write) in PICTURES.items():
+        message = newest_message(recorded, topic)
+        if message is not None:
+            write(out / name, message)
     note = NOTE_SEEDED if report["weights"].startswith("seeded") else ""
     where = " of a simulated street" if run.bag_is_simulated else ""
     style = Style(f"PanoOcc {report['model']}: {len(rig.cameras)} cameras{where} in, labelled voxels out", note)

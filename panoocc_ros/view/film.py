@@ -57,7 +57,7 @@ def _moments(scenes: Iterable[Scene], cameras: Sequence[str], problems: dict[str
             empty = np.zeros_like(next(iter(found.values())))
         images = {name: found.get(name, empty) for name in cameras}
         time_s = (scene.stamp_ns - begin_ns) * 1e-9
-        yield Moment(time_s, images, scene.voxels, visible=scene.voxels.visible, boxes=boxes)
+        yield Moment(time_s, images, scene.voxels, boxes=boxes)
 
 
 def _pixels(scene: Scene, cameras: Sequence[str], problems: dict[str, str]) -> dict[str, Pixels]:

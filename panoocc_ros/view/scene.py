@@ -255,9 +255,7 @@ class Scenes:
             )
             raise ValueError(f"its label set is {key[0]!r}, version {key[1]}: {told}")
         stamp, frame = stamp_ns(grid.header.stamp), clean_frame(grid.header.frame_id)
-        voxels = numbered_voxels(grid, self.labels[key])
-        if voxels.visible is not None:
-            voxels = replace(voxels, faint=~voxels.visible)
+        voxels = numbered_voxels(grid, self.labels[key]).faded()
         world, pose = self._pose(frame, stamp)
         scene = Scene(
             stamp_ns=stamp,

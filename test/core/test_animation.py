@@ -43,8 +43,8 @@ def voxels(step=0):
 
 def moment(step=0, true=True):
     images = {name: np.full((36, 64, 3), 20 * k + 10 * step, np.uint8) for k, name in enumerate(CAMERAS)}
-    visible = np.ones(SHAPE, bool)
-    return Moment(0.5 * step, images, voxels(step), voxels() if true else None, visible if true else None)
+    seen = replace(voxels(step), visible=np.ones(SHAPE, bool)) if true else voxels(step)
+    return Moment(0.5 * step, images, seen, voxels() if true else None)
 
 
 CURVE = Curve((0.0, 0.5, 1.0, 1.5), (0.1, 0.2, float("nan"), 0.3))
@@ -68,7 +68,7 @@ def test_what_is_drawn_is_what_there_is():
     for changed in (
         replace(moment(), predicted=voxels(3)),
         replace(moment(), true=voxels(3)),
-        replace(moment(), visible=np.zeros(SHAPE, bool)),
+        replace(moment(), predicted=replace(voxels(), visible=np.zeros(SHAPE, bool))),
         replace(moment(), images=moment().images | {"CAM_BACK": np.full((36, 64, 3), 255, np.uint8)}),
     ):
         other = next(pictures([changed], STYLE, CURVE))

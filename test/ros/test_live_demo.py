@@ -33,7 +33,8 @@ def test_every_result_is_left_behind(tmp_path, capsys):
     for numbers in report["stages"].values():
         assert 0 <= numbers["p50_ms"] <= numbers["p95_ms"] <= numbers["p99_ms"] and numbers["count"] == SETS
     assert "ready_to_output" in words.out and "seeded, not trained" in words.out
-    assert cv2.imread(str(out / "panoocc_demo.png")) is not None
+    for name in ("panoocc_demo.png", "overlay.jpg", "grid_2d.png"):
+        assert cv2.imread(str(out / name)) is not None, name
     with Image.open(out / "panoocc_demo.gif") as gif:
         assert gif.n_frames == SETS
     if has_viewer("rerun"):
