@@ -65,8 +65,10 @@ def new_figure(width_in: float, height_in: float) -> Any:
 def styled() -> Any:
     """The block in which figures are made and get their parts."""
     import matplotlib  # takes longer than most commands that draw nothing
+    from cycler import cycler
 
-    return matplotlib.rc_context({**STYLE, "axes.prop_cycle": matplotlib.cycler(color=LINES)})
+    style: Any = {**STYLE, "axes.prop_cycle": cycler(color=LINES)}
+    return matplotlib.rc_context(style)
 
 
 def write_figure(path: Path, figure: Any) -> None:

@@ -172,7 +172,7 @@ def write_picture(path: Path, recording: Recording, run: DemoRun, rig: Rig, repo
 
 
 def write_overlay(path: Path, message: Any) -> None:
-    """The newest ~/overlay, as it came."""
+    """The newest ~/overlay/compressed, as it came."""
     with whole_file(path) as part:
         part.write_bytes(bytes(memoryview(message.data)))
 

@@ -59,7 +59,7 @@ from .report import (
 )
 
 NODE, EVALUATOR = "panoocc", "evaluator"
-OVERLAY, MAP = f"/{NODE}/overlay", f"/{NODE}/grid_2d"
+OVERLAY, MAP = f"/{NODE}/overlay/compressed", f"/{NODE}/grid_2d"
 RECORDED = (f"/{NODE}/occupancy", f"/{NODE}/labels", OVERLAY, MAP, "/diagnostics", "/tf", "/tf_static")
 RECORDED_SCORES = tuple(
     f"/{EVALUATOR}/{name}" for name in ("iou", "miou", "pq", "stq", "id_switches", "visible_iou", "free_but_occupied")

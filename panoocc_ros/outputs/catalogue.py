@@ -109,7 +109,9 @@ OBJECTS = Output("objects", DETECTIONS, detections, needs=BOXES, optional=True)
 AUTOWARE = Output("detected_objects", DETECTED_OBJECTS, detected_objects, needs=BOXES, optional=True)
 OBJECT_MARKERS = Output("object_markers", MARKER_ARRAY, object_markers, needs=BOXES)
 MARKERS = Output("markers", MARKER_ARRAY, markers, needs=THINGS, in_bags=False, depth=1)
-OVERLAY = Output("overlay", COMPRESSED_IMAGE, overlay_image, needs=THINGS, by_default=False, depth=1)
+OVERLAY = Output(
+    "overlay/compressed", COMPRESSED_IMAGE, overlay_image, needs=THINGS, by_default=False, depth=1, rate_of="overlay"
+)
 FOXGLOVE = Output(
     "occupancy_foxglove", "foxglove_msgs/msg/VoxelGrid", foxglove_grid, in_node=False, rate_of=OCCUPANCY.topic
 )

@@ -64,9 +64,9 @@ class OutputOptions:
     object_markers_max_rate_hz: float = max_rate(0.0, "~/object_markers")
     markers_max_rate_hz: float = max_rate(2.0, "~/markers (RViz is slow with cubes)")
 
-    overlay_max_rate_hz: float = max_rate(1.0, "~/overlay")
-    overlay_width_px: int = parameter(1200, "Width of ~/overlay in pixels, all cameras together.", limits=(300, 8000))
-    overlay_jpeg_quality: int = parameter(80, "JPEG quality of ~/overlay.", limits=(1, 100))
+    overlay_max_rate_hz: float = max_rate(1.0, "~/overlay/compressed")
+    overlay_width_px: int = parameter(1200, "Width of ~/overlay/compressed, all cameras together.", limits=(300, 8000))
+    overlay_jpeg_quality: int = parameter(80, "JPEG quality of ~/overlay/compressed.", limits=(1, 100))
 
     def __post_init__(self) -> None:
         check_parameters(self)

@@ -101,9 +101,9 @@ MAP = rigid(np.array([[0.0, -1, 0], [1, 0, 0], [0, 0, 1]]), np.array([300.0, -40
 def test_a_bag_has_what_planners_take_where_it_is_asked_for(whole_run, capsys):
     with BagReader(whole_run / "grids.mcap") as bag:
         usual = {topic.removeprefix("/panoocc/") for topic in bag.topics}
-    assert usual & {*PLANNERS, "overlay", "markers"} == {"grid_2d"} and {"label_info", "labels"} <= usual
+    assert usual & {*PLANNERS, "overlay/compressed", "markers"} == {"grid_2d"} and {"label_info", "labels"} <= usual
     path, out = write_drive(whole_run / "mapped.mcap", sets=3, change=with_map), whole_run / "planners.mcap"
-    options = ["--outputs", "all,-overlay,-points", "--grid-frame", "map", "--grid-2d-resolution-m", "0.5"]
+    options = ["--outputs", "all,-overlay/compressed,-points", "--grid-frame", "map", "--grid-2d-resolution-m", "0.5"]
     options += ["--obstacles-max-rate-hz", "5", "--obstacles-classes", "manmade, vegetation"]
     assert main(["run", str(path), *NANO, *options, "--out", str(out)]) == 0
     assert "grid_frame" not in capsys.readouterr().out
@@ -125,7 +125,7 @@ def test_a_bag_has_what_planners_take_where_it_is_asked_for(whole_run, capsys):
         np.testing.assert_allclose(middle, (300.0, -40.0 + k - 0.1), atol=0.51)
         assert set(np.unique(grid.data)) <= {-1, *range(101)} and (grid.data >= 0).any()
     with BagReader(out) as bag:
-        assert POINTS not in bag.topics and "/panoocc/overlay" not in bag.topics
+        assert POINTS not in bag.topics and "/panoocc/overlay/compressed" not in bag.topics
 
 
 def test_a_map_whose_frame_the_bag_lacks_is_left_out_and_counted(whole_run, capsys):
@@ -190,10 +190,8 @@ def test_late_transforms_change_no_bit_of_the_grids(whole_run):
 
 def test_the_summary_tells_sets_motion_and_latency(whole_run, capsys):
     arguments = ["run", str(whole_run / "drive.mcap"), *NANO, "--out", str(whole_run / "dense"), "--dense"]
-    assert (
-        main([*arguments, "--limit", "2", "--no-confidence", "--instances", "none", "--outputs", "default,overlay"])
-        == 0
-    )
+    arguments += ["--limit", "2", "--no-confidence", "--instances", "none", "--outputs", "default,overlay/compressed"]
+    assert main(arguments) == 0
     text = capsys.readouterr().out
     assert "2 sets in, 2 grids out, 0 sets lost; fixed frame odom" in text
     assert "ego motion since the last frame: 1.00 m, yaw +0.00 deg" in text
@@ -206,10 +204,10 @@ def test_the_summary_tells_sets_motion_and_latency(whole_run, capsys):
     assert grid.instance_source == len(grid.instance_id) == 0 and "things are not told apart" in text
     with BagReader(whole_run / "dense") as bag:
         assert not {"/panoocc/objects", "/panoocc/detected_objects", "/panoocc/object_markers"} & set(bag.topics)
-    pictures = [decode(message) for _, message in read(whole_run / "dense", "/panoocc/overlay")]
+    pictures = [decode(message) for _, message in read(whole_run / "dense", "/panoocc/overlay/compressed")]
     assert [picture.shape[1] for picture in pictures] == [1200, 1200]
     with BagReader(whole_run / "grids.mcap") as bag:
-        assert "/panoocc/overlay" not in bag.topics  # nobody has asked for it
+        assert "/panoocc/overlay/compressed" not in bag.topics  # nobody has asked for it
 
 
 def test_things_of_a_run_have_the_numbers_of_its_grids(whole_run):
