@@ -20,7 +20,7 @@ from panoocc_core import OccupancyStream, Wanted, load_model, model_config
 from panoocc_core.data.simulated import SimulatedStreets, simulated_streets
 from panoocc_core.data.street_plan import StreetPlan
 from panoocc_core.geometry import Matrix, invert, rotation_from_quaternion, yaw_rad
-from panoocc_core.planning import KnownSpace, OrientedBox, State, ground_classes
+from panoocc_core.planning import KnownSpace, OrientedBox, State, ground_ids
 from panoocc_core.sim.scene import Scene
 from panoocc_core.sim.shapes import ShapeTable, inside
 from panoocc_core.stream import output_geometry
@@ -129,10 +129,9 @@ def frames(
             frame, truth = drive.frame(index), drive.truth(index)
             occupancy = stream.step(frame, Wanted(instances=False))
             assert truth.class_id is not None and truth.geometry is not None
-            ignored = np.flatnonzero(ground_classes(truth.labels)).tolist()
-            true = KnownSpace(truth.class_id, truth.geometry, truth.labels, visible=truth.camera_mask, ignored=ignored)
-            ground = np.flatnonzero(ground_classes(occupancy.labels)).tolist()
-            predicted = KnownSpace.of(occupancy, ignored=ground)
+            ground = ground_ids(truth.labels)
+            true = KnownSpace(truth.class_id, truth.geometry, truth.labels, visible=truth.camera_mask, ignored=ground)
+            predicted = KnownSpace.of(occupancy, ignored=ground_ids(occupancy.labels))
             now_from_world = invert(frame.world_from_ego)
             times_s = plan.time_s(index) + np.arange(1.0, 2.6, 0.5)
             boxes = path_boxes([now_from_world @ scene.world_from_ego(float(t)) for t in times_s], seed * 1000 + index)

@@ -19,7 +19,7 @@ from typing import Any
 import numpy as np
 
 from panoocc_core.labels import LabelSet
-from panoocc_core.planning import KnownSpace, OrientedBox, State, ground_classes
+from panoocc_core.planning import KnownSpace, OrientedBox, State, ground_ids
 from panoocc_ros.bags.bag import BagError, BagReader
 from panoocc_ros.bags.recording import recorded_labels
 from panoocc_ros.messages.fields import stamp_ns
@@ -29,10 +29,11 @@ from panoocc_ros.planner.reader import known_space
 # The vehicle in its base_link: x ahead, z up from the ground below the rear axle.
 FRONT_M, WIDTH_M = 3.8, 1.9
 LOW_M, HIGH_M = 0.4, 1.8  # of what is asked about: above kerbs, below branches
-BLIND_M = 2.6  # ahead of the bumper, where no camera sees the road: earlier grids did
+BLIND_M = 2.6  # ahead of the bumper no camera sees the road: what is unknown there, earlier grids saw
 BRAKING_MPS2, MARGIN_M, TOP_MPS = 2.5, 2.0, 14.0
 REACH_M = 40.0
 PATIENCE_S = 0.5  # without a grid for so long the vehicle stops
+AGE_S = 0.2  # of a grid in a bag when its decision is made
 
 
 @dataclass(frozen=True)
@@ -52,32 +53,35 @@ class Decision:
         )
 
 
-def decide(space: KnownSpace) -> Decision:
-    """The greatest speed from which the vehicle stops before what is occupied, or not known to be free."""
+def decide(space: KnownSpace, age_s: float = AGE_S) -> Decision:
+    """The greatest speed from which the vehicle stops before what is occupied, or not known to be free.
+
+    Obstacles count from the bumper on.  `age_s` is the time since the grid's stamp: the vehicle has moved since, and
+    goes on until the next grid.
+    """
     height = HIGH_M - LOW_M
     middle_m = (LOW_M + HIGH_M) / 2
     start_m = FRONT_M + BLIND_M
-    front = OrientedBox((start_m + 0.25, 0.0, middle_m), (0.5, WIDTH_M, height))
-    ahead = space.ahead(front, (1.0, 0.0, 0.0), REACH_M)
-    free_m = BLIND_M + min(ahead.free_m, REACH_M)
-    stop_m = max(0.0, free_m - MARGIN_M) if ahead.free_m > 0 else 0.0
-    if ahead.free_m == math.inf:
+    bumper, seen = (OrientedBox((x + 0.25, 0.0, middle_m), (0.5, WIDTH_M, height)) for x in (FRONT_M, start_m))
+    ahead = space.ahead(bumper, (1.0, 0.0, 0.0), REACH_M)
+    gap_m = space.ahead(seen, (1.0, 0.0, 0.0), REACH_M - BLIND_M).unknown_m
+    unknown_m = BLIND_M + gap_m if gap_m > 0 else 0.0  # where nothing is seen, nothing was
+    free_m = min(ahead.occupied_m, unknown_m, REACH_M)
+    if free_m == REACH_M:
         reason = "as far as was asked"
-    elif ahead.unknown_m < ahead.occupied_m:
+    elif unknown_m < ahead.occupied_m:
         reason = "unknown"
     else:
         assert ahead.obstacle is not None
         reason = space.labels.names[space.class_id[ahead.obstacle]]
         if space.instance_id is not None and space.instance_id[ahead.obstacle]:
             reason += f" {space.instance_id[ahead.obstacle]}"
+    # The way while it waits, age_s + PATIENCE_S, and the way that it brakes make stop_m.
+    stop_m = max(0.0, free_m - MARGIN_M)
+    lost_mps = BRAKING_MPS2 * (max(0.0, age_s) + PATIENCE_S)
+    speed_mps = min(TOP_MPS, math.sqrt(lost_mps * lost_mps + 2 * BRAKING_MPS2 * stop_m) - lost_mps)
     beside = [OrientedBox((start_m + 2.0, y, middle_m), (4.0, WIDTH_M, height)) for y in (3.2, -3.2)]
-    speed_mps = min(TOP_MPS, math.sqrt(2 * BRAKING_MPS2 * stop_m))
     return Decision(speed_mps, free_m, reason, space.box(beside[0]), space.box(beside[1]))
-
-
-def ground_of(labels: LabelSet) -> list[int]:
-    """What one may drive on, and is no obstacle."""
-    return np.flatnonzero(ground_classes(labels)).tolist()
 
 
 def from_bag(path: Path, node: str, trust_unseen: bool, cdr: Path | None) -> Iterator[tuple[int, Decision]]:
@@ -106,7 +110,7 @@ def from_bag(path: Path, node: str, trust_unseen: bool, cdr: Path | None) -> Ite
             if raw.topic == grids_topic and labels is not None:
                 message = bag.deserialise(raw)
                 try:
-                    space = known_space(message, labels, ignored=ground_of(labels), trust_unseen=trust_unseen)
+                    space = known_space(message, labels, ignored=ground_ids(labels), trust_unseen=trust_unseen)
                 except ValueError as error:
                     raise BagError(f"{path}: {grids_topic}: {error}") from error
                 yield stamp_ns(message.header.stamp), decide(space)
@@ -141,14 +145,16 @@ def planner_node(node: str, trust_unseen: bool) -> Any:
                 self.get_logger().warning(f"no label set on {node}/labels yet", throttle_duration_sec=5.0)
                 return
             try:
-                ignored = ground_of(self.labels)
-                decision = decide(known_space(message, self.labels, ignored=ignored, trust_unseen=trust_unseen))
+                ground = ground_ids(self.labels)
+                space = known_space(message, self.labels, ignored=ground, trust_unseen=trust_unseen)
             except ValueError as error:
                 self.get_logger().error(f"{node}/occupancy cannot be used: {error}", throttle_duration_sec=5.0)
                 return
+            age_s = (self.get_clock().now().nanoseconds - stamp_ns(message.header.stamp)) / 1e9
+            decision = decide(space, age_s)
             self.patience.reset()
             self.publisher.publish(Float64(data=decision.speed_mps))
-            self.get_logger().info(str(decision))
+            self.get_logger().info(f"{age_s:.2f} s ago  {decision}")
 
         def stop(self) -> None:
             self.publisher.publish(Float64(data=0.0))

@@ -75,7 +75,7 @@ _COLOURS = {
     "free": (255, 255, 255),
 }
 BOX_COLOURS: tuple[Colour, ...] = tuple(_COLOURS[name] for name in BOX_CLASSES)
-GROUND = ("driveable_surface", "other_flat", "sidewalk", "terrain", "road", "walkable")  # what one can stand on
+GROUND = ("driveable_surface", "other_flat", "sidewalk", "terrain", "road", "walkable")  # of nuScenes, and Waymo's
 _GOLDEN = 0.618034  # of a turn of hue: numbers that follow each other look most different
 
 _SIXTEEN = (

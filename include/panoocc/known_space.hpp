@@ -113,6 +113,35 @@ struct MovingBox {
   }
 };
 
+// A grid need not come out of a message: nothing may be read beyond its arrays.
+inline void check_grid(const VoxelGrid& grid, const LabelSet& labels) {
+  const auto no_grid = [](const std::string& what) { throw std::invalid_argument(what); };
+  if (grid.label_set != labels.key || grid.label_set_version != labels.version)
+    no_grid("the grid is of label_set '" + grid.label_set + "', version " + std::to_string(grid.label_set_version) +
+            ", not '" + labels.key + "', version " + std::to_string(labels.version));
+  std::size_t count = 1;
+  for (std::size_t i = 0; i < 3; ++i) {
+    if (grid.shape[i] == 0 || grid.shape[i] > max_grid_voxels / count)
+      no_grid("shape has no voxels, or more than " + std::to_string(max_grid_voxels));
+    count *= grid.shape[i];
+    if (!(0 < grid.voxel_size_m[i] && grid.voxel_size_m[i] <= max_voxel_m))
+      no_grid("voxel_size_m has an edge of " + text(grid.voxel_size_m[i]) + " m, not a length of up to 100 m");
+    for (const double value : grid.rotation[i])
+      if (!(std::abs(value) <= 1 + 1e-6)) no_grid("rotation has " + text(value));
+  }
+  check_vector(grid.corner_m, "corner_m");
+  const auto fits = [&](std::size_t size, const char* name, bool may_be_empty) {
+    if (size != count && !(may_be_empty && size == 0))
+      no_grid(std::string(name) + " has " + std::to_string(size) + " values, not " + std::to_string(count));
+  };
+  fits(grid.class_id.size(), "class_id", false);
+  fits(grid.confidence.size(), "confidence", true);
+  fits(grid.instance_id.size(), "instance_id", true);
+  fits(grid.visible.size(), "visible", true);
+  for (const std::uint8_t id : grid.class_id)
+    if (id >= labels.names.size()) no_grid("class_id has " + std::to_string(id) + ", which '" + labels.key + "' lacks");
+}
+
 // What is the same for every voxel along one of these directions.
 struct Parting {
   Vector line;
@@ -126,11 +155,12 @@ struct Parting {
 // A voxel is occupied by any class but free and those of `ignored`, whether or not a camera sees it; else free where a camera
 // sees it, and unknown where none does.  What lies outside the grid is unknown.  A grid that does not say what is visible
 // has nothing that is free, unless `trust_unseen` is set: then the network's word that a voxel is free is taken also where
-// no camera is known to see it.
+// no camera is known to see it.  Throws std::invalid_argument where the grid contradicts itself or is of other labels.
 class KnownSpace {
  public:
   KnownSpace(VoxelGrid grid, const LabelSet& labels, ClassSet ignored = {}, bool trust_unseen = false)
       : grid_(std::move(grid)) {
+    detail::check_grid(grid_, labels);
     for (std::size_t id = labels.names.size(); id < ignored.size(); ++id)
       if (ignored[id])
         throw std::invalid_argument("ignored has class " + std::to_string(id) + ": " + labels.key + " has 0.." +

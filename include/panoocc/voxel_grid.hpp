@@ -42,7 +42,7 @@ namespace detail {
 
 constexpr std::uint64_t max_grid_voxels = 64'000'000;
 constexpr double max_voxel_m = 100.0;
-constexpr std::size_t max_name = 200;  // bytes of a class's or a label set's name
+constexpr std::size_t max_name = 200;  // bytes of UTF-8 of a class's or a label set's name
 constexpr std::uint8_t no_free_id = 255;
 constexpr std::uint8_t dense = 0, sparse = 1, instances_none = 0, instances_truth = 3;
 
@@ -291,7 +291,7 @@ struct LabelSet {
       detail::refuse("names has " + std::to_string(count) + " classes: class ids are 0 to 254");
     bool too_long = message.key.size() > detail::max_name;
     for (const auto& name : message.names) too_long = too_long || name.size() > detail::max_name;
-    if (too_long) detail::refuse("key and names must have at most 200 characters each");
+    if (too_long) detail::refuse("key and names must have at most 200 bytes of UTF-8 each");
     if (message.is_thing.size() != count)
       detail::refuse("is_thing has " + std::to_string(message.is_thing.size()) + " flags for " + std::to_string(count) +
                      " names");
@@ -313,6 +313,15 @@ struct LabelSet {
     return from_message(detail::wire_labels(data, size));
   }
 
+  // The classes that are ground: no obstacles.
+  ClassSet ground() const {
+    ClassSet found;
+    for (std::size_t i = 0; i < names.size(); ++i)
+      for (const char* name : {"driveable_surface", "other_flat", "sidewalk", "terrain", "road", "walkable"})
+        if (names[i] == name) found.set(i);
+    return found;
+  }
+
   // The ids of classes by their names.  Throws std::invalid_argument where there is no class of a name.
   ClassSet ids(const std::vector<std::string>& wanted) const {
     ClassSet found;
@@ -329,6 +338,8 @@ struct LabelSet {
 // One grid, a number for every voxel in the order (iz * size_y + iy) * size_x + ix.
 struct VoxelGrid {
   std::int64_t stamp_ns = 0;
+  std::string label_set;  // what class_id means: key and version of a LabelSet
+  std::uint32_t label_set_version = 0;
   std::string frame_id;  // of corner_m and rotation, and of whatever is asked
   std::uint64_t sequence = 0;
   std::array<std::size_t, 3> shape{};  // voxels along x, y, z
@@ -444,6 +455,8 @@ VoxelGrid VoxelGrid::from_message(const Message& message, const LabelSet& labels
   grid.stamp_ns = std::int64_t{1'000'000'000} * message.header.stamp.sec + message.header.stamp.nanosec;
   grid.frame_id = message.header.frame_id;
   grid.sequence = message.sequence;
+  grid.label_set = labels.key;
+  grid.label_set_version = labels.version;
   return grid;
 }
 

@@ -4,7 +4,7 @@ from .columns import Columns, columns
 from .flat_map import FlatMap, flat_map
 from .known_space import Clearance, KnownSpace, Sight, State, Voxels, class_ids
 from .moving_box import OrientedBox
-from .obstacles import Band, ground_classes, obstacle_classes
+from .obstacles import Band, ground_classes, ground_ids, obstacle_classes
 
 __all__ = [
     "Band",
@@ -20,5 +20,6 @@ __all__ = [
     "columns",
     "flat_map",
     "ground_classes",
+    "ground_ids",
     "obstacle_classes",
 ]

@@ -9,10 +9,9 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from ..labels import LabelSet
+from ..labels import GROUND, LabelSet
 from ..types import GridGeometry
 
-GROUND = ("driveable_surface", "other_flat", "sidewalk", "terrain", "road", "walkable")  # of nuScenes, and Waymo's
 _SLACK_M = 1e-6  # a middle that lies on the edge of a band, but for rounding, lies on it
 
 
@@ -39,6 +38,11 @@ class Band:
 def ground_classes(labels: LabelSet) -> NDArray[np.bool_]:
     """Which classes are ground, [256] by id."""
     return _table(labels, (name for name in labels.names if name in GROUND))
+
+
+def ground_ids(labels: LabelSet) -> frozenset[int]:
+    """Ids of the classes that are ground, as `KnownSpace` takes them for `ignored`."""
+    return frozenset(number for number, name in enumerate(labels.names) if name in GROUND)
 
 
 def obstacle_classes(labels: LabelSet, names: Iterable[str] = ()) -> NDArray[np.bool_]:

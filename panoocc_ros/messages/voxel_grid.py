@@ -31,7 +31,7 @@ NO_FREE_ID = 255
 # Limits of what is received: what lies beyond was damaged or forged on its way.
 MAX_GRID_VOXELS = 64_000_000
 MAX_VOXEL_M = 100.0
-MAX_NAME = 200  # characters of a class's or a label set's name
+MAX_NAME = 200  # bytes of UTF-8 of a class's or a label set's name
 
 
 @dataclass(frozen=True, eq=False)
@@ -214,8 +214,8 @@ def labels_from_message(message: Any) -> LabelSet:
     count = len(message.names)
     if not 0 < count <= NO_FREE_ID:
         raise ValueError(f"names has {count} classes: class ids are 0 to {NO_FREE_ID - 1}")
-    if len(message.key) > MAX_NAME or max(map(len, message.names)) > MAX_NAME:
-        raise ValueError(f"key and names must have at most {MAX_NAME} characters each")
+    if any(len(text.encode(errors="surrogatepass")) > MAX_NAME for text in (message.key, *message.names)):
+        raise ValueError(f"key and names must have at most {MAX_NAME} bytes of UTF-8 each")
     if len(message.is_thing) != count:
         raise ValueError(f"is_thing has {len(message.is_thing)} flags for {count} names")
     if len(message.rgb) != 3 * count:

@@ -7,7 +7,7 @@ import pytest
 
 from panoocc_core.geometry import rigid, rotation_from_quaternion
 from panoocc_core.labels import LIDARSEG, OCC3D, OCC3D_WAYMO
-from panoocc_core.planning import Band, columns, flat_map, ground_classes, obstacle_classes
+from panoocc_core.planning import Band, columns, flat_map, ground_classes, ground_ids, obstacle_classes
 from panoocc_core.planning.columns import NO_CLASS, UNKNOWN
 from panoocc_core.planning.flat_map import MAX_CELLS
 from panoocc_core.types import GridGeometry
@@ -54,7 +54,7 @@ def one_column(classes, visible, confidence=255):
 
 
 def test_obstacles_are_all_but_ground_and_free_or_what_is_named():
-    assert set(np.flatnonzero(ground_classes(OCC3D))) == {11, 12, 13, 14}
+    assert set(np.flatnonzero(ground_classes(OCC3D))) == ground_ids(OCC3D) == {11, 12, 13, 14}
     assert set(np.flatnonzero(obstacle_classes(OCC3D))) == set(range(17)) - {11, 12, 13, 14}
     assert set(np.flatnonzero(obstacle_classes(LIDARSEG))) == set(range(17)) - {11, 12, 13, 14}
     assert set(np.flatnonzero(obstacle_classes(OCC3D, ["car", "terrain"]))) == {CAR, GRASS}

@@ -12,12 +12,12 @@ import torch
 from panoocc_core import OccupancyStream, Wanted, load_model, model_config
 from panoocc_core.data.simulated import simulated_streets
 from panoocc_core.data.street_plan import StreetPlan
-from panoocc_core.geometry import invert
+from panoocc_core.geometry import invert, rigid
 from panoocc_core.labels import OCC3D
-from panoocc_core.planning import KnownSpace, class_ids
+from panoocc_core.planning import KnownSpace, class_ids, ground_ids
 from panoocc_core.sim.scene import Scene
 from panoocc_core.stream import output_geometry
-from panoocc_core.types import HistoryReport, Occupancy
+from panoocc_core.types import GridGeometry, HistoryReport, Occupancy
 from panoocc_ros.bags.writer import BagWriter
 from panoocc_ros.messages.types import LABEL_SET, VOXEL_GRID, new_message
 from panoocc_ros.messages.voxel_grid import fill_label_set, fill_voxel_grid
@@ -148,7 +148,7 @@ def test_the_planner_reads_a_bag_and_its_twin_in_cpp_decides_the_same(bag, tmp_p
 def test_the_planner_slows_down_for_what_is_near_and_for_what_nobody_sees(drive):
     truth = drive.truth(0)
     class_id, seen = np.full(truth.class_id.shape, OCC3D.free_id, np.uint8), np.ones(truth.class_id.shape, bool)
-    ground = loop.ground_of(OCC3D)
+    ground = ground_ids(OCC3D)
 
     def decision(distance_m=None, kind="car", **options):
         there = class_id.copy()
@@ -158,11 +158,28 @@ def test_the_planner_slows_down_for_what_is_near_and_for_what_nobody_sees(drive)
         return loop.decide(KnownSpace(there, truth.geometry, OCC3D, **options))
 
     speeds = [decision(distance_m).speed_mps for distance_m in (3.5, 7, 12, 20, None)]
+    before_the_bumper = decision(1.2, "pedestrian")  # where no camera sees the road
+    assert before_the_bumper.speed_mps == 0 and before_the_bumper.reason == "pedestrian"
+    assert before_the_bumper.free_m < 1.2
     assert speeds == sorted(set(speeds)) and decision(12).reason == "car"
     assert decision(12, "sidewalk").reason == decision().reason == "unknown"  # the grid's end
     unseen = decision(visible=None)
-    assert unseen.speed_mps == 0 and unseen.left.name == "UNKNOWN"
+    assert unseen.speed_mps == unseen.free_m == 0 and unseen.left.name == "UNKNOWN"
+    blind = seen.copy()
+    blind[32 : int((loop.FRONT_M + loop.BLIND_M + 25.6) / 0.8) - 1] = False  # boxes touch what they border on
+    assert decision(visible=blind).speed_mps == decision().speed_mps
     assert decision(visible=None, trust_unseen=True).speed_mps == decision().speed_mps
+
+
+@pytest.mark.parametrize("age_s", [0.0, 0.2, 1.0, 3600.0])
+def test_the_planner_stops_in_time_by_an_old_grid(age_s):
+    """What it went since the stamp, goes until it misses the next grid, and brakes, fits into what was free."""
+    where = GridGeometry((80, 40, 10), (0.5, 0.5, 0.5), rigid(np.eye(3), np.array([-10.0, -10.0, -1.0])))
+    class_id = np.full(where.shape_xyz, OCC3D.free_id, np.uint8)
+    decision = loop.decide(KnownSpace(class_id, where, OCC3D, trust_unseen=True), age_s)
+    speed = decision.speed_mps
+    way_m = speed * (age_s + loop.PATIENCE_S) + speed**2 / (2 * loop.BRAKING_MPS2)
+    assert 0 < speed < loop.TOP_MPS and way_m == pytest.approx(decision.free_m - loop.MARGIN_M, abs=1e-6)
 
 
 def test_a_bag_without_grids_is_told(tmp_path, capsys):

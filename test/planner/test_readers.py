@@ -6,10 +6,10 @@ from dataclasses import replace
 import numpy as np
 import pytest
 
-from panoocc_core.labels import LIDARSEG, OCC3D
-from panoocc_core.planning import OrientedBox
+from panoocc_core.labels import BUILT_IN, LIDARSEG, OCC3D
+from panoocc_core.planning import OrientedBox, ground_ids
 from panoocc_ros.messages.types import LABEL_SET, VOXEL_GRID, new_message, typestore
-from panoocc_ros.messages.voxel_grid import fill_label_set
+from panoocc_ros.messages.voxel_grid import fill_label_set, labels_from_message
 
 from .cases import (
     STRAIGHT,
@@ -109,6 +109,8 @@ def test_a_sparse_grid_needs_a_class_for_what_it_does_not_list(cpp):
         ({"names": ["a"] * 256}, "names has 256"),
         ({"names": ["x" * 1000] + ["a"] * 17}, "at most 200"),
         ({"key": "x" * 1000}, "at most 200"),
+        ({"key": "ä" * 101}, "at most 200"),  # 202 bytes
+        ({"names": ["ä" * 101] + ["a"] * 17}, "at most 200"),
         ({"is_thing": np.ones(1, bool)}, "is_thing has 1"),
         ({"rgb": np.zeros(3, np.uint8)}, "rgb has 3"),
         ({"free_id": 18}, "free_id 18"),
@@ -122,6 +124,39 @@ def test_hostile_label_sets_are_refused_with_the_field(change, word, cpp):
     grid = cpp.write("grid.cdr", by_hand().grid)
     (line,) = cpp.answers([f"grid {labels} {grid} 0 -"])
     assert line.startswith("refused ") and word in line
+    with pytest.raises(ValueError, match=word):
+        labels_from_message(message)
+
+
+def test_names_of_two_bytes_a_letter_are_taken_by_both(cpp):
+    labels = replace(OCC3D, key="ä" * 100, names=("ü" * 100, *OCC3D.names[1:]))
+    message = grid_message(np.full((1, 1, 1), 17, np.uint8), labels)
+    (line,) = cpp.answers([cpp.open(0, Case(grid_bytes(message), (), labels=labels, ignored=()))])
+    assert line.endswith(" 1 1 1")
+    assert labels_from_message(fill_label_set(new_message(LABEL_SET), labels)) == labels
+
+
+@pytest.mark.parametrize("key", BUILT_IN)
+def test_both_readers_call_the_same_classes_ground(key, cpp):
+    labels = BUILT_IN[key]
+    class_id = np.arange(len(labels.names), dtype=np.uint8).reshape(-1, 1, 1)
+    grid = grid_bytes(grid_message(class_id, labels, sparse=False, visible=np.ones(class_id.shape, bool)))
+    questions = tuple(Question("at", ((0.5 * number + 0.25, 0.25, 0.25),)) for number in range(len(class_id)))
+    names = tuple(labels.names[number] for number in ground_ids(labels))
+    assert names
+    expected = ask_python(Case(grid, questions, labels=labels, ignored=names))
+    assert cpp.ask([Case(grid, questions, labels=labels, ignored=("@ground",))]) == [expected]
+
+
+@pytest.mark.parametrize(
+    "field",
+    ["class_id", "class_id has 200", "confidence", "instance_id", "visible", "shape", "voxel_size_m", "corner_m"]
+    + ["rotation", "label_set"],
+)
+def test_a_grid_that_is_no_message_and_contradicts_itself_is_refused(field, watched):
+    labels, grid = watched.write("labels.cdr", labels_bytes(OCC3D)), watched.write("grid.cdr", by_hand().grid)
+    whole, wrong = watched.answers([f"unfit {labels} {grid} nothing", f"unfit {labels} {grid} {field}"])
+    assert whole == "taken" and wrong.startswith("invalid ") and field in wrong
 
 
 def test_foreign_messages_are_refused(cpp):

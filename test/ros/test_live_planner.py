@@ -50,10 +50,11 @@ def test_the_planner_node_drives_by_grids_and_stops_without(tmp_path):
                 words = (tmp_path / "log").read_text()
                 assert time.monotonic() < end_s and process.poll() is None, words
                 if message is not None:
+                    message.header.stamp = node.get_clock().now().to_msg()
                     grids.publish(message)
                 rclpy.spin_once(node, timeout_sec=0.2)
 
-        until(lambda: any(speed > 5 for speed in speeds), grid)  # 20 m ahead are free
+        until(lambda: any(speed > 5 for speed in speeds), grid)  # 16 m ahead are free
         speeds.clear()
         until(lambda: 0.0 in speeds)  # nothing comes
         until(lambda: "occupied has 4000 bytes" in (tmp_path / "log").read_text(), broken)
