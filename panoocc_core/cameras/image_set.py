@@ -50,6 +50,8 @@ def read_frame(
         files = _named_files(images, wanted)
     else:
         wanted = tuple(camera.name for camera in given.cameras) if cameras is None else tuple(cameras)
+        if not wanted:
+            raise ImageError(f"{calibration}: names no camera: add mount and intrinsics of each that has an image")
         files = _files_in(Path(images), wanted)
     _check_calibrated(given, wanted, Path(calibration))
     pose = np.eye(4) if world_from_ego is None else world_from_ego

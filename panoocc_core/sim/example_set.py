@@ -43,12 +43,12 @@ def write_example_set(
     renderer = Renderer(Scene(seed, _TIME_S + 1), supersample, device=device)
     jpegs = capture(renderer, rig, _TIME_S, None).jpegs
     folder.mkdir(parents=True, exist_ok=True)
+    text = yaml.safe_dump({"cameras": [_entry(camera) for camera in rig]}, sort_keys=False, default_flow_style=None)
+    with whole_file(folder / CALIBRATION) as part:  # first: it says whose a set is that was not finished
+        part.write_text(_MARK + text, encoding="utf-8")
     for camera, jpeg in zip(rig, jpegs):
         with whole_file(folder / f"{camera.name}{ENDINGS[0]}") as part:
             part.write_bytes(jpeg.tobytes())
-    text = yaml.safe_dump({"cameras": [_entry(camera) for camera in rig]}, sort_keys=False, default_flow_style=None)
-    with whole_file(folder / CALIBRATION) as part:
-        part.write_text(_MARK + text, encoding="utf-8")
 
 
 def _check_folder(folder: Path, names: set[str], overwrite: bool) -> None:

@@ -28,7 +28,7 @@ class Eyes:
 
 
 @dataclass(frozen=True, slots=True, eq=False)
-class Columns:
+class ViewedColumns:
     """The columns of voxels in which images show something, p of them, camera after camera."""
 
     eye: NDArray[np.int64]  # [p]
@@ -51,7 +51,7 @@ def eyes_of(frame: Frame, geometry: GridGeometry, images: ImageConfig) -> Eyes:
     return Eyes(np.reshape(positions, (count, 3)), np.reshape(pixels, (count, 3, 4)), np.reshape(windows, (count, 4)))
 
 
-def columns_in_view(eyes: Eyes, shape_xyz: tuple[int, int, int]) -> Columns:
+def columns_in_view(eyes: Eyes, shape_xyz: tuple[int, int, int]) -> ViewedColumns:
     """Which voxels' middles the images show.
 
     A place is in an image where five sums are positive that change evenly with its height: so it is a run of layers.
@@ -71,7 +71,7 @@ def columns_in_view(eyes: Eyes, shape_xyz: tuple[int, int, int]) -> Columns:
     end = np.floor(np.clip(high - 0.5, -1, shape_xyz[2] - 1)).astype(np.int64) + 1
     eye, column, row = np.nonzero(first < end)
     layers = np.stack((first[eye, column, row], end[eye, column, row]), axis=1)
-    return Columns(eye, np.stack((column, row), axis=1), layers)
+    return ViewedColumns(eye, np.stack((column, row), axis=1), layers)
 
 
 def azimuths_rad(eyes: Eyes, metres: Matrix) -> tuple[Matrix, Matrix]:

@@ -22,7 +22,7 @@ from torch.nn.functional import pad
 
 from ..geometry import Matrix
 from ..types import GridGeometry
-from .eyes import Columns, Eyes, azimuths_rad, columns_in_view
+from .eyes import Eyes, ViewedColumns, azimuths_rad, columns_in_view
 
 _RAYS_A_VOXEL, _MOST_RAYS_PER_RAD = 2.0, 240.0  # the former at the far end of the view; elevations too
 _SAMPLES_A_VOXEL = 2.5  # along a ray
@@ -60,7 +60,7 @@ def visible_voxels(is_occupied: Tensor, geometry: GridGeometry, eyes: Eyes) -> T
     return torch.where(is_occupied, shown & borders, seen)
 
 
-def _look(is_occupied: Tensor, metres: Matrix, eyes: Eyes, columns: Columns, shown: Tensor, seen: Tensor) -> None:
+def _look(is_occupied: Tensor, metres: Matrix, eyes: Eyes, columns: ViewedColumns, shown: Tensor, seen: Tensor) -> None:
     """Set what images show, and what of it is in no shadow, in two volumes."""
     device, layers = is_occupied.device, is_occupied.shape[2]
     position = eyes.position[columns.eye]

@@ -19,7 +19,7 @@ from ..bags.bag import BagReader, BagWriteError
 from ..bags.overwriting import OTHER_NAME
 from ..bags.pacing import Pacer
 from ..ros.argument_types import number, whole_number
-from ..ros.exit_codes import BAD_INPUT, NO_GRID, NOT_WRITTEN, explained
+from ..ros.exit_codes import BAD_INPUT, NO_GRID, NOT_WRITTEN, OK, explained
 from ..ros.signals import stopped_by_signals
 from ..view.bag_scenes import GRIDS, BagScenes
 from ..view.film import write_film
@@ -293,12 +293,15 @@ def _played(
         yield from scenes
         return
     first = next(iter(scenes), None)
-    if first is not None:
-        server.show(first)  # what there is to subscribe to
+    if first is None:
+        return
+    server.show(first)  # what there is to subscribe to
     print(f"open {server.url} , or connect Foxglove to ws://{arguments.host}:{server.port}", flush=True)
     while not server.watched.wait(WATCH_S) and not stop.is_set():
         pass
-    while True:
+    if stop.is_set():
+        raise Ended("nobody has connected to see the grids", OK)
+    while not stop.is_set():
         server.restart()
         pacer = Pacer(arguments.rate)
         for scene in scenes:

@@ -21,7 +21,7 @@ from ..evaluation.evaluator import FrameScores
 from ..frames.images import decode
 from ..frames.rig import Rig
 from ..messages.fields import stamp_ns
-from ..messages.truth import OCCUPANCY
+from ..messages.truth import TRUE_OCCUPANCY
 from ..view.numbers import boxes_of, followed_numbers, numbered_voxels
 
 MAX_FRAMES = 30
@@ -82,7 +82,7 @@ def _contents(recorded: Path, bag_path: Path, rig: Rig, node: str) -> list[Conte
     with BagReader(bag_path) as reader:
         _add_images(contents, reader, rig)
         by_stamp = {stamp_ns(one.grid.header.stamp): one for one in contents}
-        for raw in reader.messages((OCCUPANCY,)):
+        for raw in reader.messages((TRUE_OCCUPANCY,)):
             message = reader.deserialise(raw)
             one = by_stamp.get(stamp_ns(message.header.stamp))
             if one is not None:

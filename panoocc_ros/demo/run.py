@@ -185,7 +185,7 @@ def _run_processes(
     recorded = (*RECORDED, *RECORDED_SCORES) if has_truth else RECORDED
     recorder_command = [*_executable("record_bag"), *recorded, "--out", str(path), "--overwrite"]
     recorder_command += ["--use-sim-time"] if pace == "real" else []
-    truth_topics = [truth_messages.OCCUPANCY] if has_truth else []
+    truth_topics = [truth_messages.TRUE_OCCUPANCY] if has_truth else []
     with Children(_environment(), arguments.out) as children, _progress() as show:
         children.start("node", _node_command(arguments, config, pace))
         evaluator = children.start("evaluator", _evaluator_command(pace)) if has_truth else None

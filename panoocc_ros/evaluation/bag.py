@@ -11,7 +11,7 @@ from ..bags.recording import recorded_labels
 from ..messages import truth as truth_messages
 from .evaluator import PREDICTION, TRUTH, EvaluationError, Evaluator, FrameScores, check_labels
 
-GRID = truth_messages.TYPES[truth_messages.OCCUPANCY]  # the type of the node's grids as well
+GRID = truth_messages.TYPES[truth_messages.TRUE_OCCUPANCY]  # the type of the node's grids as well
 
 
 @dataclass(frozen=True, slots=True)
@@ -29,7 +29,7 @@ def truth_labels(path: Path) -> LabelSet | None:
         BagError: the bag cannot be read, or has a truth whose label set is missing or cannot be used.
     """
     with BagReader(path) as bag:
-        return _labels(bag, truth_messages.OCCUPANCY, truth_messages.LABELS)
+        return _labels(bag, truth_messages.TRUE_OCCUPANCY, truth_messages.LABELS)
 
 
 def evaluate_bag(grids: Path, truth: Path, node: str = "panoocc", min_voxels: int = MIN_VOXELS) -> BagScores:
@@ -43,7 +43,7 @@ def evaluate_bag(grids: Path, truth: Path, node: str = "panoocc", min_voxels: in
         topic, labels_topic = f"/{node}/occupancy", f"/{node}/labels"
         evaluator = Evaluator(max(1, predicted.count((topic,))), min_voxels)
         predicted_labels = _labels(predicted, topic, labels_topic)
-        true_labels = _labels(true, truth_messages.OCCUPANCY, truth_messages.LABELS)
+        true_labels = _labels(true, truth_messages.TRUE_OCCUPANCY, truth_messages.LABELS)
         if predicted_labels is None or true_labels is None:
             return BagScores((), evaluator)
         try:
@@ -54,7 +54,7 @@ def evaluate_bag(grids: Path, truth: Path, node: str = "panoocc", min_voxels: in
         evaluator.set_labels(TRUTH, true_labels)
         # All predictions first: they are small, and the truth then finds each one whatever the two bags' clocks say.
         _feed(evaluator, predicted, {topic: PREDICTION})
-        frames = _feed(evaluator, true, {truth_messages.OCCUPANCY: TRUTH})
+        frames = _feed(evaluator, true, {truth_messages.TRUE_OCCUPANCY: TRUTH})
     return BagScores(tuple(frames), evaluator)
 
 

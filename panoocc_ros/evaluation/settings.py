@@ -19,7 +19,7 @@ class EvaluatorSettings:
 
     prediction: str = parameter("panoocc/occupancy", "Topic of the grids to evaluate, those of a node beside this one.")
     prediction_labels: str = parameter("panoocc/labels", "Topic of their label set.")
-    truth: str = parameter(truth_messages.OCCUPANCY, "Topic of the true grids.")
+    truth: str = parameter(truth_messages.TRUE_OCCUPANCY, "Topic of the true grids.")
     truth_labels: str = parameter(truth_messages.LABELS, "Topic of their label set.")
     capacity: int = parameter(
         CAPACITY, "Grids of each topic that wait for their partners, or with them for a label set.", (1, 10_000)

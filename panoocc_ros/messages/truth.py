@@ -14,10 +14,10 @@ from .fields import edges_m, fill_header
 from .types import LABEL_SET, VOXEL_GRID, new_message, typestore
 from .voxel_grid import INSTANCES_NONE, INSTANCES_TRUTH, fill_label_set, fill_voxel_grid
 
-OCCUPANCY, LABELS = "/truth/occupancy", "/truth/labels"
+TRUE_OCCUPANCY, LABELS = "/truth/occupancy", "/truth/labels"
 BOXES = "/truth/boxes"
 TYPES = {
-    OCCUPANCY: VOXEL_GRID,
+    TRUE_OCCUPANCY: VOXEL_GRID,
     LABELS: LABEL_SET,
     BOXES: "visualization_msgs/msg/MarkerArray",
 }
@@ -45,7 +45,7 @@ def truth_messages(
         grid = _occupancy(truth, tuple(cameras))
         message = fill_voxel_grid(new_message(VOXEL_GRID), grid, sequence, frame_id=frame_id)
         message.instance_source = INSTANCES_TRUTH if truth.instance_id is not None else INSTANCES_NONE
-        messages[OCCUPANCY] = message
+        messages[TRUE_OCCUPANCY] = message
     if truth.boxes is not None:
         messages[BOXES] = box_markers(truth.boxes, truth.stamp_ns, frame_id, lifetime_s)
     return messages

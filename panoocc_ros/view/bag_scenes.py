@@ -109,7 +109,6 @@ class BagScenes:
             yield scenes.scene(grid, raw.stamp_ns)
         except ValueError as error:
             self.broken[str(error)] += 1
-        scenes.forget_before(stamp_ns(grid.oldest_image_stamp))
 
     def _add_what_always_holds(self, scenes: Scenes, bag: BagReader, topics: Iterable[str]) -> None:
         sources, names = self.sources, set(topics)

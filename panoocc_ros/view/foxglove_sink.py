@@ -9,11 +9,12 @@ import numpy as np
 
 from panoocc_core.cameras.image_bytes import ImageError
 from panoocc_core.geometry import NS_PER_S, Matrix, quaternion_from_rotation
-from panoocc_core.labels import BOX_CLASSES, instance_colours
+from panoocc_core.labels import instance_colours
 from panoocc_core.types import ScoredBoxes
 
+from .numbers import names_of, numbers_of
 from .packages import viewer
-from .scene import CameraImage, Map, Scene
+from .scene import Map, Scene, SentImage
 
 PORT, HOST = 8765, "127.0.0.1"
 PATH_POINTS = 2000
@@ -179,7 +180,7 @@ class FoxgloveSink:
     def _boxes(self, scene: Scene, boxes: ScoredBoxes) -> Any:
         """Translucent cubes with class and number; those of before are gone."""
         messages, time = self._messages, self._time(scene.stamp_ns)
-        numbers = np.zeros(len(boxes), np.int32) if boxes.instance_id is None else boxes.instance_id
+        numbers, names = numbers_of(boxes), names_of(boxes)
         cubes, texts = [], []
         for row, colour in enumerate(instance_colours(numbers)):
             red, green, blue = (float(value) / 255 for value in colour)
@@ -189,17 +190,16 @@ class FoxgloveSink:
             tint = messages.Color(r=red, g=green, b=blue, a=0.35)
             cubes.append(messages.CubePrimitive(pose=pose, size=self._vector(boxes.size_m[row]), color=tint))
             above = boxes.centre_m[row] + (0, 0, boxes.size_m[row, 2] / 2 + 0.5)
-            text = f"{BOX_CLASSES[boxes.class_id[row]].replace('_', ' ')} {numbers[row]}"
             white, place = messages.Color(r=1.0, g=1.0, b=1.0, a=1.0), messages.Pose(position=self._vector(above))
             texts.append(
                 messages.TextPrimitive(
-                    pose=place, billboard=True, font_size=12.0, scale_invariant=True, color=white, text=text
+                    pose=place, billboard=True, font_size=12.0, scale_invariant=True, color=white, text=names[row]
                 )
             )
         entity = messages.SceneEntity(timestamp=time, frame_id=scene.frame_id, id="things", cubes=cubes, texts=texts)
         return messages.SceneUpdate(entities=[entity])
 
-    def _send_image(self, name: str, image: CameraImage, scene: Scene) -> None:
+    def _send_image(self, name: str, image: SentImage, scene: Scene) -> None:
         messages, stamp = self._messages, image.stamp_ns
         try:
             data, media_type = image.as_file()

@@ -5,9 +5,10 @@ from dataclasses import replace
 from typing import Any
 
 import numpy as np
+from numpy.typing import NDArray
 
 from panoocc_core.geometry import NS_PER_S
-from panoocc_core.labels import LabelSet
+from panoocc_core.labels import BOX_CLASSES, LabelSet
 from panoocc_core.panoptic.components import boxes_around
 from panoocc_core.pictures.voxel_view import VoxelVolume
 from panoocc_core.types import ScoredBoxes
@@ -54,3 +55,14 @@ def boxes_of(voxels: VoxelVolume, numbers: Sequence[int] | None = None) -> Score
     class_id = voxels.class_id[wanted]
     boxes = boxes_around(indices, owner.astype(np.int32) + 1, class_id, confidence, voxels.geometry, voxels.labels)
     return replace(boxes, instance_id=found.astype(np.int32))
+
+
+def numbers_of(boxes: ScoredBoxes) -> NDArray[np.int32]:
+    """The boxes' numbers [n], 0 where they have none."""
+    return np.zeros(len(boxes), np.int32) if boxes.instance_id is None else boxes.instance_id
+
+
+def names_of(boxes: ScoredBoxes) -> list[str]:
+    """What stands beside each box: its class, and its number if it has one."""
+    kinds = [BOX_CLASSES[kind].replace("_", " ") for kind in boxes.class_id]
+    return [f"{kind} {number}" if number else kind for kind, number in zip(kinds, numbers_of(boxes))]

@@ -4,6 +4,8 @@ import importlib
 import importlib.util
 from typing import Any
 
+DISTRIBUTIONS = {"rerun": "rerun-sdk>=0.41", "foxglove": "foxglove-sdk>=0.30"}  # the extra `view` of pyproject.toml
+
 
 def viewer(name: str) -> Any:
     """The module of a viewer: `rerun` or `foxglove`.
@@ -14,7 +16,8 @@ def viewer(name: str) -> Any:
     try:
         return importlib.import_module(name)
     except ImportError as error:
-        raise ImportError(f"the package {name} is not there ({error}): pip install 'panoocc[view]'") from error
+        wanted = DISTRIBUTIONS[name.partition(".")[0]]
+        raise ImportError(f"the package {name} is not there ({error}): pip install '{wanted}'") from error
 
 
 def has_viewer(name: str) -> bool:

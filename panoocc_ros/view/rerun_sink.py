@@ -16,8 +16,9 @@ from panoocc_core.types import ScoredBoxes
 
 from ..bags.bag import BagReader
 from .bag_scenes import GRIDS, BagScenes
+from .numbers import names_of, numbers_of
 from .packages import viewer
-from .scene import CameraImage, Map, Scene, Sources
+from .scene import Map, Scene, SentImage, Sources
 
 TIMELINE = "stamp"
 WORLD, EGO, PATH = "world", "world/ego", "world/path"
@@ -205,19 +206,18 @@ class RerunSink:
         if boxes is None or not len(boxes):
             return self._rr.Boxes3D.cleared()
         half = boxes.yaw_rad / 2
-        numbers = boxes.instance_id if boxes.instance_id is not None else np.zeros(len(boxes), np.int32)
         kinds = [BOX_CLASSES[kind] for kind in boxes.class_id]
         return self._rr.Boxes3D(
             centers=boxes.centre_m,
             half_sizes=boxes.size_m / 2,
             quaternions=np.stack((0 * half, 0 * half, np.sin(half), np.cos(half)), axis=1),
-            colors=instance_colours(numbers),
-            labels=[f"{kind.replace('_', ' ')} {number}" for kind, number in zip(kinds, numbers)],
+            colors=instance_colours(numbers_of(boxes)),
+            labels=names_of(boxes),
             class_ids=[labels.names.index(kind) if kind in labels.names else 0 for kind in kinds],
             radii=0.04,
         )
 
-    def _log_image(self, name: str, image: CameraImage) -> None:
+    def _log_image(self, name: str, image: SentImage) -> None:
         rr, path = self._rr, _camera_path(name)
         try:
             data, media_type = image.as_file()

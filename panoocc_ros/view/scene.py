@@ -33,7 +33,7 @@ from .numbers import boxes_of, numbered_voxels
 
 OVERLAY = "overlay"  # the node's own picture, which has no place
 KEEP_TF_NS = 60 * 10**9
-MAX_KEPT = 256  # images of one camera
+MAX_KEPT, MAX_KEPT_BYTES = 256, 256 << 20  # images of one camera
 MAX_MAP_CELLS = 4096 * 4096
 MAX_LATENCY_MS = 600_000.0  # more is another clock than that of the stamps
 JPEG_QUALITY = 90  # of images that were sent raw
@@ -41,7 +41,7 @@ FILE_HEADS = {b"\xff\xd8": "image/jpeg", b"\x89PNG": "image/png"}
 
 
 @dataclass(frozen=True, slots=True, eq=False)
-class CameraImage:
+class SentImage:
     """One camera's image, as it was sent."""
 
     message: Any  # sensor_msgs Image or CompressedImage
@@ -93,7 +93,7 @@ class Scene:
     frame_id: str  # of the vehicle, in which voxels and boxes are given
     voxels: VoxelVolume  # with the numbers of things; faint where no camera sees them, if that is known
     boxes: ScoredBoxes | None
-    images: Mapping[str, CameraImage]  # by camera
+    images: Mapping[str, SentImage]  # by camera
     world_frame: str | None  # the frame that does not move
     world_from_ego: Matrix | None  # [4, 4] at the stamp
     map: Map | None
@@ -190,7 +190,7 @@ class Scenes:
         sources = self.sources
         if topic in sources.cameras:
             if self._is_wanted(stamp_ns(message.header.stamp)):
-                self._images.setdefault(topic, deque(maxlen=MAX_KEPT)).append(message)
+                self._add_image(topic, message)
         elif topic in sources.infos:
             self._add_info(topic, sources.infos[topic], message)
         elif topic in sources.transforms:
@@ -201,6 +201,12 @@ class Scenes:
             self._add_diagnostics(message)
         elif topic in (sources.objects, sources.map):
             (self._objects if topic == sources.objects else self._maps).append(message)
+
+    def _add_image(self, topic: str, message: Any) -> None:
+        kept = self._images.setdefault(topic, deque(maxlen=MAX_KEPT))
+        kept.append(message)
+        while len(kept) > 1 and sum(len(one.data) for one in kept) > MAX_KEPT_BYTES:
+            kept.popleft()
 
     def _add_labels(self, message: Any) -> None:
         try:
@@ -245,9 +251,12 @@ class Scenes:
     def scene(self, grid: Any, received_ns: int) -> Scene:
         """What belongs to a panoocc/VoxelGrid that came at `received_ns`.
 
+        Images that are older than its own are dropped: no later grid needs them.
+
         Raises:
             ValueError: the grid cannot be used; the message says why.
         """
+        self._forget_before(stamp_ns(grid.oldest_image_stamp))
         key = (grid.label_set, int(grid.label_set_version))
         if key not in self.labels:
             told = self.problems.get(
@@ -279,7 +288,7 @@ class Scenes:
             self.problems[self.sources.objects] = f"boxes are not shown: {error}"
             return None
 
-    def _images_of(self, grid: Any, frame: str) -> dict[str, CameraImage]:
+    def _images_of(self, grid: Any, frame: str) -> dict[str, SentImage]:
         oldest, newest = stamp_ns(grid.oldest_image_stamp), stamp_ns(grid.newest_image_stamp)
         found = {}
         for topic, name in self.sources.cameras.items():
@@ -290,11 +299,10 @@ class Scenes:
                     mount = self._mount(topic, message, frame, stamp)
                     if lens is not None and mount is not None:
                         mount = mount @ rigid(lens.camera_from_rectified, np.zeros(3))
-                    found[name] = CameraImage(message, lens, mount)
+                    found[name] = SentImage(message, lens, mount)
         return found
 
-    def forget_before(self, stamp: int) -> None:
-        """Drop images that are older: no scene needs them any more."""
+    def _forget_before(self, stamp: int) -> None:
         for images in self._images.values():
             while images and stamp_ns(images[0].header.stamp) < stamp:
                 images.popleft()

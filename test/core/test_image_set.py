@@ -9,9 +9,10 @@ import yaml
 
 import panoocc_core as panoocc
 from panoocc_core.base.strict_yaml import ConfigError
+from panoocc_core.base.whole_files import whole_file
 from panoocc_core.geometry import quaternion_from_rotation, rigid
 from panoocc_core.planning.grid_file import is_grid_file, save_grid
-from panoocc_core.sim import nuscenes_rig
+from panoocc_core.sim import example_set, nuscenes_rig
 from panoocc_core.sim.example_set import ExampleSetError, write_example_set
 from test.core.conftest import EGO_FROM_OPTICAL, YAWS_DEG, heading
 
@@ -144,15 +145,34 @@ def test_what_cannot_be_used_is_told_with_camera_and_file(street):
         refused(f"camera 'CAM_BACK' lacks {key}", path=calibration(street, [half]))
 
 
+def test_a_calibration_without_cameras_is_told(street):
+    mount = {"translation_m": [0.0, 0.0, 0.3], "rotation_xyzw": [0.0, 0.0, 0.0, 1.0]}
+    path = street / "calibration.yaml"
+    path.write_text(yaml.safe_dump({"ego_from_network": mount}))
+    with pytest.raises(panoocc.ImageError, match=r"calibration.yaml: names no camera"):
+        panoocc.read_frame(path, street)
+
+
 def test_a_pipe_in_place_of_an_image_is_not_waited_for(street):
     os.mkfifo(street / "pipe.jpg")
     with pytest.raises(panoocc.ImageError, match="camera CAM_FRONT, .*pipe.jpg: is no file"):
         panoocc.read_frame(street / "calibration.yaml", {"CAM_FRONT": street / "pipe.jpg"})
 
 
-def test_the_example_set_is_read_as_it_was_made(tmp_path):
+def test_the_example_set_is_read_as_it_was_made(tmp_path, monkeypatch):
     folder, rig = tmp_path / "deep" / "street", nuscenes_rig(0.04)[:2]
-    write_example_set(folder, rig, seed=3)
+
+    def killed(path):
+        if path.name == f"{rig[1].name}.jpg":
+            raise KeyboardInterrupt
+        return whole_file(path)
+
+    with monkeypatch.context() as patch, pytest.raises(KeyboardInterrupt):
+        patch.setattr(example_set, "whole_file", killed)
+        write_example_set(folder, rig, seed=4)
+    before = (folder / "CAM_FRONT.jpg").read_bytes()
+    write_example_set(folder, rig, seed=3, overwrite=True)
+    assert (folder / "CAM_FRONT.jpg").read_bytes() != before
     frame = panoocc.read_frame(folder / "calibration.yaml", folder)
     assert {camera.name for camera in frame.cameras} == {camera.name for camera in rig}
     for made, read in zip(rig, frame.cameras, strict=True):
@@ -161,9 +181,6 @@ def test_the_example_set_is_read_as_it_was_made(tmp_path):
         assert read.size_hw == (made.height, made.width) and read.image.float().std() > 10
     with pytest.raises(ExampleSetError, match="exists already"):
         write_example_set(folder, rig, seed=4)
-    before = (folder / "CAM_FRONT.jpg").read_bytes()
-    write_example_set(folder, rig, seed=4, overwrite=True)
-    assert (folder / "CAM_FRONT.jpg").read_bytes() != before
     (folder / "mine.txt").touch()
     with pytest.raises(ExampleSetError, match=r"did not write what is there .mine.txt"):
         write_example_set(folder, rig, seed=5, overwrite=True)

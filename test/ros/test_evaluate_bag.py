@@ -50,7 +50,7 @@ def predicted_bag(path, *labels, grids=True):
 
 def true_bag(path, *labels, kind=LABEL_SET):
     """A bag with the truth of one grid and these label sets."""
-    grids = [(truth_messages.OCCUPANCY, GRID, true_message(street()))]
+    grids = [(truth_messages.TRUE_OCCUPANCY, GRID, true_message(street()))]
     return write(path / "truth.mcap", [(truth_messages.LABELS, kind, one) for one in labels] + grids)
 
 
@@ -138,7 +138,7 @@ def test_other_classes_are_told_with_both_bags_and_what_differs(tmp_path):
 @pytest.mark.parametrize("labels, words", [([], "nothing on"), ([label_message(free_id=200)], "cannot be used")])
 def test_the_demo_ends_with_these_words_before_anything_runs(tmp_path, capsys, labels, words):
     drive = [(one.topic, one.type, one.data) for one in Drive().messages(1)]
-    truth = [(truth_messages.OCCUPANCY, GRID, true_message(street()))]
+    truth = [(truth_messages.TRUE_OCCUPANCY, GRID, true_message(street()))]
     bag = write(tmp_path / "drive.mcap", [*drive, *truth, *((truth_messages.LABELS, LABEL_SET, one) for one in labels)])
     assert demo.main(["--bag", str(bag), "--out", str(tmp_path / "out")]) == 2
     told = capsys.readouterr().err

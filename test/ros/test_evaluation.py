@@ -12,7 +12,7 @@ from panoocc_core.labels import LIDARSEG_FREE, OCC3D
 from panoocc_core.types import GridGeometry
 from panoocc_ros.evaluation.evaluator import PREDICTION, TRUTH, Evaluator, StampJoin, evaluation_healths
 from panoocc_ros.health.verdicts import ERROR, OK, WARN
-from panoocc_ros.messages.truth import OCCUPANCY, truth_messages
+from panoocc_ros.messages.truth import TRUE_OCCUPANCY, truth_messages
 from panoocc_ros.messages.types import new_message
 from panoocc_ros.messages.voxel_grid import fill_label_set
 
@@ -38,11 +38,11 @@ def street(shift=0, cars=((2, 2), (7, 6)), stamp_ns=1000, grid=GRID):
 def prediction(truth, with_instances=False):
     """A node's grid that says what `truth` says."""
     truth = truth if with_instances else replace(truth, instance_id=None)
-    return truth_messages(truth, 0, ("cam_front",))[OCCUPANCY]
+    return truth_messages(truth, 0, ("cam_front",))[TRUE_OCCUPANCY]
 
 
 def true_message(truth):
-    return truth_messages(truth, 0, ("cam_front",))[OCCUPANCY]
+    return truth_messages(truth, 0, ("cam_front",))[TRUE_OCCUPANCY]
 
 
 def evaluator(**options):

@@ -21,7 +21,7 @@ from rosgraph_msgs.msg import Clock  # noqa: E402
 from panoocc_core.labels import OCC3D  # noqa: E402
 from panoocc_ros.frames.rig import load_rig  # noqa: E402
 from panoocc_ros.messages.fields import stamp_ns  # noqa: E402
-from panoocc_ros.messages.truth import BOXES, LABELS, OCCUPANCY, TYPES  # noqa: E402
+from panoocc_ros.messages.truth import BOXES, LABELS, TRUE_OCCUPANCY, TYPES  # noqa: E402
 from panoocc_ros.messages.types import CAMERA_INFO, COMPRESSED_IMAGE, TRANSFORMS  # noqa: E402
 from panoocc_ros.ros.graph import message_class, qos  # noqa: E402
 from panoocc_ros.sim.node import main  # noqa: E402
@@ -152,9 +152,9 @@ def test_images_truth_and_transforms_come_at_the_rate_with_true_stamps(tmp_path)
         assert list(listener.messages(LABELS)[0].names) == list(OCC3D.names)
         images = listener.stamps(FRONT)
         boxes = [stamp_ns(message.markers[0].header.stamp) for message in listener.messages(BOXES)]
-        for stamps in (listener.stamps(OCCUPANCY), boxes):
+        for stamps in (listener.stamps(TRUE_OCCUPANCY), boxes):
             assert len(set(stamps) & set(images)) >= 3  # images come without guarantee
-        grid = listener.messages(OCCUPANCY)[0]
+        grid = listener.messages(TRUE_OCCUPANCY)[0]
         assert len(listed(grid)) > 1000 and 0 < np.unpackbits(np.asarray(grid.visible, np.uint8)).mean() < 1
         assert not listener.heard[BACK] and listener.heard["/cam_back/camera_info"]
         arrivals = [arrived_ns for _, arrived_ns in listener.heard[FRONT]]
@@ -186,7 +186,7 @@ def test_a_drive_with_its_own_clock_ends_by_itself(tmp_path):
         assert process.wait(1) == 0, log.read_text()
         times = [stamp_ns(message.clock) for message in listener.messages("/clock")]
         assert times == sorted(times) and 2.5e9 < times[-1] - times[0] < 4e9
-        assert not listener.heard[OCCUPANCY]
+        assert not listener.heard[TRUE_OCCUPANCY]
         assert "the drive is over" in log.read_text() and "Traceback" not in log.read_text()
 
 
@@ -230,7 +230,7 @@ def test_a_bad_start_ends_with_one_fatal_line(parameters, words, capfd):
 def test_the_occupancy_node_makes_grids_of_it_with_the_truth_s_stamps(tmp_path):
     with node_and_peer(tmp_path / "node.log", threads=1) as (node, peer):
         truth = []
-        peer.node.create_subscription(message_class(TYPES[OCCUPANCY]), OCCUPANCY, truth.append, qos())
+        peer.node.create_subscription(message_class(TYPES[TRUE_OCCUPANCY]), TRUE_OCCUPANCY, truth.append, qos())
         process = start(tmp_path / "sim.log", rate_hz=0.5, scale=0.1)
         try:
             peer.wait_for_grids(2)

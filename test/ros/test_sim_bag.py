@@ -21,7 +21,7 @@ from panoocc_ros.frames.assembler import FrameAssembler
 from panoocc_ros.frames.rig import load_rig
 from panoocc_ros.messages.clouds import positions_m
 from panoocc_ros.messages.fields import stamp_ns
-from panoocc_ros.messages.truth import BOXES, LABELS, OCCUPANCY
+from panoocc_ros.messages.truth import BOXES, LABELS, TRUE_OCCUPANCY
 from panoocc_ros.sim.bag import write_street_bag
 from panoocc_ros.sim.faults import Faults, parse_fault
 from panoocc_ros.sim.messages import LIDAR_FRAME, LIDAR_TOPIC, START_NS
@@ -158,7 +158,7 @@ def test_the_truth_bears_the_stamp_of_the_reference_camera(truth_bag: Path) -> N
     reference = load_rig("nuscenes").camera(load_rig("nuscenes").reference)
     stamps = [stamp_ns(image.header.stamp) for image in read(truth_bag, reference.topic)]
     assert len(stamps) == TRUTH_DRIVE.sets
-    grids = read(truth_bag, OCCUPANCY)
+    grids = read(truth_bag, TRUE_OCCUPANCY)
     assert [stamp_ns(grid.header.stamp) for grid in grids] == stamps
     assert [grid.sequence for grid in grids] == list(range(TRUTH_DRIVE.sets))
     assert {grid.header.frame_id for grid in grids} == {"base_link"}
@@ -188,7 +188,7 @@ def places(grid: Any) -> tuple[np.ndarray, np.ndarray]:
 def test_true_voxels_that_are_visible_lie_where_the_images_show_their_class(truth_bag: Path) -> None:
     scene = Scene(TRUTH_DRIVE.seed, TRUTH_DRIVE.scene_seconds)
     number, camera = 1, TRUTH_RIG[0]
-    grid = read(truth_bag, OCCUPANCY)[number]
+    grid = read(truth_bag, TRUE_OCCUPANCY)[number]
     is_seen = np.unpackbits(grid.visible, bitorder="little")[listed(grid)] == 1
     class_id = np.asarray(grid.class_id)[is_seen]
     camera_from_ego = np.linalg.inv(camera.ego_from_camera)
@@ -209,7 +209,7 @@ def test_true_voxels_that_are_visible_lie_where_the_images_show_their_class(trut
 
 
 def test_boxes_stand_around_the_voxels_of_their_things(truth_bag: Path) -> None:
-    grid, (marker,) = read(truth_bag, OCCUPANCY)[0], read(truth_bag, BOXES)[0].markers
+    grid, (marker,) = read(truth_bag, TRUE_OCCUPANCY)[0], read(truth_bag, BOXES)[0].markers
     ends = np.array([(point.x, point.y, point.z) for point in marker.points]).reshape(-1, 24, 3)
     middles = ends.mean(axis=1)
     cells, centres = places(grid)
@@ -284,7 +284,7 @@ def test_the_command_writes_a_bag(tmp_path: Path, capsys: pytest.CaptureFixture[
     arguments = ["sim", "--out", str(path), *TINY]
     assert main(arguments) == 0
     with BagReader(path) as reader:
-        assert reader.count(["/front/image_raw/compressed"]) == reader.count([OCCUPANCY]) == 1
+        assert reader.count(["/front/image_raw/compressed"]) == reader.count([TRUE_OCCUPANCY]) == 1
     assert main(arguments) == 4
     assert "exists already: choose another name, or replace it with --overwrite" in capsys.readouterr().err
     assert main([*arguments, "--rate", "0", "--overwrite"]) == 2

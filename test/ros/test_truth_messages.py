@@ -13,7 +13,7 @@ from panoocc_ros.messages.fields import edges_m, stamp_ns
 from panoocc_ros.messages.truth import (
     BOXES,
     LABELS,
-    OCCUPANCY,
+    TRUE_OCCUPANCY,
     TYPES,
     box_markers,
     label_messages,
@@ -52,7 +52,7 @@ def ground_truth():
 
 
 def test_voxels_carry_stamp_place_classes_and_instances():
-    grid = truth_messages(ground_truth(), 7, ("front", "back"))[OCCUPANCY]
+    grid = truth_messages(ground_truth(), 7, ("front", "back"))[TRUE_OCCUPANCY]
     assert {stamp_ns(time) for time in (grid.header.stamp, grid.oldest_image_stamp, grid.newest_image_stamp)} == {T}
     assert grid.header.frame_id == "base_link" and grid.sequence == 7 and grid.cameras_used == 0b11
     assert grid.encoding == SPARSE and (grid.label_set, grid.label_set_version) == (OCC3D.key, OCC3D.version)
@@ -66,9 +66,9 @@ def test_voxels_carry_stamp_place_classes_and_instances():
 
 def test_what_cameras_see_is_a_field_of_the_voxels():
     truth = ground_truth()
-    seen = visible_from_message(truth_messages(truth, 7, ("front", "back"))[OCCUPANCY])
+    seen = visible_from_message(truth_messages(truth, 7, ("front", "back"))[TRUE_OCCUPANCY])
     np.testing.assert_array_equal(seen, truth.camera_mask)
-    unknown = truth_messages(replace(truth, camera_mask=None), 7, ("front", "back"))[OCCUPANCY]
+    unknown = truth_messages(replace(truth, camera_mask=None), 7, ("front", "back"))[TRUE_OCCUPANCY]
     assert visible_from_message(unknown) is None
     assert list(label_messages()[LABELS].names) == list(OCC3D.names)
 

@@ -1,19 +1,28 @@
 """Scenes of bags, and the command that shows them: as they come back out of films, plots and refusals."""
 
+import gc
+import re
+import subprocess
 import sys
+import weakref
+from dataclasses import replace
 
 import cv2
 import numpy as np
 import pytest
 from PIL import Image
 
+from panoocc_core.base.resources import folder
 from panoocc_core.labels import OCC3D
 from panoocc_ros.bags.bag import BagReader
 from panoocc_ros.commands.cli import main
+from panoocc_ros.messages.types import typestore
+from panoocc_ros.view import scene as scene_module
 from panoocc_ros.view.bag_scenes import BagScenes
-from panoocc_ros.view.scene import sources_in
+from panoocc_ros.view.numbers import names_of
+from panoocc_ros.view.scene import Scenes, sources_in
 from test.ros.drive import Drive
-from test.ros.view_bags import CAR, LATE_NS, ROAD, TOTAL_MS, boxes, occupancy, write_grids
+from test.ros.view_bags import CAR, LATE_NS, ROAD, TOTAL_MS, boxes, grid_messages, occupancy, write_grids
 
 COUNT = 4
 DRIVE = Drive()
@@ -69,6 +78,12 @@ def test_one_bag_or_two_show_the_same(bags, tmp_path):
     for one, other in zip(scenes_of(both), scenes_of(*bags), strict=True):
         assert one.numbers == other.numbers and set(one.images) == set(other.images)
         assert all(one.images[name].as_file() == other.images[name].as_file() for name in one.images)
+
+
+def test_boxes_are_called_after_their_class_and_the_number_that_they_have():
+    assert names_of(boxes()) == ["car 7"]
+    assert names_of(replace(boxes(), instance_id=None)) == ["car"]
+    assert names_of(replace(boxes(), instance_id=np.zeros(1, np.int32))) == ["car"]
 
 
 def test_without_images_and_boxes_the_voxels_tell(tmp_path):
@@ -214,7 +229,8 @@ def test_a_viewer_that_is_not_installed_is_named_with_what_to_do(bags, tmp_path,
     monkeypatch.chdir(tmp_path)
     monkeypatch.setitem(sys.modules, module, None)
     assert main(["view", str(bags[0]), *words]) == 2
-    assert "pip install 'panoocc[view]'" in capsys.readouterr().err and not list(tmp_path.iterdir())
+    (wanted,) = re.findall(rf'"({module}-sdk[^"]+)"', (folder("config").parent / "pyproject.toml").read_text())
+    assert f"pip install '{wanted}'" in capsys.readouterr().err and not list(tmp_path.iterdir())
 
 
 def spoiled(number):
@@ -252,6 +268,48 @@ def test_no_grid_that_can_be_used_is_an_end_without_a_file(tmp_path, capsys, cha
         assert main(["view", str(grids), "--plot" if name.endswith("png") else "--video", str(tmp_path / name)]) == 3
         assert text in capsys.readouterr().err
     assert [path.name for path in tmp_path.iterdir()] == ["grids.mcap"]
+
+
+def test_what_foxglove_cannot_be_shown_is_told_at_once(tmp_path):
+    pytest.importorskip("foxglove")
+    grids = write_grids(tmp_path / "grids.mcap", DRIVE, COUNT, change=spoiled(None))
+    command = [sys.executable, "-m", "panoocc_ros.commands.cli", "view", str(grids), "--foxglove", "--loop"]
+    done = subprocess.run([*command, "--port", "0"], capture_output=True, text=True, timeout=240, check=False)
+    assert done.returncode == 3 and "there is no grid to show: class_id has 200" in done.stderr
+
+
+def image_messages(count):
+    sent = [one for one in DRIVE.messages(count) if one.topic.endswith("image_raw/compressed")]
+    return [(one.topic, typestore().deserialize_cdr(one.data, one.type)) for one in sent]
+
+
+def test_images_that_no_grid_needs_are_not_kept():
+    sent = image_messages(40)
+    topics = {topic: "sensor_msgs/msg/CompressedImage" for topic, _ in sent}
+    scenes = Scenes(sources_in(topics, "/panoocc/occupancy"))
+    references = [weakref.ref(message) for _, message in sent]
+    for topic, message in sent:
+        scenes.add(topic, message)
+    grid = next(one for _, topic, _, one in grid_messages(DRIVE, 40)[::-1] if topic == "/panoocc/occupancy")
+    del sent, message
+    with pytest.raises(ValueError, match="labels"):  # a grid that cannot be used needs none either
+        scenes.scene(grid, 0)
+    gc.collect()
+    assert sum(one() is not None for one in references) == len(topics)  # of the last set
+
+
+def test_images_are_kept_up_to_so_many_bytes(monkeypatch):
+    sent = image_messages(40)
+    topics = {topic: "sensor_msgs/msg/CompressedImage" for topic, _ in sent}
+    largest = max(len(message.data) for _, message in sent)
+    monkeypatch.setattr(scene_module, "MAX_KEPT_BYTES", 10 * largest)
+    scenes, references = Scenes(sources_in(topics, "/panoocc/occupancy")), [weakref.ref(message) for _, message in sent]
+    for topic, message in sent:
+        scenes.add(topic, message)
+    del sent, message
+    gc.collect()
+    kept = sum(one() is not None for one in references)
+    assert 10 * len(topics) <= kept < 20 * len(topics)
 
 
 def damaged(topic, message):
