@@ -11,9 +11,10 @@ os.environ.setdefault("MKL_CBWR", "AUTO,STRICT")
 from .cameras.image_bytes import ImageError
 from .cameras.image_set import read_frame
 from .config import ConfigError, ModelConfig, model_config
+from .data.errors import DataError
+from .data.grid_file import load_grid, save_grid
 from .network import NonFiniteError
 from .pictures.figures import overlay, picture
-from .planning.grid_file import save_grid
 from .stream import OccupancyStream, Wanted, advance
 from .types import CameraImage, Frame, Occupancy, VehicleMotion
 from .weights.checkpoint import load_model
@@ -23,6 +24,7 @@ __all__ = [
     "CameraImage",
     "CheckpointError",
     "ConfigError",
+    "DataError",
     "Frame",
     "ImageError",
     "ModelConfig",
@@ -32,6 +34,7 @@ __all__ = [
     "VehicleMotion",
     "Wanted",
     "advance",
+    "load_grid",
     "load_model",
     "model_config",
     "overlay",

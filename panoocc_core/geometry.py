@@ -13,6 +13,7 @@ Matrix = NDArray[np.float64]
 
 MAX_DISTANCE_M = 1e8  # twice around the earth; products of poses stay finite
 NS_PER_S = 1_000_000_000
+_STEEPEST = 0.5  # cosine of 60 degrees
 
 
 def rigid(rotation: Matrix, translation: Matrix) -> Matrix:
@@ -27,6 +28,11 @@ def invert(dst_from_src: Matrix) -> Matrix:
     """`src_from_dst` of a rigid transform [4, 4]."""
     rotation = dst_from_src[:3, :3]
     return rigid(rotation.T, -rotation.T @ dst_from_src[:3, 3])
+
+
+def points_up(pose: Matrix) -> bool:
+    """Whether the z axis of a frame, by its pose [4, 4] in another one, is within 60 degrees of that one's."""
+    return bool(pose[2, 2] >= _STEEPEST)
 
 
 def check_rigid(matrix: Matrix, name: str, tolerance: float = 1e-3) -> Matrix:

@@ -117,7 +117,7 @@ class ArrayFile:
         """Whether there is an array of this name."""
         return f"{name}.npy" in self._archive.namelist()
 
-    def read(self, name: str, shape: tuple[int, ...], dtype: type[np.generic]) -> NDArray[Any]:
+    def read(self, name: str, shape: tuple[int, ...], dtype: type[np.generic] | np.dtype[Any]) -> NDArray[Any]:
         """One array.
 
         Raises:

@@ -7,12 +7,11 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from ..geometry import Matrix
+from ..geometry import Matrix, points_up
 from ..types import GridGeometry
 from .columns import OCCUPIED_PERCENT, UNKNOWN
 from .obstacles import Band
 
-STEEPEST = 0.5  # cosine of the angle between the z axes of a map and of the vehicle
 MAX_CELLS = 4_000_000
 
 
@@ -104,7 +103,8 @@ def _in_plane(geometry: GridGeometry, band: Band, frame_from_ego: Matrix | None)
     ego_from_voxels = geometry.ego_from_grid @ np.diag((*geometry.voxel_size_m, 1.0))
     slope = ego_from_voxels[2]
     layer = ((band.min_m + band.max_m) / 2 - slope[3] - slope[0] * nx / 2 - slope[1] * ny / 2) / slope[2]
+    frame_from_grid = geometry.ego_from_grid if frame_from_ego is None else frame_from_ego @ geometry.ego_from_grid
     matrix = ego_from_voxels if frame_from_ego is None else frame_from_ego @ ego_from_voxels
-    if matrix[2, 2] < STEEPEST * geometry.voxel_size_m[2]:
+    if not points_up(frame_from_grid):
         raise ValueError("the z axis of the map's frame does not point up")
     return matrix[:2, :2], matrix[:2, 2] * layer + matrix[:2, 3]

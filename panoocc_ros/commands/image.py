@@ -8,8 +8,8 @@ import numpy as np
 
 from panoocc_core import Frame, ModelConfig, Occupancy, OccupancyStream, overlay, picture, read_frame
 from panoocc_core.cameras.image_set import CALIBRATION
+from panoocc_core.data.grid_file import is_grid_file, save_grid
 from panoocc_core.pictures.figures import is_marked, save_marked
-from panoocc_core.planning.grid_file import is_grid_file, save_grid
 
 from ..frames.plausibility import geometry_warnings
 from ..node.load import chosen_config, loaded_network

@@ -25,7 +25,6 @@ from .run import (
     check_grids_came,
     chosen_waiting,
     lines_of_broken,
-    many,
     network_of,
     recorded_rig,
     summary,
@@ -33,6 +32,7 @@ from .run import (
 )
 from .shared import options
 from .shared.failures import Ended, status_of
+from .shared.words import many
 
 DESCRIPTION = """\
 Labels the clouds (sensor_msgs/PointCloud2) on one topic of a bag, and writes them to a new bag on

@@ -32,6 +32,7 @@ from ..ros.exit_codes import BAD_INPUT, NETWORK_FAILED, NO_GRID, NOT_WRITTEN, ex
 from ..ros.parameter_fields import SettingsError
 from .shared import options
 from .shared.failures import Ended, status_of
+from .shared.words import many
 
 MAX_NOTICES = 6  # oddities of the input that are told
 
@@ -281,10 +282,6 @@ def lines_of_broken(report: ReplayReport) -> list[str]:
 def lines_of_drops(drops: Counter[tuple[str, str]]) -> list[str]:
     """ "3 missing_camera (CAM_BACK)", most frequent first."""
     return [f"{count} {reason}" + (f" ({camera})" if camera else "") for (reason, camera), count in drops.most_common()]
-
-
-def many(count: int, what: str) -> str:
-    return f"{count} {what}" + ("" if count == 1 else "s")
 
 
 def summary(report: ReplayReport, device: Any, temporal: TemporalConfig) -> str:

@@ -27,9 +27,9 @@ from ..view.foxglove_sink import HOST, PORT, FoxgloveSink, foxglove_server
 from ..view.plots import Plotter
 from ..view.rerun_sink import FILE_HEAD, rerun_file, rerun_window
 from ..view.scene import OVERLAY, Scene
-from .run import many
 from .shared import options
 from .shared.failures import Ended, status_of
+from .shared.words import many
 
 DESCRIPTION = """\
 Shows voxel grids with what belongs to them: camera images, boxes and their numbers, the vehicle's path, the 2-D grid,

@@ -6,8 +6,7 @@ from panoocc_core.base.rig_files import AUTO
 from panoocc_core.cameras.calibration_file import CalibrationFile
 from panoocc_core.cameras.lens import same_calibration
 from panoocc_core.config import ModelConfig
-from panoocc_core.geometry import Matrix, shift_and_turn
-from panoocc_core.planning.flat_map import STEEPEST
+from panoocc_core.geometry import Matrix, points_up, shift_and_turn
 
 from ..streams.edge import TooEarly, TooLate, TransformError, doubted, shown
 from ..streams.synchroniser import MessageSet
@@ -215,7 +214,7 @@ class Resolver:
         problem = "its z axis does not point up"
         try:
             pose = self.buffer.lookup(self._map_frame, self._rig.base_frame, stamp_ns)
-            if pose[2, 2] >= STEEPEST:
+            if points_up(pose):
                 return pose, None
         except TransformError as error:
             if isinstance(error, TooLate) and not error.is_stale and not may_do_without:

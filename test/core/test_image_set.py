@@ -10,8 +10,8 @@ import yaml
 import panoocc_core as panoocc
 from panoocc_core.base.strict_yaml import ConfigError
 from panoocc_core.base.whole_files import whole_file
+from panoocc_core.data.grid_file import is_grid_file, save_grid
 from panoocc_core.geometry import quaternion_from_rotation, rigid
-from panoocc_core.planning.grid_file import is_grid_file, save_grid
 from panoocc_core.sim import example_set, nuscenes_rig
 from panoocc_core.sim.example_set import ExampleSetError, write_example_set
 from test.core.conftest import EGO_FROM_OPTICAL, YAWS_DEG, heading
