@@ -49,7 +49,7 @@ def obstacle_classes(labels: LabelSet, names: Iterable[str] = ()) -> NDArray[np.
     """Which classes are obstacles, [256] by id.
 
     Args:
-        names: of them; none: all but those of the ground.
+        names: of them; none: all but those of the ground and `noise`.
 
     Raises:
         ValueError: `labels` has no class of a name (the text has the nearest one), or it is that of free space.
@@ -63,7 +63,7 @@ def obstacle_classes(labels: LabelSet, names: Iterable[str] = ()) -> NDArray[np.
             raise ValueError(f"label set {labels.key} has no class {name!r}; {hint}")
         if name == free:
             raise ValueError(f"class {name!r} is free space, and no obstacle")
-    return _table(labels, wanted or (name for name in labels.names if name not in (*GROUND, free)))
+    return _table(labels, wanted or (name for name in labels.names if name not in (*GROUND, "noise", free)))
 
 
 def _table(labels: LabelSet, names: Iterable[str]) -> NDArray[np.bool_]:

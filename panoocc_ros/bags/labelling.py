@@ -10,8 +10,7 @@ from panoocc_core.labels import LabelSet
 from panoocc_core.panoptic.labelling import PointRules
 
 from ..frames.assembler import FrameAssembler
-from ..messages.clouds import CLOUD
-from ..messages.types import LABEL_SET, TRANSFORMS, VOXEL_GRID, new_message
+from ..messages.types import LABEL_SET, POINT_CLOUD, TRANSFORMS, VOXEL_GRID, new_message
 from ..messages.voxel_grid import GRID_SOURCES, fill_label_set, occupancy_from_message
 from ..outputs.catalogue import LABELLED_POINTS, LABELS
 from ..streams.cloud_queue import CloudCounts, CloudQueue, Pair, reads_logits
@@ -33,9 +32,9 @@ def check_clouds(bag: BagReader, topic: str) -> None:
     Raises:
         BagError: it has not; the text says which it has.
     """
-    if CLOUD not in bag.topics.values():
-        raise BagError(f"{bag.path}: the bag has no point clouds ({CLOUD}), neither on {topic} nor elsewhere")
-    check_topic(bag, topic, (CLOUD,), "points", CLOUDS_REMEDY)
+    if POINT_CLOUD not in bag.topics.values():
+        raise BagError(f"{bag.path}: the bag has no point clouds ({POINT_CLOUD}), neither on {topic} nor elsewhere")
+    check_topic(bag, topic, (POINT_CLOUD,), "points", CLOUDS_REMEDY)
     if not bag.count([topic]):
         raise BagError(f"{bag.path}: {topic} holds no message: {CLOUDS_REMEDY} that was recorded")
 
@@ -102,7 +101,7 @@ class CloudLabeller:
     def _write(self, pairs: list[Pair]) -> None:
         for pair in pairs:
             if (message := self._queue.labelled(pair, self._rules, new_message)) is not None:
-                self._writer.write(f"{PREFIX}/{LABELLED_POINTS}", CLOUD, pair.came_ns, message)
+                self._writer.write(f"{PREFIX}/{LABELLED_POINTS}", POINT_CLOUD, pair.came_ns, message)
 
 
 def label_by_grids(

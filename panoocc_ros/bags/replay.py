@@ -23,7 +23,7 @@ from ..frames.rig import Rig
 from ..messages.types import CAMERA_INFO, IMAGE_TYPES, TRANSFORMS, new_message
 from ..node.step import Lost, step
 from ..outputs.catalogue import ANNOUNCEMENTS, OUTPUTS
-from ..outputs.output import Output, Pacer, Result, wanted_by
+from ..outputs.output import Output, Result, TopicRates, wanted_by
 from ..outputs.output_options import OutputOptions
 from .bag import BagError, BagReader, BrokenMessage, RawMessage
 from .source import TimedHandler, message_count, ready_sets
@@ -177,9 +177,9 @@ class Replay:
         Raises:
             BagError: the bag is damaged, or the output cannot be written.
         """
-        begin_s, pacer = time.perf_counter(), Pacer(options.options)
+        begin_s, rates = time.perf_counter(), TopicRates(options.options, options.outputs)
         for now_ns, ready in self._ready_sets(writer, options.show_progress):
-            self._work(ready, now_ns, writer, options, pacer)
+            self._work(ready, now_ns, writer, options, rates)
             if options.limit is not None and self.report.grids >= options.limit:
                 break
         self.report.status = self._assembler.status(self._bag.end_ns)
@@ -207,7 +207,7 @@ class Replay:
             on_broken = self.report.note_broken
             yield from ready_sets(self._bag, self._assembler, show, pass_on, on_broken, others)
 
-    def _work(self, ready: ReadySet, now_ns: int, writer: BagWriter, options: ReplayOptions, pacer: Pacer) -> None:
+    def _work(self, ready: ReadySet, now_ns: int, writer: BagWriter, options: ReplayOptions, rates: TopicRates) -> None:
         begin_s = time.perf_counter()
         times_ms = {"read": (begin_s - self._since_s) * 1e3}
         wanted = wanted_by(options.outputs)
@@ -232,11 +232,13 @@ class Replay:
             ready.map_from_ego,
         )
         stamp_ns = done.occupancy.stamp_ns
-        for output in filter(lambda one: one.applies(done.occupancy), options.outputs):
-            message = output.make(result, new_message) if pacer.is_due(output, stamp_ns) else None
-            if message is not None:
-                writer.write(f"{PREFIX}/{output.topic}", output.type, now_ns, message, output.latched)
-                pacer.sent(output, stamp_ns)
+        for output in options.outputs:
+            if output.applies(done.occupancy, wanted) and rates.is_due(output, stamp_ns):
+                message = output.make(result, new_message)
+                if message is not None:
+                    writer.write(f"{PREFIX}/{output.topic}", output.type, now_ns, message, output.latched)
+                    rates.sent(output)
+        rates.next_grid(stamp_ns)
         if self._watcher is not None:
             self._watcher.on_grid(done.occupancy)
         self._note(done.frame, done.occupancy)

@@ -21,7 +21,7 @@ from ..frames.assembler import FrameAssembler
 from ..frames.rig import Rig
 from ..frames.waiting import AssemblerOptions
 from ..health.latency import latency_table, summarise
-from ..node.load import chosen_calibration, chosen_config, chosen_rig, loaded_network, rig_for, unused
+from ..node.load import chosen_calibration, chosen_config, chosen_rig, loaded_network, placed_by, rig_for, unused
 from ..node.settings import CAMERA_LIMITS, NodeSettings, camera_limits
 from ..outputs.catalogue import OUTPUTS
 from ..outputs.output import Output
@@ -82,7 +82,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         default=chosen_outputs("default"),
         metavar="TOPICS",
         help=f"what is written, with commas between: all, default (which it is: {usual}), or some of "
-        f"{', '.join(BAG_OUTPUTS)}; -TOPIC leaves one out: default,-points",
+        f"{', '.join(BAG_OUTPUTS)}; --outputs=-TOPIC leaves one out of the default",
     )
     of_topics = [field.name for field in fields(OutputOptions) if field.name not in ("encoding", "confidence")]
     options.add_parameters(output, OutputOptions, *of_topics)
@@ -146,9 +146,9 @@ def _run(arguments: argparse.Namespace) -> None:
         field.name: getattr(arguments, field.name) for field in fields(OutputOptions) if field.name != "confidence"
     }
     output_options = OutputOptions(confidence=not arguments.no_confidence, **of_outputs)
-    check_outputs(output_options, config)
     rig = recorded_rig(arguments, config)
     calibration = chosen_calibration(arguments.calibration, rig)
+    check_outputs(output_options, placed_by(calibration, config))
     chosen, waiting = rig_for(config, rig, arguments.network_frame), chosen_waiting(arguments)
     tell_unused("run", config, rig, arguments)
     read = (arguments.bag, arguments.checkpoint, arguments.rig, arguments.model, arguments.calibration)
@@ -234,10 +234,11 @@ def chosen_outputs(text: str) -> tuple[Output, ...]:
     """The outputs that the bag gets, by the text of --outputs.
 
     Raises:
-        argparse.ArgumentTypeError: a name is none of them.
+        argparse.ArgumentTypeError: a name is none of them, or none is left.
     """
+    words = [word.strip() for word in text.split(",")]
     found: set[str] = set()
-    for word in (word.strip() for word in text.split(",")):
+    for word in ["default", *words] if words[0].startswith("-") else words:
         topic = word.removeprefix("-")
         if topic not in ("all", "default", *BAG_OUTPUTS):
             near = difflib.get_close_matches(topic, BAG_OUTPUTS, n=1)
@@ -249,6 +250,8 @@ def chosen_outputs(text: str) -> tuple[Output, ...]:
             if topic in ("all", name) or (topic == "default" and one.by_default)
         }
         found = found - topics if word.startswith("-") else found | topics
+    if not found:
+        raise argparse.ArgumentTypeError(f"{text[:40]!r} leaves no output")
     return tuple(one for topic, one in BAG_OUTPUTS.items() if topic in found)
 
 

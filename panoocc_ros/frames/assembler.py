@@ -141,12 +141,16 @@ class FrameAssembler:
         """
         return self._resolver.world_from(frame, stamp_ns, may_guess)
 
-    def poll(self, now_ns: int) -> ReadySet | None:
-        """The oldest set that has everything, or None; call it until it returns None, and from time to time."""
+    def poll(self, now_ns: int, wants_map: bool = True) -> ReadySet | None:
+        """The oldest set that has everything, or None; call it until it returns None, and from time to time.
+
+        Args:
+            wants_map: sets bring, and wait for, the vehicle's pose in `map_frame`.
+        """
         now = self._now(now_ns)
         self._enqueue(self._synchroniser.expire(now))
         timeout_s = self.options.tf_timeout_s
-        return self._next_ready(now - _ns(timeout_s), now - _ns(min(timeout_s / 2, MAX_GUESS_WAIT_S)))
+        return self._next_ready(now - _ns(timeout_s), now - _ns(min(timeout_s / 2, MAX_GUESS_WAIT_S)), wants_map)
 
     def finish(self) -> list[ReadySet]:
         """The sets that are ready when nothing more will come (the end of a bag); the others are dropped."""
@@ -279,11 +283,12 @@ class FrameAssembler:
         awaited = self._synchroniser.awaited
         return f"images of {', '.join(awaited)}" if awaited else None
 
-    def _next_ready(self, timeout_before_ns: int, guess_before_ns: int) -> ReadySet | None:
+    def _next_ready(self, timeout_before_ns: int, guess_before_ns: int, wants_map: bool = True) -> ReadySet | None:
         while self._queue:
             waiting = self._queue[0]
+            may_guess = waiting.since_ns <= guess_before_ns
             try:
-                ready = self._resolver.resolve(waiting.messages, self._reset, waiting.since_ns <= guess_before_ns)
+                ready = self._resolver.resolve(waiting.messages, self._reset, may_guess, wants_map)
             except Lacking as lacking:
                 waiting.lacks = lacking.text
                 if not lacking.is_hopeless and waiting.since_ns > timeout_before_ns:

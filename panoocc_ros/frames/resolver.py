@@ -105,7 +105,7 @@ class Resolver:
         if self._rig.fixed_frame == AUTO:
             self.fixed_frame = None
 
-    def resolve(self, messages: MessageSet, reset: str | None, may_guess: bool) -> ReadySet:
+    def resolve(self, messages: MessageSet, reset: str | None, may_guess: bool, wants_map: bool = True) -> ReadySet:
         """A set with all that it needs; of cameras without an image nothing is needed.
 
         Raises:
@@ -130,7 +130,9 @@ class Resolver:
                 raise Lacking(_reason(error), name, f"camera {name}: {error}{self._remedy(error)}", error) from error
             poses[name] = CameraPose(stamp_ns, ego_from_camera, at_shutter)
         network = self._ego_from_network(messages.stamp_ns)
-        map_from_ego, problem = self._map_from_ego(messages.stamp_ns, may_guess)
+        map_from_ego, problem = None, None
+        if wants_map and self._map_frame:
+            map_from_ego, problem = self._map_from_ego(messages.stamp_ns, may_guess)
         return ReadySet(
             messages.stamp_ns,
             messages,
@@ -209,8 +211,6 @@ class Resolver:
         Raises:
             Lacking: it may still come.
         """
-        if not self._map_frame:
-            return None, None
         problem = "its z axis does not point up"
         try:
             pose = self.buffer.lookup(self._map_frame, self._rig.base_frame, stamp_ns)

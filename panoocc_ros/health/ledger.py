@@ -38,6 +38,7 @@ class Accounts:
     set_period_s: float | None = None  # usual time between these
     step_age_s: float | None = None  # since the worker began the set that it is at; None between sets
     last_grid_age_s: float | None = None
+    unsent: Mapping[str, str] = field(default_factory=dict)  # topic -> why its last message could not be made or sent
     problem: str | None = None  # why the newest set gave no grid; None once a grid came
     problem_age_s: float | None = None
     is_failure: bool = False  # the problem was an exception, and not bad input
@@ -61,6 +62,7 @@ class Ledger:
         self._step_s: float | None = None
         self._sequence = -1
         self._last_grid_s: float | None = None
+        self._unsent: Mapping[str, str] = {}
         self._problem: tuple[float, str, bool] | None = None  # when, what, whether it was a failure
         self._refusals: dict[str, tuple[float, float, str]] = {}  # camera -> first, last, its text
 
@@ -92,9 +94,10 @@ class Ledger:
             self._sequence += 1
             return self._sequence
 
-    def grid(self, occupancy: Occupancy) -> None:
-        """A grid has been sent."""
+    def grid(self, occupancy: Occupancy, unsent: Mapping[str, str] | None = None) -> None:
+        """A grid has been sent; `unsent`: topic -> why its last message could not be."""
         with self._lock:
+            self._unsent = unsent or {}
             self._grids += 1
             self._last_grid_s, self._problem = self._now_s(), None
             self._refusals.clear()
@@ -137,6 +140,7 @@ class Ledger:
                 set_period_s=statistics.median(b - a for a, b in pairwise(formed_s)) if formed_s[1:] else None,
                 step_age_s=_age(now_s, self._step_s),
                 last_grid_age_s=_age(now_s, self._last_grid_s),
+                unsent=dict(self._unsent),
                 problem=problem,
                 problem_age_s=_age(now_s, problem_s),
                 is_failure=is_failure,

@@ -292,7 +292,7 @@ def output_health(
     inputs: Sequence[Health],
     has_error: bool,
 ) -> Health:
-    """OK while grids come as often as sets do; else the reason why not.
+    """OK while grids come as often as sets do, and all that is made of them; else the reason why not.
 
     Args:
         step: the times of the worker.
@@ -324,6 +324,9 @@ def output_health(
             OUTPUT, clock.level, f"{NO_NEW_GRID if accounts.grids else 'no grid yet'}: {clock.message}", values
         )
     if _grids_come(accounts):
+        if accounts.unsent:
+            texts = [f"~/{topic} could not be sent: {why}" for topic, why in accounts.unsent.items()]
+            return Health(OUTPUT, ERROR, "; ".join(texts), values)
         text = f"{accounts.grids} grids from {status.sets} sets" if accounts.grids else "first set in work"
         return Health(OUTPUT, OK, text, values)
     level = ERROR if has_error or accounts.is_failure else WARN

@@ -13,8 +13,8 @@ from panoocc_core.labels import LabelSet
 from panoocc_core.panoptic.labelling import PointLabels
 
 from .fields import store
+from .types import POINT_CLOUD
 
-CLOUD = "sensor_msgs/msg/PointCloud2"
 _FIELD = "sensor_msgs/msg/PointField"
 _UINT8, _UINT16, _FLOAT32, _FLOAT64 = 2, 4, 7, 8  # of sensor_msgs/PointField
 _ADDED = {"label": (_UINT8, 0), "confidence": (_UINT8, 1), "instance": (_UINT16, 2), "rgb": (_FLOAT32, 4)}  # offsets
@@ -91,7 +91,7 @@ def labelled(message: Any, found: PointLabels, labels: LabelSet, new_message: Ca
         kind = values[name].dtype.newbyteorder(_order(message))
         packed = values[name].astype(kind).view(np.uint8).reshape(*raw.shape[:2], kind.itemsize)
         out[:, :, start + offset : start + offset + kind.itemsize] = packed
-    copy = new_message(CLOUD)
+    copy = new_message(POINT_CLOUD)
     copy.header, copy.height, copy.width = message.header, message.height, message.width
     copy.fields = [*message.fields] + [
         new_message(_FIELD, name=name, offset=start + offset, datatype=kind, count=1)

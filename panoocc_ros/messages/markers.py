@@ -46,17 +46,17 @@ def marker_array(
     *,
     boxes: ScoredBoxes | None = None,
     colour_by: ColourBy = "class",
-    lifetime_s: float = 2.0,
     max_per_marker: int = 20_000,
     cube_scale: float = 0.95,
     alpha: float = 1.0,
 ) -> bytes:
     """A MarkerArray that first deletes what is shown, then draws every voxel as a cube and every box as an outline.
 
+    All of it stays until the next one comes, however seldom that is.
+
     Args:
         boxes: in the frame `frame_id`; a box gets its class and number, and an arrow where it moves.
         colour_by: class, or instance; stuff has the colour of its class in any case.
-        lifetime_s: 0: for ever; should be at least three periods of the topic, so that RViz does not blink.
         cube_scale: leaves gaps between the cubes.
     """
     if max_per_marker < 1:
@@ -70,7 +70,7 @@ def marker_array(
     writer.sequence(len(markers))
     header = _block(lambda block: _header(block, stamp_ns, frame_id))
     for number, marker in enumerate(markers):  # RViz calls two markers of one array with the same id an error
-        _write(writer, marker, number, header, lifetime_s)
+        _write(writer, marker, number, header)
     return writer.bytes()
 
 
@@ -119,15 +119,14 @@ def _rgba(rgb: NDArray[np.uint8], alpha: float = 1.0) -> NDArray[np.float32]:
     return colours
 
 
-def _write(writer: CdrWriter, marker: _Marker, number: int, header: memoryview, lifetime_s: float) -> None:
+def _write(writer: CdrWriter, marker: _Marker, number: int, header: memoryview) -> None:
     writer.raw(header, 4)
     writer.string(marker.namespace)
     writer.pack("i", number, marker.kind, marker.action)
     writer.pack("d", *marker.pose, *marker.scale)
     writer.pack("f", *marker.colour)
-    lifetime_ns = round(lifetime_s * NS_PER_S) if marker.action == ADD else 0
-    writer.pack("i", lifetime_ns // NS_PER_S)
-    writer.pack("I", lifetime_ns % NS_PER_S)
+    writer.pack("i", 0)  # lifetime: for ever
+    writer.pack("I", 0)
     writer.pack("B", 0)  # frame_locked
     writer.sequence(len(marker.points), marker.points.astype("<f8"))
     writer.sequence(len(marker.colours), marker.colours.astype("<f4"))

@@ -9,7 +9,6 @@ from numpy.typing import NDArray
 from .fields import fill_header, store
 from .voxel_grid import VoxelList
 
-POINT_CLOUD = "sensor_msgs/msg/PointCloud2"
 _DATATYPES = {"u1": 2, "u2": 4, "u4": 7, "f4": 7}  # of sensor_msgs/PointField; u4 is an rgb in the bits of a FLOAT32
 _PLACE = [("x", "<f4"), ("y", "<f4"), ("z", "<f4")]
 _OBSTACLE = np.dtype([*_PLACE, ("probability", "<f4"), ("class_id", "u1"), ("pad", "V3")])

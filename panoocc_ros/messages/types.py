@@ -18,6 +18,7 @@ from .vision import LABEL_INFO
 
 IMAGE, COMPRESSED_IMAGE = IMAGE_TYPES = "sensor_msgs/msg/Image", "sensor_msgs/msg/CompressedImage"
 CAMERA_INFO = "sensor_msgs/msg/CameraInfo"
+POINT_CLOUD = "sensor_msgs/msg/PointCloud2"
 TRANSFORMS = "tf2_msgs/msg/TFMessage"
 VOXEL_GRID, LABEL_SET = "panoocc/msg/VoxelGrid", "panoocc/msg/LabelSet"
 LATCHED_TYPES = (LABEL_SET, LABEL_INFO, OCCUPANCY_GRID)  # whoever comes late gets the last one

@@ -16,7 +16,7 @@ from ..health.cloud_watch import CloudWatch
 from ..health.health_log import HealthLog
 from ..health.running_time import RunningTime
 from ..health.verdicts import Health
-from ..messages.clouds import CLOUD
+from ..messages.types import POINT_CLOUD
 from ..outputs.catalogue import LABELLED_POINTS
 from ..ros.callbacks import Guard
 from ..ros.graph import message_class, new_message, offers, qos, unheard
@@ -58,11 +58,11 @@ class CloudOutput:
             MAX_WAITING,
         )
         self._watch, self._log, self._time = CloudWatch(self._topic, time), HealthLog(node.get_logger()), time
-        self._publisher = node.create_publisher(message_class(CLOUD), f"~/{LABELLED_POINTS}", qos(depth=DEPTH))
+        self._publisher = node.create_publisher(message_class(POINT_CLOUD), f"~/{LABELLED_POINTS}", qos(depth=DEPTH))
         self._profile = qos(reliable=False, depth=DEPTH)  # matches every driver
         try:
             callback = guard(self._on_cloud, self._topic)
-            node.create_subscription(message_class(CLOUD), self._topic, callback, self._profile)
+            node.create_subscription(message_class(POINT_CLOUD), self._topic, callback, self._profile)
         except InvalidTopicNameException as error:
             raise SettingsError(
                 f"{self._topic!r} is no topic: {error}".splitlines()[0], "label_points_topic"
@@ -88,7 +88,7 @@ class CloudOutput:
     def health(self) -> Health:
         """How it goes; also told in the log where it is bad."""
         problems = [
-            f"{self._topic}: {text}" for text in unheard(offers(self._node, self._topic), CLOUD, [self._profile])
+            f"{self._topic}: {text}" for text in unheard(offers(self._node, self._topic), POINT_CLOUD, [self._profile])
         ]
         health = self._watch.health(self._queue.counts, problems, self.has_listener)
         self._log.look(health, self._time())

@@ -102,6 +102,18 @@ def chosen_calibration(path: str | Path | None, rig: Rig) -> CalibrationFile | N
         return load_calibration(path, rig.names) if path else None
 
 
+def placed_by(calibration: CalibrationFile | None, config: ModelConfig) -> ModelConfig:
+    """The network with its frame where a calibration file has it, if it does.
+
+    Raises:
+        SettingsError: it lies kilometres away.
+    """
+    if calibration is None or calibration.ego_from_network is None:
+        return config
+    with _settings("calibration"):
+        return config.placed(calibration.ego_from_network.matrix)
+
+
 def loaded_network(
     config: ModelConfig,
     checkpoint: str | Path | None = None,

@@ -30,6 +30,7 @@ from ..health.ledger import Ledger
 from ..health.publisher import Diagnostics
 from ..health.running_time import RunningTime
 from ..health.verdicts import READY_TO_OUTPUT
+from ..outputs.catalogue import GRID_2D
 from ..outputs.planner_outputs import check_outputs
 from ..ros.callbacks import Guard
 from ..ros.exit_codes import BAD_INPUT
@@ -39,7 +40,7 @@ from ..ros.throttle import ProblemLog
 from ..streams.cloud_queue import reads_logits
 from .cloud_output import CloudOutput
 from .inputs import Inputs
-from .load import chosen_calibration, chosen_config, chosen_rig, loaded_network, rig_for, unused
+from .load import chosen_calibration, chosen_config, chosen_rig, loaded_network, placed_by, rig_for, unused
 from .publishers import Publishers
 from .settings import NodeSettings, camera_limits
 from .status import StatusReport, model_facts
@@ -88,8 +89,8 @@ class OccupancyNode(Node):
         self._rig = rig_for(config, rig, settings.network_frame)
         for sentence in unused(config, rig, settings.network_frame):
             self.get_logger().info(sentence)
-        check_outputs(settings, config)
         calibration = chosen_calibration(settings.calibration, rig)
+        check_outputs(settings, placed_by(calibration, config))
         self.get_logger().info(f"loading {config.name}")
         network = loaded_network(
             config,
@@ -106,8 +107,10 @@ class OccupancyNode(Node):
         self._assembler = FrameAssembler(self._rig, settings, calibration, config, settings.grid_frame)
         self._arrivals, self._ledger = Arrivals(self._rig.names, self._time), Ledger(self._time)
         self._times = StageTimes()
-        self._outputs = Publishers(self, settings, rig.names, self._rig.base_frame, config.panoptic.instances)
-        self._outputs.announce(config.labels)
+        self._outputs = Publishers(
+            self, settings, rig.names, self._rig.base_frame, config.panoptic.instances, config.labels
+        )
+        self._outputs.announce()
         self._guard = Guard(self._log)
         self._reads_logits = reads_logits(config)
         self._clouds = (
@@ -156,7 +159,8 @@ class OccupancyNode(Node):
     def _poll(self) -> None:
         """Hand complete sets to the worker."""
         self._time()  # a clock that is seldom looked at seems to jump
-        while (ready := self._assembler.poll(self._now_ns())) is not None:
+        wants_map = self._outputs.has_listener(GRID_2D)
+        while (ready := self._assembler.poll(self._now_ns(), wants_map)) is not None:
             reset, self._requested_reset = ready.reset or self._requested_reset, None
             self._ledger.complete()
             if self._worker.submit(Job(ready, reset, time.perf_counter())) is not None:
@@ -197,12 +201,12 @@ class OccupancyNode(Node):
             self._log.warn(f"reset {reason}", f"the memory is cleared: {reason}")
         stepped_s = time.perf_counter()
         sequence = self._ledger.next_sequence()
-        self._outputs.publish(done.occupancy, done.frame, sequence, job.ready.map_from_ego)
+        unsent = self._outputs.publish(done.occupancy, done.frame, sequence, wanted, job.ready.map_from_ego)
         if self._clouds is not None:
             self._clouds.hand_over(done.occupancy)
         if sequence == 0:
             self.get_logger().info("grids come")
-        self._ledger.grid(done.occupancy)
+        self._ledger.grid(done.occupancy, unsent)
         end_s = time.perf_counter()
         times_ms = {"queue": (begin_s - job.since_s) * 1e3, **done.times_ms, "publish": (end_s - stepped_s) * 1e3}
         self._record_times(done.occupancy.stamp_ns, times_ms | {READY_TO_OUTPUT: (end_s - job.since_s) * 1e3})

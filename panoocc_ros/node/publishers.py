@@ -1,6 +1,6 @@
 """Publishes the outputs of the node.  What nobody subscribes to is not made."""
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from typing import Any
 
@@ -11,9 +11,10 @@ from panoocc_core.geometry import Matrix
 from panoocc_core.labels import InstanceSource, LabelSet
 
 from ..outputs.catalogue import ANNOUNCEMENTS, OCCUPANCY, OUTPUTS
-from ..outputs.output import Announcement, Output, Pacer, Result, wanted_by
+from ..outputs.output import Announcement, Output, Result, TopicRates, wanted_by
 from ..ros.graph import UnknownType, message_class, new_message, qos
 from .settings import NodeSettings
+from .step import error_text
 
 
 class Publishers:
@@ -21,6 +22,7 @@ class Publishers:
 
     Args:
         source: what tells things apart.
+        labels: the network's classes.
     """
 
     def __init__(
@@ -30,13 +32,14 @@ class Publishers:
         rig_cameras: Sequence[str],
         frame_id: str,
         source: InstanceSource,
+        labels: LabelSet,
     ) -> None:
-        self._settings, self._rig_cameras, self._frame_id = settings, rig_cameras, frame_id
-        logger, has_things = node.get_logger(), source != "none"
+        self._settings, self._rig_cameras, self._frame_id, self._labels = settings, rig_cameras, frame_id, labels
+        logger = node.get_logger()
         self._outputs = {
             output: node.create_publisher(kind, f"~/{output.topic}", qos(latched=output.latched, depth=output.depth))
             for output in OUTPUTS
-            if output.in_node and (has_things or "boxes" not in output.needs)
+            if output.in_node and not _is_left_out(output, source, labels, logger)
             if (kind := _class_of(output, logger)) is not None
         }
         self._announcements = {
@@ -44,12 +47,17 @@ class Publishers:
             for one in ANNOUNCEMENTS
             if (kind := _class_of(one, logger)) is not None
         }
-        self._pacer = Pacer(settings)
+        self._rates = TopicRates(settings, self._outputs)
+        self._failures: dict[str, str] = {}  # topic -> why its last message could not be sent
 
     @property
     def subscribers(self) -> int:
         """How many subscriptions the publisher of the grids has met so far."""
         return int(self._outputs[OCCUPANCY].get_subscription_count())
+
+    def has_listener(self, output: Output) -> bool:
+        """Whether anybody listens to an output."""
+        return output in self._outputs and bool(self._outputs[output].get_subscription_count())
 
     def wanted(self, stamp_ns: int) -> Wanted:
         """What a step has to find for those outputs that somebody listens to; things also between their messages, since
@@ -58,39 +66,59 @@ class Publishers:
         Args:
             stamp_ns: of the grid to come.
         """
-        heard = [output for output, publisher in self._outputs.items() if publisher.get_subscription_count()]
-        due = wanted_by(output for output in heard if self._pacer.is_due(output, stamp_ns))
+        heard = [output for output in self._outputs if self.has_listener(output)]
+        due = wanted_by(output for output in heard if self._rates.is_due(output, stamp_ns))
         return replace(wanted_by(heard), visible=due.visible)
 
-    def announce(self, labels: LabelSet) -> None:
+    def announce(self) -> None:
         """Send the meaning of the class ids, once; it is latched."""
         for one, publisher in self._announcements.items():
-            publisher.publish(one.make(labels, self._frame_id, new_message))
+            publisher.publish(one.make(self._labels, self._frame_id, new_message))
 
-    def publish(self, occupancy: Occupancy, frame: Frame, sequence: int, map_from_ego: Matrix | None = None) -> None:
-        """Send what was made of a frame on every topic that is wanted.
+    def publish(
+        self, occupancy: Occupancy, frame: Frame, sequence: int, wanted: Wanted, map_from_ego: Matrix | None = None
+    ) -> Mapping[str, str]:
+        """Send what was made of a frame on every topic that is heard, due, and has all that it needs.
 
         Args:
+            wanted: what the step was asked for: who began to listen during it gets what comes next.
             map_from_ego: [4, 4] of `grid_frame`, where it is known.
 
-        Raises:
-            Exception: of the first message that could not be made; the others were sent.
+        Returns:
+            Topic -> why its last message could not be made or sent; one output does not take the others along.
         """
         result = Result(occupancy, frame, sequence, self._frame_id, self._rig_cameras, self._settings, map_from_ego)
-        failures = []
         for output, publisher in self._outputs.items():
-            if not publisher.get_subscription_count():
-                self._pacer.forget(output)
-            elif output.applies(occupancy) and self._pacer.is_due(output, occupancy.stamp_ns):
-                try:
-                    message = output.make(result, new_message)
-                    if message is not None:
-                        publisher.publish(message)
-                        self._pacer.sent(output, occupancy.stamp_ns)
-                except Exception as error:  # one output must not take the others along
-                    failures.append(error)
-        if failures:
-            raise failures[0]
+            is_heard = self.has_listener(output)
+            if not is_heard:
+                self._failures.pop(output.topic, None)
+            if not is_heard or not output.applies(occupancy, wanted):
+                self._rates.forget(output)
+            elif self._rates.is_due(output, occupancy.stamp_ns):
+                self._send(output, publisher, result)
+        self._rates.next_grid(occupancy.stamp_ns)
+        return dict(self._failures)
+
+    def _send(self, output: Output, publisher: Any, result: Result) -> None:
+        try:
+            message = output.make(result, new_message)
+            if message is None:
+                self._rates.forget(output)
+                return
+            publisher.publish(message)
+        except Exception as error:  # of any kind: it is told, and the next one may be well again
+            self._failures[output.topic] = error_text(error)
+        else:
+            self._failures.pop(output.topic, None)
+        self._rates.sent(output)
+
+
+def _is_left_out(output: Output, source: InstanceSource, labels: LabelSet, logger: Any) -> bool:
+    """Whether the network never has what an output cannot do without; told, but where `source` was the choice."""
+    lacks = output.lacks(source, labels)
+    if lacks == "free":
+        logger.info(f"~/{output.topic} is left out: the classes {labels.key} have none for free space")
+    return lacks is not None
 
 
 def _class_of(output: Output | Announcement, logger: Any) -> Any | None:

@@ -9,7 +9,7 @@ from typing import Any, Literal
 
 from ..frames.waiting import AssemblerOptions
 from ..outputs.output_options import OutputOptions
-from ..ros.parameter_fields import SettingsError, check_parameters, parameter
+from ..ros.parameter_fields import SettingsError, parameter
 
 CAMERA_LIMITS = ("max_focal_change", "max_centre_shift", "max_mount_shift_m", "max_mount_turn_deg")  # parameters
 
@@ -108,7 +108,7 @@ class NodeSettings(OutputOptions, AssemblerOptions):
     )
 
     def __post_init__(self) -> None:
-        check_parameters(self)
+        super().__post_init__()
         if self.checkpoint and self.seeded_weights:
             raise SettingsError("parameters checkpoint and seeded_weights exclude each other: keep one of the two")
 

@@ -14,8 +14,8 @@ from ..messages.autoware import DETECTED_OBJECTS, fill_detected_objects
 from ..messages.foxglove import fill_foxglove_grid
 from ..messages.markers import marker_array
 from ..messages.planes import OCCUPANCY_GRID
-from ..messages.points import POINT_CLOUD, fill_points
-from ..messages.types import COMPRESSED_IMAGE, IMAGE, LABEL_SET, VOXEL_GRID
+from ..messages.points import fill_points
+from ..messages.types import COMPRESSED_IMAGE, IMAGE, LABEL_SET, POINT_CLOUD, VOXEL_GRID
 from ..messages.vision import DETECTIONS, LABEL_INFO, fill_detections
 from ..messages.voxel_grid import fill_label_set, fill_voxel_grid
 from .output import Announcement, Need, NewMessage, Output, Result
@@ -94,7 +94,7 @@ MARKER_ARRAY = "visualization_msgs/msg/MarkerArray"
 
 THINGS: frozenset[Need] = frozenset({"instances"})
 BOXES: frozenset[Need] = frozenset({"instances", "boxes"})
-SIGHT: frozenset[Need] = frozenset({"visible"})
+SIGHT: frozenset[Need] = frozenset({"visible", "free"})
 
 OCCUPANCY = Output("occupancy", VOXEL_GRID, voxel_grid, needs=THINGS | {"visible"})
 POINTS = Output("points", POINT_CLOUD, points, needs=THINGS)

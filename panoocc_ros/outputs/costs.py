@@ -11,7 +11,7 @@ from statistics import median
 import numpy as np
 import torch
 
-from panoocc_core import Occupancy
+from panoocc_core import Occupancy, Wanted
 from panoocc_core.labels import OCC3D
 from panoocc_core.types import GridGeometry, HistoryReport
 
@@ -39,7 +39,7 @@ def output_costs(results: Sequence[Result], outputs: Iterable[Output]) -> dict[s
     """
     found = {}
     for output in outputs:
-        told = [result for result in results if output.applies(result.occupancy)]
+        told = [result for result in results if output.applies(result.occupancy, Wanted())]
         if told or not results:
             found[output.topic] = _cost([_work((output,), result) for result in told])
     return found
@@ -121,7 +121,7 @@ def _work(outputs: Sequence[Output], result: Result) -> Callable[[], int]:
 
     def work() -> int:
         fresh = replace(result)
-        told = (output for output in outputs if output.applies(fresh.occupancy))
+        told = (output for output in outputs if output.applies(fresh.occupancy, Wanted()))
         return sum(len(serialised(output.make(fresh, new_message), output.type)) for output in told)
 
     return work

@@ -3,13 +3,14 @@
 No library is needed here: launch files read the parameters in the Python of ros2, which need not have PyTorch.
 """
 
-from dataclasses import dataclass
+from dataclasses import dataclass, fields
 from typing import Any, Literal
 
 from ..ros.parameter_fields import SettingsError, check_parameters, parameter
 
 MAX_RATE = "_max_rate_hz"  # ends the parameter of every topic's rate
 MAX_HEIGHT_M = 1000.0
+LEAST_RATE_HZ = 0.001
 
 
 def max_rate(default_hz: float, what: str) -> Any:
@@ -70,6 +71,9 @@ class OutputOptions:
 
     def __post_init__(self) -> None:
         check_parameters(self)
+        for name in (field.name for field in fields(self) if field.name.endswith(MAX_RATE)):
+            if 0 < getattr(self, name) < LEAST_RATE_HZ:
+                raise SettingsError(f"{getattr(self, name):g} Hz is less than {LEAST_RATE_HZ:g} Hz, and not 0", name)
         for band in ("obstacles", "grid_2d"):
             low, high = f"{band}_min_z_m", f"{band}_max_z_m"
             if not getattr(self, low) < getattr(self, high):

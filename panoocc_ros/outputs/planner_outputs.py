@@ -8,24 +8,23 @@ import numpy as np
 
 from panoocc_core import ModelConfig
 from panoocc_core.labels import LabelSet
-from panoocc_core.planning import Band, flat_map, obstacle_classes
+from panoocc_core.planning import flat_map, obstacle_classes
 from panoocc_core.planning.flat_map import size_in_cells
-from panoocc_core.planning.obstacles import layers_in
 from panoocc_core.stream import output_geometry
 
 from ..messages.planes import OCCUPANCY_GRID, fill_mono8, fill_occupancy_grid
-from ..messages.points import POINT_CLOUD, fill_obstacles, fill_organised
-from ..messages.types import IMAGE
+from ..messages.points import fill_obstacles, fill_organised
+from ..messages.types import IMAGE, POINT_CLOUD
 from ..messages.vision import LABEL_INFO, fill_label_info
 from ..ros.parameter_fields import SettingsError
-from .output import NewMessage, Result
+from .output import NewMessage, Result, checked_band
 from .output_options import OutputOptions
 
 _FIELD = "sensor_msgs/msg/PointField"
 
 
 def check_outputs(options: OutputOptions, config: ModelConfig) -> None:
-    """That the parameters of outputs fit a network.
+    """That the parameters of outputs fit a network, `config` placed where its frame is known to be.
 
     Raises:
         SettingsError: a class that its label set lacks, a band of heights without a voxel, or a map beyond all measure.
@@ -36,11 +35,7 @@ def check_outputs(options: OutputOptions, config: ModelConfig) -> None:
     except ValueError as error:
         raise SettingsError(str(error), "obstacles_classes") from error
     for band in ("obstacles", "grid_2d"):
-        low, high = f"{band}_min_z_m", f"{band}_max_z_m"
-        try:
-            layers_in(Band(getattr(options, low), getattr(options, high)), geometry)
-        except ValueError as error:
-            raise SettingsError(str(error), low, high) from error
+        checked_band(options, band, geometry)
     try:
         size_in_cells(geometry, options.grid_2d_resolution_m)
     except ValueError as error:

@@ -17,9 +17,8 @@ from panoocc_core.sim import Rig, Scene, SimCamera
 from panoocc_core.sim.drive_renderer import Drive, RenderedSet, RenderSetup, all_rendered, frame_id
 from panoocc_core.sim.lidar import Lidar, true_points
 
-from ..messages.clouds import CLOUD
 from ..messages.truth import TYPES, label_messages, truth_messages
-from ..messages.types import CAMERA_INFO, COMPRESSED_IMAGE, TRANSFORMS, new_message
+from ..messages.types import CAMERA_INFO, COMPRESSED_IMAGE, POINT_CLOUD, TRANSFORMS, new_message
 from .faults import TF_TOPIC, Event
 
 START_NS = 1_700_000_000 * NS_PER_S  # stamp of the scene's time 0
@@ -138,7 +137,7 @@ def static_transforms(rig: Rig, stamp_ns: int) -> Any:
 def lidar_event(scene: Scene, time_s: float, stamp_ns: int) -> Event:
     """What a LiDAR sees at one instant, as a sensor_msgs/PointCloud2 of x, y, z in its own frame."""
     points = true_points(scene, time_s).position_m - np.array([0, 0, Lidar().height_m], np.float32)
-    message = new_message(CLOUD)
+    message = new_message(POINT_CLOUD)
     _head(message, stamp_ns, LIDAR_FRAME)
     message.fields = [
         new_message("sensor_msgs/msg/PointField", name=name, offset=4 * k, datatype=7, count=1)
@@ -147,7 +146,7 @@ def lidar_event(scene: Scene, time_s: float, stamp_ns: int) -> Event:
     message.height, message.width = 1, len(points)
     message.point_step, message.row_step, message.is_dense = 12, 12 * len(points), True
     message.data = np.ascontiguousarray(points, "<f4").view(np.uint8).ravel()
-    return Event(LIDAR_TOPIC, CLOUD, stamp_ns, message)
+    return Event(LIDAR_TOPIC, POINT_CLOUD, stamp_ns, message)
 
 
 def odometry_event(world_from_ego: Matrix, stamp_ns: int) -> Event:

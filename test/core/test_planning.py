@@ -56,7 +56,7 @@ def one_column(classes, visible, confidence=255):
 def test_obstacles_are_all_but_ground_and_free_or_what_is_named():
     assert set(np.flatnonzero(ground_classes(OCC3D))) == ground_ids(OCC3D) == {11, 12, 13, 14}
     assert set(np.flatnonzero(obstacle_classes(OCC3D))) == set(range(17)) - {11, 12, 13, 14}
-    assert set(np.flatnonzero(obstacle_classes(LIDARSEG))) == set(range(17)) - {11, 12, 13, 14}
+    assert set(np.flatnonzero(obstacle_classes(LIDARSEG))) == set(range(1, 17)) - {11, 12, 13, 14}  # 0: noise
     assert set(np.flatnonzero(obstacle_classes(OCC3D, ["car", "terrain"]))) == {CAR, GRASS}
     waymo = OCC3D_WAYMO.names
     assert {waymo[i] for i in np.flatnonzero(ground_classes(OCC3D_WAYMO))} == {"road", "walkable"}

@@ -2,9 +2,8 @@
 
 import numpy as np
 
-from panoocc_ros.messages.clouds import CLOUD
 from panoocc_ros.messages.fields import fill_header
-from panoocc_ros.messages.types import new_message
+from panoocc_ros.messages.types import POINT_CLOUD, new_message
 
 KINDS = {"i1": 1, "u1": 2, "i2": 3, "u2": 4, "i4": 5, "u4": 6, "f4": 7, "f8": 8}
 XYZ = {"x": "f4", "y": "f4", "z": "f4"}
@@ -24,7 +23,7 @@ def cloud(values, fields=XYZ, height=1, order="<", padding=0, row_padding=0, sta
     for name in fields:
         points[name] = values[name]
     rows = points.view(np.uint8).reshape(height, -1)
-    message = new_message(CLOUD)
+    message = new_message(POINT_CLOUD)
     fill_header(message.header, stamp_ns, frame_id)
     message.height, message.width = height, count // height
     message.fields = [

@@ -815,6 +815,15 @@ def test_a_set_waits_a_little_for_a_map_frame_that_is_late_and_then_goes_without
     assert ready.map_from_ego is not None and assembler.status(0).of_kind("grid_frame") == ()
 
 
+def test_while_nobody_wants_the_map_no_set_waits_for_its_frame_and_nothing_is_said():
+    assembler = with_map_frame()
+    of_map(assembler, T0 - 200 * MS, T0 - 100 * MS)
+    send_images(assembler, 0, now=0)
+    ready = assembler.poll(0, wants_map=False)
+    assert ready is not None and ready.map_from_ego is None and ready.map_problem is None
+    assert assembler.status(0).of_kind("grid_frame") == ()
+
+
 @pytest.mark.parametrize(
     ("frame", "text"),
     [

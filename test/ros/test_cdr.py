@@ -25,7 +25,7 @@ def voxels(count, shape=(200, 200, 16)):
     return VoxelList(indices, classes, None, None, GridGeometry(shape, (0.4, 0.4, 0.5), POSE), OCC3D)
 
 
-def reference(cubes, frame_id, lifetime, per_marker):
+def reference(cubes, frame_id, per_marker):
     """The same message from one object per voxel."""
     types = typestore().types
     message = new_message(KIND)
@@ -38,7 +38,6 @@ def reference(cubes, frame_id, lifetime, per_marker):
         marker = new_message("visualization_msgs/msg/Marker")
         fill_header(marker.header, T0, frame_id)
         marker.ns, marker.id, marker.type, marker.color.a = "panoocc", number + 1, 6, 1.0
-        marker.lifetime.sec, marker.lifetime.nanosec = lifetime
         place, turn, scale = marker.pose.position, marker.pose.orientation, marker.scale
         place.x, place.y, place.z = POSE[:3, 3].tolist()
         turn.x, turn.y, turn.z, turn.w = quaternion_from_rotation(POSE[:3, :3]).tolist()
@@ -59,8 +58,13 @@ def reference(cubes, frame_id, lifetime, per_marker):
 @pytest.mark.parametrize("count", [0, 1, 7, 10])
 def test_bytes_equal_those_of_a_serialiser(frame_id, count):
     cubes = voxels(count)
-    packed = marker_array(cubes, T0, frame_id, lifetime_s=1.25, max_per_marker=4)
-    assert packed == reference(cubes, frame_id, (1, 250_000_000), per_marker=4)
+    packed = marker_array(cubes, T0, frame_id, max_per_marker=4)
+    assert packed == reference(cubes, frame_id, per_marker=4)
+
+
+def test_what_is_drawn_stays_until_the_next_grid_however_slow_the_network_is():
+    message = typestore().deserialize_cdr(marker_array(voxels(9), T0, "base_link"), KIND)
+    assert {(marker.lifetime.sec, marker.lifetime.nanosec) for marker in message.markers} == {(0, 0)}
 
 
 def test_it_reads_back_with_everything_deleted_first():

@@ -54,7 +54,7 @@ def made(peer, source="boxes"):
         ),
         get_logger=lambda: words,
     )
-    return publishers.Publishers(node, SETTINGS, ("B", "C"), "base_link", source), words
+    return publishers.Publishers(node, SETTINGS, ("B", "C"), "base_link", source, OCC3D), words
 
 
 def topics(peer):
@@ -67,16 +67,16 @@ def test_things_are_looked_for_while_somebody_listens_to_them(peer):
     peer.node.create_subscription(
         message_class("panoocc/msg/LabelSet"), "/made/labels", labels.append, qos(latched=True)
     )
-    outputs.announce(OCC3D)
+    outputs.announce()
     peer.wait(lambda: labels, "labels")
     assert not outputs.wanted(T0).instances
     arrays = []
     kind = message_class("vision_msgs/msg/Detection3DArray")
     subscription = peer.node.create_subscription(kind, "/made/objects", arrays.append, qos())
     peer.wait(lambda: outputs.wanted(T0).instances, "subscription")
-    without = occupancy(instances=False)
-    outputs.publish(without, None, 0)  # nobody had listened when this one was begun: nothing is said about things
-    outputs.publish(replace(occupancy(), instances="boxes", boxes=BOX), None, 1)
+    # Nobody had listened when the first one was begun: nothing is said about things.
+    outputs.publish(occupancy(instances=False), None, 0, Wanted(instances=False, visible=False))
+    outputs.publish(replace(occupancy(), instances="boxes", boxes=BOX), None, 1, Wanted())
     peer.wait(lambda: arrays, "objects")
     peer.spin(0.2)
     (array,) = arrays
@@ -144,7 +144,7 @@ CONSUMERS = {
 
 def test_consumers_get_the_topics_with_their_own_qos_and_the_latched_ones_late(peer):
     outputs, _ = made(peer)
-    outputs.announce(OCC3D)
+    outputs.announce()
     got = {name: [] for name in CONSUMERS}
     for name, (output, wanted) in CONSUMERS.items():
         topic = f"/made/{output.topic}"
@@ -161,7 +161,7 @@ def test_consumers_get_the_topics_with_their_own_qos_and_the_latched_ones_late(p
 
     def all_got():
         nonlocal sent
-        outputs.publish(street(), None, sent)
+        outputs.publish(street(), None, sent, Wanted())
         sent += 1
         peer.spin(0.1)
         return all(got.values())

@@ -6,11 +6,13 @@ import numpy as np
 import pytest
 import torch
 
-from panoocc_core import model_config
+from panoocc_core import Wanted, model_config
+from panoocc_core.cameras.calibration_file import CalibrationFile, Mount
 from panoocc_core.geometry import rigid
-from panoocc_core.labels import OCC3D
+from panoocc_core.labels import LIDARSEG, OCC3D
 from panoocc_ros.messages.fields import stamp_ns
 from panoocc_ros.messages.types import new_message, typestore
+from panoocc_ros.node.load import placed_by
 from panoocc_ros.outputs.catalogue import (
     ANNOUNCEMENTS,
     BEV_CLASSES,
@@ -23,7 +25,7 @@ from panoocc_ros.outputs.catalogue import (
     OUTPUTS,
     POINTS,
 )
-from panoocc_ros.outputs.output import Pacer, Result
+from panoocc_ros.outputs.output import Result, TopicRates
 from panoocc_ros.outputs.output_options import OutputOptions
 from panoocc_ros.outputs.planner_outputs import check_outputs
 from panoocc_ros.ros.parameter_fields import SettingsError
@@ -165,31 +167,56 @@ def test_all_clouds_of_a_grid_bear_one_stamp_and_frame():
 MS = 1_000_000
 
 
-def sent_at(output, stamps_ms, **rates):
-    pacer, sent = Pacer(OutputOptions(**rates)), []
+def sent_at(outputs, stamps_ms, begin_ms=None, **rates):
+    """Stamps for which each output is sent, from the one in `begin_ms` on where it has one."""
+    kept, sent = TopicRates(OutputOptions(**rates), outputs), {output: [] for output in outputs}
     for stamp_ms in stamps_ms:
-        if pacer.is_due(output, stamp_ms * MS):
-            pacer.sent(output, stamp_ms * MS)
-            sent.append(stamp_ms)
-    return sent
+        for output in outputs:
+            if stamp_ms < (begin_ms or {}).get(output, stamp_ms):
+                kept.forget(output)
+            elif kept.is_due(output, stamp_ms * MS):
+                kept.sent(output)
+                sent[output].append(stamp_ms)
+        kept.next_grid(stamp_ms * MS)
+    return [sent[output] for output in outputs]
 
 
 def test_topics_of_one_rate_are_sent_for_the_same_grids_however_they_began():
     stamps = [round(k * 1000 / 6) for k in range(30)]
-    first = sent_at(OBSTACLES, stamps, obstacles_max_rate_hz=2.0)
-    later = sent_at(POINTS, stamps[4:], points_max_rate_hz=2.0)
-    assert len(first) == 10 and later[1:] == first[2:]
-    assert sent_at(OBSTACLES, stamps) == stamps
-    assert sent_at(OBSTACLES, [0, 100, 700, 0, 100, 700], obstacles_max_rate_hz=2.0) == [0, 700, 0, 700]  # a looped bag
-    assert sent_at(FOXGLOVE, stamps, occupancy_max_rate_hz=1.0) == sent_at(OCCUPANCY, stamps, occupancy_max_rate_hz=1.0)
+    rates = {"obstacles_max_rate_hz": 2.0, "points_max_rate_hz": 2.0}
+    first, later = sent_at([OBSTACLES, POINTS], stamps, {POINTS: stamps[4]}, **rates)
+    assert len(first) == 10 and later[0] == stamps[4] and later[1:] == first[2:]
+    assert sent_at([OBSTACLES], stamps) == [stamps]
+    looped = sent_at([OBSTACLES], [0, 100, 700, 0, 100, 700], obstacles_max_rate_hz=2.0)  # a bag
+    assert looped == [[0, 700, 0, 700]]
+    one, other = sent_at([FOXGLOVE, OCCUPANCY], stamps, occupancy_max_rate_hz=1.0)
+    assert one == other and len(one) == 6
+
+
+@pytest.mark.parametrize("tremble_ms", [2, 20])
+@pytest.mark.parametrize("begin_ms", [0, 37, 50, 99])
+def test_a_rate_that_is_that_of_the_grids_loses_none_of_them(tremble_ms, begin_ms):
+    random = np.random.default_rng(begin_ms)
+    stamps = (begin_ms + 100 * np.arange(300) + random.uniform(-tremble_ms / 2, tremble_ms / 2, 300)).tolist()
+    assert sent_at([OCCUPANCY], stamps, occupancy_max_rate_hz=10.0) == [stamps]
+
+
+@pytest.mark.parametrize(("grids_hz", "rate_hz"), [(10, 3.0), (7.3, 1.0), (12, 10.0), (30, 29.0)])
+def test_a_rate_is_kept_on_average_and_nearly_from_one_message_to_the_next(grids_hz, rate_hz):
+    stamps = [k * 1000 / grids_hz for k in range(3000)]
+    (sent,) = sent_at([OCCUPANCY], stamps, occupancy_max_rate_hz=rate_hz)
+    assert 0.99 * rate_hz < (len(sent) - 1) / sent[-1] * 1000 < 1.001 * rate_hz
+    gaps = np.diff(sent)
+    assert gaps.min() >= 750 / rate_hz - 1e-3 and gaps.max() <= 1000 / rate_hz + 1000 / grids_hz + 1e-3
 
 
 def test_who_comes_to_a_slow_topic_need_not_wait_for_its_next_turn():
-    pacer = Pacer(OutputOptions(grid_2d_max_rate_hz=0.01))
-    pacer.sent(GRID_2D, 0)
-    assert not pacer.is_due(GRID_2D, 100 * MS)
-    pacer.forget(GRID_2D)
-    assert pacer.is_due(GRID_2D, 200 * MS)
+    kept = TopicRates(OutputOptions(grid_2d_max_rate_hz=0.01), [GRID_2D])
+    kept.sent(GRID_2D)
+    kept.next_grid(0)
+    assert not kept.is_due(GRID_2D, 100 * MS)
+    kept.forget(GRID_2D)
+    assert kept.is_due(GRID_2D, 200 * MS)
 
 
 def test_every_output_has_a_rate():
@@ -224,12 +251,39 @@ def test_parameters_that_no_grid_of_the_network_can_meet_are_refused_by_name(opt
         ({"grid_2d_max_z_m": 0.0}, "parameters grid_2d_min_z_m and grid_2d_max_z_m: 0.3 m is not below 0 m"),
         ({"obstacles_classes": "car,,bus"}, "parameter obstacles_classes: 'car,,bus' has an empty name"),
         ({"grid_2d_min_z_m": float("nan")}, "grid_2d_min_z_m: nan is outside"),
+        ({"bev_points_max_rate_hz": 1e-300}, "bev_points_max_rate_hz: 1e-300 Hz is less than 0.001 Hz, and not 0"),
         ({"bev_points_max_rate_hz": -1.0}, "bev_points_max_rate_hz: -1.0 is outside"),
     ],
 )
 def test_parameters_that_contradict_each_other_are_refused_by_name(options, text):
     with pytest.raises(SettingsError, match=text):
         OutputOptions(**options)
+
+
+@pytest.mark.parametrize("output", [OBSTACLES, GRID_2D, BEV_CLASSES, BEV_CONFIDENCE, BEV_POINTS])
+def test_a_band_that_the_vehicle_turns_out_to_have_no_voxel_in_is_told_by_its_parameters(output):
+    high = street(rigid(np.eye(3), np.array([0.0, 0.0, 40.0])))
+    with pytest.raises(SettingsError, match=r"parameters (\w+)_min_z_m and \1_max_z_m: no voxel .* lie from 40.25 to"):
+        message(output, high)
+
+
+def test_bands_are_held_against_the_frame_of_the_voxels_that_a_calibration_file_has():
+    lifted = CalibrationFile(ego_from_network=Mount((0.0, 0.0, 40.0), (0.0, 0.0, 0.0, 1.0)))
+    with pytest.raises(SettingsError, match="obstacles_min_z_m and obstacles_max_z_m: no voxel"):
+        check_outputs(OutputOptions(), placed_by(lifted, model_config("nano")))
+
+
+def test_without_a_class_of_free_space_there_are_no_maps_and_noise_is_no_obstacle():
+    grid = street()
+    class_id = torch.full_like(grid.class_id, LIDARSEG.names.index("noise"))
+    class_id[CAR_AT][2] = LIDARSEG.names.index("car")
+    grid = replace(grid, labels=LIDARSEG, class_id=class_id, visible=None)
+    told = [output for output in OUTPUTS if output.applies(grid, Wanted())]
+    assert OBSTACLES in told and OCCUPANCY in told
+    assert not {GRID_2D, BEV_CLASSES, BEV_CONFIDENCE, BEV_POINTS} & set(told)
+    assert set(points(message(OBSTACLES, grid))[0]["class_id"]) == {LIDARSEG.names.index("car")}
+    noise = message(OBSTACLES, grid, obstacles_classes="noise")
+    assert set(points(noise)[0]["class_id"]) == {LIDARSEG.names.index("noise")}
 
 
 @pytest.mark.parametrize("preset", ["pano_small_4f", "pano_small_occ3d", "nano_waymo"])

@@ -20,6 +20,9 @@ from panoocc_ros.ros.parameter_fields import SettingsError
             "instances: 'box' is not one of nothing, boxes, components",
         ),
         ({"seeded_weights": True, "tf_timeout_s": float("nan")}, "tf_timeout_s: nan is outside"),
+        ({"obstacles_min_z_m": 3.0, "obstacles_max_z_m": 2.0}, "obstacles_max_z_m: 3 m is not below 2 m"),
+        ({"obstacles_classes": "car,,bus"}, "obstacles_classes: 'car,,bus' has an empty name"),
+        ({"occupancy_max_rate_hz": 1e-300}, "occupancy_max_rate_hz: 1e-300 Hz is less than 0.001 Hz, and not 0"),
         ({"seeded_weights": True, "image_queue": 0}, "image_queue: 0 is outside 1..100"),
     ],
 )

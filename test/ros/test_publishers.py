@@ -1,0 +1,147 @@
+"""The node's publishers and its work on a set without DDS: who gets what, and what becomes of outputs that fail."""
+
+from dataclasses import replace
+from types import SimpleNamespace
+
+import pytest
+
+from test.ros.needs_ros import require_ros
+
+require_ros()
+
+from panoocc_core import Wanted  # noqa: E402
+from panoocc_core.labels import LIDARSEG, OCC3D  # noqa: E402
+from panoocc_ros.health.ledger import Ledger  # noqa: E402
+from panoocc_ros.health.verdicts import ERROR, OK  # noqa: E402
+from panoocc_ros.node import node as node_module  # noqa: E402
+from panoocc_ros.node.node import Job, OccupancyNode  # noqa: E402
+from panoocc_ros.node.publishers import Publishers  # noqa: E402
+from panoocc_ros.node.settings import NodeSettings  # noqa: E402
+from panoocc_ros.node.step import Step  # noqa: E402
+from panoocc_ros.outputs.catalogue import GRID_2D, OBSTACLES, OCCUPANCY, OVERLAY  # noqa: E402
+from test.ros.statuses import output  # noqa: E402
+from test.ros.test_convert import T0  # noqa: E402
+from test.ros.test_planner_outputs import street  # noqa: E402
+
+MS = 1_000_000
+
+
+class Publisher:
+    """Keeps what is published, for so many subscriptions."""
+
+    def __init__(self):
+        self.subscriptions, self.messages = 0, []
+
+    def get_subscription_count(self):
+        return self.subscriptions
+
+    def publish(self, message):
+        self.messages.append(message)
+
+
+class Topics(dict):
+    """A node that only makes publishers; its topics, and what it logs."""
+
+    def __init__(self):
+        self.words = []
+
+    def create_publisher(self, _kind, topic, _profile):
+        self[topic] = Publisher()
+        return self[topic]
+
+    def get_logger(self):
+        return SimpleNamespace(info=self.words.append)
+
+    def hear(self, *outputs):
+        for one in outputs:
+            self[f"~/{one.topic}"].subscriptions = 1
+
+    def sent(self, one):
+        return self[f"~/{one.topic}"].messages
+
+
+def made(labels=OCC3D, source="boxes", **settings):
+    topics, chosen = Topics(), NodeSettings(seeded_weights=True, **settings)
+    return Publishers(topics, chosen, ("B", "C"), "base_link", source, labels), topics
+
+
+def grid_at(ms, **changes):
+    return replace(street(), stamp_ns=T0 + ms * MS, **changes)
+
+
+def test_who_begins_to_listen_during_a_step_gets_the_next_grid_whole_and_not_that_one_without():
+    outputs, topics = made(occupancy_max_rate_hz=0.01)
+    topics.hear(OBSTACLES)
+    wanted = outputs.wanted(T0)
+    assert wanted == Wanted(instances=False, visible=False)
+    topics.hear(OCCUPANCY, GRID_2D)  # while the network works
+    outputs.publish(grid_at(0, visible=None, instance_id=None, instances="none"), None, 0, wanted)
+    assert [len(topics.sent(one)) for one in (OBSTACLES, OCCUPANCY, GRID_2D)] == [1, 0, 0]
+    wanted = outputs.wanted(T0 + 100 * MS)
+    assert wanted == Wanted(instances=True, visible=True)
+    outputs.publish(grid_at(100), None, 1, wanted)
+    assert len(topics.sent(OCCUPANCY)[0].visible) and len(topics.sent(GRID_2D)) == 1
+
+
+def test_an_output_that_fails_takes_no_other_along_is_named_and_keeps_to_its_rate():
+    outputs, topics = made(overlay_max_rate_hz=2.0)
+    topics.hear(OCCUPANCY, OVERLAY)
+    told = [outputs.publish(grid_at(100 * k), None, k, Wanted()) for k in range(3)]  # there is no frame to draw on
+    assert [set(one) for one in told] == [{"overlay"}] * 3 and "NoneType" in told[2]["overlay"]
+    assert len(topics.sent(OCCUPANCY)) == 3 and not topics.sent(OVERLAY)
+    assert not outputs._rates.is_due(OVERLAY, T0 + 300 * MS) and outputs._rates.is_due(OVERLAY, T0 + 500 * MS)
+    topics["~/overlay"].subscriptions = 0
+    assert outputs.publish(grid_at(400), None, 3, Wanted()) == {}
+
+
+def test_clouds_and_health_get_a_grid_whose_output_fails(monkeypatch):
+    outputs, topics = made()
+    topics.hear(OCCUPANCY, OVERLAY)
+    handed, times = [], []
+    clock = lambda: 100.0  # noqa: E731
+    node = SimpleNamespace(
+        _assembler=None,
+        _stream=None,
+        _reads_logits=False,
+        _outputs=outputs,
+        _clouds=SimpleNamespace(has_listener=True, hand_over=handed.append),
+        _ledger=Ledger(clock),
+        _record_times=lambda *arguments: times.append(arguments),
+        get_logger=topics.get_logger,
+    )
+    monkeypatch.setattr(node_module.rclpy, "ok", lambda: True)
+    monkeypatch.setattr(node_module, "step", lambda *_: Step(None, grid_at(0), {}, None))
+    ready = SimpleNamespace(stamp_ns=T0, map_from_ego=None)
+    OccupancyNode._work_on(node, Job(ready, None, 0.0))
+    accounts = node._ledger.read()
+    assert len(handed) == len(times) == accounts.grids == 1 and not accounts.failures
+    health = output(accounts)
+    assert health.level == ERROR and health.message.startswith("~/overlay could not be sent: AttributeError")
+    node._ledger.grid(grid_at(100), {})
+    assert output(node._ledger.read()).level == OK
+
+
+def test_where_no_class_is_free_space_there_are_no_maps_and_the_log_says_so():
+    _, topics = made(LIDARSEG)
+    assert {"~/occupancy", "~/obstacles", "~/points"} <= topics.keys()
+    left_out = {"grid_2d", "bev/classes", "bev/confidence", "bev/points"}
+    assert not {f"~/{topic}" for topic in left_out} & topics.keys()
+    for topic in left_out:
+        assert f"~/{topic} is left out: the classes nuscenes_lidarseg have none for free space" in topics.words
+
+
+@pytest.mark.parametrize("is_heard", [False, True])
+def test_only_a_listener_to_the_map_makes_sets_wait_for_its_frame(is_heard, monkeypatch):
+    outputs, topics = made(grid_frame="map")
+    topics.hear(OCCUPANCY, *([GRID_2D] if is_heard else []))
+    asked = []
+    node = SimpleNamespace(
+        _time=lambda: None,
+        _now_ns=lambda: T0,
+        _outputs=outputs,
+        _clouds=None,
+        _ledger=Ledger(lambda: 100.0),
+        _assembler=SimpleNamespace(poll=lambda now_ns, wants_map: asked.append(wants_map), sets_formed=0),
+    )
+    OccupancyNode._poll(node)
+    assert asked == [is_heard]
