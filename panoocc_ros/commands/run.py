@@ -4,6 +4,7 @@ import argparse
 import difflib
 import sys
 from collections import Counter
+from collections.abc import Sequence
 from contextlib import closing
 from dataclasses import fields, replace
 from pathlib import Path
@@ -24,7 +25,7 @@ from ..health.latency import latency_table, summarise
 from ..node.load import chosen_calibration, chosen_config, chosen_rig, loaded_network, placed_by, rig_for, unused
 from ..node.settings import CAMERA_LIMITS, NodeSettings, camera_limits
 from ..outputs.catalogue import OUTPUTS
-from ..outputs.output import Output
+from ..outputs.output import Output, no_free_space
 from ..outputs.output_options import OutputOptions
 from ..outputs.planner_outputs import check_outputs
 from ..ros.argument_types import number, whole_number
@@ -151,6 +152,7 @@ def _run(arguments: argparse.Namespace) -> None:
     check_outputs(output_options, placed_by(calibration, config))
     chosen, waiting = rig_for(config, rig, arguments.network_frame), chosen_waiting(arguments)
     tell_unused("run", config, rig, arguments)
+    tell_left_out(arguments.outputs, config)
     read = (arguments.bag, arguments.checkpoint, arguments.rig, arguments.model, arguments.calibration)
     inputs = [Path(one) for one in read if one is not None and Path(one).exists()]
     with BagReader(arguments.bag) as bag:
@@ -178,6 +180,13 @@ def tell_unused(command: str, config: ModelConfig, rig: Rig, arguments: argparse
     """Say on stderr what of the rig the network does not take."""
     for sentence in unused(config, rig, arguments.network_frame):
         print(f"panoocc {command}: {sentence}", file=sys.stderr)
+
+
+def tell_left_out(outputs: Sequence[Output], config: ModelConfig) -> None:
+    """Say on stderr which outputs the bag cannot have, since the network never has what they need."""
+    for output in outputs:
+        if output.lacks(config.panoptic.instances, config.labels) == "free":
+            print(f"panoocc run: {output.topic} is left out: {no_free_space(config.labels)}", file=sys.stderr)
 
 
 def network_of(arguments: argparse.Namespace, config: ModelConfig) -> Network:

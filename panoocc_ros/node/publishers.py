@@ -11,7 +11,7 @@ from panoocc_core.geometry import Matrix
 from panoocc_core.labels import InstanceSource, LabelSet
 
 from ..outputs.catalogue import ANNOUNCEMENTS, OCCUPANCY, OUTPUTS
-from ..outputs.output import Announcement, Output, Result, TopicRates, wanted_by
+from ..outputs.output import Announcement, Output, Result, TopicRates, no_free_space, wanted_by
 from ..ros.graph import UnknownType, message_class, new_message, qos
 from .settings import NodeSettings
 from .step import error_text
@@ -117,7 +117,7 @@ def _is_left_out(output: Output, source: InstanceSource, labels: LabelSet, logge
     """Whether the network never has what an output cannot do without; told, but where `source` was the choice."""
     lacks = output.lacks(source, labels)
     if lacks == "free":
-        logger.info(f"~/{output.topic} is left out: the classes {labels.key} have none for free space")
+        logger.info(f"~/{output.topic} is left out: {no_free_space(labels)}")
     return lacks is not None
 
 

@@ -142,6 +142,11 @@ class Output:
         )
 
 
+def no_free_space(labels: LabelSet) -> str:
+    """Why an output that needs "free" is left out."""
+    return f"the classes {labels.key} have none for free space"
+
+
 @dataclass(frozen=True, slots=True)
 class Announcement:
     """One topic with a single message about the classes, latched."""

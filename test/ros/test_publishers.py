@@ -87,10 +87,10 @@ def test_an_output_that_fails_takes_no_other_along_is_named_and_keeps_to_its_rat
     outputs, topics = made(overlay_max_rate_hz=2.0)
     topics.hear(OCCUPANCY, OVERLAY)
     told = [outputs.publish(grid_at(100 * k), None, k, Wanted()) for k in range(3)]  # there is no frame to draw on
-    assert [set(one) for one in told] == [{"overlay"}] * 3 and "NoneType" in told[2]["overlay"]
+    assert [set(one) for one in told] == [{"overlay/compressed"}] * 3 and "NoneType" in told[2]["overlay/compressed"]
     assert len(topics.sent(OCCUPANCY)) == 3 and not topics.sent(OVERLAY)
     assert not outputs._rates.is_due(OVERLAY, T0 + 300 * MS) and outputs._rates.is_due(OVERLAY, T0 + 500 * MS)
-    topics["~/overlay"].subscriptions = 0
+    topics["~/overlay/compressed"].subscriptions = 0
     assert outputs.publish(grid_at(400), None, 3, Wanted()) == {}
 
 
@@ -116,7 +116,7 @@ def test_clouds_and_health_get_a_grid_whose_output_fails(monkeypatch):
     accounts = node._ledger.read()
     assert len(handed) == len(times) == accounts.grids == 1 and not accounts.failures
     health = output(accounts)
-    assert health.level == ERROR and health.message.startswith("~/overlay could not be sent: AttributeError")
+    assert health.level == ERROR and health.message.startswith("~/overlay/compressed could not be sent: AttributeError")
     node._ledger.grid(grid_at(100), {})
     assert output(node._ledger.read()).level == OK
 

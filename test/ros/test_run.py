@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 import torch
 
-from panoocc_core import OccupancyStream, load_model
+from panoocc_core import OccupancyStream, load_model, model_config
 from panoocc_core.base.resources import folder
 from panoocc_core.geometry import quaternion_from_rotation, rigid
 from panoocc_core.labels import OCC3D
@@ -17,11 +17,12 @@ from panoocc_ros.bags.bag import BagReader
 from panoocc_ros.bags.replay import ReplayReport
 from panoocc_ros.bags.writer import BagWriter
 from panoocc_ros.commands.cli import main
-from panoocc_ros.commands.run import _motion_lines
+from panoocc_ros.commands.run import _motion_lines, chosen_outputs, tell_left_out
 from panoocc_ros.frames.assembler import FrameAssembler
 from panoocc_ros.frames.images import decode
 from panoocc_ros.messages.fields import stamp_ns
 from panoocc_ros.messages.types import typestore
+from panoocc_ros.outputs.catalogue import POINTS as POINTS_OUTPUT
 from test.ros.bags import PERIOD_NS, RIG, T0, TF, drive, mount, write_drive
 from test.ros.messages import MS, listed, pose_of, tf
 
@@ -159,6 +160,7 @@ def test_options_of_outputs_that_cannot_be_are_refused_by_name(capsys, tmp_path,
     [
         (["--outputs", "grid2d"], "argument --outputs: 'grid2d' is no output of a bag; is grid_2d meant?"),
         (["--outputs", "default,"], "argument --outputs: '' is no output of a bag; there are occupancy, points, "),
+        (["--outputs", "points,-points"], "argument --outputs: 'points,-points' leaves no output"),
         (["--outputs", "markers"], "argument --outputs: 'markers' is no output of a bag; "),
         (["--overlay-width-px", "1.5"], "argument --overlay-width-px: '1.5' is not a whole number"),
     ],
@@ -167,6 +169,18 @@ def test_options_of_outputs_that_are_none_end_before_anything_is_read(capsys, op
     with pytest.raises(SystemExit) as ended:
         main(["run", "nowhere", "--out", "nowhere.mcap", *options])
     assert ended.value.code == 2 and text in capsys.readouterr().err
+
+
+def test_who_only_leaves_outputs_out_leaves_them_out_of_the_default_ones():
+    left = chosen_outputs("-points")
+    assert left == chosen_outputs("default,-points") and set(chosen_outputs("default")) - {*left} == {POINTS_OUTPUT}
+
+
+@pytest.mark.parametrize("preset", ["pano_small_4f", "nano"])
+def test_outputs_that_a_network_without_free_space_cannot_have_are_named(preset, capsys):
+    tell_left_out(chosen_outputs("default"), model_config(preset))
+    told = "panoocc run: grid_2d is left out: the classes nuscenes_lidarseg have none for free space\n"
+    assert capsys.readouterr().err == ("" if preset == "nano" else told)
 
 
 def test_equal_motions_are_told_once():
