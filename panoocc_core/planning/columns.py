@@ -18,6 +18,7 @@ from .obstacles import Band, layers_in
 UNKNOWN, NO_CLASS = -1, 255
 OCCUPIED_PERCENT = 50  # where an obstacle is predicted, and more; elsewhere it is less
 _FREE, _GROUND, _OBSTACLE, _OTHER, _OUTSIDE = range(5)  # of a voxel
+Kinds = NDArray[np.uint8]  # of these
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -56,46 +57,90 @@ def columns(
     """
     shape, pose = tuple(geometry.shape_xyz), geometry.ego_from_grid
     low, high, outside = _band(shape, tuple(geometry.voxel_size_m), pose.tobytes(), band)
+    classes = class_id.transpose(2, 1, 0)[:high]  # [layer, Y, X]
+    kind = _kind_of_class(is_obstacle, is_ground, free_id)[classes]
+    in_band = kind[low:] if outside is None else np.where(outside, np.uint8(_OUTSIDE), kind[low:])
+    certain = None if confidence is None else confidence.transpose(2, 1, 0)[:high]
+    sure = np.full((1, 1, 1), 255, np.uint8) if certain is None else certain[low:]
+    seen = None if visible is None else visible.transpose(2, 1, 0)[low:high]
+
+    obstacle, sure_of_obstacle = _likeliest_obstacle(in_band, sure, low)
+    ground = _highest(in_band == _GROUND, low)
+    is_unknown = (obstacle == 0) & (_highest_unseen(in_band, seen, low) > ground)
+    if outside is not None:
+        is_unknown |= outside.all(axis=0)
+    counts = np.where(obstacle > 0, obstacle, np.where(is_unknown, 0, _ground_at_or_below(ground, kind, outside, low)))
+    layer = counts.astype(np.int64) - 1
+    of_class, of_confidence = _picked(classes, certain, layer)
+    return Columns(
+        percent=np.where(is_unknown, UNKNOWN, _occupied_percent(in_band, sure, obstacle, sure_of_obstacle)).T,
+        layer=layer.T,
+        class_id=of_class.T,
+        confidence=of_confidence.T,
+    )
+
+
+def _kind_of_class(is_obstacle: NDArray[np.bool_], is_ground: NDArray[np.bool_], free_id: int | None) -> Kinds:
+    """[256], by class id."""
     kinds = np.full(256, _OTHER, np.uint8)
     kinds[is_ground], kinds[is_obstacle] = _GROUND, _OBSTACLE
     if free_id is not None:
         kinds[free_id] = _FREE
-    classes = class_id.transpose(2, 1, 0)[:high]  # [layer, Y, X]
-    kind = kinds[classes]
-    certain = np.full((1, 1, 1), 255, np.uint8) if confidence is None else confidence.transpose(2, 1, 0)[:high]
-    in_band = kind[low:] if outside is None else np.where(outside, np.uint8(_OUTSIDE), kind[low:])
-    sure = certain if confidence is None else certain[low:]
-    layers = np.arange(1, high + 1, dtype=np.int16)[:, None, None]  # counted from 1: 0 is none
-    of_band = layers[low:]
+    return kinds
 
+
+# In what follows arrays are [layer, Y, X]; `in_band` begins at the layer `low`, `kind` at the lowest.  What is said of
+# columns, [Y, X], counts layers from 1: 0 is none.
+
+
+def _highest(which: NDArray[np.bool_], low: int) -> NDArray[np.int16]:
+    """The highest voxel of each column in a mask that begins at the layer `low`."""
+    layers = np.arange(low + 1, low + 1 + len(which), dtype=np.int16)[:, None, None]
+    return np.asarray((layers * which).max(axis=0, initial=0))
+
+
+def _likeliest_obstacle(in_band: Kinds, sure: NDArray[np.uint8], low: int) -> tuple[NDArray[Any], NDArray[Any]]:
+    """The likeliest obstacle of each column, of equal ones the highest, and its confidence."""
+    layers = np.arange(low + 1, low + 1 + len(in_band), dtype=np.int32)[:, None, None]
+    # One maximum finds both: the confidence in the upper half of a number, the layer in the lower one.
+    likeliest = np.where(in_band == _OBSTACLE, sure.astype(np.int32) << 16 | layers, 0).max(axis=0)
+    return likeliest & 0xFFFF, likeliest >> 16
+
+
+def _highest_unseen(in_band: Kinds, seen: NDArray[np.bool_] | None, low: int) -> NDArray[np.int16]:
+    """The highest free voxel of each column that is not seen."""
     is_free = in_band == _FREE
-    likeliest = np.where(in_band == _OBSTACLE, (sure.astype(np.int32) + 1) << 16 | of_band, 0).max(axis=0)
-    has_obstacle = likeliest > 0
-    unseen = is_free if visible is None else is_free & ~visible.transpose(2, 1, 0)[low:high]
-    top_unseen, top_ground = ((of_band * which).max(axis=0) for which in (unseen, in_band == _GROUND))
-    is_unknown = ~has_obstacle & (top_unseen > top_ground)
-    if outside is not None:
-        is_unknown |= outside.all(axis=0)
-    doubt = 255 - np.where(is_free, sure, np.uint8(255)).min(axis=0)
-    occupied = np.maximum(_percent((likeliest >> 16) - 1), OCCUPIED_PERCENT)
-    percent = np.where(has_obstacle, occupied, np.minimum(_percent(doubt), OCCUPIED_PERCENT - 1))
+    return _highest(is_free if seen is None else is_free & ~seen, low)
 
-    is_ground_below = kind[:low] == _GROUND
-    if outside is not None:  # below the band of each column
-        end = (of_band * ~outside).max(axis=0)
-        is_ground_below = (kind == _GROUND) & (layers < end)
-    below = (layers[: len(is_ground_below)] * is_ground_below).max(axis=0, initial=0)
-    ground = np.where(is_unknown, 0, np.maximum(top_ground, below))
-    counts = np.where(has_obstacle, likeliest & 0xFFFF, ground).astype(np.int64) - 1
-    found = np.maximum(counts, 0)[None]
-    of_class = np.where(counts >= 0, np.take_along_axis(classes, found, 0)[0], NO_CLASS)
-    of_confidence = np.full(counts.shape, 255) if confidence is None else np.take_along_axis(certain, found, 0)[0]
-    return Columns(
-        percent=np.where(is_unknown, UNKNOWN, percent).astype(np.int8).T,
-        layer=counts.T,
-        class_id=of_class.astype(np.uint8).T,
-        confidence=np.where(counts >= 0, of_confidence, 0).astype(np.uint8).T,
-    )
+
+def _occupied_percent(
+    in_band: Kinds, sure: NDArray[np.uint8], obstacle: NDArray[Any], sure_of_obstacle: NDArray[Any]
+) -> NDArray[np.int8]:
+    """Probability of being occupied: that of the obstacle, else what the least sure free voxel leaves."""
+    doubt = 255 - np.where(in_band == _FREE, sure, np.uint8(255)).min(axis=0)
+    occupied = np.maximum(_percent(sure_of_obstacle), OCCUPIED_PERCENT)
+    return np.where(obstacle > 0, occupied, np.minimum(_percent(doubt), OCCUPIED_PERCENT - 1)).astype(np.int8)
+
+
+def _ground_at_or_below(
+    ground: NDArray[Any], kind: Kinds, outside: NDArray[np.bool_] | None, low: int
+) -> NDArray[np.int16]:
+    """The highest ground of each column in the band or below it."""
+    is_ground = kind[:low] == _GROUND
+    if outside is not None:  # where each column's own band ends
+        layers = np.arange(1, len(kind) + 1, dtype=np.int16)[:, None, None]
+        is_ground = (kind == _GROUND) & (layers < _highest(~outside, low))
+    return np.maximum(ground, _highest(is_ground, 0))
+
+
+def _picked(
+    classes: NDArray[np.uint8], certain: NDArray[np.uint8] | None, layer: NDArray[np.int64]
+) -> tuple[NDArray[np.uint8], NDArray[np.uint8]]:
+    """Class and confidence of the voxel that counts in each column; `layer` counts from 0, -1 is none."""
+    is_there, place = layer >= 0, np.maximum(layer, 0)[None]
+    of_class = np.where(is_there, np.take_along_axis(classes, place, 0)[0], np.uint8(NO_CLASS))
+    sure = np.uint8(255) if certain is None else np.take_along_axis(certain, place, 0)[0]
+    return of_class, np.where(is_there, sure, np.uint8(0))
 
 
 def _percent(of_255: NDArray[Any]) -> NDArray[Any]:

@@ -65,9 +65,9 @@ def flat_map(
     Raises:
         ValueError: the frame's z axis does not point up, or the map has too many cells.
     """
-    nx, ny, _ = geometry.shape_xyz
     cell, side = cell_m(geometry, resolution_m), size_in_cells(geometry, resolution_m)
     frame_from_columns, offset_m = _in_plane(geometry, band, frame_from_ego)
+    nx, ny, _ = geometry.shape_xyz
     if frame_from_ego is None:
         corners_m = (np.array([(0, 0), (nx, 0), (0, ny), (nx, ny)]) @ frame_from_columns.T) + offset_m
         corner_m = corners_m.min(axis=0)
@@ -76,13 +76,26 @@ def flat_map(
         centre_m = frame_from_columns @ (nx / 2, ny / 2) + offset_m
         corner_m = np.floor((centre_m - (side - 1) * cell / 2) / cell) * cell
         counts = np.array((side, side))
+    found = _touched(percent, geometry, frame_from_columns, corner_m - offset_m, counts, cell)
+    highest, lowest = found.max(axis=(1, 3)), found.min(axis=(1, 3))
+    combined = np.where((highest < OCCUPIED_PERCENT) & (lowest == UNKNOWN), np.int8(UNKNOWN), highest)
+    return FlatMap(combined, cell, (float(corner_m[0]), float(corner_m[1])))
+
+
+def _touched(
+    percent: NDArray[np.int8],
+    geometry: GridGeometry,
+    frame_from_columns: Matrix,
+    corner_m: NDArray[Any],
+    counts: NDArray[Any],
+    cell: float,
+) -> NDArray[np.int8]:
+    """What the columns have at places in each cell, [y, place, x, place]; `corner_m` counts from column 0, 0."""
+    nx, ny, _ = geometry.shape_xyz
     # Places along a cell: every column has one of them in it, however it is turned.
     is_aligned = np.abs(frame_from_columns[(0, 1), (1, 0)]).max() < 1e-9
     parts = math.ceil((1 if is_aligned else math.sqrt(2)) * cell / min(geometry.voxel_size_m[:2]) - 1e-6)
-    x, y = (
-        (corner + (np.arange(count * parts) + 0.5) * (cell / parts) - offset)
-        for corner, count, offset in zip(corner_m, counts, offset_m)
-    )
+    x, y = (corner + (np.arange(count * parts) + 0.5) * (cell / parts) for corner, count in zip(corner_m, counts))
     columns_from_frame = np.linalg.inv(frame_from_columns)
     # One column more on each side: beyond the grid.
     column, row = (
@@ -91,10 +104,7 @@ def flat_map(
     )
     place = (column * (ny + 2) + row).astype(np.int32)
     around = np.pad(percent, 1, constant_values=UNKNOWN)
-    found = around.ravel()[place].reshape(counts[1], parts, counts[0], parts)
-    highest, lowest = found.max(axis=(1, 3)), found.min(axis=(1, 3))
-    combined = np.where((highest < OCCUPIED_PERCENT) & (lowest == UNKNOWN), np.int8(UNKNOWN), highest)
-    return FlatMap(combined, cell, (float(corner_m[0]), float(corner_m[1])))
+    return around.ravel()[place].reshape(counts[1], parts, counts[0], parts)
 
 
 def _in_plane(geometry: GridGeometry, band: Band, frame_from_ego: Matrix | None) -> tuple[Matrix, NDArray[Any]]:
