@@ -5,6 +5,7 @@ REP-103 and REP-105; camera frames are optical frames (z ahead, x right, y down)
 """
 
 import math
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -14,6 +15,11 @@ Matrix = NDArray[np.float64]
 MAX_DISTANCE_M = 1e8  # twice around the earth; products of poses stay finite
 NS_PER_S = 1_000_000_000
 _STEEPEST = 0.5  # cosine of 60 degrees
+# Corners of a box: four around the lower face, then those above them; edges join two of them, the lower face's first.
+_AROUND = ((1, 1), (1, -1), (-1, -1), (-1, 1))
+_BOX_CORNERS = np.array([(x, y, z) for z in (-1, 1) for x, y in _AROUND]) / 2
+_FACE = np.array([(0, 1), (1, 2), (2, 3), (3, 0)])
+BOX_EDGES = np.concatenate((_FACE, _FACE + 4, [(i, i + 4) for i in range(4)]))
 
 
 def rigid(rotation: Matrix, translation: Matrix) -> Matrix:
@@ -33,6 +39,15 @@ def invert(dst_from_src: Matrix) -> Matrix:
 def points_up(pose: Matrix) -> bool:
     """Whether the z axis of a frame, by its pose [4, 4] in another one, is within 60 degrees of that one's."""
     return bool(pose[2, 2] >= _STEEPEST)
+
+
+def box_corners_m(centre_m: NDArray[Any], size_m: NDArray[Any], yaw_rad: NDArray[Any]) -> NDArray[np.float64]:
+    """Corners [n, 8, 3] of upright boxes by their middles [n, 3], sizes [n, 3], headings [n]; BOX_EDGES joins them."""
+    cosine, sine = np.cos(yaw_rad.astype(float))[:, None], np.sin(yaw_rad.astype(float))[:, None]
+    local = _BOX_CORNERS * size_m[:, None].astype(float)
+    x = cosine * local[..., 0] - sine * local[..., 1]
+    y = sine * local[..., 0] + cosine * local[..., 1]
+    return np.stack((x, y, local[..., 2]), axis=2) + centre_m[:, None]
 
 
 def check_rigid(matrix: Matrix, name: str, tolerance: float = 1e-3) -> Matrix:

@@ -19,7 +19,20 @@ from PIL import Image as Pillow
 from ..base.whole_files import whole_file
 from ..labels import Colour, LabelSet, instance_colours
 from ..types import ScoredBoxes
-from .canvas import BACKGROUND, FAINT, PANEL, TEXT, Image, blank, letterbox, panel, put_text, text_size
+from .canvas import (
+    BACKGROUND,
+    FAINT,
+    PANEL,
+    TEXT,
+    WARNING,
+    Image,
+    blank,
+    letterbox,
+    panel,
+    put_camera,
+    put_text,
+    text_size,
+)
 from .render import birds_eye_view, camera_mosaic
 from .voxel_view import VoxelVolume, perspective
 
@@ -33,7 +46,6 @@ MAX_NUMBERS = 12  # with colours of their own in a GIF
 _GAP = 8
 _ACCENT: Colour = (92, 200, 250)
 _QUIET: Colour = (150, 156, 168)
-_WARNING: Colour = (255, 196, 70)
 _SHADES = (0.6, 0.76, 0.94, 1.04)  # about what the faces of a voxel get in `voxel_view`
 _WEIGHTS = np.array([0.9, 1.2, 0.9], np.float32)  # of differences in red, green and blue
 _TABLE_BITS = 6
@@ -126,7 +138,7 @@ def _heading(style: Style, time_s: float) -> Image:
     if style.note:
         wide = text_size(style.note, 0.5)[0]
         left = right - wide - 36
-        cv2.rectangle(picture, (left, 8), (left + wide + 20, 34), _WARNING, -1, cv2.LINE_AA)
+        cv2.rectangle(picture, (left, 8), (left + wide + 20, 34), WARNING, -1, cv2.LINE_AA)
         put_text(picture, style.note, (left + 10, 26), 0.5, (30, 24, 8))
     return picture
 
@@ -143,10 +155,9 @@ def _cameras(images: Mapping[str, Image], width_px: int) -> Image:
 
 
 def _named(picture: Image, name: str) -> Image:
-    """The picture with the camera's name in small letters in its lower left corner."""
+    """The picture with the camera's name."""
     named = picture.copy()
-    text = name.lower().removeprefix("cam_").replace("_", " ")
-    put_text(named, text, (6, len(named) - 7), 0.4, (244, 246, 248), halo=True)
+    put_camera(named, name)
     return named
 
 
@@ -258,7 +269,7 @@ def key_colours(labels: LabelSet, numbers: Sequence[int] = ()) -> list[Colour]:
     shown = [rgb for i, rgb in enumerate(labels.colours) if i != labels.free_id]
     shown += [(int(r), int(g), int(b)) for r, g, b in instance_colours(first)]
     lit = [(r, g, b) for rgb in shown for r, g, b in np.clip(np.outer(_SHADES, rgb), 0, 255).astype(int).tolist()]
-    return [*lit, BACKGROUND, PANEL, FAINT, TEXT, _ACCENT, _QUIET, _WARNING]
+    return [*lit, BACKGROUND, PANEL, FAINT, TEXT, _ACCENT, _QUIET, WARNING]
 
 
 def write_animation(

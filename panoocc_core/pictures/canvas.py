@@ -12,6 +12,7 @@ BACKGROUND: Colour = (24, 27, 33)
 PANEL: Colour = (34, 38, 46)
 FAINT: Colour = (62, 68, 80)
 TEXT: Colour = (226, 230, 236)
+WARNING: Colour = (255, 196, 70)
 _FONT, _BOLD = cv2.FONT_HERSHEY_SIMPLEX, cv2.FONT_HERSHEY_DUPLEX
 
 
@@ -40,6 +41,12 @@ def put_text(
     if halo:
         cv2.putText(picture, text, corner, font, scale, (16, 18, 22), 3, cv2.LINE_AA)
     cv2.putText(picture, text, corner, font, scale, colour, 1, cv2.LINE_AA)
+
+
+def put_camera(picture: Image, camera: str, note: str = "", colour: Colour = TEXT) -> None:
+    """Write a camera's name, and what there is to say of its image, in small letters in the lower left corner."""
+    name = camera.lower().removeprefix("cam_").replace("_", " ")
+    put_text(picture, f"{name}: {note}" if note else name, (6, len(picture) - 7), 0.42, colour, halo=True)
 
 
 def letterbox(image: Image, height: int, width: int) -> Image:

@@ -11,23 +11,11 @@ from ..types import ScoredBoxes
 from .canvas import Image, put_text, text_size
 
 LEAST_PX = 18.0  # what is smaller has no outline and no number, only its colour
-EDGES = ((0, 1), (1, 2), (2, 3), (3, 0), (4, 5), (5, 6), (6, 7), (7, 4), (0, 4), (1, 5), (2, 6), (3, 7))
 _SCALE, _PAD_PX = 0.36, 2  # of a number's text, and around it
 _FAR = 2**20  # sixteenths of a pixel, beyond which OpenCV need not draw
 _DARK: Colour = (16, 18, 22)
 
 _Plate = tuple[int, int, int, int]  # left, top, right, bottom
-
-
-def corners_m(boxes: ScoredBoxes) -> NDArray[np.float64]:
-    """Corners [n, 8, 3] in the ego frame: four around the lower face, then those above them.  EDGES joins them."""
-    around = np.array([(1, 1), (1, -1), (-1, -1), (-1, 1)]) / 2
-    ends = np.array([(x, y, z) for z in (-0.5, 0.5) for x, y in around])
-    local = ends * boxes.size_m[:, None].astype(float)
-    cosine, sine = np.cos(boxes.yaw_rad)[:, None], np.sin(boxes.yaw_rad)[:, None]
-    x = cosine * local[..., 0] - sine * local[..., 1]
-    y = sine * local[..., 0] + cosine * local[..., 1]
-    return np.stack((x, y, local[..., 2]), axis=2) + boxes.centre_m[:, None]
 
 
 def numbers_of(boxes: ScoredBoxes) -> NDArray[np.int32]:
@@ -44,7 +32,7 @@ def numbers_of(boxes: ScoredBoxes) -> NDArray[np.int32]:
 def draw_marks(
     picture: Image,
     outlines: Sequence[NDArray[np.float64]],
-    edges: Sequence[tuple[int, int]] | None,
+    edges: NDArray[np.int_] | None,
     numbers: NDArray[np.int32],
     above: bool,
 ) -> None:
@@ -62,7 +50,7 @@ def draw_marks(
     largest_first = [int(i) for i in np.argsort(-spans, kind="stable") if spans[i] >= LEAST_PX]
     colours = [(int(r), int(g), int(b)) for r, g, b in instance_colours(numbers)]
     for i in reversed(largest_first):
-        pairs = outlines[i].reshape(-1, 2, 2) if edges is None else outlines[i][np.array(edges)]
+        pairs = outlines[i].reshape(-1, 2, 2) if edges is None else outlines[i][edges]
         lines = list(np.round(pairs * 16).clip(-_FAR, _FAR).astype(np.int32))
         cv2.polylines(picture, lines, False, colours[i], 1, cv2.LINE_AA, 4)
     taken: list[_Plate] = []

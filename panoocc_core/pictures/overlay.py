@@ -9,12 +9,12 @@ import cv2
 import numpy as np
 from numpy.typing import NDArray
 
-from ..geometry import Matrix
-from ..labels import GROUND, Colour, instance_colours
+from ..geometry import BOX_EDGES, Matrix, box_corners_m
+from ..labels import GROUND, instance_colours
 from ..preprocess import pixels_from_ego
 from ..types import CameraImage, Frame, GridGeometry, Occupancy, ScoredBoxes
-from .canvas import TEXT, Image, blank, letterbox, put_text
-from .marks import EDGES, corners_m, draw_marks, numbers_of
+from .canvas import WARNING, Image, blank, letterbox, put_camera
+from .marks import draw_marks, numbers_of
 from .render import camera_mosaic
 from .voxel_view import VoxelVolume, voxels_of
 
@@ -24,9 +24,7 @@ _DOT_PX = 3.0  # faces that are no larger are dots, painted all at once
 _SHADES = np.array([0.72, 0.86, 1.0], np.float32)  # of faces across x, y and z of the grid
 _MAX_GROUPS = 255 // len(_SHADES)
 _STRONG, _WEAK = 0.48, 0.24  # share of the colour on the image: of what stands, and of the ground
-_WARNING: Colour = (255, 196, 70)
 _SPACING_M, _LINE_SHARE = 5.0, 170  # of the lines on the ground; how white they are, of 255
-_EDGES = np.array(EDGES)
 _FAR = 2**20  # sixteenths of a pixel, beyond which OpenCV need not draw
 _AROUND = ((-0.5, -0.5), (0.5, -0.5), (0.5, 0.5), (-0.5, 0.5))
 # Corners of a voxel's faces around its middle, [axis, lower or higher, 4, 3].
@@ -111,10 +109,9 @@ def camera_overlay(
     apart, where nothing stands in front.  Boxes, which have numbers, are left out where all their voxels are hidden.
     A blank camera is dark and says so; an image that is more than OLD_S older or newer than the frame bears its age.
     """
-    name = camera.name.lower().removeprefix("cam_").replace("_", " ")
     if camera.is_blank:
         picture = blank(*size_hw)
-        _write_tag(picture, f"{name}: no image", _WARNING)
+        put_camera(picture, camera.name, "no image", WARNING)
         return picture
     height, width = camera.size_hw
     scale_y, scale_x = size_hw[0] / height, size_hw[1] / width
@@ -128,9 +125,9 @@ def camera_overlay(
         _draw_boxes(picture, code, surface, image_from_ego, boxes)
     age_s = (frame.stamp_ns - camera.stamp_ns) * 1e-9
     if abs(age_s) > OLD_S:
-        _write_tag(picture, f"{name}: {abs(age_s):.2f} s {'old' if age_s > 0 else 'ahead'}", _WARNING)
+        put_camera(picture, camera.name, f"{abs(age_s):.2f} s {'old' if age_s > 0 else 'ahead'}", WARNING)
     else:
-        _write_tag(picture, name, TEXT)
+        put_camera(picture, camera.name)
     return picture
 
 
@@ -297,7 +294,8 @@ def _draw_boxes(picture: Image, code: Image, surface: Surface, image_from_ego: M
     counts = cv2.calcHist([code], [0], None, [256], [0, 256])[1 : 1 + 3 * len(surface.colours), 0]
     is_hidden = (counts.reshape(-1, 3).sum(axis=1) == 0) & (surface.number > 0)
     boxes = boxes.select(~np.isin(numbers_of(boxes), surface.number[is_hidden]))
-    pixels, is_seen = _segments(corners_m(boxes)[:, _EDGES], image_from_ego)  # [n, 12, 2, 2], [n, 12]
+    corners_m = box_corners_m(boxes.centre_m, boxes.size_m, boxes.yaw_rad)
+    pixels, is_seen = _segments(corners_m[:, BOX_EDGES], image_from_ego)  # [n, 12, 2, 2], [n, 12]
     of_seen = is_seen[..., None, None]
     low = np.where(of_seen, pixels, np.inf).min(axis=(1, 2))
     high = np.where(of_seen, pixels, -np.inf).max(axis=(1, 2))
@@ -322,8 +320,3 @@ def _segments(ends_m: NDArray[np.float64], image_from_ego: Matrix) -> tuple[NDAr
 def _sixteenths(pixels: NDArray[np.float64]) -> NDArray[np.int32]:
     """Pixels for OpenCV's drawing with a shift of 4 bits."""
     return np.round(pixels * 16).clip(-_FAR, _FAR).astype(np.int32)
-
-
-def _write_tag(picture: Image, text: str, colour: Colour) -> None:
-    """Text in the lower left corner."""
-    put_text(picture, text, (6, len(picture) - 7), 0.42, colour, halo=True)

@@ -12,10 +12,10 @@ import numpy as np
 from numpy.typing import NDArray
 
 from ..base.whole_files import whole_file
-from ..geometry import Matrix, invert
+from ..geometry import BOX_EDGES, Matrix, box_corners_m, invert
 from ..types import Occupancy, ScoredBoxes
 from .canvas import BACKGROUND, FAINT, TEXT, Image, blank, letterbox, panel, put_text, text_size
-from .marks import EDGES, corners_m, draw_marks, numbers_of
+from .marks import draw_marks, numbers_of
 from .voxel_view import VoxelVolume, perspective, voxels_of
 
 __all__ = ["VoxelVolume", "birds_eye_view", "contact_sheet", "legend", "perspective", "voxels_of", "write_png"]
@@ -46,8 +46,8 @@ def birds_eye_view(source: VoxelVolume | Occupancy, size_px: int = 700, boxes: S
     draw_rings(picture, low, high, scale)
     draw_vehicle(picture, high, scale)
     if boxes is not None:
-        outlines = (high - corners_m(boxes)[:, :4, :2])[..., ::-1] * scale
-        draw_marks(picture, list(outlines), EDGES[:4], numbers_of(boxes), above=False)
+        outlines = (high - box_corners_m(boxes.centre_m, boxes.size_m, boxes.yaw_rad)[:, :4, :2])[..., ::-1] * scale
+        draw_marks(picture, list(outlines), BOX_EDGES[:4], numbers_of(boxes), above=False)
     return picture
 
 

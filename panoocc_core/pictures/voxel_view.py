@@ -6,11 +6,11 @@ import cv2
 import numpy as np
 from numpy.typing import NDArray
 
-from ..geometry import Matrix
+from ..geometry import BOX_EDGES, Matrix, box_corners_m
 from ..labels import LabelSet, instance_colours
 from ..types import GridGeometry, Occupancy, ScoredBoxes
 from .canvas import BACKGROUND, PANEL, Image
-from .marks import EDGES, corners_m, draw_marks, numbers_of
+from .marks import draw_marks, numbers_of
 
 _FACES = tuple((axis, sign) for axis in range(3) for sign in (1, -1))
 _LIGHT = np.array([-0.35, 0.45, 0.82])  # towards the light, in the ego frame
@@ -144,10 +144,10 @@ def perspective(
     _paint(canvas, [*_voxel_faces(voxels, eye.position), *_ego_faces(eye.position)], eye)
     picture = np.asarray(cv2.resize(canvas, (width_px, height_px), interpolation=cv2.INTER_AREA), np.uint8)
     if boxes is not None:
-        corners = corners_m(boxes)  # [n, 8, 3]
+        corners = box_corners_m(boxes.centre_m, boxes.size_m, boxes.yaw_rad)  # [n, 8, 3]
         in_front = (((corners - eye.position) @ eye.axes)[..., 2] > _NEAR_M).all(axis=1)
         outlines = [_pixels(eye, box) / _FINE for box in corners[in_front]]
-        draw_marks(picture, outlines, EDGES, numbers_of(boxes)[in_front], above=True)
+        draw_marks(picture, outlines, BOX_EDGES, numbers_of(boxes)[in_front], above=True)
     return picture
 
 

@@ -10,9 +10,6 @@ from numpy.typing import NDArray
 from panoocc_core.geometry import NS_PER_S, Matrix, quaternion_from_rotation, rigid, rotation_from_quaternion
 from panoocc_core.types import GridGeometry
 
-# Corners 0 to 7 have bits x, y, z; an edge joins two that differ in one bit.
-_CORNERS = np.array([[corner & 1, corner >> 1 & 1, corner >> 2 & 1] for corner in range(8)]) - 0.5
-_EDGES = np.array([(a, a | bit) for bit in (1, 2, 4) for a in range(8) if not a & bit])
 _TYPE_CODES = {"int8": "b", "uint8": "B", "uint16": "H", "uint32": "I"}
 
 
@@ -69,16 +66,6 @@ def fill_upright_pose(pose: Any, centre_m: Any, yaw_rad: float) -> None:
     pose.position.x, pose.position.y, pose.position.z = (float(value) for value in centre_m)
     pose.orientation.x = pose.orientation.y = 0.0
     pose.orientation.z, pose.orientation.w = float(np.sin(yaw_rad / 2)), float(np.cos(yaw_rad / 2))
-
-
-def edges_m(centre_m: NDArray[Any], size_m: NDArray[Any], yaw_rad: NDArray[Any]) -> NDArray[np.float64]:
-    """Ends of the edges of upright boxes, [n, 12, 2, 3], of their middles [n, 3], sizes [n, 3] and headings [n]."""
-    cosine, sine = np.cos(yaw_rad.astype(float)), np.sin(yaw_rad.astype(float))
-    local = _CORNERS * size_m[:, None].astype(float)  # [n, 8, 3]
-    x = cosine[:, None] * local[..., 0] - sine[:, None] * local[..., 1]
-    y = sine[:, None] * local[..., 0] + cosine[:, None] * local[..., 1]
-    corners = np.stack((x, y, local[..., 2]), axis=2) + centre_m[:, None]
-    return np.asarray(corners[:, _EDGES])
 
 
 def store(message: Any, name: str, values: NDArray[Any]) -> None:

@@ -9,12 +9,11 @@ from dataclasses import dataclass, field
 import numpy as np
 from numpy.typing import NDArray
 
-from panoocc_core.geometry import NS_PER_S, Matrix, quaternion_from_rotation
+from panoocc_core.geometry import BOX_EDGES, NS_PER_S, Matrix, box_corners_m, quaternion_from_rotation
 from panoocc_core.labels import BOX_CLASSES, BOX_COLOURS, instance_colours
 from panoocc_core.types import ScoredBoxes
 
 from .cdr import LITTLE_ENDIAN, CdrWriter
-from .fields import edges_m
 from .voxel_grid import ColourBy, VoxelList
 
 ARROW, LINE_LIST, CUBE_LIST, TEXT_VIEW_FACING = 0, 5, 6, 9  # of visualization_msgs/Marker
@@ -90,7 +89,7 @@ def _cubes(
 
 def _things(boxes: ScoredBoxes, colour_by: ColourBy) -> Iterator[_Marker]:
     colours = _rgba(_box_colours(boxes, colour_by))
-    edges = edges_m(boxes.centre_m, boxes.size_m, boxes.yaw_rad)
+    edges = box_corners_m(boxes.centre_m, boxes.size_m, boxes.yaw_rad)[:, BOX_EDGES]
     ends_per_box = edges.shape[1] * edges.shape[2]
     yield _Marker("boxes", LINE_LIST, (LINE_M, 0.0, 0.0), edges.reshape(-1, 3), colours.repeat(ends_per_box, axis=0))
     centres, heights = boxes.centre_m.astype(np.float64), boxes.size_m[:, 2].astype(np.float64)

@@ -5,12 +5,12 @@ from typing import Any
 
 import torch
 
-from panoocc_core.geometry import NS_PER_S
+from panoocc_core.geometry import BOX_EDGES, NS_PER_S, box_corners_m
 from panoocc_core.ground_truth import GroundTruth, TrueBoxes
 from panoocc_core.labels import BOX_COLOURS, OCC3D, LabelSet
 from panoocc_core.types import HistoryReport, Occupancy
 
-from .fields import edges_m, fill_header
+from .fields import fill_header
 from .types import LABEL_SET, VOXEL_GRID, new_message, typestore
 from .voxel_grid import INSTANCES_NONE, INSTANCES_TRUTH, fill_label_set, fill_voxel_grid
 
@@ -80,7 +80,8 @@ def box_markers(boxes: TrueBoxes, stamp_ns: int, frame_id: str, lifetime_s: floa
     marker.scale.x = _LINE_M
     marker.color.a = 1.0
     marker.lifetime.sec, marker.lifetime.nanosec = divmod(round(lifetime_s * NS_PER_S), NS_PER_S)
-    ends_m = edges_m(boxes.centre_m, boxes.size_m, boxes.yaw_rad).reshape(len(boxes), 24, 3)  # two ends of twelve edges
+    corners_m = box_corners_m(boxes.centre_m, boxes.size_m, boxes.yaw_rad)
+    ends_m = corners_m[:, BOX_EDGES].reshape(len(boxes), 24, 3)  # two ends of twelve edges
     marker.points = [point_class(x=x, y=y, z=z) for x, y, z in ends_m.reshape(-1, 3).tolist()]
     for class_id in boxes.class_id:
         r, g, b = (part / 255 for part in BOX_COLOURS[class_id])

@@ -5,9 +5,9 @@ from dataclasses import replace
 import numpy as np
 import pytest
 
-from panoocc_core.geometry import rigid
+from panoocc_core.geometry import BOX_EDGES, box_corners_m, rigid
 from panoocc_core.labels import OCC3D, instance_colours
-from panoocc_core.pictures.marks import EDGES, LEAST_PX, corners_m, draw_marks
+from panoocc_core.pictures.marks import LEAST_PX, draw_marks
 from panoocc_core.pictures.render import birds_eye_view
 from panoocc_core.pictures.voxel_view import VoxelVolume, perspective
 from panoocc_core.types import GridGeometry, ScoredBoxes
@@ -35,7 +35,7 @@ def boxes(*rows):
 
 def drawn(outlines, numbers, above=True):
     picture = np.full((120, 160, 3), GREY, np.uint8)
-    draw_marks(picture, outlines, EDGES[:4], np.array(numbers, np.int32), above)
+    draw_marks(picture, outlines, BOX_EDGES[:4], np.array(numbers, np.int32), above)
     return picture
 
 
@@ -45,10 +45,11 @@ def in_colour(picture, number):
 
 
 def test_corners_of_a_turned_box_are_where_it_ends():
-    corners = corners_m(boxes((10, 5, np.pi / 2, 1)))[0]
+    box = boxes((10, 5, np.pi / 2, 1))
+    corners = box_corners_m(box.centre_m, box.size_m, box.yaw_rad)[0]
     assert corners.min(axis=0) == pytest.approx([9, 3, 0], abs=1e-5)
     assert corners.max(axis=0) == pytest.approx([11, 7, 2], abs=1e-5)
-    lengths = sorted(round(float(np.linalg.norm(corners[a] - corners[b])), 4) for a, b in EDGES)
+    lengths = sorted(round(float(np.linalg.norm(corners[a] - corners[b])), 4) for a, b in BOX_EDGES)
     assert lengths == [2.0] * 8 + [4.0] * 4
 
 

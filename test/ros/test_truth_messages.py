@@ -5,11 +5,11 @@ from dataclasses import replace
 import numpy as np
 import pytest
 
-from panoocc_core.geometry import rigid
+from panoocc_core.geometry import BOX_EDGES, box_corners_m, rigid
 from panoocc_core.ground_truth import GroundTruth, TrueBoxes
 from panoocc_core.labels import BOX_CLASSES, OCC3D
 from panoocc_core.types import GridGeometry
-from panoocc_ros.messages.fields import edges_m, stamp_ns
+from panoocc_ros.messages.fields import stamp_ns
 from panoocc_ros.messages.truth import (
     BOXES,
     LABELS,
@@ -89,7 +89,7 @@ def test_what_is_not_known_is_not_sent():
 
 def test_edges_of_a_turned_box_by_hand():
     car = boxes(((10, 5, 1), (4, 2, 1), np.pi / 2, "car"))
-    edges = edges_m(car.centre_m, car.size_m, car.yaw_rad)[0]
+    edges = box_corners_m(car.centre_m, car.size_m, car.yaw_rad)[0, BOX_EDGES]
     assert edges.shape == (12, 2, 3)
     corners = {tuple(np.round(end, 4)) for edge in edges for end in edge}
     # A quarter turn: the length lies along y.
