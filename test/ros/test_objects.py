@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 import torch
 
-from panoocc_core import model_config
+from panoocc_core import Wanted, model_config
 from panoocc_core.geometry import rigid, rotation_from_quaternion
 from panoocc_core.labels import BOX_CLASSES, instance_colours
 from panoocc_core.models.box_head import Boxes
@@ -238,12 +238,12 @@ def test_voxels_have_the_colour_of_their_number_and_stuff_that_of_its_class(occu
 
 def test_without_boxes_there_is_no_message_of_them(occupancy):
     unasked = replace(occupancy, instances="none", instance_id=None, boxes=None)
-    assert [output.topic for output in OUTPUTS if not output.applies(unasked)] == [
+    assert [output.topic for output in OUTPUTS if not output.applies(unasked, Wanted())] == [
         "objects",
         "detected_objects",
         "object_markers",
     ]
-    assert all(output.applies(occupancy) for output in OUTPUTS)
+    assert all(output.applies(occupancy, Wanted()) for output in OUTPUTS)
     assert all(marker.type == 6 for marker in message(MARKERS, unasked).markers)
 
 
