@@ -287,17 +287,18 @@ def write_animation(
             be encoded.
         OSError: the folder is missing or cannot be written, or the disk is full.
     """
-    if path.suffix not in ENDINGS:
+    kind = path.suffix.lower()
+    if kind not in ENDINGS:
         raise AnimationError(f"{path}: the name must end in {' or '.join(ENDINGS)}")
     # The writers know the format by the ending.
     with whole_file(path, path.with_name(f"{path.stem}.part{path.suffix}")) as part:
         alike = _of_one_size(path, frames)
-        if path.suffix == ".mp4":
+        if kind == ".mp4":
             return _write_mp4(part, alike, rate_hz)
         held = list(islice(alike, MAX_HELD + 1))
         if len(held) > MAX_HELD:
-            raise AnimationError(f"{path}: a {path.suffix} has at most {MAX_HELD} frames: choose .mp4, or fewer frames")
-        if path.suffix == ".gif":
+            raise AnimationError(f"{path}: a {kind} has at most {MAX_HELD} frames: choose .mp4, or fewer frames")
+        if kind == ".gif":
             return _write_gif(part, held, rate_hz, key, max_bytes)
         return _write_webp(part, held, rate_hz)
 

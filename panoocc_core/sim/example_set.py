@@ -7,6 +7,7 @@ from typing import Any
 
 import yaml
 
+from ..base.overwriting import why_taken
 from ..base.whole_files import whole_file
 from ..cameras.image_set import CALIBRATION, ENDINGS
 from ..geometry import quaternion_from_rotation
@@ -38,7 +39,9 @@ def write_example_set(
         ValueError: seed or supersample cannot be used.
     """
     names = {f"{camera.name}{ENDINGS[0]}" for camera in rig}
-    _check_folder(folder, names, overwrite)
+    is_empty = folder.exists() and not any(folder.iterdir())
+    if not is_empty and (why := why_taken(folder, overwrite, lambda place: _why_foreign(place, names))):
+        raise ExampleSetError(why)
     rig = tuple(replace(camera, shutter_offset_s=0.0) for camera in rig)
     renderer = Renderer(Scene(seed, _TIME_S + 1), supersample, device=device)
     jpegs = capture(renderer, rig, _TIME_S, None).jpegs
@@ -51,20 +54,15 @@ def write_example_set(
             part.write_bytes(jpeg.tobytes())
 
 
-def _check_folder(folder: Path, names: set[str], overwrite: bool) -> None:
-    there = {path.name for path in folder.iterdir()} if folder.exists() else set()
-    if not there:
-        return
-    if not overwrite:
-        raise ExampleSetError(f"{folder} exists already: choose another name, or --overwrite an earlier set")
-    with (folder / CALIBRATION).open("rb") if CALIBRATION in there else io.BytesIO() as file:
+def _why_foreign(folder: Path, names: set[str]) -> str | None:
+    """Why what is in a folder is no earlier set."""
+    mark = (folder / CALIBRATION).open("rb") if (folder / CALIBRATION).is_file() else io.BytesIO()
+    with mark as file:
         is_ours = file.read(len(_MARK)) == _MARK.encode()
-    foreign = sorted(there - names - {CALIBRATION})
-    if foreign or not is_ours:
-        raise ExampleSetError(
-            f"{folder} is not overwritten: panoocc sim --images did not write what is there "
-            f"({', '.join(foreign[:3]) or CALIBRATION}); choose another name"
-        )
+    foreign = sorted({path.name for path in folder.iterdir()} - names - {CALIBRATION})
+    if is_ours and not foreign:
+        return None
+    return f"panoocc sim --images did not write what is there ({', '.join(foreign[:3]) or CALIBRATION})"
 
 
 def _entry(camera: SimCamera) -> dict[str, Any]:

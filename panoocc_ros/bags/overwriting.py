@@ -7,11 +7,12 @@ from typing import Any
 
 import yaml
 
+from panoocc_core.base.overwriting import OTHER_NAME, why_taken
+
 from .bag import METADATA, BagError, BagWriteError
 
 MARK = {"written_by": "panoocc"}  # in the custom data of our bags' metadata
 MAX_METADATA_BYTES = 16 << 20  # of other people's files
-OTHER_NAME = "choose another name"
 NOT_OURS = "it is no bag that panoocc wrote"
 # An MCAP file holds its metadata.yaml in the record `rosbag2`, under this key; texts follow their lengths.
 _METADATA_KEY = b"\x13\0\0\0serialized_metadata"
@@ -35,12 +36,8 @@ def check_output(path: Path, overwrite: bool, inputs: Collection[Path] = ()) -> 
             raise BagError(
                 f"--out {path} {'is' if given.resolve() == place else 'holds'} the input {given}: {OTHER_NAME}"
             )
-    if not overwrite:
-        raise BagWriteError(
-            f"{path} exists already: {OTHER_NAME}, or replace it with --overwrite (in Python: overwrite=True)"
-        )
-    if other := _what_is_not_ours(path):
-        raise BagWriteError(f"{path} is not overwritten: {other}; {OTHER_NAME}, or remove it yourself")
+    if why := why_taken(path, overwrite, _what_is_not_ours):
+        raise BagWriteError(why)
     for given in inputs:
         if _identities(given) & _identities(path):
             raise BagError(f"--out {path} has hard links to the input {given}: {OTHER_NAME}")

@@ -19,9 +19,11 @@ from rosbags.interfaces import Connection, Qos, QosDurability, QosHistory, QosLi
 from rosbags.rosbag2 import CompressionFormat, CompressionMode, StoragePlugin, Writer
 from rosbags.rosbag2.storage_mcap import McapWriter
 
+from panoocc_core.base.overwriting import OTHER_NAME
+
 from ..messages.types import typestore
 from .bag import LATCHED_TOPICS, MCAP_MAGIC, METADATA, BagError, BagWriteError
-from .overwriting import MARK, OTHER_NAME, check_output
+from .overwriting import MARK, check_output
 
 EMPTY_BYTES = 64  # of an MCAP file with no more than its header
 ROOM_BYTES = 8 << 20  # of the disk that are taken at a time

@@ -15,7 +15,8 @@ from ..frames.plausibility import geometry_warnings
 from ..node.load import chosen_config, loaded_network
 from ..ros.exit_codes import BAD_INPUT, NETWORK_FAILED, NOT_WRITTEN, explained
 from .shared import options
-from .shared.failures import Ended, status_of
+from .shared.failures import status_of
+from .shared.results import check_results
 
 DESCRIPTION = """\
 Runs a network over one set of images: a file of each of its cameras, and their calibration.  The picture shows the
@@ -116,20 +117,13 @@ def _check_outputs(arguments: argparse.Namespace) -> None:
     """Raises Ended or ValueError where a result has no place."""
     wanted = {"--out": arguments.out, "--overlay": arguments.overlay, "--grid": arguments.grid}
     given = {option: path for option, path in wanted.items() if path is not None}
-    for option, path in given.items():
-        ending = ".npz" if option == "--grid" else ".png"
-        if path.suffix.lower() != ending:
-            raise ValueError(f"{option} {path}: give a name that ends in {ending}")
-        if not path.parent.is_dir():
-            raise Ended(f"{option} {path}: there is no folder {path.parent}", NOT_WRITTEN)
-        if not path.exists():
-            continue
-        if not arguments.overwrite:
-            raise Ended(f"{option} {path} exists already: choose another name, or --overwrite", NOT_WRITTEN)
-        if not (is_grid_file if option == "--grid" else is_marked)(path):
-            raise Ended(f"{option} {path} is not overwritten: panoocc did not write it", NOT_WRITTEN)
-    if len({path.resolve() for path in given.values()}) < len(given):
-        raise ValueError(f"{' and '.join(given)} name the same file: each result needs its own")
+    endings = {option: (".npz" if option == "--grid" else ".png",) for option in given}
+    check_results(given, endings, arguments.overwrite, _why_foreign)
+
+
+def _why_foreign(path: Path) -> str | None:
+    is_ours = is_grid_file if path.suffix.lower() == ".npz" else is_marked
+    return None if is_ours(path) else "panoocc did not write it"
 
 
 def _summary(occupancy: Occupancy) -> str:

@@ -1,7 +1,6 @@
 """`panoocc view BAG`: grids and what belongs to them in Rerun or Foxglove, as a film, or as plots."""
 
 import argparse
-import os
 import sys
 import threading
 from collections import deque
@@ -12,11 +11,11 @@ from typing import Any, Protocol
 
 from tqdm import tqdm
 
+from panoocc_core.base.overwriting import why_other_kind
 from panoocc_core.geometry import NS_PER_S
 from panoocc_core.pictures import animation, charts
 
-from ..bags.bag import BagReader, BagWriteError
-from ..bags.overwriting import OTHER_NAME
+from ..bags.bag import BagReader
 from ..bags.pacing import Pacer
 from ..ros.argument_types import number, whole_number
 from ..ros.exit_codes import BAD_INPUT, NO_GRID, NOT_WRITTEN, OK, explained
@@ -25,10 +24,11 @@ from ..view.bag_scenes import GRIDS, BagScenes
 from ..view.film import write_film
 from ..view.foxglove_sink import HOST, PORT, FoxgloveSink, foxglove_server
 from ..view.plots import Plotter
-from ..view.rerun_sink import FILE_HEAD, rerun_file, rerun_window
+from ..view.rerun_sink import rerun_file, rerun_window
 from ..view.scene import OVERLAY, Scene
 from .shared import options
 from .shared.failures import Ended, status_of
+from .shared.results import check_results
 from .shared.words import many
 
 DESCRIPTION = """\
@@ -50,9 +50,6 @@ examples:
 """
 MAX_EVERY, MAX_RATE, MIN_FPS, MAX_FPS = 1_000_000, 1000.0, 1.0, 240.0
 WATCH_S = 0.2  # between two looks whether to go on waiting
-PNG, SVG, PDF = b"\x89PNG", b"<?xml", b"%PDF"
-# What a file of each kind begins with: nothing else is overwritten.  An MP4 has its mark behind a length.
-HEADS = {".rrd": FILE_HEAD, ".gif": b"GIF8", ".webp": b"RIFF", ".png": PNG, ".svg": SVG, ".pdf": PDF, ".mp4": b"ftyp"}
 
 
 class Sink(Protocol):
@@ -160,7 +157,7 @@ def _check(arguments: argparse.Namespace) -> None:
 
     Raises:
         ValueError: options contradict each other, or a name does not say its kind.
-        BagWriteError: a file is in the way.
+        Ended: a file is in the way.
     """
     if arguments.live == (arguments.bag is not None):
         raise ValueError("give either a bag with grids or --live")
@@ -177,35 +174,13 @@ def _check(arguments: argparse.Namespace) -> None:
         if is_wrong:
             raise ValueError(text)
     endings = {"--save": (".rrd",), "--video": animation.ENDINGS, "--plot": charts.ENDINGS}
-    inputs = [path.resolve() for path in (arguments.bag, arguments.images) if path is not None]
-    for option, path in _outputs(arguments).items():
-        if path.suffix not in endings[option]:
-            raise ValueError(f"{option} {path}: the name must end in {' or '.join(endings[option])}")
-        _check_free(option, path, arguments.overwrite, inputs)
+    inputs = [path for path in (arguments.bag, arguments.images) if path is not None]
+    check_results(_outputs(arguments), endings, arguments.overwrite, why_other_kind, inputs)
 
 
 def _outputs(arguments: argparse.Namespace) -> dict[str, Path]:
     given = {"--save": arguments.save, "--video": arguments.video, "--plot": arguments.plot}
     return {option: path for option, path in given.items() if path is not None}
-
-
-def _check_free(option: str, path: Path, overwrite: bool, inputs: Sequence[Path]) -> None:
-    """That a file can be written: its folder is there, and nothing else than a file of its kind is replaced."""
-    if not path.parent.is_dir():
-        raise BagWriteError(f"{option} {path}: there is no folder {path.parent}")
-    if not os.path.lexists(path):
-        return
-    if path.resolve() in inputs:
-        raise ValueError(f"{option} {path} is what is read: {OTHER_NAME}")
-    if not overwrite:
-        raise BagWriteError(f"{option} {path} exists already: {OTHER_NAME}, or replace it with --overwrite")
-    head = b""
-    if path.is_file():
-        with path.open("rb") as file:
-            head = file.read(16)
-    wanted = HEADS[path.suffix]
-    if not head[4 if path.suffix == ".mp4" else 0 :].startswith(wanted):
-        raise BagWriteError(f"{option} {path} is not overwritten: it is no {path.suffix} file; {OTHER_NAME}")
 
 
 def _show(

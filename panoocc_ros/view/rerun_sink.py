@@ -31,7 +31,6 @@ KINDS = {
 }
 PLANE_M = 2.0  # where in front of a camera its image is drawn
 EYE_M, LOOK_AT_M = (-26.0, 8.0, 20.0), (2.0, 0.0, 0.0)  # in the vehicle frame
-FILE_HEAD = b"RRF2"
 
 
 def check_display() -> None:

@@ -139,11 +139,11 @@ def test_what_belongs_to_a_camera_is_found_by_its_topics():
     assert found.transforms == {"/r1/tf": False, "/r1/tf_static": True}
 
 
-@pytest.mark.parametrize("ending, with_images", [(".mp4", True), (".mp4", False), (".webp", True), (".gif", False)])
+@pytest.mark.parametrize("ending, with_images", [(".mp4", True), (".MP4", False), (".webp", True), (".gif", False)])
 def test_a_film_has_a_frame_for_every_grid(bags, tmp_path, ending, with_images):
     path, images = tmp_path / f"film{ending}", ["--images", str(bags[1])] if with_images else []
     assert main(["view", str(bags[0]), *images, "--video", str(path)]) == 0
-    if ending == ".mp4":
+    if ending.lower() == ".mp4":
         video = cv2.VideoCapture(str(path))
         assert sum(1 for _ in iter(video.grab, False)) == COUNT and video.get(cv2.CAP_PROP_FPS) == pytest.approx(2)
     else:
@@ -195,9 +195,9 @@ def test_the_plot_has_the_colours_of_the_classes(bags, tmp_path):
             "none of the 4 grids on /panoocc/occupancy lies between --from 9",
         ),
         (["GRIDS", "--from", "2", "--to", "1", "--plot", "x.png"], "--to 1 must be after --from 2"),
-        (["GRIDS", "--save", "x.mp4"], "--save x.mp4: the name must end in .rrd"),
-        (["GRIDS", "--video", "x.avi"], "--video x.avi: the name must end in .gif or .mp4 or .webp"),
-        (["GRIDS", "--plot", "x.jpg"], "--plot x.jpg: the name must end in .png or .svg or .pdf"),
+        (["GRIDS", "--save", "x.mp4"], "--save x.mp4: give a name that ends in .rrd"),
+        (["GRIDS", "--video", "x.avi"], "--video x.avi: give a name that ends in .gif or .mp4 or .webp"),
+        (["GRIDS", "--plot", "x.jpg"], "--plot x.jpg: give a name that ends in .png or .svg or .pdf"),
         (["GRIDS", "--loop", "--plot", "x.png"], "--loop is for a bag and --foxglove"),
         (["GRIDS", "--rate", "2", "--plot", "x.png"], "--rate is for a bag and --foxglove"),
         (["GRIDS", "--fps", "5", "--plot", "x.png"], "--fps is for --video"),
