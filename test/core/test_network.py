@@ -7,7 +7,7 @@ import pytest
 import torch
 from torch import Tensor, nn
 
-from panoocc_core import OccupancyStream, load_model, model_config
+from panoocc_core import OccupancyStream, Wanted, load_model, model_config
 from panoocc_core.base.constants import Constant
 from panoocc_core.base.devices import full_float32
 from panoocc_core.bench import bench
@@ -160,7 +160,7 @@ def test_no_stage_uploads_constants(nano_model, monkeypatch):
 
     for owner, name in ((torch, "tensor"), (torch, "as_tensor"), (torch, "from_numpy"), (Tensor, "new_tensor")):
         monkeypatch.setattr(owner, name, counted(name, getattr(owner, name)))
-    stream.step(replace(frame, stamp_ns=1_500_000_000))
+    stream.step(replace(frame, stamp_ns=1_500_000_000), Wanted(visible=False))  # whose lines of sight come after it
     # The projections, the ego-motion vector, and the motion since each of the two states; then, after the network, the
     # instances, which stay on the CPU, and classes where boxes changed some.
     assert made[:4] == ["as_tensor"] * 4 and made[4:] in (["from_numpy"], ["from_numpy"] * 2)
