@@ -10,6 +10,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from panoocc_core.geometry import BOX_EDGES, NS_PER_S, Matrix, box_corners_m, quaternion_from_rotation
+from panoocc_core.ground_truth import TrueBoxes
 from panoocc_core.labels import BOX_CLASSES, BOX_COLOURS, instance_colours
 from panoocc_core.types import ScoredBoxes
 
@@ -73,6 +74,12 @@ def marker_array(
     return writer.bytes()
 
 
+def outlines_m(boxes: ScoredBoxes | TrueBoxes) -> Matrix:
+    """Both ends of every edge of boxes, [n, 24, 3], as a LINE_LIST takes them."""
+    corners_m = box_corners_m(boxes.centre_m, boxes.size_m, boxes.yaw_rad)
+    return corners_m[:, BOX_EDGES].reshape(len(boxes), 24, 3)
+
+
 def _cubes(
     voxels: VoxelList, colour_by: ColourBy, max_per_marker: int, cube_scale: float, alpha: float
 ) -> Iterator[_Marker]:
@@ -89,9 +96,9 @@ def _cubes(
 
 def _things(boxes: ScoredBoxes, colour_by: ColourBy) -> Iterator[_Marker]:
     colours = _rgba(_box_colours(boxes, colour_by))
-    edges = box_corners_m(boxes.centre_m, boxes.size_m, boxes.yaw_rad)[:, BOX_EDGES]
-    ends_per_box = edges.shape[1] * edges.shape[2]
-    yield _Marker("boxes", LINE_LIST, (LINE_M, 0.0, 0.0), edges.reshape(-1, 3), colours.repeat(ends_per_box, axis=0))
+    ends_m = outlines_m(boxes)
+    of_ends = colours.repeat(ends_m.shape[1], axis=0)
+    yield _Marker("boxes", LINE_LIST, (LINE_M, 0.0, 0.0), ends_m.reshape(-1, 3), of_ends)
     centres, heights = boxes.centre_m.astype(np.float64), boxes.size_m[:, 2].astype(np.float64)
     for row, colour in enumerate(colours):
         x, y, z = centres[row].tolist()

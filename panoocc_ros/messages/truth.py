@@ -5,12 +5,13 @@ from typing import Any
 
 import torch
 
-from panoocc_core.geometry import BOX_EDGES, NS_PER_S, box_corners_m
+from panoocc_core.geometry import NS_PER_S
 from panoocc_core.ground_truth import GroundTruth, TrueBoxes
 from panoocc_core.labels import BOX_COLOURS, OCC3D, LabelSet
 from panoocc_core.types import HistoryReport, Occupancy
 
 from .fields import fill_header
+from .markers import ADD, DELETE_ALL, LINE_LIST, outlines_m
 from .types import LABEL_SET, VOXEL_GRID, new_message, typestore
 from .voxel_grid import INSTANCES_NONE, INSTANCES_TRUTH, fill_label_set, fill_voxel_grid
 
@@ -22,7 +23,6 @@ TYPES = {
     BOXES: "visualization_msgs/msg/MarkerArray",
 }
 
-_LINE_LIST, _ADD, _DELETE_ALL = 5, 0, 3  # of visualization_msgs/Marker
 _LINE_M = 0.06
 
 
@@ -74,14 +74,13 @@ def box_markers(boxes: TrueBoxes, stamp_ns: int, frame_id: str, lifetime_s: floa
     point_class, colour_class = types["geometry_msgs/msg/Point"], types["std_msgs/msg/ColorRGBA"]
     marker = new_message("visualization_msgs/msg/Marker")
     fill_header(marker.header, stamp_ns, frame_id)
-    marker.ns, marker.type = "boxes", _LINE_LIST
-    marker.action = _ADD if len(boxes) else _DELETE_ALL  # RViz takes an empty list for an error
+    marker.ns, marker.type = "boxes", LINE_LIST
+    marker.action = ADD if len(boxes) else DELETE_ALL  # RViz takes an empty list for an error
     marker.pose.orientation.w = 1.0
     marker.scale.x = _LINE_M
     marker.color.a = 1.0
     marker.lifetime.sec, marker.lifetime.nanosec = divmod(round(lifetime_s * NS_PER_S), NS_PER_S)
-    corners_m = box_corners_m(boxes.centre_m, boxes.size_m, boxes.yaw_rad)
-    ends_m = corners_m[:, BOX_EDGES].reshape(len(boxes), 24, 3)  # two ends of twelve edges
+    ends_m = outlines_m(boxes)
     marker.points = [point_class(x=x, y=y, z=z) for x, y, z in ends_m.reshape(-1, 3).tolist()]
     for class_id in boxes.class_id:
         r, g, b = (part / 255 for part in BOX_COLOURS[class_id])
