@@ -1,14 +1,14 @@
 """A drive as an animation: what the cameras see, the predicted and the true voxels, numbered things, and the score.
 
-`pictures` draws frames, one by one; `write_animation` makes a GIF, WebP or MP4 of them.  Frames are RGB uint8
-[height, width, 3], all of one size.
+`pictures` draws frames, one by one; `write_animation` and `write_timed` make a GIF, WebP or MP4 of them.  Frames are
+RGB uint8 [height, width, 3], all of one size.
 """
 
 import math
 import shutil
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
-from itertools import islice
+from itertools import islice, repeat
 from pathlib import Path
 
 import cv2
@@ -275,12 +275,23 @@ def key_colours(labels: LabelSet, numbers: Sequence[int] = ()) -> list[Colour]:
 def write_animation(
     path: Path, frames: Iterable[Image], rate_hz: float, key: Sequence[Colour] = (), max_bytes: int = MAX_BYTES
 ) -> int:
-    """Write frames as an animated GIF or WebP, or as an MP4, by the name's ending; returns the number in the file.
+    """Write frames, all of which last equally long; otherwise as `write_timed`."""
+    return write_timed(path, ((frame, 1 / rate_hz) for frame in frames), rate_hz, key, max_bytes)
 
-    Frames of an MP4 are written as they come; the others hold them, at most MAX_HELD.  A GIF has one palette, with the
-    colours of `key` in it.  One that would be larger than `max_bytes` leaves frames out, evenly, and keeps its
-    duration, down to MIN_RATE_HZ, and has fewer colours, down to MIN_COLOURS; beyond that it is larger.  The file
-    appears only once it is whole.
+
+def write_timed(
+    path: Path,
+    frames: Iterable[tuple[Image, float]],
+    rate_hz: float,
+    key: Sequence[Colour] = (),
+    max_bytes: int = MAX_BYTES,
+) -> int:
+    """Write frames and the seconds that each lasts as an animated GIF or WebP, or as an MP4, by the name's ending.
+
+    Returns the number of frames in the file.  Those of an MP4 are written as they come, at `rate_hz`, again and again
+    while they last; the others hold them, at most MAX_HELD.  A GIF has one palette, with the colours of `key` in it.
+    One that would be larger than `max_bytes` leaves frames out, evenly, and keeps its duration, down to MIN_RATE_HZ,
+    and has fewer colours, down to MIN_COLOURS; beyond that it is larger.  The file appears only once it is whole.
 
     Raises:
         AnimationError: there are no frames, or too many, they differ in size, the ending is none of these, or it cannot
@@ -294,52 +305,74 @@ def write_animation(
     with whole_file(path, path.with_name(f"{path.stem}.part{path.suffix}")) as part:
         alike = _of_one_size(path, frames)
         if kind == ".mp4":
-            return _write_mp4(part, alike, rate_hz)
+            return _write_mp4(part, _repeated(alike, rate_hz), rate_hz)
         held = list(islice(alike, MAX_HELD + 1))
         if len(held) > MAX_HELD:
             raise AnimationError(f"{path}: a {kind} has at most {MAX_HELD} frames: choose .mp4, or fewer frames")
+        images, seconds = [image for image, _ in held], [last_s for _, last_s in held]
         if kind == ".gif":
-            return _write_gif(part, held, rate_hz, key, max_bytes)
-        return _write_webp(part, held, rate_hz)
+            return _write_gif(part, images, seconds, rate_hz, key, max_bytes)
+        return _write_webp(part, images, seconds)
 
 
-def _of_one_size(path: Path, frames: Iterable[Image]) -> Iterator[Image]:
+def _repeated(frames: Iterable[tuple[Image, float]], rate_hz: float) -> Iterator[Image]:
+    """Frames at a fixed rate: each at least once, and until the next one is due."""
+    end_s, count = 0.0, 0
+    for frame, last_s in frames:
+        end_s += last_s
+        times = max(1, round(end_s * rate_hz) - count)
+        count += times
+        yield from repeat(frame, times)
+
+
+def _of_one_size(path: Path, frames: Iterable[tuple[Image, float]]) -> Iterator[tuple[Image, float]]:
     """The frames, of which there is at least one, and all of which have the size of the first."""
     shape = None
-    for frame in frames:
+    for frame, last_s in frames:
         shape = shape or frame.shape
         if frame.shape != shape:
             raise AnimationError(f"{path}: an animation needs frames of one size, not {shape} and {frame.shape}")
-        yield frame
+        yield frame, last_s
     if shape is None:
         raise AnimationError(f"{path}: an animation needs at least one frame")
 
 
-def _write_webp(path: Path, images: Sequence[Image], rate_hz: float) -> int:
+def _write_webp(path: Path, images: Sequence[Image], seconds: Sequence[float]) -> int:
     first, *rest = map(Pillow.fromarray, images)
-    first.save(path, save_all=True, append_images=rest, duration=round(1000 / rate_hz), loop=0, quality=80, method=3)
+    first.save(path, save_all=True, append_images=rest, duration=_in_ms(seconds), loop=0, quality=80, method=3)
     return len(images)
 
 
-def _write_gif(path: Path, images: Sequence[Image], rate_hz: float, key: Sequence[Colour], max_bytes: int) -> int:
+def _in_ms(seconds: Iterable[float]) -> list[int]:
+    return [max(1, round(1000 * last_s)) for last_s in seconds]
+
+
+def _write_gif(
+    path: Path,
+    images: Sequence[Image],
+    seconds: Sequence[float],
+    rate_hz: float,
+    key: Sequence[Colour],
+    max_bytes: int,
+) -> int:
     steps = range(1, max(1, min(int(rate_hz / MIN_RATE_HZ), len(images) - 1)) + 1)
     for step, colours in (*((step, colours) for step in steps for colours in _COLOURS), (steps[-1], MIN_COLOURS)):
         kept = images[::step]
-        _encode_gif(path, kept, rate_hz / step, _palette(images, key, colours))
+        longer = [sum(seconds[i : i + step]) for i in range(0, len(seconds), step)]
+        _encode_gif(path, kept, longer, _palette(images, key, colours))
         if path.stat().st_size <= max_bytes:
             break
     return len(kept)
 
 
-def _encode_gif(path: Path, images: Sequence[Image], rate_hz: float, palette: NDArray[np.uint8]) -> None:
+def _encode_gif(path: Path, images: Sequence[Image], seconds: Sequence[float], palette: NDArray[np.uint8]) -> None:
     nearest = _nearest_table(palette)
     frames = []
     for image in _steady(images):
         frame = Pillow.fromarray(nearest[tuple(np.moveaxis(image >> (8 - _TABLE_BITS), 2, 0))])
         frame.putpalette(palette.tobytes())
         frames.append(frame)
-    pause_ms = round(1000 / rate_hz)
-    frames[0].save(path, save_all=True, append_images=frames[1:], duration=pause_ms, loop=0, optimize=False)
+    frames[0].save(path, save_all=True, append_images=frames[1:], duration=_in_ms(seconds), loop=0, optimize=False)
 
 
 def _palette(images: Sequence[Image], key: Sequence[Colour], colours: int) -> NDArray[np.uint8]:

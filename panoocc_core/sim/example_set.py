@@ -17,7 +17,7 @@ from .renderer import Renderer
 from .scene import Scene
 
 _MARK = "# Written by panoocc sim --images: a simulated street, all cameras at one instant.\n"
-_TIME_S = 2.0  # since the street begins
+_TIME_S = 4.0  # since the street begins: there street 0 has something in every picture, and nothing fills one
 
 
 class ExampleSetError(OSError):

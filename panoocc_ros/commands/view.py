@@ -21,7 +21,7 @@ from ..ros.argument_types import number, whole_number
 from ..ros.exit_codes import BAD_INPUT, NO_GRID, NOT_WRITTEN, OK, explained
 from ..ros.signals import stopped_by_signals
 from ..view.bag_scenes import GRIDS, BagScenes
-from ..view.film import write_film
+from ..view.film import usual_rate_hz, write_film
 from ..view.foxglove_sink import HOST, PORT, FoxgloveSink, foxglove_server
 from ..view.plots import Plotter
 from ..view.rerun_sink import rerun_file, rerun_window
@@ -48,7 +48,7 @@ examples:
 
 {explained(BAD_INPUT, NO_GRID, NOT_WRITTEN)}
 """
-MAX_EVERY, MAX_RATE, MIN_FPS, MAX_FPS = 1_000_000, 1000.0, 1.0, 240.0
+MAX_EVERY, MAX_RATE, MAX_FPS = 1_000_000, 1000.0, 240.0
 WATCH_S = 0.2  # between two looks whether to go on waiting
 
 
@@ -92,7 +92,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         "--fps",
         type=number(0.1, MAX_FPS),
         metavar="N",
-        help="of the film, a frame a grid (default: as fast as the grids came)",
+        help="of the film, a frame a grid (default: every grid lasts until the next one)",
     )
     where.add_argument("--plot", type=Path, metavar="FILE", help="plots of numbers over time: .png, .svg or .pdf")
     where.add_argument("--foxglove", action="store_true", help="serve Foxglove over WebSocket, in real time")
@@ -133,7 +133,7 @@ def _run(arguments: argparse.Namespace) -> None:
             images = stack.enter_context(BagReader(arguments.images)) if arguments.images else None
             chosen = arguments.begin_s, arguments.end_s, arguments.every
             scenes = BagScenes(grids, images, arguments.topic, *chosen)
-            _show(arguments, scenes, stop, arguments.fps or _usual_fps(scenes.times_s), arguments.bag.name)
+            _show(arguments, scenes, stop, arguments.fps or usual_rate_hz(scenes.times_s), arguments.bag.name)
 
 
 def _listening(arguments: argparse.Namespace, stop: threading.Event) -> Any:
@@ -144,12 +144,6 @@ def _listening(arguments: argparse.Namespace, stop: threading.Event) -> Any:
             f"--live needs ROS 2 in this shell ({error}): source it and the workspace of panoocc"
         ) from error
     return listening(arguments.topic, stop, arguments.use_sim_time)
-
-
-def _usual_fps(times_s: Sequence[float]) -> float:
-    """So that the film lasts as long as the drive."""
-    span_s = max(times_s) - min(times_s)
-    return min(max((len(times_s) - 1) / span_s, MIN_FPS), MAX_FPS) if span_s > 0 else MIN_FPS
 
 
 def _check(arguments: argparse.Namespace) -> None:
@@ -209,7 +203,8 @@ def _show(
         if arguments.video:
             assert fps is not None  # see `_check`
             cameras = [camera for camera in scenes.sources.cameras.values() if camera != OVERLAY]
-            write_film(arguments.video, shown, cameras, fps, f"PanoOcc {name}", problems)
+            title = f"PanoOcc {name}"
+            write_film(arguments.video, shown, cameras, fps, title, problems, as_they_came=not arguments.fps)
         else:
             deque(shown, maxlen=0)
         if plotter is not None:

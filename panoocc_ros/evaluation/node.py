@@ -53,7 +53,7 @@ class EvaluatorNode(Node):
         super().__init__("evaluator", **options)
         settings = declared(self, EvaluatorSettings)
         self._log = ProblemLog(self.get_logger())
-        self._guard, self._failures = Guard(self._log), Recent[str]()
+        self._guard, self._failures = Guard(self._log, self.context.ok), Recent[str]()
         self._evaluator = Evaluator(settings.capacity, settings.min_voxels)
         self._senders = {
             path: self.create_publisher(Float64, f"~/{path}", qos(depth=SCORE_DEPTH))

@@ -32,6 +32,12 @@ NO_FREE_ID = 255
 MAX_GRID_VOXELS = 64_000_000
 MAX_VOXEL_M = 100.0
 MAX_NAME = 200  # bytes of UTF-8 of a class's or a label set's name
+# The fields that are read.
+_OF_LABELS = ("key", "version", "names", "is_thing", "rgb", "free_id")
+_OF_GRID = (
+    *("header", "oldest_image_stamp", "newest_image_stamp", "origin", "voxel_size", "size_x", "size_y", "size_z"),
+    *("encoding", "class_id", "confidence", "instance_source", "instance_id", "label_set", "label_set_version"),
+)
 
 
 @dataclass(frozen=True, eq=False)
@@ -209,8 +215,9 @@ def labels_from_message(message: Any) -> LabelSet:
     """The label set in a panoocc/LabelSet.
 
     Raises:
-        ValueError: its fields do not fit each other; the message names the field.
+        ValueError: it is another message, or its fields do not fit each other; the text names the field.
     """
+    _check_kind(message, "panoocc/LabelSet", _OF_LABELS)
     count = len(message.names)
     if not 0 < count <= NO_FREE_ID:
         raise ValueError(f"names has {count} classes: class ids are 0 to {NO_FREE_ID - 1}")
@@ -237,9 +244,12 @@ def voxels_from_message(message: Any, labels: LabelSet) -> VoxelVolume:
     """The volume in a panoocc/VoxelGrid, sparse or dense, as arrays [X, Y, Z].
 
     Raises:
-        ValueError: the grid names another label set, is larger than its message can mean, or a field does not fit it;
-            the message names the field.
+        ValueError: it is no grid, names another label set, is larger than its message can mean, or a field does not fit
+            it; the text names the field.
     """
+    _check_grid(message)
+    if not isinstance(labels, LabelSet):
+        raise ValueError(f"labels is a {_name(labels)}: give what labels_from_message makes of the panoocc/LabelSet")
     if (message.label_set, message.label_set_version) != (labels.key, labels.version):
         raise ValueError(
             f"the grid is of label set {message.label_set[:MAX_NAME]!r}, version {message.label_set_version}, not "
@@ -260,8 +270,9 @@ def visible_from_message(message: Any) -> NDArray[np.bool_] | None:
     """Whether a camera sees each voxel [X, Y, Z] of a panoocc/VoxelGrid; None where the message does not say it.
 
     Raises:
-        ValueError: the grid is larger than its message can mean, or `visible` does not fit its size.
+        ValueError: it is no grid, is larger than its message can mean, or `visible` does not fit its size.
     """
+    _check_grid(message)
     shape = _shape(message)
     return _to_xyz(_bits(message, "visible", shape), shape) if len(message.visible) else None
 
@@ -270,9 +281,10 @@ def instances_from_message(message: Any) -> np.ndarray | None:
     """Instance ids int32 [X, Y, Z] in a panoocc/VoxelGrid, 0 where there is no thing; None where none were told apart.
 
     Raises:
-        ValueError: the grid is larger than its message can mean, its arrays do not fit its size, or `instance_source`
-            is unknown, or not that of a grid with ids.
+        ValueError: it is no grid, is larger than its message can mean, its arrays do not fit its size, or
+            `instance_source` is unknown, or not that of a grid with ids.
     """
+    _check_grid(message)
     source = int(message.instance_source)
     if not INSTANCES_NONE <= source <= INSTANCES_TRUTH:
         raise ValueError(f"instance_source {source} is none of VoxelGrid's, {INSTANCES_NONE} to {INSTANCES_TRUTH}")
@@ -319,13 +331,28 @@ def _geometry(message: Any, shape: tuple[int, int, int]) -> GridGeometry:
     return GridGeometry(shape, (size.x, size.y, size.z), pose)
 
 
-def _shape(message: Any) -> tuple[int, int, int]:
-    """Size of a grid in voxels (x, y, z), held against what its message holds before anything is reserved."""
-    if not hasattr(message, "occupied"):
+def _check_grid(message: Any) -> None:
+    _check_kind(message, "panoocc/VoxelGrid", _OF_GRID)
+    if not (hasattr(message, "occupied") and hasattr(message, "visible")):
         raise ValueError(
             "its VoxelGrid is that of an earlier version of panoocc, without the field `occupied`: make the bag anew "
             "(`panoocc sim` the truth, `panoocc run` or the node the grids)"
         )
+
+
+def _check_kind(message: Any, kind: str, fields: Sequence[str]) -> None:
+    """Raises ValueError unless a message has the fields of its kind: messages have no common class."""
+    lacking = [field for field in fields if not hasattr(message, field)]
+    if lacking:
+        raise ValueError(f"a {_name(message)} is no {kind}: it lacks {', '.join(lacking[:3])}")
+
+
+def _name(message: Any) -> str:
+    return type(message).__name__.rpartition("__")[2]  # rosbags: panoocc__msg__LabelSet
+
+
+def _shape(message: Any) -> tuple[int, int, int]:
+    """Size of a grid in voxels (x, y, z), held against what its message holds before anything is reserved."""
     if message.encoding not in (DENSE, SPARSE):
         raise ValueError(f"encoding {message.encoding} is neither DENSE ({DENSE}) nor SPARSE ({SPARSE})")
     shape = (int(message.size_x), int(message.size_y), int(message.size_z))

@@ -111,7 +111,7 @@ class OccupancyNode(Node):
             self, settings, rig.names, self._rig.base_frame, config.panoptic.instances, config.labels
         )
         self._outputs.announce()
-        self._guard = Guard(self._log)
+        self._guard = Guard(self._log, self.context.ok)
         self._reads_logits = reads_logits(config)
         self._clouds = (
             CloudOutput(self, settings, config, self._assembler, self._guard, self._time)

@@ -20,8 +20,8 @@ def known_space(
         trust_unseen: as for `KnownSpace`.
 
     Raises:
-        ValueError: the grid names another label set, is larger than its message can mean, or a field does not fit it;
-            the text names the field.
+        ValueError: it is no grid, names another label set, is larger than its message can mean, or a field does not fit
+            it; the text names the field.
     """
     voxels = voxels_from_message(message, labels)
     return KnownSpace(

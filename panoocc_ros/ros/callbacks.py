@@ -11,10 +11,16 @@ from .throttle import ProblemLog
 
 
 class Guard:
-    """Wraps callbacks: what one of them raises is counted and logged, and the node goes on.  For one thread."""
+    """Wraps callbacks: what one of them raises is counted and logged, and the node goes on.  For one thread.
 
-    def __init__(self, log: ProblemLog) -> None:
-        self._log = log
+    What fails once ROS has been shut down is no fault: nothing can be sent any more.
+
+    Args:
+        is_running: whether ROS has not been shut down (`node.context.ok`).
+    """
+
+    def __init__(self, log: ProblemLog, is_running: Callable[[], bool]) -> None:
+        self._log, self._is_running = log, is_running
         self.failures: Counter[str] = Counter()  # by the callback's name
         self.last_error = ""
 
@@ -31,7 +37,8 @@ class Guard:
             try:
                 callback(*arguments)
             except Exception as error:
-                self._note(name, error)
+                if self._is_running():
+                    self._note(name, error)
 
         return guarded
 

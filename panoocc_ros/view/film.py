@@ -7,11 +7,13 @@ from pathlib import Path
 import numpy as np
 
 from panoocc_core.cameras.image_bytes import ImageError, Pixels
-from panoocc_core.pictures.animation import AnimationError, Moment, Style, key_colours, pictures, write_animation
+from panoocc_core.pictures.animation import AnimationError, Moment, Style, key_colours, pictures, write_timed
 
 from .scene import Scene
 
 WIDTH_PX = 1280
+MAX_RATE_HZ = 30.0
+MAX_STILL_S = 60.0  # that one scene lasts, whatever comes after it
 
 
 def write_film(
@@ -22,13 +24,15 @@ def write_film(
     title: str,
     problems: dict[str, str],
     width_px: int = WIDTH_PX,
+    as_they_came: bool = False,
 ) -> int:
-    """Film scenes, one frame each, into an .mp4, .gif or .webp; returns the number of frames in the file.
+    """Film scenes into an .mp4, .gif or .webp; returns the number of frames in the file.
 
     Args:
         cameras: what is shown above the voxels, if the first scene has an image of any of them.
         rate_hz: frames per second.
         problems: gets the cameras of which an image is not shown, and why.
+        as_they_came: every scene lasts until the next one, in place of one frame.
 
     Raises:
         AnimationError: there are no scenes, or the file is of another kind.
@@ -41,7 +45,29 @@ def write_film(
     shown = cameras if set(cameras) & set(first.images) else ()
     moments = _moments(chain([first], rest), shown, problems)
     style = Style(title, width_px=width_px)
-    return write_animation(path, pictures(moments, style), rate_hz, key_colours(first.voxels.labels))
+    frames = (
+        (picture, last_s if as_they_came else 1 / rate_hz)
+        for moment, last_s in _lasting(moments, 1 / rate_hz)
+        for picture in pictures([moment], style)
+    )
+    return write_timed(path, frames, rate_hz, key_colours(first.voxels.labels))
+
+
+def usual_rate_hz(times_s: Sequence[float]) -> float:
+    """Frames per second with which a film shows all grids of these times: as many as they came at their fastest."""
+    gaps_s = np.diff(np.sort(times_s))
+    gaps_s = gaps_s[gaps_s > 0]
+    return float(np.clip(1 / gaps_s.min(), 1.0, MAX_RATE_HZ)) if gaps_s.size else 1.0
+
+
+def _lasting(moments: Iterable[Moment], last_s: float) -> Iterator[tuple[Moment, float]]:
+    """Moments, and the seconds until the next one; after the last one `last_s`."""
+    moments = iter(moments)
+    shown = next(moments)
+    for moment in moments:
+        yield shown, min(max(moment.time_s - shown.time_s, 0.0), MAX_STILL_S)
+        shown = moment
+    yield shown, last_s
 
 
 def _moments(scenes: Iterable[Scene], cameras: Sequence[str], problems: dict[str, str]) -> Iterator[Moment]:

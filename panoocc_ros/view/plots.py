@@ -18,6 +18,7 @@ TITLES = {
     "things": ("things", ""),
 }
 MAX_LEGEND = 12  # stages, the slowest first
+LONG = 3.0  # times the median step between grids: what is longer is a gap
 
 
 class Plotter:
@@ -58,7 +59,7 @@ class Plotter:
             )[:, 0]
             self._draw_classes(plots[0], times_s, order)
             for plot, (kind, found) in zip(plots[1:], kinds.items()):
-                _draw_lines(plot, times_s, found, *TITLES[kind])
+                draw_lines(plot, times_s, found, *TITLES[kind])
             plots[-1].set_xlabel("s")
             write_figure(path, figure)
 
@@ -77,15 +78,37 @@ class Plotter:
         if found:
             names, rows = zip(*found)
             shown = [name.replace("_", " ") for name in names]
-            plot.stackplot(times_s, *rows, labels=shown, colors=[shade(colours[name]) for name in names])
+            breaks = gaps(times_s)
+            # Nothing from the last grid before a gap to the first one after it.
+            edges_s = np.insert(
+                times_s, np.repeat(breaks, 2), np.stack([times_s[breaks - 1], times_s[breaks]], 1).ravel()
+            )
+            rows = [np.insert(row, np.repeat(breaks, 2), 0.0) for row in rows]
+            plot.stackplot(edges_s, *rows, labels=shown, colors=[shade(colours[name]) for name in names])
             plot.legend(loc="center left", bbox_to_anchor=(1.0, 0.5), reverse=True, fontsize=8)
         plot.margins(x=0)
 
 
-def _draw_lines(plot: Any, times_s: Any, found: dict[str, Any], title: str, unit: str) -> None:
+def gaps(times_s: Any) -> Any:
+    """Places in times [n], as of `np.insert`, before which grids are missing: far longer than usual after the last."""
+    steps_s = np.diff(times_s)
+    return np.flatnonzero(steps_s > LONG * np.median(steps_s)) + 1 if len(steps_s) else np.zeros(0, np.int64)
+
+
+def draw_lines(plot: Any, times_s: Any, found: dict[str, Any], title: str, unit: str) -> None:
+    """Draw numbers [n] by name over their times, with a break where grids are missing."""
     largest = sorted(found, key=lambda name: -np.nanmax(found[name]))[:MAX_LEGEND]
+    breaks = gaps(times_s)  # where no line leads across
+    broken_s = np.insert(times_s, breaks, np.nan)
     for name in largest:
-        plot.plot(times_s, found[name], label=name.replace("_", " "), linewidth=1.4, marker=".", markersize=4)
+        plot.plot(
+            broken_s,
+            np.insert(found[name], breaks, np.nan),
+            label=name.replace("_", " "),
+            linewidth=1.4,
+            marker=".",
+            markersize=4,
+        )
     plot.set_title(title)
     plot.set_ylabel(unit)
     if plot.dataLim.y0 >= 0:

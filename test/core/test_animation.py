@@ -21,6 +21,7 @@ from panoocc_core.pictures.animation import (
     key_colours,
     pictures,
     write_animation,
+    write_timed,
 )
 from panoocc_core.pictures.canvas import BACKGROUND
 from panoocc_core.pictures.voxel_view import VoxelVolume
@@ -167,6 +168,20 @@ def test_a_webp_has_all_frames_and_its_rate(tmp_path):
     with Image.open(path) as film:
         durations = [(film.seek(k), film.load(), film.info["duration"])[-1] for k in range(film.n_frames)]
     assert durations == [250] * 4 and list(tmp_path.iterdir()) == [path]
+
+
+@pytest.mark.parametrize("ending", [".mp4", ".webp", ".gif"])
+def test_frames_last_as_long_as_they_are_told(tmp_path, ending):
+    path, seconds = tmp_path / f"drive{ending}", (0.5, 2.0, 0.5, 1.0)
+    assert write_timed(path, zip(drive(), seconds), 2.0) == (8 if ending == ".mp4" else 4)
+    if ending == ".mp4":
+        video = cv2.VideoCapture(str(path))
+        read = [frame.astype(int) for done, frame in iter(video.read, (False, None)) if done]
+        assert [k for k in range(1, 8) if np.abs(read[k] - read[k - 1]).mean() > 0.3] == [1, 5, 6]
+    else:
+        with Image.open(path) as film:
+            durations = [(film.seek(k), film.load(), film.info["duration"])[-1] for k in range(film.n_frames)]
+        assert durations == [500, 2000, 500, 1000]
 
 
 def test_an_mp4_takes_frames_one_by_one(tmp_path):

@@ -14,12 +14,15 @@ from PIL import Image
 
 from panoocc_core.base.resources import folder
 from panoocc_core.labels import OCC3D
+from panoocc_core.pictures.charts import new_figure
 from panoocc_ros.bags.bag import BagReader
 from panoocc_ros.commands.cli import main
 from panoocc_ros.messages.types import typestore
 from panoocc_ros.view import scene as scene_module
 from panoocc_ros.view.bag_scenes import BagScenes
+from panoocc_ros.view.film import usual_rate_hz
 from panoocc_ros.view.numbers import names_of
+from panoocc_ros.view.plots import draw_lines, gaps
 from panoocc_ros.view.scene import Scenes, sources_in
 from test.ros.drive import Drive
 from test.ros.view_bags import CAR, LATE_NS, ROAD, TOTAL_MS, boxes, grid_messages, occupancy, write_grids
@@ -153,6 +156,24 @@ def test_a_film_has_a_frame_for_every_grid(bags, tmp_path, ending, with_images):
             assert film.n_frames == COUNT and film.info["duration"] == 500
 
 
+@pytest.mark.parametrize(
+    "times_s, rate_hz", [((0.0, 4.0, 4.5, 10.0), 2.0), ((0.0, 0.001, 1.0), 30.0), ((3.0,), 1.0), ((0.0, 9.0), 1.0)]
+)
+def test_a_film_is_as_fast_as_grids_came_at_their_fastest(times_s, rate_hz):
+    assert usual_rate_hz(times_s) == pytest.approx(rate_hz)
+
+
+def test_no_line_of_a_plot_leads_across_a_gap():
+    assert gaps(np.array([0.0, 0.5, 1.1, 4.0, 4.5, 9.0])).tolist() == [3, 5]
+    assert gaps(np.array([0.0])).tolist() == gaps(np.array([0.0, 3.0])).tolist() == []
+    figure = new_figure(4, 3)
+    plot = figure.subplots()
+    draw_lines(plot, np.array([0.0, 0.5, 1.1, 4.0]), {"free": np.arange(4.0)}, "share", "%")
+    (line,) = plot.lines
+    np.testing.assert_equal(line.get_xdata(), [0.0, 0.5, 1.1, np.nan, 4.0])
+    np.testing.assert_equal(line.get_ydata(), [0.0, 1.0, 2.0, np.nan, 3.0])
+
+
 def test_a_camera_that_fails_leaves_its_place_empty(tmp_path, capsys):
     drive = DRIVE.messages(0)
     for k in range(COUNT):
@@ -248,7 +269,7 @@ def spoiled(number):
 def test_a_grid_that_cannot_be_used_is_left_out_and_told(tmp_path, capsys):
     grids, path = write_grids(tmp_path / "grids.mcap", DRIVE, COUNT, change=spoiled(1)), tmp_path / "film.mp4"
     assert main(["view", str(grids), "--video", str(path)]) == 0
-    assert sum(1 for _ in iter(cv2.VideoCapture(str(path)).grab, False)) == COUNT - 1
+    assert sum(1 for _ in iter(cv2.VideoCapture(str(path)).grab, False)) == COUNT  # the one before it lasts longer
     assert "WARNING: 1 grid left out: class_id has 200" in capsys.readouterr().err
 
 

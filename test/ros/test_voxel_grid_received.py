@@ -27,8 +27,10 @@ from panoocc_ros.messages.voxel_grid import (
     fill_voxel_grid,
     instances_from_message,
     labels_from_message,
+    visible_from_message,
     voxels_from_message,
 )
+from panoocc_ros.planner.reader import known_space
 from test.ros.drive import Drive
 from test.ros.statuses import output
 
@@ -68,6 +70,23 @@ def test_a_grid_comes_back_as_it_was(labels, encoding):
     assert (voxels.confidence[occupied] == sent.confidence.numpy()[occupied]).all()
     np.testing.assert_allclose(voxels.geometry.ego_from_grid, sent.geometry.ego_from_grid, atol=1e-12)
     assert voxels.geometry.voxel_size_m == sent.geometry.voxel_size_m
+
+
+def test_a_message_of_another_kind_is_named():
+    grid = fill_voxel_grid(new_message(KINDS["occupancy"]), occupancy(), 0)
+    labels = fill_label_set(new_message(KINDS["labels"]), OCC3D)
+    for read in (
+        visible_from_message,
+        instances_from_message,
+        lambda message: voxels_from_message(message, OCC3D),
+        lambda message: known_space(message, OCC3D),
+    ):
+        with pytest.raises(ValueError, match="a LabelSet is no panoocc/VoxelGrid: it lacks header"):
+            read(labels)
+    with pytest.raises(ValueError, match="a VoxelGrid is no panoocc/LabelSet: it lacks key"):
+        labels_from_message(grid)
+    with pytest.raises(ValueError, match="labels is a LabelSet: give what labels_from_message makes"):
+        known_space(grid, labels)
 
 
 def test_grids_that_do_not_fit_are_refused():
