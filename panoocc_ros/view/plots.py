@@ -83,8 +83,8 @@ class Plotter:
             edges_s = np.insert(
                 times_s, np.repeat(breaks, 2), np.stack([times_s[breaks - 1], times_s[breaks]], 1).ravel()
             )
-            rows = [np.insert(row, np.repeat(breaks, 2), 0.0) for row in rows]
-            plot.stackplot(edges_s, *rows, labels=shown, colors=[shade(colours[name]) for name in names])
+            broken = [np.insert(row, np.repeat(breaks, 2), 0.0) for row in rows]
+            plot.stackplot(edges_s, *broken, labels=shown, colors=[shade(colours[name]) for name in names])
             plot.legend(loc="center left", bbox_to_anchor=(1.0, 0.5), reverse=True, fontsize=8)
         plot.margins(x=0)
 
