@@ -18,11 +18,20 @@ def picture(frame: Frame, occupancy: Occupancy, title: str = "PanoOcc", note: st
     """Camera images, and the voxels from above and from behind; dark is what no camera sees.
 
     Args:
+        title: stands before the label set, the number of cameras and, where the frame has one, its stamp.
         note: stands out in the heading, such as that the weights were never trained.
     """
     voxels = voxels_of(occupancy).faded()
     images = {camera.name: camera.image.cpu().numpy() for camera in frame.cameras}
-    return Pillow.fromarray(contact_sheet(images, voxels, title, note, boxes=occupancy.boxes))
+    return Pillow.fromarray(
+        contact_sheet(images, voxels, heading(title, frame, occupancy), note, boxes=occupancy.boxes)
+    )
+
+
+def heading(title: str, frame: Frame, occupancy: Occupancy) -> str:
+    """The title of a frame's picture: "PanoOcc nano, occ3d_nuscenes, 6 cameras, 12.500 s"."""
+    stamp = f", {frame.stamp_ns * 1e-9:.3f} s" if frame.stamp_ns else ""
+    return f"{title}, {occupancy.labels.key}, {len(frame.cameras)} cameras{stamp}"
 
 
 def overlay(frame: Frame, occupancy: Occupancy, width_px: int = 1600) -> Pillow.Image:

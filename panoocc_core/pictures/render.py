@@ -148,6 +148,13 @@ def legend(source: VoxelVolume | Occupancy, width_px: int) -> Image:
     return picture
 
 
+def hint(voxels: VoxelVolume, boxes: ScoredBoxes | None) -> str:
+    """What the colours beside those of the legend mean."""
+    hints = [] if voxels.faint is None else ["dark: no camera sees it"]
+    hints += ["things with a number have a colour of their own"] if boxes is not None and len(boxes) else []
+    return f"   ({'; '.join(hints)})" if hints else ""
+
+
 def contact_sheet(
     images: Mapping[str, Image],
     source: VoxelVolume | Occupancy,
@@ -177,7 +184,7 @@ def contact_sheet(
     top = letterbox(view, middle_px, middle_px)
     deep = perspective(voxels, inner - middle_px - gap, middle_px, boxes)
     spacer = blank(middle_px, gap)
-    rows.append(np.hstack((panel(top, "bird's-eye view"), spacer, panel(deep, "3-D view"))))
+    rows.append(np.hstack((panel(top, "bird's-eye view"), spacer, panel(deep, f"3-D view{hint(voxels, boxes)}"))))
     rows.append(legend(voxels, inner))
     if below:
         rows.append(_row([(n, pictures[n]) for n in below], inner, gap))

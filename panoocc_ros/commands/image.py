@@ -17,6 +17,7 @@ from ..ros.exit_codes import BAD_INPUT, NETWORK_FAILED, NOT_WRITTEN, explained
 from .shared import options
 from .shared.failures import status_of
 from .shared.results import check_results
+from .shared.words import tell_weights, weights_note
 
 DESCRIPTION = """\
 Runs a network over one set of images: a file of each of its cameras, and their calibration.  The picture shows the
@@ -83,7 +84,8 @@ def _run(arguments: argparse.Namespace) -> None:
         arguments.threads,
     )
     occupancy = OccupancyStream(network).step(frame)
-    note = "weights seeded, not trained" if arguments.seeded_weights else ""
+    note = weights_note(arguments.checkpoint, arguments.seeded_weights)
+    tell_weights("image", arguments.checkpoint, arguments.seeded_weights)
     save_marked(arguments.out, picture(frame, occupancy, f"PanoOcc {config.name}", note))
     if arguments.overlay is not None:
         save_marked(arguments.overlay, overlay(frame, occupancy))

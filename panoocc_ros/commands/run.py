@@ -26,14 +26,14 @@ from ..node.load import chosen_calibration, chosen_config, chosen_rig, loaded_ne
 from ..node.settings import CAMERA_LIMITS, NodeSettings, camera_limits
 from ..outputs.catalogue import OUTPUTS
 from ..outputs.output import Output, no_free_space
-from ..outputs.output_options import OutputOptions
+from ..outputs.output_options import MAX_RATE, OutputOptions
 from ..outputs.planner_outputs import check_outputs
 from ..ros.argument_types import number, whole_number
 from ..ros.exit_codes import BAD_INPUT, NETWORK_FAILED, NO_GRID, NOT_WRITTEN, explained
 from ..ros.parameter_fields import SettingsError
 from .shared import options
 from .shared.failures import Ended, status_of
-from .shared.words import many
+from .shared.words import many, tell_weights
 
 MAX_NOTICES = 6  # oddities of the input that are told
 
@@ -86,9 +86,12 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         f"{', '.join(BAG_OUTPUTS)}; --outputs=-TOPIC leaves one out of the default",
     )
     of_topics = [field.name for field in fields(OutputOptions) if field.name not in ("encoding", "confidence")]
-    options.add_parameters(output, OutputOptions, *of_topics)
+    rates = [name for name in of_topics if name.endswith(MAX_RATE)]
+    options.add_parameters(output, OutputOptions, *(name for name in of_topics if name not in rates))
     output.add_argument("--limit", type=whole_number(1), metavar="N", help="stop after N grids")
     options.add(output, "--no-progress")
+    at_most = parser.add_argument_group("rates", "Each topic is written at most this often; 0: as often as grids come.")
+    options.add_parameters(at_most, OutputOptions, *rates, are_alike=True)
     parser.set_defaults(encoding="sparse")
 
 
@@ -160,6 +163,7 @@ def _run(arguments: argparse.Namespace) -> None:
         # Before the weights are loaded, so that a wrong path does not cost a minute.
         with BagWriter(arguments.out, arguments.overwrite, inputs) as writer:
             stream = OccupancyStream(network_of(arguments, config))
+            tell_weights("run", arguments.checkpoint, arguments.seeded_weights)
             map_frame = output_options.grid_frame
             with closing(FrameAssembler(chosen, waiting, calibration, config, map_frame)) as assembler:
                 report = Replay(bag, stream, rig, assembler).run(

@@ -58,6 +58,7 @@ from .report import (
     write_picture,
 )
 
+FEW_GRIDS = 20  # below which scores are chance
 NODE, EVALUATOR = "panoocc", "evaluator"
 OVERLAY, MAP = f"/{NODE}/overlay/compressed", f"/{NODE}/grid_2d"
 RECORDED = (f"/{NODE}/occupancy", f"/{NODE}/labels", OVERLAY, MAP, "/diagnostics", "/tf", "/tf_static")
@@ -357,7 +358,8 @@ def _say_results(out: Path, recording: Recording, report: Mapping[str, Any]) -> 
     if "miou" in report:
         names = {"mIoU": "miou", "geometric IoU": "geometric_iou", "PQ": "pq", "STQ": "stq"}
         numbers = (f"{name} {_percent(report[key])}" for name, key in names.items())
-        print(f"against the truth, where cameras see: {', '.join(numbers)} ({report['evaluated_grids']} grids)")
+        few = f": fewer than {FEW_GRIDS}, so these numbers mean little" if report["evaluated_grids"] < FEW_GRIDS else ""
+        print(f"against the truth, where cameras see: {', '.join(numbers)} ({report['evaluated_grids']} grids{few})")
         if report["visible_iou"] is not None:
             feared = _percent(report["free_but_occupied"])
             print(f"visible: IoU {_percent(report['visible_iou'])}; of what is called free and visible {feared} is not")

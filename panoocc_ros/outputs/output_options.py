@@ -15,7 +15,9 @@ LEAST_RATE_HZ = 0.001
 
 def max_rate(default_hz: float, what: str) -> Any:
     """The parameter of one topic's rate."""
-    return parameter(default_hz, f"{what} at most this often; 0: as often as grids come.", limits=(0.0, 1000.0))
+    topic, _, why = what.partition(" ")
+    text = f"{topic} at most this often{' ' * bool(why)}{why}; 0: as often as grids come."
+    return parameter(default_hz, text, limits=(0.0, 1000.0))
 
 
 def height(default_m: float, what: str) -> Any:

@@ -84,7 +84,9 @@ def _declare(node: Node, field: dataclasses.Field) -> Any:
         raise SettingsError(f"parameter {field.name}: must be of type {kind}, e.g. {field.default!r}") from error
     except InvalidParameterValueException as error:
         low, high = field.metadata["limits"] or ("", "")
-        raise SettingsError(f"parameter {field.name}: the value is outside {low:g}..{high:g}") from error
+        given = node._parameter_overrides.get(field.name)  # as in `_given`
+        value = "the value" if given is None else given.value
+        raise SettingsError(f"parameter {field.name}: {value} is outside {low:g}..{high:g}") from error
 
 
 def _descriptor(field: dataclasses.Field) -> ParameterDescriptor:

@@ -161,6 +161,6 @@ def _check_has_grids(bag: BagReader, topic: str) -> None:
         )
     listed = ", ".join(f"{name} ({kind})" for name, kind in sorted(bag.topics.items())) or "no topics"
     raise BagError(
-        f"{bag.path}: the bag has no grids ({VOXEL_GRID}), only {listed}: make some with `panoocc run {bag.path} --out "
-        "grids.mcap`, and view these"
+        f"{bag.path}: the bag has no grids ({VOXEL_GRID}): make some with `panoocc run {bag.path} --out grids.mcap` "
+        f"and view these; the bag has only {listed}"
     )

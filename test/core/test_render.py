@@ -9,7 +9,15 @@ import torch
 
 from panoocc_core.geometry import rigid
 from panoocc_core.labels import LIDARSEG, OCC3D
-from panoocc_core.pictures.render import birds_eye_view, camera_rows, contact_sheet, legend, perspective, write_png
+from panoocc_core.pictures.render import (
+    birds_eye_view,
+    camera_rows,
+    contact_sheet,
+    hint,
+    legend,
+    perspective,
+    write_png,
+)
 from panoocc_core.pictures.voxel_view import VoxelVolume
 from panoocc_core.sim import Scene, truth
 from panoocc_core.sim.shapes import yaw_rotations
@@ -149,6 +157,14 @@ def test_pictures_of_an_empty_and_of_a_tiny_volume() -> None:
     assert perspective(empty, 320, 200).shape == (200, 320, 3)
     tiny = VoxelVolume(np.full((1, 2, 1), RED, np.uint8), geometry((1, 2, 1)), OCC3D)
     assert birds_eye_view(tiny, 64).shape == (32, 64, 3)
+
+
+def test_what_colours_beside_the_legend_mean_is_said() -> None:
+    voxels = scene_with([(5.5, 5.5, 0.5)], geometry())
+    assert hint(voxels, None) == ""
+    dark = replace(voxels, visible=np.zeros(voxels.class_id.shape, bool)).faded()
+    assert hint(dark, None) == "   (dark: no camera sees it)"
+    assert hint(voxels, [0]) == "   (things with a number have a colour of their own)"
 
 
 def test_contact_sheet_holds_every_camera_and_says_the_note(tmp_path: Path) -> None:

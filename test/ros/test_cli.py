@@ -63,6 +63,12 @@ def test_every_command_explains_itself_and_its_exit_statuses(command, capsys):
     assert len(options_of) == len(set(options_of))
 
 
+def test_rates_are_explained_once_and_acronyms_keep_their_letters(capsys):
+    text = " ".join(help_of("run", capsys).split())
+    assert text.count("at most this often") == 1 and "--markers-max-rate-hz X (default: 2.0)" in text
+    assert "JPEG quality of ~/overlay" in text
+
+
 @pytest.mark.parametrize(
     "module, work, words",
     [

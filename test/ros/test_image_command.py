@@ -1,9 +1,13 @@
 """`panoocc image` from a simulated set to files, and what it refuses."""
 
+from types import SimpleNamespace
+
 import numpy as np
 import pytest
 from PIL import Image
 
+from panoocc_core.labels import OCC3D
+from panoocc_core.pictures.figures import heading
 from panoocc_ros.commands.cli import main
 
 
@@ -27,7 +31,8 @@ def test_a_folder_becomes_a_picture_an_overlay_and_a_grid(street, tmp_path, caps
     out, overlay, grid = (tmp_path / name for name in ("picture.png", "overlay.png", "grid.npz"))
     outputs = ["--out", str(out), "--overlay", str(overlay), "--grid", str(grid)]
     assert main(["image", str(street), *outputs]) == 0
-    said = capsys.readouterr().out
+    said, told = capsys.readouterr()
+    assert "NOTE, weights trained on simulated streets alone" in told
     assert f"written: {out}, {overlay}, {grid}" in said and "driveable_surface" in said
     with Image.open(out) as picture, Image.open(overlay) as covered:
         assert picture.size[0] == 1800 and covered.size[0] == 1600
@@ -40,6 +45,14 @@ def test_a_folder_becomes_a_picture_an_overlay_and_a_grid(street, tmp_path, caps
     again = np.load(grid)
     for name in first.files:
         np.testing.assert_array_equal(first[name], again[name])
+
+
+def test_the_title_names_what_was_drawn():
+    frame = SimpleNamespace(stamp_ns=12_500_000_000, cameras=(None,) * 6)
+    occupancy = SimpleNamespace(labels=OCC3D)
+    assert heading("PanoOcc nano", frame, occupancy) == "PanoOcc nano, occ3d_nuscenes, 6 cameras, 12.500 s"
+    frame.stamp_ns = 0
+    assert heading("PanoOcc nano", frame, occupancy) == "PanoOcc nano, occ3d_nuscenes, 6 cameras"
 
 
 def test_what_panoocc_did_not_write_stays(street, tmp_path, capsys):

@@ -209,7 +209,7 @@ def test_the_plot_has_the_colours_of_the_classes(bags, tmp_path):
     [
         ([], "either a bag with grids or --live"),
         (["GRIDS", "--live"], "either a bag with grids or --live"),
-        (["DRIVE", "--plot", "x.png"], "no grids (panoocc/msg/VoxelGrid), only /cam_back/camera_info"),
+        (["DRIVE", "--plot", "x.png"], "no grids (panoocc/msg/VoxelGrid): make some with `panoocc run "),
         (["GRIDS", "--topic", "/other", "--plot", "x.png"], "choose with --topic: /panoocc/occupancy"),
         (
             ["GRIDS", "--from", "9", "--plot", "x.png"],

@@ -78,12 +78,13 @@ def add(group: Any, *names: str, **changes: Any) -> None:
         group.add_argument(name, **{**_OPTIONS[name], **changes})
 
 
-def add_parameters(group: Any, settings: type, *names: str, usual: str | None = None) -> None:
+def add_parameters(group: Any, settings: type, *names: str, usual: str | None = None, are_alike: bool = False) -> None:
     """Add options for parameters of a node, with its texts, limits, choices and defaults.
 
     Args:
         settings: dataclass of the node's parameters; those of `names` are numbers or texts.
         usual: what holds without the option, which is None then, in place of the node's default.
+        are_alike: the group says what they are.
     """
     fields = {field.name: field for field in dataclasses.fields(settings)}
     for name in names:
@@ -98,5 +99,10 @@ def add_parameters(group: Any, settings: type, *names: str, usual: str | None = 
             f"--{name.replace('_', '-')}",
             **kind,
             default=default if usual is None else None,
-            help=f"{text[0].lower()}{text[1:].rstrip('.')} (default: {usual or without})",
+            help=("" if are_alike else f"{_lowered(text).rstrip('.')} ") + f"(default: {usual or without})",
         )
+
+
+def _lowered(text: str) -> str:
+    """A sentence as it goes on after an option: an acronym keeps its letters."""
+    return text if text[1:2].isupper() else text[:1].lower() + text[1:]
