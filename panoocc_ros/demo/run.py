@@ -350,16 +350,21 @@ def _leave_results(out: Path, recorded: Path, run: DemoRun, rig: Rig, truth: Lab
     _say_results(out, recording, report)
 
 
+def line_of_scores(report: Mapping[str, Any]) -> str:
+    """The scores of a report, and whether they are of too few grids."""
+    names = {"mIoU": "miou", "geometric IoU": "geometric_iou", "PQ": "pq", "STQ": "stq"}
+    numbers = ", ".join(f"{name} {_percent(report[key])}" for name, key in names.items())
+    few = f": fewer than {FEW_GRIDS}, so these numbers mean little" if report["evaluated_grids"] < FEW_GRIDS else ""
+    return f"against the truth, where cameras see: {numbers} ({report['evaluated_grids']} grids{few})"
+
+
 def _say_results(out: Path, recording: Recording, report: Mapping[str, Any]) -> None:
     print(latency_table(stages(recording)))
     drops = ", ".join(f"{count} {reason}" for reason, count in report["drops"].items()) or "none"
     rate = "-" if report["rate_hz"] is None else f"{report['rate_hz']:.2f}"
     print(f"sets in: {report['sets_in']}, grids out: {report['grids_out']} ({rate} a second), dropped: {drops}")
     if "miou" in report:
-        names = {"mIoU": "miou", "geometric IoU": "geometric_iou", "PQ": "pq", "STQ": "stq"}
-        numbers = (f"{name} {_percent(report[key])}" for name, key in names.items())
-        few = f": fewer than {FEW_GRIDS}, so these numbers mean little" if report["evaluated_grids"] < FEW_GRIDS else ""
-        print(f"against the truth, where cameras see: {', '.join(numbers)} ({report['evaluated_grids']} grids{few})")
+        print(line_of_scores(report))
         if report["visible_iou"] is not None:
             feared = _percent(report["free_but_occupied"])
             print(f"visible: IoU {_percent(report['visible_iou'])}; of what is called free and visible {feared} is not")

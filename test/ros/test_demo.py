@@ -167,3 +167,9 @@ def test_truth_is_used_where_the_bag_has_it_in_the_models_classes(tmp_path, bag,
     true = write_truth(tmp_path / "true.mcap", DRIVE, 1)
     assert demo._usable_truth(true, nano) == OCC3D
     assert demo._usable_truth(true, lidarseg) is None and "label sets differ" in capsys.readouterr().out
+
+
+@pytest.mark.parametrize("grids, is_few", [(19, True), (20, False)])
+def test_scores_of_few_grids_are_told_to_mean_little(grids, is_few):
+    report = {"miou": 0.4, "geometric_iou": 0.6, "pq": 0.3, "stq": None, "evaluated_grids": grids}
+    assert ("fewer than 20, so these numbers mean little" in demo.line_of_scores(report)) == is_few
