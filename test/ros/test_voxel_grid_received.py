@@ -175,8 +175,8 @@ def test_lists_and_lengths_that_do_not_fit_are_refused():
         ({"free_id": 18}, "free_id 18 is none of the 18 names"),
         ({"names": [], "is_thing": [], "rgb": []}, "names has 0 classes"),
         ({"names": ["a"] * 256}, "names has 256 classes"),
-        ({"names": ["x" * 1_000_000] + ["a"] * 17}, "at most 200 characters"),
-        ({"key": "x" * 1_000_000}, "at most 200 characters"),
+        ({"names": ["x" * 1_000_000] + ["a"] * 17}, "at most 200 bytes of UTF-8"),
+        ({"key": "x" * 1_000_000}, "at most 200 bytes of UTF-8"),
     ],
 )
 def test_label_sets_that_contradict_themselves_are_refused_by_field(change, words):
