@@ -63,7 +63,7 @@ def cost_at_rates(results: Sequence[Result], outputs: Iterable[Output], grids_hz
     """
     shares: dict[float, list[Output]] = {}
     for output in outputs:
-        rate_hz = results[0].options.max_rate_hz(output.topic) if results and output.in_node else 0.0
+        rate_hz = results[0].options.max_rate_hz(output.rate) if results and output.in_node else 0.0
         shares.setdefault(min(rate_hz / grids_hz or 1.0, 1.0), []).append(output)
     costs = {share: cost_together(results, some) for share, some in shares.items()}
     size = round(sum(share * cost.bytes for share, cost in costs.items()))
