@@ -49,6 +49,11 @@ packages, foxglove_msgs, vision_msgs or autoware_perception_msgs, are not instal
 chooses what is written; docs/topics.md says what each is.  What the summary says is explained in docs/node.md.
 """
 BAG_OUTPUTS = {output.topic: output for output in OUTPUTS if output.in_bags}
+SHORT_FOR_LESS = {  # options for those who only want a smaller bag
+    "--no-points": ("points",),
+    "--no-objects": ("objects", "detected_objects", "object_markers"),
+    "--no-foxglove": ("occupancy_foxglove",),
+}
 EPILOG = f"""\
 examples:
   panoocc run drive/ --model pano_small_occ3d --checkpoint pano_small.pth --out grids.mcap
@@ -85,6 +90,11 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         help=f"what is written, with commas between: all, default (which it is: {usual}), or some of "
         f"{', '.join(BAG_OUTPUTS)}; --outputs=-TOPIC leaves one out of the default",
     )
+    for name, topics in SHORT_FOR_LESS.items():
+        words = " and ".join(topics)
+        output.add_argument(
+            name, dest="left_out", action="append_const", const=topics, default=[], help=f"leave out {words}"
+        )
     of_topics = [field.name for field in fields(OutputOptions) if field.name not in ("encoding", "confidence")]
     rates = [name for name in of_topics if name.endswith(MAX_RATE)]
     options.add_parameters(output, OutputOptions, *(name for name in of_topics if name not in rates))
@@ -155,7 +165,8 @@ def _run(arguments: argparse.Namespace) -> None:
     check_outputs(output_options, placed_by(calibration, config))
     chosen, waiting = rig_for(config, rig, arguments.network_frame), chosen_waiting(arguments)
     tell_unused("run", config, rig, arguments)
-    tell_left_out(arguments.outputs, config)
+    outputs = kept_outputs(arguments)
+    tell_left_out(outputs, config)
     read = (arguments.bag, arguments.checkpoint, arguments.rig, arguments.model, arguments.calibration)
     inputs = [Path(one) for one in read if one is not None and Path(one).exists()]
     with BagReader(arguments.bag) as bag:
@@ -169,7 +180,7 @@ def _run(arguments: argparse.Namespace) -> None:
                 report = Replay(bag, stream, rig, assembler).run(
                     writer,
                     ReplayOptions(
-                        outputs=arguments.outputs,
+                        outputs=outputs,
                         options=output_options,
                         limit=arguments.limit,
                         show_progress=not arguments.no_progress and sys.stderr.isatty(),
@@ -241,6 +252,12 @@ def chosen_waiting(arguments: argparse.Namespace) -> AssemblerOptions:
     ).patient()
     limits = {"deadline_s": arguments.deadline_s, "tf_timeout_s": arguments.tf_timeout_s}
     return replace(chosen, **{name: value for name, value in limits.items() if value is not None})
+
+
+def kept_outputs(arguments: argparse.Namespace) -> tuple[Output, ...]:
+    """The outputs of --outputs without those of --no-points and its like."""
+    left_out = {topic for topics in arguments.left_out for topic in topics}
+    return tuple(one for one in arguments.outputs if one.topic not in left_out)
 
 
 def chosen_outputs(text: str) -> tuple[Output, ...]:

@@ -1,5 +1,6 @@
 """`panoocc run` from end to end on small bags, and every way in which it refuses."""
 
+import argparse
 import os
 import shutil
 import subprocess
@@ -17,7 +18,7 @@ from panoocc_ros.bags.bag import BagReader
 from panoocc_ros.bags.replay import ReplayReport
 from panoocc_ros.bags.writer import BagWriter
 from panoocc_ros.commands.cli import main
-from panoocc_ros.commands.run import _motion_lines, chosen_outputs, tell_left_out
+from panoocc_ros.commands.run import _motion_lines, add_arguments, chosen_outputs, kept_outputs, tell_left_out
 from panoocc_ros.frames.assembler import FrameAssembler
 from panoocc_ros.frames.images import decode
 from panoocc_ros.messages.fields import stamp_ns
@@ -200,6 +201,15 @@ def test_late_transforms_change_no_bit_of_the_grids(whole_run):
         grids = [[message.data for message in bag.messages([GRID])] for bag in (first, second)]
         assert POINTS not in second.topics
     assert grids[0] == grids[1] and len(grids[0]) == 3
+
+
+def test_options_for_less_leave_topics_out():
+    parser = argparse.ArgumentParser()
+    add_arguments(parser)
+    few = parser.parse_args(["a.mcap", "--out", "b.mcap", "--no-points", "--no-objects", "--no-foxglove"])
+    assert {one.topic for one in kept_outputs(few)} == {"occupancy", "grid_2d"}
+    usual = parser.parse_args(["a.mcap", "--out", "b.mcap"])
+    assert kept_outputs(usual) == usual.outputs == chosen_outputs("default")
 
 
 def test_the_summary_tells_sets_motion_and_latency(whole_run, capsys):
