@@ -147,7 +147,7 @@ def test_topics_are_listed_for_people_and_programs(capsys, tmp_path):
     assert all(row["topic"] in text and row["type"] in text and row["what"] for row in rows)
     parameters = {field.name for field in dataclasses.fields(NodeSettings)}
     assert {row["max_rate"] for row in rows} <= parameters | {""}
-    assert by_topic["grid_2d"]["latched"] and by_topic["grid_2d"]["needs"] == ["visible"]
+    assert by_topic["grid_2d"]["latched"] and by_topic["grid_2d"]["needs"] == ["free", "visible"]
     assert by_topic["markers"]["max_rate_hz"] == 2.0 and not by_topic["markers"]["in_bags"]
     assert main(["topics", "--json", str(tmp_path)]) != 0 and "cannot be written" in capsys.readouterr().err
 
