@@ -3,13 +3,15 @@
 from collections.abc import Callable
 from pathlib import Path
 
+from .image_files import PNG_HEAD
+
 OTHER_NAME = "choose another name"
 _HEADS = {  # ending -> what a file of this kind has, and where
     ".rrd": (0, b"RRF2"),
     ".mp4": (4, b"ftyp"),
     ".gif": (0, b"GIF8"),
     ".webp": (8, b"WEBP"),
-    ".png": (0, b"\x89PNG"),
+    ".png": (0, PNG_HEAD),
     ".svg": (0, b"<?xml"),
     ".pdf": (0, b"%PDF"),
 }

@@ -163,10 +163,9 @@ def _layer_words(
     """Elevations that each layer fills at each distance from each camera, uint64 [e, samples, layers, words]."""
     faces_m = (np.arange(layers + 1) - eye_z[:, None]) * voxel_m
     faces = (np.arctan2(faces_m[:, None], distance_m[:, None]) - fans.low_rad) * fans.bins_per_rad
-    faces = np.clip(np.ceil(faces - 0.5), 0, fans.words * _WORD)  # the first bin whose middle lies above
-    is_below = np.tri(
-        fans.words * _WORD + 1, fans.words * _WORD, -1, np.uint8
-    )  # each count of elevations, one a column
+    bins = fans.words * _WORD
+    faces = np.clip(np.ceil(faces - 0.5), 0, bins)  # the first bin whose middle lies above
+    is_below = np.tri(bins + 1, bins, -1, np.uint8)  # [count of elevations below a face, elevation]
     words = np.packbits(is_below, axis=1, bitorder="little").view(np.uint64)[faces.astype(np.int64)]
     return np.asarray(words[:, :, 1:] & ~words[:, :, :-1])
 

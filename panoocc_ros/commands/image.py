@@ -12,12 +12,12 @@ from panoocc_core.data.grid_file import is_grid_file, save_grid
 from panoocc_core.pictures.figures import is_marked, save_marked
 
 from ..frames.plausibility import geometry_warnings
-from ..node.load import chosen_config, loaded_network
+from ..node.load import chosen_config
 from ..ros.exit_codes import BAD_INPUT, NETWORK_FAILED, NOT_WRITTEN, explained
 from .shared import options
 from .shared.failures import status_of
+from .shared.network import network_of, tell_weights, weights_note
 from .shared.results import check_results
-from .shared.words import tell_weights, weights_note
 
 DESCRIPTION = """\
 Runs a network over one set of images: a file of each of its cameras, and their calibration.  The picture shows the
@@ -75,15 +75,7 @@ def _run(arguments: argparse.Namespace) -> None:
     _check_outputs(arguments)  # before the weights are loaded, which may take a minute
     for warning in geometry_warnings(frame, config, {}):
         print(f"panoocc image: WARNING, geometry: {warning}", file=sys.stderr)
-    network = loaded_network(
-        config,
-        arguments.checkpoint,
-        arguments.seeded_weights,
-        arguments.device,
-        arguments.precision,
-        arguments.threads,
-    )
-    occupancy = OccupancyStream(network).step(frame)
+    occupancy = OccupancyStream(network_of(arguments, config)).step(frame)
     note = weights_note(arguments.checkpoint, arguments.seeded_weights)
     tell_weights("image", arguments.checkpoint, arguments.seeded_weights)
     save_marked(arguments.out, picture(frame, occupancy, f"PanoOcc {config.name}", note))

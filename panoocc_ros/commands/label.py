@@ -25,13 +25,13 @@ from .run import (
     check_grids_came,
     chosen_waiting,
     lines_of_broken,
-    network_of,
     recorded_rig,
     summary,
     tell_unused,
 )
 from .shared import options
 from .shared.failures import Ended, status_of
+from .shared.network import network_of, tell_weights
 from .shared.words import many
 
 DESCRIPTION = """\
@@ -126,6 +126,7 @@ def _by_network(arguments: argparse.Namespace, bag: BagReader, inputs: list[Path
     # Before the weights are loaded, so that a wrong path does not cost a minute.
     with BagWriter(arguments.out, arguments.overwrite, inputs) as writer:
         network = network_of(arguments, config)
+        tell_weights("label", arguments.checkpoint, arguments.seeded_weights)
         outputs = (OCCUPANCY,) if arguments.with_grids else ()
         with closing(FrameAssembler(chosen, waiting, calibration, config)) as assembler:
             labeller = _labeller(arguments, bag, assembler, writer, config)

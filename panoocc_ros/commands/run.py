@@ -13,7 +13,6 @@ from typing import Any
 from panoocc_core import ModelConfig, OccupancyStream
 from panoocc_core.cameras.calibration_file import CalibrationFile
 from panoocc_core.config import TemporalConfig
-from panoocc_core.network import Network
 
 from ..bags.bag import BagReader
 from ..bags.replay import Replay, ReplayOptions, ReplayReport, check_topics, lacks
@@ -22,7 +21,7 @@ from ..frames.assembler import FrameAssembler
 from ..frames.rig import Rig
 from ..frames.waiting import AssemblerOptions
 from ..health.latency import latency_table, summarise
-from ..node.load import chosen_calibration, chosen_config, chosen_rig, loaded_network, placed_by, rig_for, unused
+from ..node.load import chosen_calibration, chosen_config, chosen_rig, placed_by, rig_for, unused
 from ..node.settings import CAMERA_LIMITS, NodeSettings, camera_limits
 from ..outputs.catalogue import OUTPUTS
 from ..outputs.output import Output, no_free_space
@@ -33,7 +32,8 @@ from ..ros.exit_codes import BAD_INPUT, NETWORK_FAILED, NO_GRID, NOT_WRITTEN, ex
 from ..ros.parameter_fields import SettingsError
 from .shared import options
 from .shared.failures import Ended, status_of
-from .shared.words import many, tell_weights
+from .shared.network import network_of, tell_weights
+from .shared.words import many
 
 MAX_NOTICES = 6  # oddities of the input that are told
 
@@ -202,18 +202,6 @@ def tell_left_out(outputs: Sequence[Output], config: ModelConfig) -> None:
     for output in outputs:
         if output.lacks(config.panoptic.instances, config.labels) == "free":
             print(f"panoocc run: {output.topic} is left out: {no_free_space(config.labels)}", file=sys.stderr)
-
-
-def network_of(arguments: argparse.Namespace, config: ModelConfig) -> Network:
-    """The network with the weights, and on the device, that the options name."""
-    return loaded_network(
-        config,
-        arguments.checkpoint,
-        arguments.seeded_weights,
-        arguments.device,
-        arguments.precision,
-        arguments.threads,
-    )
 
 
 def check_grids_came(report: ReplayReport, bag: BagReader, rig: Rig, calibration: CalibrationFile | None) -> None:

@@ -68,6 +68,7 @@ RECORDED_SCORES = tuple(
 PACES = {"real": "real time", "step": "one set at a time"}
 SEED = 107  # a street on which no weights of ours were trained, one of those that `make eval` takes
 DRIVES = {"real": (17.0, 6.0), "step": (8.0, 2.0)}  # pace -> seconds and sets per second of the simulated street
+OVERLAY_HZ = 0.2  # one of them becomes a picture, and each takes as long as half a grid
 MAX_SCALE = 0.25  # simulated images are as wide as the network's, but not slow to make
 RERUN = "panoocc_demo.rrd"  # where Rerun is installed
 PICTURES = {OVERLAY: ("overlay.jpg", write_overlay), MAP: ("grid_2d.png", write_map)}  # of the last message of each
@@ -208,6 +209,7 @@ def _node_command(arguments: argparse.Namespace, config: ModelConfig, pace: str)
         "rig": arguments.rig,
         "device": arguments.device,
         "precision": precision,
+        "overlay_max_rate_hz": OVERLAY_HZ,
         "threads": _threads(arguments, pace, precision),
         "image_reliability": "reliable",
         "use_sim_time": pace == "real",

@@ -1,6 +1,6 @@
 """Numbers of scenes over time, as one picture."""
 
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -114,11 +114,3 @@ def draw_lines(plot: Any, times_s: Any, found: dict[str, Any], title: str, unit:
     if plot.dataLim.y0 >= 0:
         plot.set_ylim(0.0, 1.1 * plot.dataLim.y1 or 1.0)
     plot.legend(loc="center left", bbox_to_anchor=(1.0, 0.5), fontsize=8)
-
-
-def write_plots(path: Path, scenes: Iterable[Scene], title: str) -> None:
-    """The numbers of scenes as a picture; raises as `Plotter.write`."""
-    plotter = Plotter()
-    for scene in scenes:
-        plotter.show(scene)
-    plotter.write(path, title)

@@ -13,6 +13,7 @@ import numpy as np
 import simplejpeg
 from numpy.typing import NDArray
 
+from panoocc_core.base.image_files import JPEG_HEAD, PNG_HEAD
 from panoocc_core.cameras.image_bytes import Pixels
 from panoocc_core.cameras.lens import Calibration, CalibrationError, calibration, same_calibration
 from panoocc_core.geometry import Matrix, rigid, rotation_from_quaternion
@@ -37,7 +38,7 @@ MAX_KEPT, MAX_KEPT_BYTES = 256, 256 << 20  # images of one camera
 MAX_MAP_CELLS = 4096 * 4096
 MAX_LATENCY_MS = 600_000.0  # more is another clock than that of the stamps
 JPEG_QUALITY = 90  # of images that were sent raw
-FILE_HEADS = {b"\xff\xd8": "image/jpeg", b"\x89PNG": "image/png"}
+FILE_HEADS = {JPEG_HEAD: "image/jpeg", PNG_HEAD: "image/png"}
 
 
 @dataclass(frozen=True, slots=True, eq=False)

@@ -1,0 +1,36 @@
+"""The network that a command's options name, and what must be said of its weights."""
+
+import argparse
+import sys
+from pathlib import Path
+
+from panoocc_core import ModelConfig
+from panoocc_core.network import Network
+
+from ...node.load import loaded_network
+
+
+def network_of(arguments: argparse.Namespace, config: ModelConfig) -> Network:
+    """The network with the weights, and on the device, that the options name."""
+    return loaded_network(
+        config,
+        arguments.checkpoint,
+        arguments.seeded_weights,
+        arguments.device,
+        arguments.precision,
+        arguments.threads,
+    )
+
+
+def weights_note(checkpoint: Path | None, is_seeded: bool) -> str:
+    """What must be known of a network's weights to judge its voxels; empty where the user has brought them."""
+    if is_seeded:
+        return "weights seeded, not trained"
+    return "" if checkpoint else "weights trained on simulated streets alone"
+
+
+def tell_weights(command: str, checkpoint: Path | None, is_seeded: bool) -> None:
+    """Say on stderr what the weights of the package know."""
+    if not checkpoint and not is_seeded:
+        note = weights_note(checkpoint, is_seeded)
+        print(f"panoocc {command}: NOTE, {note}: of real images they know nothing (config/weights)", file=sys.stderr)
