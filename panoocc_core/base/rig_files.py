@@ -10,12 +10,13 @@ AUTO = "auto"  # in place of a name: the one that fits
 
 def rig_with(folder: str, cameras: Sequence[str]) -> str:
     """The name of the rig in a folder of `config` ("rigs", "sim_rigs") with exactly these cameras, else with all of
-    them and others.
+    them and others; one that says `auto: false` wants to be named.
 
     Raises:
         ConfigError: there is none, or more than one.
     """
-    names = {rig: _camera_names(load_yaml(path)) for rig, path in listing(folder).items()}
+    rigs = {name: load_yaml(path) for name, path in listing(folder).items()}
+    names = {name: _camera_names(rig) for name, rig in rigs.items() if rig.get("auto") is not False}
     exact = [rig for rig, there in names.items() if there == set(cameras)]
     found = exact or [rig for rig, there in names.items() if there > set(cameras)]
     if len(found) != 1:

@@ -65,6 +65,7 @@ class Rig:
     period_ms: PeriodMs | None = None  # usual time between two images of one camera; None: estimated
     tf_topic: Text = "/tf"
     tf_static_topic: Text = "/tf_static"
+    auto: bool = True  # whether "rig: auto" may take it, where it lies in config/rigs
 
     def __post_init__(self) -> None:
         check_ranges(self)

@@ -1,13 +1,17 @@
 """Rig files: the shipped ones load, and every mistake is named together with what is allowed."""
 
-from dataclasses import replace
+import re
+from dataclasses import MISSING, fields, replace
 
 import pytest
 import yaml
 
+from panoocc_core.base.resources import listing
+from panoocc_core.base.rig_files import rig_with
 from panoocc_core.base.strict_yaml import ConfigError
-from panoocc_core.config import model_config
-from panoocc_ros.frames.rig import load_rig
+from panoocc_core.config import model_config, presets
+from panoocc_core.sim.rig import nuscenes_rig
+from panoocc_ros.frames.rig import Rig, RigCamera, load_rig
 from panoocc_ros.node.load import rig_for, unused
 
 GOOD = {
@@ -34,6 +38,43 @@ def test_the_nuscenes_rig_has_the_cameras_of_the_published_networks():
 
 def test_the_waymo_rig_has_five_cameras():
     assert len(load_rig("waymo").cameras) == 5
+
+
+@pytest.mark.parametrize("name", listing("rigs"))
+def test_every_shipped_rig_serves_a_network(name):
+    assert any(set(model_config(preset).cameras) <= set(load_rig(name).names) for preset in presets())
+
+
+def test_auto_takes_the_data_sets_own_rigs_and_no_other_of_these_names():
+    assert rig_with("rigs", model_config("pano_small_occ3d").cameras) == "nuscenes"
+    assert [name for name in listing("rigs") if load_rig(name).auto] == ["nuscenes", "waymo"]
+
+
+def test_the_autoware_rig_takes_rectified_images():
+    rig = load_rig("autoware")
+    assert rig.camera("CAM_BACK_RIGHT").topic == "/sensing/camera/camera1/image_rect_color"
+    assert all(camera.is_rectified and not camera.is_compressed for camera in rig.cameras)
+
+
+def test_the_simulator_s_rig_has_its_topics_and_shutter_times():
+    rig, street = load_rig("simulator"), nuscenes_rig()
+    assert [camera.topic for camera in rig.cameras] == [camera.topic for camera in load_rig("nuscenes").cameras]
+    offsets = {camera.name: camera.shutter_offset_s * 1e3 for camera in street}
+    assert {camera.name: camera.shutter_offset_ms for camera in rig.cameras} == pytest.approx(offsets)
+
+
+def test_the_template_explains_every_key():
+    text = listing("rigs")["template"].read_text()
+    for kind in (Rig, RigCamera):
+        for field in fields(kind):
+            (line,) = re.findall(rf"^\s*(?:- |# )?{field.name}: ?.*$", text.replace("  # name: what", "  #"), re.M)[:1]
+            assert line
+    usual = {field.name: field.default for field in fields(Rig) + fields(RigCamera) if field.default is not MISSING}
+    commented = re.findall(r"^\s*# (\w+): (\S+)$", text, re.M)
+    assert {key for key, _ in commented} <= set(usual)
+    for key, value in commented:  # what is commented out is what holds without it
+        if usual[key] is not None:
+            assert yaml.safe_load(value) == usual[key], key
 
 
 def test_properties_follow_the_topics(tmp_path):
@@ -74,7 +115,7 @@ def test_mistakes_are_named(tmp_path, change, message):
 
 
 def test_an_unknown_rig_lists_the_known_ones():
-    with pytest.raises(ConfigError, match="'nuscene'.*nuscenes, waymo"):
+    with pytest.raises(ConfigError, match="'nuscene'.*autoware, nuscenes, simulator, template, waymo"):
         load_rig("nuscene")
 
 
