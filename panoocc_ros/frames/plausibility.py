@@ -16,6 +16,8 @@ from panoocc_core.geometry import Matrix, invert, shift_and_turn
 from panoocc_core.preprocess import crop_window
 from panoocc_core.types import CameraImage, Frame
 
+from .directions import degrees_apart, in_words, looks_deg, said_yaw_deg
+
 _SAMPLES = (40, 40, 5)  # points of the grid along x, y, z
 _MIN_SEEN = 0.002  # share of the grid
 _MAX_UP_DEG, _MAX_DOWN_DEG = 50.0, 75.0  # of an optical axis; surround cameras for parking look down
@@ -26,7 +28,6 @@ _MIN_OVERLAP, _SAME_AXIS_DEG = 0.9, 5.0  # two views that are one
 _SAME_MOUNT_M, _SAME_MOUNT_DEG = 1e-3, 0.05
 _MAX_ASTRAY_DEG = 75.0  # between where a camera looks and where its name says
 _MOVED_M, _MOVED_DEG, _MOVED_SIDES = 0.05, 1.0, 0.02  # from here on a calibration is another one
-_YAW_DEG = {"front": 0.0, "back": 180.0, "rear": 180.0, "left": 90.0, "right": -90.0}
 
 _OPTICAL = (
     "REP 103 wants mounts of the optical frame (z ahead, x right, y down). Name the camera's ..._optical_frame in the "
@@ -175,27 +176,16 @@ def _sees_nothing(view: _View) -> str | None:
 
 def _astray(view: _View) -> str | None:
     """Where a camera's name says a direction that it does not look in."""
-    yaws = [math.radians(yaw) for word, yaw in _YAW_DEG.items() if word in view.camera.name.lower()]
-    said = np.array([sum(map(math.cos, yaws)), sum(map(math.sin, yaws))])
-    flat = view.axis[:2]
-    if not yaws or min(np.linalg.norm(said), np.linalg.norm(flat)) < 0.1:
+    said, looks = said_yaw_deg(view.camera.name), looks_deg(view.camera.ego_from_camera)
+    if said is None or looks is None:
         return None
-    looks_deg = math.degrees(math.atan2(flat[1], flat[0]))
-    apart_deg = abs((looks_deg - math.degrees(math.atan2(said[1], said[0])) + 180) % 360 - 180)
-    return _side(looks_deg) if apart_deg > _MAX_ASTRAY_DEG else None
+    return in_words(looks) if degrees_apart(said, looks) > _MAX_ASTRAY_DEG else None
 
 
 def _rolled(view: _View) -> str | None:
     right, down, _ = view.camera.ego_from_camera[2, :3]
     roll_deg = math.degrees(math.atan2(right, -down))
     return f"by {abs(roll_deg):.0f} degrees" if abs(roll_deg) > _MAX_ROLL_DEG else None
-
-
-def _side(yaw_deg: float) -> str:
-    side = "left" if yaw_deg > 0 else "right"
-    return (
-        "ahead" if abs(yaw_deg) < 20 else "back" if abs(yaw_deg) > 160 else f"{abs(yaw_deg):.0f} degrees to the {side}"
-    )
 
 
 _RULES: tuple[tuple[Callable[[_View], str | None], str], ...] = (

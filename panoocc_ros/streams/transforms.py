@@ -103,18 +103,7 @@ class TransformBuffer:
         Raises:
             UnknownFrame, NotConnected, TooEarly, TooLate: see these classes.
         """
-        target, source = clean_frame(target), clean_frame(source)
-        self._check_known(target)
-        self._check_known(source)
-        sources = self._paths(source, stamp_ns)
-        targets = {target: ()} if target in sources else self._paths(target, stamp_ns)
-        common = next((name for name in sources if name in targets), None)
-        if common is None:
-            roots = next(reversed(targets)), next(reversed(sources))
-            raise NotConnected(
-                f"no transform joins {shown(target)!r} and {shown(source)!r}: their trees end at {shown(roots[0])!r} "
-                f"and {shown(roots[1])!r}{self.why_refused(*roots)}"
-            )
+        sources, targets, common = self._joined(clean_frame(target), clean_frame(source), stamp_ns)
         for edge in (*sources[common], *targets[common]):
             self._frames[edge.child].is_used = True
             self._spare.pop(edge.child, None)
@@ -130,6 +119,23 @@ class TransformBuffer:
         frame = clean_frame(frame)
         self._check_known(frame)
         return {name: not edges[-1].static for name, edges in self._paths(frame, stamp_ns).items() if edges}
+
+    def chain(self, target: str, source: str, stamp_ns: int) -> tuple[str, ...]:
+        """The frames that a lookup goes through, both ends included, the source last.
+
+        Raises:
+            UnknownFrame, NotConnected: as `lookup`.
+        """
+        target, source = clean_frame(target), clean_frame(source)
+        sources, targets, common = self._joined(target, source, stamp_ns)
+        up = [edge.child for edge in sources[common]]  # from the source to below the common frame
+        down = [edge.child for edge in targets[common]]
+        return (*down, common, *reversed(up))
+
+    @property
+    def frames(self) -> tuple[str, ...]:
+        """The names of all frames, those that are only parents among them, in the order of the alphabet."""
+        return tuple(sorted({*self._parents, *self._frames}))
 
     def why_refused(self, *frames: str) -> str:
         """The end of a sentence: why a transform is missing below one of the frames; empty if none was refused."""
@@ -194,6 +200,27 @@ class TransformBuffer:
                     paths[edge.parent] = (*paths[below], edge)
                     waiting.append(edge.parent)
         return paths
+
+    def _joined(
+        self, target: str, source: str, stamp_ns: int
+    ) -> tuple[dict[str, tuple[Edge, ...]], dict[str, tuple[Edge, ...]], str]:
+        """The paths up from the source and from the target, and the frame in which they meet.
+
+        Raises:
+            UnknownFrame, NotConnected: see these classes.
+        """
+        self._check_known(target)
+        self._check_known(source)
+        sources = self._paths(source, stamp_ns)
+        targets: dict[str, tuple[Edge, ...]] = {target: ()} if target in sources else self._paths(target, stamp_ns)
+        common = next((name for name in sources if name in targets), None)
+        if common is None:
+            roots = next(reversed(targets)), next(reversed(sources))
+            raise NotConnected(
+                f"no transform joins {shown(target)!r} and {shown(source)!r}: their trees end at {shown(roots[0])!r} "
+                f"and {shown(roots[1])!r}{self.why_refused(*roots)}"
+            )
+        return sources, targets, common
 
     def _contradiction(self, frame: _Frame, edge: Edge, stamp_ns: int) -> str | None:
         loop = self._paths(edge.parent, stamp_ns, sure=True).get(edge.child)
