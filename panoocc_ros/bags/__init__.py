@@ -1,1 +1,1 @@
-"""Bags without ROS: reading, writing, replaying; and the player and the recorder over DDS."""
+"""Bags without ROS: reading and writing; and the player and the recorder over DDS."""

@@ -28,7 +28,6 @@ from panoocc_core.bench import (
 from panoocc_core.sim import load_sim_rig
 
 from ..bags.bag import BagError, BagReader
-from ..bags.replay import check_topics
 from ..bags.source import ready_sets
 from ..frames.assembler import FrameAssembler
 from ..frames.rig import Rig
@@ -37,6 +36,7 @@ from ..node.load import chosen_config, chosen_device, chosen_rig, loaded_network
 from ..outputs.catalogue import OUTPUTS
 from ..outputs.costs import cost_at_rates, cost_together, costs_table, output_costs, published_grid_costs
 from ..outputs.output import Result
+from ..replay.replay import check_topics
 from ..ros.argument_types import whole_number
 from ..ros.exit_codes import BAD_INPUT, FAILED, NETWORK_FAILED, NOT_WRITTEN, explained
 from ..ros.parameter_fields import SettingsError

@@ -10,13 +10,13 @@ from tqdm import tqdm
 from panoocc_core import ModelConfig, OccupancyStream
 
 from ..bags.bag import BagError, BagReader
-from ..bags.labelling import CloudLabeller, check_clouds, check_grids, label_by_grids
-from ..bags.replay import Replay, ReplayOptions, ReplayReport, check_topics, lacks
 from ..bags.writer import BagWriter
 from ..frames.assembler import FrameAssembler
 from ..node.load import chosen_calibration, chosen_config, rig_for
 from ..node.settings import CAMERA_LIMITS, NodeSettings, camera_limits
 from ..outputs.catalogue import OCCUPANCY
+from ..replay.labelling import CloudLabeller, check_clouds, check_grids, label_by_grids
+from ..replay.replay import Replay, ReplayOptions, ReplayReport, check_topics, lacks
 from ..ros.exit_codes import BAD_INPUT, NETWORK_FAILED, NO_GRID, NOT_WRITTEN, explained
 from ..ros.parameter_fields import SettingsError
 from ..streams.cloud_queue import CloudCounts, point_rules

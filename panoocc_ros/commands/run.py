@@ -15,7 +15,6 @@ from panoocc_core.cameras.calibration_file import CalibrationFile
 from panoocc_core.config import TemporalConfig
 
 from ..bags.bag import BagReader
-from ..bags.replay import Replay, ReplayOptions, ReplayReport, check_topics, lacks
 from ..bags.writer import BagWriter
 from ..frames.assembler import FrameAssembler
 from ..frames.rig import Rig
@@ -27,6 +26,7 @@ from ..outputs.catalogue import OUTPUTS
 from ..outputs.output import Output, no_free_space
 from ..outputs.output_options import MAX_RATE, OutputOptions
 from ..outputs.planner_outputs import check_outputs
+from ..replay.replay import Replay, ReplayOptions, ReplayReport, check_topics, lacks
 from ..ros.argument_types import number, whole_number
 from ..ros.exit_codes import BAD_INPUT, NETWORK_FAILED, NO_GRID, NOT_WRITTEN, explained
 from ..ros.parameter_fields import SettingsError

@@ -16,7 +16,6 @@ from panoocc_core.base.resources import folder
 from panoocc_core.geometry import quaternion_from_rotation, rigid
 from panoocc_core.labels import OCC3D
 from panoocc_ros.bags.bag import BagReader
-from panoocc_ros.bags.replay import ReplayReport
 from panoocc_ros.bags.writer import BagWriter
 from panoocc_ros.commands.cli import main
 from panoocc_ros.commands.run import _motion_lines, add_arguments, chosen_outputs, kept_outputs, tell_left_out
@@ -25,6 +24,7 @@ from panoocc_ros.frames.images import decode
 from panoocc_ros.messages.fields import stamp_ns
 from panoocc_ros.messages.types import typestore
 from panoocc_ros.outputs.catalogue import POINTS as POINTS_OUTPUT
+from panoocc_ros.replay.replay import ReplayReport
 from test.ros.bags import PERIOD_NS, RIG, T0, TF, drive, mount, write_drive
 from test.ros.messages import MS, listed, pose_of, tf
 
@@ -565,8 +565,8 @@ def test_help_explains_what_the_bag_needs(capsys):
 
 def test_a_network_that_fails_is_counted_and_the_memory_cleared(good, tmp_path, monkeypatch):
     from panoocc_core import NonFiniteError
-    from panoocc_ros.bags.replay import Replay, ReplayOptions
     from panoocc_ros.outputs.catalogue import OCCUPANCY
+    from panoocc_ros.replay.replay import Replay, ReplayOptions
 
     stream = OccupancyStream(load_model("nano", seeded_weights=True))
     real, calls = stream.step, []
@@ -586,8 +586,8 @@ def test_a_network_that_fails_is_counted_and_the_memory_cleared(good, tmp_path, 
 
 @pytest.mark.parametrize("topic", ["occupancy_foxglove", "occupancy"])
 def test_things_are_looked_for_where_an_output_tells_them(good, tmp_path, monkeypatch, topic):
-    from panoocc_ros.bags.replay import Replay, ReplayOptions
     from panoocc_ros.outputs.catalogue import OUTPUTS
+    from panoocc_ros.replay.replay import Replay, ReplayOptions
 
     stream = OccupancyStream(load_model("nano", seeded_weights=True))
     real, asked = stream.step, []

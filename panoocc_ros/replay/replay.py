@@ -18,6 +18,9 @@ from panoocc_core.cameras.calibration_file import CalibrationFile
 from panoocc_core.geometry import NS_PER_S, Matrix, invert
 from panoocc_core.labels import InstanceSource
 
+from ..bags.bag import BagError, BagReader, BrokenMessage, RawMessage
+from ..bags.source import TimedHandler, message_count, ready_sets
+from ..bags.writer import BagWriter
 from ..frames.assembler import AssemblerStatus, FrameAssembler, ReadySet
 from ..frames.rig import Rig
 from ..messages.types import CAMERA_INFO, IMAGE_TYPES, TRANSFORMS, new_message
@@ -25,9 +28,6 @@ from ..node.step import Lost, step
 from ..outputs.catalogue import ANNOUNCEMENTS, OUTPUTS
 from ..outputs.output import Output, Result, TopicRates, wanted_by
 from ..outputs.output_options import OutputOptions
-from .bag import BagError, BagReader, BrokenMessage, RawMessage
-from .source import TimedHandler, message_count, ready_sets
-from .writer import BagWriter
 
 MAX_NAMED = 12  # topics in one text
 PREFIX = "/panoocc"  # of the topics, as below the node
