@@ -1,0 +1,32 @@
+"""The network, its memory and its device; and the node's own faults."""
+
+from collections.abc import Mapping
+
+from ..ledger import Accounts
+from ..recent import HOLD_S
+from .health import ERROR, OK, WARN, Health
+
+
+def model_health(facts: Mapping[str, str], is_seeded: bool, accounts: Accounts) -> Health:
+    """WARN while the weights are seeded (the voxels mean nothing), ERROR while the last step failed.
+
+    Args:
+        facts: what does not change while the node runs, at least `model` and `device`.
+    """
+    values = dict(facts)
+    values |= {"history_fused": str(accounts.history_fused), "states_kept": str(accounts.states_kept)}
+    values["failures"] = str(accounts.failures)
+    values |= {f"resets.{reason}": str(count) for reason, count in sorted(accounts.resets.items())}
+    if accounts.is_failure:
+        return Health("model", ERROR, f"the last step failed: {accounts.problem}", values)
+    if is_seeded:
+        return Health("model", WARN, "weights are seeded, not trained: the voxels mean nothing", values)
+    return Health("model", OK, f"{facts['model']} on {facts['device']}", values)
+
+
+def callbacks_health(errors: int, lately: int, last_error: str) -> Health:
+    """WARN while callbacks of the node fail: each time a message is lost through a fault of ours."""
+    values = {"callback_errors": str(errors)}
+    if lately:
+        return Health("callbacks", WARN, f"{lately} failed in the last {HOLD_S:.0f} s: {last_error}", values)
+    return Health("callbacks", OK, "no callback fails", values)
