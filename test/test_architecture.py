@@ -22,6 +22,7 @@ USES_ROS = {
     "node/cloud_output.py",
     "node/inputs.py",
     "node/node.py",
+    "node/session.py",
     "node/publishers.py",
     "ros/graph.py",
     "ros/launching.py",

@@ -48,8 +48,10 @@ def parameters(settings: type, names: Iterable[str] | None = None) -> str:
             low, high = metadata["limits"]
             limits = f"{low:g} to {high:,.0f}" if high >= 1e4 else f"{low:g} to {high:g}"
         shown = str(default).lower() if isinstance(default, bool) else str(default) or '""'
-        rows.append((f"`{name}`", ROS_TYPES[type(default)], f"`{shown}`", limits, plain(metadata["description"])))
-    return table(("parameter", "type", "default", "limits or choices", ""), rows)
+        may_change = "yes" if metadata["dynamic"] else ""
+        kind, described = ROS_TYPES[type(default)], plain(metadata["description"])
+        rows.append((f"`{name}`", kind, f"`{shown}`", limits, may_change, described))
+    return table(("parameter", "type", "default", "limits or choices", "dynamic", ""), rows)
 
 
 def node_parameters() -> str:

@@ -1,5 +1,6 @@
 """Which devices networks and renderers can run on."""
 
+import gc
 import threading
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -28,6 +29,20 @@ def usable_device(device: str | torch.device) -> torch.device:
             "CUDA devices; use device cpu, or install a CUDA build of torch"
         )
     return target
+
+
+def is_out_of_memory(error: Exception) -> bool:
+    """Whether torch or NumPy did not get the memory that it asked for, on the device or the host."""
+    if isinstance(error, (torch.OutOfMemoryError, MemoryError)):
+        return True
+    return isinstance(error, RuntimeError) and "can't allocate memory" in str(error)  # of torch's allocator on the CPU
+
+
+def give_back_memory(device: torch.device) -> None:
+    """Let go of what nobody holds any more."""
+    gc.collect()  # tensors in a traceback's frames
+    if device.type == "cuda":
+        torch.cuda.empty_cache()
 
 
 class _FullFloat32:

@@ -8,7 +8,7 @@ what is missing.  Everything that is dropped has a reason, a text and a counter.
 import itertools
 import threading
 from collections import Counter, deque
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 from panoocc_core.cameras.calibration_file import CalibrationFile
@@ -94,6 +94,14 @@ class FrameAssembler:
         self._clock_ns, self._lag_ns = CLOCK_UNKNOWN, 0
         self._counters = Counters()
         self._lock = threading.Lock()
+
+    def take_options(self, options: AssemblerOptions) -> None:
+        """Wait otherwise from now on; `camera_timeout_s` stays as it was."""
+        self.options = replace(options, camera_timeout_s=self.options.camera_timeout_s)
+        synchroniser = self._synchroniser
+        synchroniser.missing = options.missing_camera
+        synchroniser.deadline_ns, synchroniser.reuse_age_ns = _ns(options.deadline_s), _ns(options.reuse_age_s)
+        synchroniser.depth = 2 * options.max_waiting
 
     @property
     def sets_formed(self) -> int:

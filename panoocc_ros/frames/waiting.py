@@ -25,12 +25,14 @@ class AssemblerOptions:
         "What to do with a set that lacks an image: drop it, reuse_last (the camera's last image with its own stamp "
         "and pose, up to reuse_age_s; then as blank), or blank (that camera sees nothing).",
         choices=MISSING_POLICIES,
+        dynamic=True,
     )
-    deadline_s: float = parameter(0.25, "How long a set waits for its images.", limits=(0.0, FOREVER_S))
+    deadline_s: float = parameter(0.25, "How long a set waits for its images.", limits=(0.0, FOREVER_S), dynamic=True)
     tf_timeout_s: float = parameter(
         0.5,
         "How long a set waits for its transforms and CameraInfos before it is dropped, with the reason.",
         limits=(0.0, FOREVER_S),
+        dynamic=True,
     )
     camera_timeout_s: float = parameter(
         2.0,
@@ -39,9 +41,14 @@ class AssemblerOptions:
         "cameras counts as absent. Sets go by the stamps of the images, in recordings as well as live.",
         limits=(0.1, FOREVER_S),
     )
-    reuse_age_s: float = parameter(1.0, "The oldest image that reuse_last takes.", limits=(0.0, FOREVER_S))
+    reuse_age_s: float = parameter(
+        1.0, "The oldest image that reuse_last takes.", limits=(0.0, FOREVER_S), dynamic=True
+    )
     max_waiting: int = parameter(
-        8, "How many sets may wait for transforms; the oldest one is dropped when more come.", limits=(1, 10_000)
+        8,
+        "How many sets may wait for transforms; the oldest one is dropped when more come.",
+        limits=(1, 10_000),
+        dynamic=True,
     )
 
     def __post_init__(self) -> None:

@@ -49,9 +49,13 @@ class Accounts:
 
 
 class Ledger:
-    """Counts what became of every complete set; `now_s` is the time by which ages are told."""
+    """Counts what became of every complete set; `now_s` is the time by which ages are told.
 
-    def __init__(self, now_s: Callable[[], float]) -> None:
+    Args:
+        grids: how many there have been before, in other ledgers of the same node.
+    """
+
+    def __init__(self, now_s: Callable[[], float], grids: int = 0) -> None:
         self._now_s = now_s
         self._lock = threading.Lock()
         self._grids = self._failures = self._history_fused = self._states_kept = 0
@@ -60,7 +64,7 @@ class Ledger:
         self._first_set_s: float | None = None
         self._formed, self._formed_s = 0, deque[float](maxlen=INTERVALS + 1)
         self._step_s: float | None = None
-        self._sequence = -1
+        self._sequence = grids - 1
         self._last_grid_s: float | None = None
         self._unsent: Mapping[str, str] = {}
         self._problem: tuple[float, str, bool] | None = None  # when, what, whether it was a failure
@@ -87,6 +91,17 @@ class Ledger:
         """The worker is done with its set, whatever became of it."""
         with self._lock:
             self._step_s = None
+
+    @property
+    def sequences(self) -> int:
+        """How many numbers of grids have been given."""
+        with self._lock:
+            return self._sequence + 1
+
+    def disable(self) -> None:
+        """A complete set is not worked on, since somebody has switched that off."""
+        with self._lock:
+            self._drops["disabled"] += 1
 
     def next_sequence(self) -> int:
         """The number of a grid that is about to be sent, counted from 0."""

@@ -62,7 +62,9 @@ class CloudOutput:
         self._profile = qos(reliable=False, depth=DEPTH)  # matches every driver
         try:
             callback = guard(self._on_cloud, self._topic)
-            node.create_subscription(message_class(POINT_CLOUD), self._topic, callback, self._profile)
+            self._subscription = node.create_subscription(
+                message_class(POINT_CLOUD), self._topic, callback, self._profile
+            )
         except InvalidTopicNameException as error:
             raise SettingsError(
                 f"{self._topic!r} is no topic: {error}".splitlines()[0], "label_points_topic"
@@ -95,7 +97,9 @@ class CloudOutput:
         return health
 
     def close(self, timeout_s: float) -> bool:
-        """End the worker; returns whether it ended in time."""
+        """End the worker and take the topics away; returns whether it ended in time."""
+        self._node.destroy_subscription(self._subscription)
+        self._node.destroy_publisher(self._publisher)
         return self._worker.close(timeout_s)
 
     def _on_cloud(self, message: Any) -> None:

@@ -59,14 +59,24 @@ class Inputs:
     def __init__(self, node: Node, rig: Rig, settings: NodeSettings, receiver: Receiver, guard: Guard) -> None:
         self._node, self._guard = node, guard
         self._feeds = _feeds(rig, settings, receiver)
-        for feed in self._feeds:
-            self._subscribe(feed, feed.types[0])
+        try:
+            for feed in self._feeds:
+                self._subscribe(feed, feed.types[0])
+        except SettingsError:
+            self.close()
+            raise
 
     def follow(self) -> None:
         """Take the types that the publishers have, and what they sent before; call it from time to time."""
         for feed in self._feeds:
             if len(feed.types) > 1 or feed.may_be_latched:
                 self._follow(feed, offers(self._node, feed.topic))
+
+    def close(self) -> None:
+        """Hear nothing more."""
+        for subscription in (one for feed in self._feeds for one in feed.subscriptions):
+            self._node.destroy_subscription(subscription)
+        self._feeds = []
 
     def _follow(self, feed: _Feed, offered: Sequence[Offer]) -> None:
         fitting = [one for one in feed.types if one in {offer.type for offer in offered}]

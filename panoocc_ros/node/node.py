@@ -1,269 +1,277 @@
 """The node `panoocc`: surround cameras, their calibrations and transforms in, voxel grids out.
 
-The executor's thread only takes messages in and asks the assembler for complete sets; images are decoded and the
-network runs in one worker thread, which always takes the newest set.
+Its lifecycle: `configure` checks the parameters, loads the network, warms it up and announces the classes
+(`loaded.py`); `activate` subscribes and begins to work (`session.py`); `deactivate` ends that and keeps the network;
+`cleanup` lets go of everything.
 """
 
 import os
 import sys
-import time
-from collections.abc import Sequence
-from dataclasses import dataclass, replace
+import traceback
+from collections.abc import Callable, Mapping, Sequence
+from functools import partial
 from typing import Any
 
 import rclpy
 from rclpy.clock import Clock, ClockType
 from rclpy.executors import ExternalShutdownException
-from rclpy.node import Node
-from sensor_msgs.msg import CameraInfo, CompressedImage, Image
-from std_srvs.srv import Trigger
-from tf2_msgs.msg import TFMessage
+from rclpy.lifecycle import LifecycleNode, LifecycleState, TransitionCallbackReturn
+from std_srvs.srv import SetBool, Trigger
 
-from panoocc_core import OccupancyStream
+from panoocc_core.base.devices import give_back_memory
 from panoocc_core.base.host_memory import keep_freed_memory
+from panoocc_core.geometry import NS_PER_S
 
-from ..frames.assembler import FrameAssembler
-from ..frames.sets import ReadySet
-from ..health.arrivals import Arrivals
-from ..health.latency import StageTimes
-from ..health.ledger import Ledger
+from ..health.ledger import Accounts
 from ..health.publisher import Diagnostics
-from ..health.running_time import RunningTime
-from ..health.verdicts import READY_TO_OUTPUT
-from ..outputs.catalogue import GRID_2D
-from ..outputs.planner_outputs import check_outputs
+from ..health.verdicts import ERROR, OUTPUT, WARN, Health, model_health
 from ..ros.callbacks import Guard
 from ..ros.exit_codes import BAD_INPUT
-from ..ros.parameter_fields import SettingsError
-from ..ros.parameters import declared, refusals_named
+from ..ros.parameter_fields import SettingsError, changed
+from ..ros.parameters import declared, on_changes, refusals_named
 from ..ros.throttle import ProblemLog
-from ..streams.cloud_queue import reads_logits
-from .cloud_output import CloudOutput
-from .inputs import Inputs
-from .load import chosen_calibration, chosen_config, chosen_rig, loaded_network, placed_by, rig_for, unused
+from .loaded import Loaded, load, take_limits, with_settings
 from .publishers import Publishers
-from .settings import NodeSettings, camera_limits
-from .status import StatusReport, model_facts
-from .step import Lost, error_text, step
-from .worker import Worker
+from .session import Session
+from .settings import NodeSettings
 
 TICK_S = 0.05  # how often waiting sets look for what they lack
 FOLLOW_S = 0.2  # how often the types of the topics are looked up
-STOP_S = 2.0
-MAX_STAMP_AGE_S = 60.0  # older stamps are of another clock (a bag played without /clock)
 
 
-@dataclass(frozen=True, slots=True)
-class Job:
-    """A complete set on its way to the worker."""
-
-    ready: ReadySet
-    reset: str | None  # the memory is to be cleared before this set, for this reason
-    since_s: float  # time.perf_counter() when the set was complete
-
-
-def keep_reset(old: Job, new: Job) -> Job:
-    """A set that is replaced before its turn must not take its reset with it."""
-    return replace(new, reset=new.reset or old.reset)
-
-
-class OccupancyNode(Node):
+class OccupancyNode(LifecycleNode):
     """See the module; `options` are those of rclpy's Node.
 
     Raises:
-        SettingsError: a parameter cannot be used; nothing was subscribed to.
+        SettingsError: a parameter cannot be used, whatever the network.
     """
 
     def __init__(self, **options: Any) -> None:
         super().__init__("panoocc", **options)
-        begin_s = time.perf_counter()
-        self._settings = settings = declared(self, NodeSettings)
-        config = chosen_config(settings.model, camera_limits(settings), settings.instances)
-        rig = chosen_rig(
-            settings.rig,
-            config,
-            settings.base_frame,
-            settings.fixed_frame,
-            settings.sync_spread_ms,
-        )
-        self._rig = rig_for(config, rig, settings.network_frame)
-        for sentence in unused(config, rig, settings.network_frame):
-            self.get_logger().info(sentence)
-        calibration = chosen_calibration(settings.calibration, rig)
-        check_outputs(settings, placed_by(calibration, config))
-        self.get_logger().info(f"loading {config.name}")
-        network = loaded_network(
-            config,
-            settings.checkpoint,
-            settings.seeded_weights,
-            settings.device,
-            settings.precision,
-            settings.threads,
-        )
-        facts = model_facts(settings, config, str(network.device), time.perf_counter() - begin_s)
-        self._stream = OccupancyStream(network)
-        self._time = RunningTime(self._now_ns)
-        self._log = ProblemLog(self.get_logger())
-        self._assembler = FrameAssembler(self._rig, settings, calibration, config, settings.grid_frame)
-        self._arrivals, self._ledger = Arrivals(self._rig.names, self._time), Ledger(self._time)
-        self._times = StageTimes()
-        self._outputs = Publishers(
-            self, settings, rig.names, self._rig.base_frame, config.panoptic.instances, config.labels
-        )
-        self._outputs.announce()
-        self._guard = Guard(self._log, self.context.ok)
-        self._reads_logits = reads_logits(config)
-        self._clouds = (
-            CloudOutput(self, settings, config, self._assembler, self._guard, self._time)
-            if settings.label_points_topic
-            else None
-        )
-        self._worker = Worker(self._work, self._on_failure, keep_reset, "inference")
-        self._requested_reset: str | None = None
-        self._inputs = Inputs(self, self._rig, settings, self, self._guard)
-        self._status = StatusReport(self._rig, settings, facts, self._time, self.get_logger())
+        self._settings = declared(self, NodeSettings, are_fixed=False)
+        self._guard = Guard(ProblemLog(self.get_logger()), self.context.ok)
+        self._loaded: Loaded | None = None
+        self._outputs: Publishers | None = None
+        self._session: Session | None = None
+        self._grids = 0  # of all sessions that are over
+        self._has_ended_in_time = True
+        self._is_starting = self._is_finalized = False
+        self.failure: Exception | None = None  # why the last transition failed, or the node deactivated itself
         self._diagnostics = Diagnostics(self)
+        on_changes(self, self._on_parameters)
         self._serve()
-        self._log_start(facts)
+
+    @property
+    def settings(self) -> NodeSettings:
+        """The parameters as they are now."""
+        return self._settings
 
     def _serve(self) -> None:
-        self.create_service(Trigger, "~/reset_history", self._guard.service(self._on_reset_history, "reset_history"))
+        for kind, name, callback in (
+            (Trigger, "reset_history", self._on_reset_history),
+            (SetBool, "set_enabled", self._on_set_enabled),
+        ):
+            self.create_service(kind, f"~/{name}", self._guard.service(callback, name))
+        # What cannot be done in a state is an exception of rclpy's own callback, which would end the node.
+        change = self._service_change_state
+        change.callback = partial(self._on_change_state, change.callback)
         # A steady clock: waiting and reporting go on when simulated time stands still.
         steady = Clock(clock_type=ClockType.STEADY_TIME)
-        for period_s, callback in (
-            (TICK_S, self._poll),
-            (FOLLOW_S, self._inputs.follow),
-            (self._settings.diagnostics_period_s, self._report),
-        ):
-            self.create_timer(period_s, self._guard(callback, callback.__name__.lstrip("_")), clock=steady)
+        self.create_timer(TICK_S, self._guard(self._poll, "poll"), clock=steady)
+        self.create_timer(FOLLOW_S, self._guard(self._follow, "follow"), clock=steady)
+        period_s = self._settings.diagnostics_period_s
+        self._reporting = self.create_timer(period_s, self._guard(self._report, "report"), clock=steady)
 
-    def on_image(self, camera: str, message: Image | CompressedImage) -> None:
-        """Take an image of a camera."""
-        self._arrivals.on_image(camera)
-        self._assembler.on_image(camera, message, self._now_ns())
-        self._poll()
+    # Transitions
 
-    def on_camera_info(self, camera: str, message: CameraInfo) -> None:
-        """Take the calibration of a camera."""
-        self._assembler.on_camera_info(camera, message)
+    def start(self) -> None:
+        """Configure and activate.
 
-    def on_transforms(self, message: TFMessage, static: bool) -> None:
-        """Take transforms of /tf or /tf_static."""
-        self._assembler.on_transforms(message, static)
+        Raises:
+            Exception: a transition failed; a SettingsError where a parameter is why.
+        """
+        self._is_starting = True
+        for trigger in (self.trigger_configure, self.trigger_activate):
+            if trigger() != TransitionCallbackReturn.SUCCESS:
+                raise self.failure or RuntimeError("a transition of the lifecycle failed")
+        self._is_starting = False
 
-    def _on_reset_history(self, _: Trigger.Request, response: Trigger.Response) -> Trigger.Response:
-        self._requested_reset = "requested by service"
-        response.success, response.message = True, "the memory is cleared before the next set"
-        return response
+    def on_configure(self, state: LifecycleState) -> TransitionCallbackReturn:
+        """Load the network, announce its classes."""
+        return self._attempt(self._configure)
 
-    def _poll(self) -> None:
-        """Hand complete sets to the worker."""
-        self._time()  # a clock that is seldom looked at seems to jump
-        wants_map = self._outputs.has_listener(GRID_2D)
-        while (ready := self._assembler.poll(self._now_ns(), wants_map)) is not None:
-            reset, self._requested_reset = ready.reset or self._requested_reset, None
-            self._ledger.complete()
-            if self._worker.submit(Job(ready, reset, time.perf_counter())) is not None:
-                self._ledger.replace()
-        self._ledger.formed(self._assembler.sets_formed)
-        if self._clouds is not None:
-            self._clouds.poll(self._now_ns())
+    def on_activate(self, state: LifecycleState) -> TransitionCallbackReturn:
+        """Subscribe and work."""
+        return self._attempt(self._activate)
 
-    def _work(self, job: Job) -> None:
-        """Worker thread: one set from messages to grids."""
-        self._ledger.begin()
+    def on_deactivate(self, state: LifecycleState) -> TransitionCallbackReturn:
+        """Hear and send nothing more; the network stays."""
+        return self._attempt(self._deactivate)
+
+    def on_cleanup(self, state: LifecycleState) -> TransitionCallbackReturn:
+        """Let go of the network."""
+        return self._attempt(self._clean_up)
+
+    def on_shutdown(self, state: LifecycleState) -> TransitionCallbackReturn:
+        """Let go of everything, for good."""
+        self._is_finalized = True
+        return self._attempt(self._let_go)
+
+    def on_error(self, state: LifecycleState) -> TransitionCallbackReturn:
+        """After an unexpected failure: let go of everything, so that the node can be configured anew."""
+        why = self.failure
+        outcome = self._attempt(self._let_go)
+        self.failure = why
+        return outcome
+
+    def _attempt(self, transition: Callable[[], None]) -> TransitionCallbackReturn:
+        """Failure where a parameter is why, and the state stays; error where it is anything else."""
+        self.failure = None
         try:
-            self._work_on(job)
-        finally:
-            self._ledger.end()
+            transition()
+        except SettingsError as error:
+            self.failure = error
+            if not self._is_starting:  # else the process ends with it
+                self.get_logger().error(str(error))
+            return TransitionCallbackReturn.FAILURE
+        except Exception as error:
+            self.failure = error
+            if self.context.ok():  # else the process is ending
+                self.get_logger().error("".join(traceback.format_exception(error)).rstrip())
+            return TransitionCallbackReturn.ERROR
+        return TransitionCallbackReturn.SUCCESS
 
-    def _work_on(self, job: Job) -> None:
-        begin_s = time.perf_counter()
-        wants_clouds = self._clouds is not None and self._clouds.has_listener
-        wanted = self._outputs.wanted(job.ready.stamp_ns)
-        if wants_clouds:
-            wanted = replace(wanted, instances=True, logits=self._reads_logits)
-        done = step(
-            self._assembler,
-            self._stream,
-            job.ready,
-            job.reset,
-            wanted,
+    def _configure(self) -> None:
+        loaded = load(self._settings, self.get_logger())
+        config = loaded.network.config
+        self._outputs = Publishers(
+            self, loaded.settings, loaded.all_cameras, loaded.rig.base_frame, config.panoptic.instances, config.labels
         )
-        if not rclpy.ok():
-            return  # the node ended during the step
-        for number, text in enumerate(done.geometry or ()):
-            self._log.warn(f"geometry {number}", text)
-        if isinstance(done, Lost):
-            self._on_lost(done)
-            return
-        if (reason := done.occupancy.history.reset) is not None:
-            self._log.warn(f"reset {reason}", f"the memory is cleared: {reason}")
-        stepped_s = time.perf_counter()
-        sequence = self._ledger.next_sequence()
-        unsent = self._outputs.publish(done.occupancy, done.frame, sequence, wanted, job.ready.map_from_ego)
-        if self._clouds is not None:
-            self._clouds.hand_over(done.occupancy)
-        if sequence == 0:
-            self.get_logger().info("grids come")
-        self._ledger.grid(done.occupancy, unsent)
-        end_s = time.perf_counter()
-        times_ms = {"queue": (begin_s - job.since_s) * 1e3, **done.times_ms, "publish": (end_s - stepped_s) * 1e3}
-        self._record_times(done.occupancy.stamp_ns, times_ms | {READY_TO_OUTPUT: (end_s - job.since_s) * 1e3})
-
-    def _record_times(self, stamp_ns: int, times_ms: dict[str, float]) -> None:
-        stamp_age_s = (self._now_ns() - stamp_ns) * 1e-9
-        if 0 <= stamp_age_s < MAX_STAMP_AGE_S:
-            times_ms["stamp_to_output"] = stamp_age_s * 1e3
-        self._times.add(times_ms)
-
-    def _on_lost(self, lost: Lost) -> None:
-        """Worker thread: a set gave no grid."""
-        if lost.kind == "refused":
-            self._ledger.refuse(lost.camera, lost.text)
-            self._log.error("refused", f"set refused: {lost.text}")
-        else:
-            self._ledger.fail(lost.text)
-            self._log.error("failed", f"the step failed: {lost.text}")
-
-    def _on_failure(self, error: Exception) -> None:
-        """Worker thread: something behind the step broke, e.g. a message that could not be made."""
-        if rclpy.ok():
-            text = error_text(error)
-            self._ledger.fail(text)
-            self._log.error("not sent", f"a grid could not be sent: {text}")
-
-    def _report(self) -> None:
-        """Say on /diagnostics, and in the log where it is bad, how things are."""
-        healths = self._status.healths(
-            self._assembler.status(self._now_ns()),
-            self._arrivals,
-            self._ledger.read(),
-            self._worker,
-            self._guard,
-            self._inputs.problems(),
-            self._times.summary(),
-            self._outputs.subscribers,
-        )
-        self._diagnostics.publish(healths + ([] if self._clouds is None else [self._clouds.health()]))
-
-    def _now_ns(self) -> int:
-        return self.get_clock().now().nanoseconds
-
-    def _log_start(self, facts: dict[str, str]) -> None:
-        self.get_logger().info("{model} on {device} ({precision}) after {load_s} s".format(**facts))
-        self.get_logger().info(f"the frame of the voxels is {self._assembler.network_frame}")
-        self.get_logger().info("what tells things apart: {instances}".format(**facts))
+        self._loaded = loaded
+        self._outputs.announce()
+        told = "{model} on {device} ({precision}) after {load_s} s, and {warm_up_s} s to warm up"
+        self.get_logger().info(told.format(**loaded.facts))
+        self.get_logger().info("what tells things apart: {instances}".format(**loaded.facts))
         if self._settings.seeded_weights:
             self.get_logger().warning("the weights are seeded, not trained: the voxels mean nothing")
 
+    def _activate(self) -> None:
+        assert self._loaded is not None and self._outputs is not None  # the lifecycle's order
+        self._session = Session(self, self._loaded, self._outputs, self._guard, self._grids)
+
+    def _deactivate(self) -> None:
+        if self._session is not None:
+            self._has_ended_in_time &= self._session.close()
+            self._grids, self._session = self._session.grids, None
+
+    def _clean_up(self) -> None:
+        if self._outputs is not None:
+            self._outputs.close()
+        device = None if self._loaded is None else self._loaded.network.device
+        self._outputs = self._loaded = None
+        if device is not None:
+            give_back_memory(device)
+
+    def _let_go(self) -> None:
+        self._deactivate()
+        self._clean_up()
+
+    def _on_change_state(self, change: Callable[[Any, Any], Any], request: Any, response: Any) -> Any:
+        try:
+            return change(request, response)
+        except Exception as error:
+            name = request.transition.label or f"number {request.transition.id}"
+            self.get_logger().error(f"transition {name} is not possible while the node is {self.state}: {error}")
+            response.success = False
+            return response
+
+    @property
+    def state(self) -> str:
+        """What the lifecycle calls it."""
+        if self._is_finalized:
+            return "finalized"
+        if self._session is not None:
+            return "active"
+        return "unconfigured" if self._loaded is None else "inactive"
+
+    # Requests
+
+    def _on_parameters(self, values: Mapping[str, Any]) -> None:
+        """Take parameters that were set, or raise SettingsError."""
+        name = self.get_fully_qualified_name()
+        remedy = (
+            f"taken when the node is configured: `ros2 lifecycle set {name}` deactivate and cleanup, set it, then "
+            "configure and activate"
+        )
+        settings = changed(self._settings, values, None if self._loaded is None else remedy)
+        if self._loaded is not None and self._outputs is not None:
+            loaded = with_settings(self._loaded, settings)
+            take_limits(loaded.network, settings)
+            self._loaded = loaded
+            self._outputs.take(settings)
+            if self._session is not None:
+                self._session.take(settings)
+        self._settings = settings
+        self._reporting.timer_period_ns = round(settings.diagnostics_period_s * NS_PER_S)
+
+    def _on_reset_history(self, _: Trigger.Request, response: Trigger.Response) -> Trigger.Response:
+        if self._session is not None:
+            self._session.request_reset("requested by service")
+        response.success = self._session is not None
+        response.message = "the memory is cleared before the next set" if response.success else self._why_silent
+        return response
+
+    def _on_set_enabled(self, request: SetBool.Request, response: SetBool.Response) -> SetBool.Response:
+        if self._session is not None:
+            self._session.is_enabled = request.data
+        response.success = self._session is not None
+        told = "sets become grids" if request.data else "sets are counted and dropped; the memory stays"
+        response.message = told if response.success else self._why_silent
+        return response
+
+    # From time to time
+
+    def _poll(self) -> None:
+        if self._session is None:
+            return
+        self._session.poll()
+        if self._session is not None and (why := self._session.failure) is not None:
+            self.get_logger().error(f"the node deactivates itself: {why}")
+            self.trigger_deactivate()
+            self.failure = RuntimeError(why)
+
+    def _follow(self) -> None:
+        if self._session is not None:
+            self._session.follow()
+
+    def _report(self) -> None:
+        """Say on /diagnostics, and in the log where it is bad, how things are."""
+        self._diagnostics.publish(self._silent_healths() if self._session is None else self._session.healths())
+
+    def _silent_healths(self) -> list[Health]:
+        """The statuses of a node that is not active."""
+        level = WARN if self.failure is None else ERROR
+        healths = [Health(OUTPUT, level, f"no grid: {self._why_silent}", {"state": self.state})]
+        if self._loaded is not None:
+            healths.append(model_health(self._loaded.facts, self._settings.seeded_weights, Accounts()))
+        return healths
+
+    @property
+    def _why_silent(self) -> str:
+        """Why no grid comes of a node that is not active, and what to do."""
+        name = self.get_fully_qualified_name()
+        remedy = {
+            "finalized": "start it anew",
+            "inactive": f"`ros2 lifecycle set {name} activate`",
+            "unconfigured": f"`ros2 lifecycle set {name}` configure, then activate",
+        }.get(self.state, "")
+        why = "" if self.failure is None else f", since {self.failure}"
+        return f"the node is {self.state}{why}: {remedy}"
+
     def stop(self) -> bool:
-        """End the worker; returns whether it ended in time."""
-        ended = self._worker.close(STOP_S)
-        if self._clouds is not None:
-            ended = self._clouds.close(STOP_S) and ended
-        self._assembler.close()
-        return ended
+        """Let go of everything; returns whether the worker ended in time."""
+        self._let_go()
+        return self._has_ended_in_time
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
@@ -275,6 +283,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
         with refusals_named():
             rclpy.init(args=arguments)
             node = OccupancyNode()
+            if node.settings.autostart:
+                node.start()
         rclpy.spin(node)
     except SettingsError as error:
         rclpy.logging.get_logger("panoocc").fatal(str(error))

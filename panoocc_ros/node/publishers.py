@@ -34,7 +34,8 @@ class Publishers:
         source: InstanceSource,
         labels: LabelSet,
     ) -> None:
-        self._settings, self._rig_cameras, self._frame_id, self._labels = settings, rig_cameras, frame_id, labels
+        self._node, self._settings = node, settings
+        self._rig_cameras, self._frame_id, self._labels = rig_cameras, frame_id, labels
         logger = node.get_logger()
         self._outputs = {
             output: node.create_publisher(kind, f"~/{output.topic}", qos(latched=output.latched, depth=output.depth))
@@ -49,6 +50,16 @@ class Publishers:
         }
         self._rates = TopicRates(settings, self._outputs)
         self._failures: dict[str, str] = {}  # topic -> why its last message could not be sent
+
+    def take(self, settings: NodeSettings) -> None:
+        """Publish by other parameters from the next grid on."""
+        self._settings, self._rates = settings, TopicRates(settings, self._outputs)
+
+    def close(self) -> None:
+        """Take all topics away."""
+        for publisher in (*self._outputs.values(), *self._announcements.values()):
+            self._node.destroy_publisher(publisher)
+        self._outputs, self._announcements = {}, {}
 
     @property
     def subscribers(self) -> int:

@@ -22,6 +22,9 @@ class NodeSettings(OutputOptions, AssemblerOptions):
         SettingsError: a value is outside its limits or choices, or parameters contradict each other.
     """
 
+    autostart: bool = parameter(
+        True, "Configure and activate the node at once; false: it waits for the transitions of its lifecycle."
+    )
     model: str = parameter("pano_small_occ3d", "Model preset, or the path of a YAML file that describes one.")
     checkpoint: str = parameter(
         "", "File with the weights (.safetensors, or a published .pth). Empty takes those that come with the package."
@@ -61,21 +64,25 @@ class NodeSettings(OutputOptions, AssemblerOptions):
         0.0,
         "Share by which a focal length may change before the memory is cleared; 0 takes the network's.",
         limits=(0.0, 10.0),
+        dynamic=True,
     )
     max_centre_shift: float = parameter(
         0.0,
         "Share of the image by which a principal point may move before the memory is cleared; 0 takes the network's.",
         limits=(0.0, 1.0),
+        dynamic=True,
     )
     max_mount_shift_m: float = parameter(
         0.0,
         "Distance by which a mount may move before the memory is cleared; 0 takes the network's.",
         limits=(0.0, 100.0),
+        dynamic=True,
     )
     max_mount_turn_deg: float = parameter(
         0.0,
         "Angle by which a mount may turn before the memory is cleared; 0 takes the network's.",
         limits=(0.0, 180.0),
+        dynamic=True,
     )
     image_reliability: str = parameter(
         "best_effort",
@@ -99,12 +106,20 @@ class NodeSettings(OutputOptions, AssemblerOptions):
         "Points beyond the grid: unknown (label 255), or clamp: they take the border voxel.",
         choices=("unknown", "clamp"),
     )
-    diagnostics_period_s: float = parameter(1.0, "Time between two messages on /diagnostics.", limits=(0.1, 60.0))
+    diagnostics_period_s: float = parameter(
+        1.0, "Time between two messages on /diagnostics.", limits=(0.1, 60.0), dynamic=True
+    )
     latency_warn_ms: float = parameter(
-        0.0, "p95 from complete set to grid beyond which timing is a WARN; 0: no limit.", limits=(0.0, 1e6)
+        0.0,
+        "p95 from complete set to grid beyond which timing is a WARN; 0: no limit.",
+        limits=(0.0, 1e6),
+        dynamic=True,
     )
     latency_error_ms: float = parameter(
-        0.0, "p95 from complete set to grid beyond which timing is an ERROR; 0: no limit.", limits=(0.0, 1e6)
+        0.0,
+        "p95 from complete set to grid beyond which timing is an ERROR; 0: no limit.",
+        limits=(0.0, 1e6),
+        dynamic=True,
     )
 
     def __post_init__(self) -> None:

@@ -1,10 +1,9 @@
 """Everything that the node says about itself in one go: on /diagnostics, and in the log where it is bad."""
 
 from collections.abc import Mapping, Sequence
+from dataclasses import replace
 from time import monotonic
 from typing import Any
-
-from panoocc_core import ModelConfig
 
 from ..frames.rig import Rig
 from ..frames.sets import AssemblerStatus
@@ -16,6 +15,7 @@ from ..health.running_time import RunningTime
 from ..health.verdicts import (
     OUTPUT,
     READY_TO_OUTPUT,
+    WARN,
     Health,
     Lately,
     StepTime,
@@ -33,21 +33,8 @@ from ..ros.callbacks import Guard
 from .settings import NodeSettings
 from .worker import Worker
 
-SHIPPED = "shipped with the package"
+SWITCHED_OFF = "no new grid: switched off by ~/set_enabled; call it with data: true"
 OF_THE_NODE = ("clock", OUTPUT)  # what is not well with them is logged even where no image comes at all
-
-
-def model_facts(settings: NodeSettings, config: ModelConfig, device: str, load_s: float) -> dict[str, str]:
-    """What does not change while the node runs, as values of its status `model`."""
-    weights = "seeded" if settings.seeded_weights else settings.checkpoint or SHIPPED
-    return {
-        "model": config.name,
-        "instances": config.panoptic.instances,
-        "weights": weights,
-        "device": device,
-        "precision": settings.precision,
-        "load_s": f"{load_s:.1f}",
-    }
 
 
 class StatusReport:
@@ -56,7 +43,8 @@ class StatusReport:
     def __init__(
         self, rig: Rig, settings: NodeSettings, facts: Mapping[str, str], time: RunningTime, logger: Any
     ) -> None:
-        self._rig, self._settings, self._facts, self._time = rig, settings, facts, time
+        self.settings = settings
+        self._rig, self._facts, self._time = rig, facts, time
         self._lately, self._log = Lately(time), HealthLog(logger)
         self._begin_s, self._images_s = monotonic(), float("inf")  # when the node, and when its images began
 
@@ -70,19 +58,23 @@ class StatusReport:
         problems: Mapping[str, list[str]],
         summary: Summary,
         subscribers: int,
+        is_enabled: bool = True,
     ) -> list[Health]:
         """All statuses.
 
         Args:
             problems: topic -> what is wrong with its publishers.
             subscribers: of the grids.
+            is_enabled: sets are worked on.
         """
-        lately, settings = self._lately, self._settings
+        lately, settings = self._lately, self.settings
         lately.look(status, guard.errors)
         clock, inputs = clock_health(self._time), self._inputs(status, arrivals, accounts, problems)
         step = StepTime(worker.busy_s, summary[READY_TO_OUTPUT]["p95_ms"] * 1e-3 if summary else None)
         has_error = lately.has_error(inputs)
         output = output_health(status, accounts, step, not worker.busy, subscribers, clock, inputs, has_error)
+        if not is_enabled:
+            output = replace(output, level=max(WARN, output.level), message=SWITCHED_OFF)
         timing = timing_health(summary, settings.latency_warn_ms, settings.latency_error_ms)
         self._log_bad(status, [clock, *inputs, timing, output])
         return [
@@ -98,7 +90,7 @@ class StatusReport:
     def _inputs(
         self, status: AssemblerStatus, arrivals: Arrivals, accounts: Accounts, problems: Mapping[str, list[str]]
     ) -> list[Health]:
-        rig, lost, timeout_s = self._rig, self._lately.lost_sets, self._settings.camera_timeout_s
+        rig, lost, timeout_s = self._rig, self._lately.lost_sets, self.settings.camera_timeout_s
         cameras = [
             camera_health(
                 camera,

@@ -8,11 +8,13 @@ from dataclasses import dataclass
 from typing import Literal
 
 from panoocc_core import Frame, NonFiniteError, Occupancy, OccupancyStream, Wanted
+from panoocc_core.base.devices import give_back_memory, is_out_of_memory
 
 from ..frames.assembler import FrameAssembler
 from ..frames.sets import ReadySet, Refused
 
 FAILED_RESET = "the step before failed"
+OUT_OF_MEMORY = "out_of_memory"  # why the memory was cleared
 MAX_TEXT = 300  # characters of an error
 
 
@@ -34,6 +36,7 @@ class Lost:
     text: str
     geometry: tuple[str, ...] | None = None  # as in `Step`: it may be why the network failed
     camera: str = ""  # whose image was refused
+    is_hopeless: bool = False  # twice in a row, the second time without history: the next set would fare no better
 
 
 def step(
@@ -46,7 +49,8 @@ def step(
     """Work on one set; `reset` is why the memory is cleared before it, or None.
 
     A set that is refused leaves the memory as it was: time goes on without it.  After any other failure, in decoding as
-    in the network, the memory is cleared, since nobody knows what is in it.
+    in the network, the memory is cleared, since nobody knows what is in it.  Where device or host had too little
+    memory, or logits were not finite, the history may have been the cause: the same frame is tried once more without.
     """
     begin_s, geometry = time.perf_counter(), None
     if reset is not None:
@@ -55,15 +59,31 @@ def step(
         frame = assembler.frame(ready)
         decoded_s = time.perf_counter()
         geometry = assembler.judge_geometry(frame, stream.network.config)
-        occupancy = stream.step(frame, wanted)
+        occupancy = _stepped(stream, frame, wanted)
     except Refused as refusal:
         return Lost("refused", str(refusal), camera=refusal.camera)
     except Exception as error:  # of any kind: the next set must not meet what this one left behind
         if not isinstance(error, NonFiniteError):  # for which the stream has cleared its memory itself
             stream.reset(FAILED_RESET)
-        return Lost("failed", error_text(error), geometry)
+        return Lost("failed", error_text(error), geometry, is_hopeless=_may_be_of_history(error))
     times_ms = {"decode": (decoded_s - begin_s) * 1e3, **occupancy.timings_ms}
     return Step(frame, occupancy, times_ms, geometry)
+
+
+def _stepped(stream: OccupancyStream, frame: Frame, wanted: Wanted) -> Occupancy:
+    try:
+        return stream.step(frame, wanted)
+    except Exception as error:
+        if not _may_be_of_history(error):
+            raise
+        if is_out_of_memory(error):
+            stream.reset(OUT_OF_MEMORY)  # else the stream has done it itself
+    give_back_memory(stream.network.device)  # here, where no traceback holds the tensors of the first try
+    return stream.step(frame, wanted)
+
+
+def _may_be_of_history(error: Exception) -> bool:
+    return isinstance(error, NonFiniteError) or is_out_of_memory(error)
 
 
 def error_text(error: Exception) -> str:

@@ -17,12 +17,12 @@ def max_rate(default_hz: float, what: str) -> Any:
     """The parameter of one topic's rate."""
     topic, _, why = what.partition(" ")
     text = f"{topic} at most this often{' ' * bool(why)}{why}; 0: as often as grids come."
-    return parameter(default_hz, text, limits=(0.0, 1000.0))
+    return parameter(default_hz, text, limits=(0.0, 1000.0), dynamic=True)
 
 
 def height(default_m: float, what: str) -> Any:
     """The parameter of one end of a band of heights."""
-    return parameter(default_m, f"{what}, above base_frame.", limits=(-MAX_HEIGHT_M, MAX_HEIGHT_M))
+    return parameter(default_m, f"{what}, above base_frame.", limits=(-MAX_HEIGHT_M, MAX_HEIGHT_M), dynamic=True)
 
 
 @dataclass(frozen=True)
@@ -34,9 +34,12 @@ class OutputOptions:
     """
 
     encoding: Literal["sparse", "dense"] = parameter(
-        "sparse", "VoxelGrid: sparse lists occupied voxels, dense all of them.", choices=("sparse", "dense")
+        "sparse",
+        "VoxelGrid: sparse lists occupied voxels, dense all of them.",
+        choices=("sparse", "dense"),
+        dynamic=True,
     )
-    confidence: bool = parameter(True, "Publish the confidence of every voxel.")
+    confidence: bool = parameter(True, "Publish the confidence of every voxel.", dynamic=True)
     markers_colour: Literal["class", "instance"] = parameter(
         "class", "What gives ~/markers and ~/object_markers their colours.", choices=("class", "instance")
     )
@@ -44,13 +47,14 @@ class OutputOptions:
         "",
         "Classes that are obstacles in ~/obstacles, ~/grid_2d and ~/bev/..., with commas between; empty: all but those "
         "of the ground (driveable_surface, other_flat, sidewalk, terrain, road, walkable).",
+        dynamic=True,
     )
     obstacles_min_z_m: float = height(0.3, "~/obstacles: lower end of the band of heights")
     obstacles_max_z_m: float = height(2.2, "~/obstacles: upper end of the band of heights")
     grid_2d_min_z_m: float = height(0.3, "~/grid_2d and ~/bev/...: lower end of the band of heights")
     grid_2d_max_z_m: float = height(2.2, "~/grid_2d and ~/bev/...: upper end of the band of heights")
     grid_2d_resolution_m: float = parameter(
-        0.0, "~/grid_2d: edge of a cell; 0: that of a voxel.", limits=(0.0, MAX_HEIGHT_M)
+        0.0, "~/grid_2d: edge of a cell; 0: that of a voxel.", limits=(0.0, MAX_HEIGHT_M), dynamic=True
     )
     grid_frame: str = parameter(
         "", "Frame along whose axes ~/grid_2d lies, such as map or odom; empty: base_frame, and it moves along."
@@ -68,8 +72,10 @@ class OutputOptions:
     markers_max_rate_hz: float = max_rate(2.0, "~/markers (RViz is slow with cubes)")
 
     overlay_max_rate_hz: float = max_rate(1.0, "~/overlay/compressed")
-    overlay_width_px: int = parameter(1200, "Width of ~/overlay/compressed, all cameras together.", limits=(300, 8000))
-    overlay_jpeg_quality: int = parameter(80, "JPEG quality of ~/overlay/compressed.", limits=(1, 100))
+    overlay_width_px: int = parameter(
+        1200, "Width of ~/overlay/compressed, all cameras together.", limits=(300, 8000), dynamic=True
+    )
+    overlay_jpeg_quality: int = parameter(80, "JPEG quality of ~/overlay/compressed.", limits=(1, 100), dynamic=True)
 
     def __post_init__(self) -> None:
         check_parameters(self)

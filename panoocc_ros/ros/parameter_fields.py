@@ -4,7 +4,10 @@ No ROS here: `parameters.py` declares such a dataclass with rclpy, and offline c
 """
 
 import dataclasses
-from typing import Any
+from collections.abc import Mapping
+from typing import Any, TypeVar
+
+Settings = TypeVar("Settings")
 
 
 class SettingsError(ValueError):
@@ -22,12 +25,38 @@ class SettingsError(ValueError):
 
 
 def parameter(
-    default: Any, description: str, limits: tuple[float, float] | None = None, choices: tuple[str, ...] = ()
+    default: Any,
+    description: str,
+    limits: tuple[float, float] | None = None,
+    choices: tuple[str, ...] = (),
+    dynamic: bool = False,
 ) -> Any:
-    """A field of a dataclass of settings, with what `parameters.declared` tells rclpy about it."""
+    """A field of a dataclass of settings, with what `parameters.declared` tells rclpy about it.
+
+    Args:
+        dynamic: it may change while the node runs.
+    """
     return dataclasses.field(
-        default=default, metadata={"description": description, "choices": choices, "limits": limits}
+        default=default,
+        metadata={"description": description, "choices": choices, "limits": limits, "dynamic": dynamic},
     )
+
+
+def changed(settings: Settings, values: Mapping[str, Any], remedy: str | None = None) -> Settings:
+    """The settings with other values, all checked together; names that are none of theirs are left aside.
+
+    Args:
+        remedy: what to do about a parameter that is not dynamic; None: these may change too.
+
+    Raises:
+        SettingsError: a value cannot be used, contradicts another, or may not change now.
+    """
+    fields = {field.name: field for field in dataclasses.fields(settings)}  # type: ignore[arg-type]
+    changes = {name: value for name, value in values.items() if name in fields and value != getattr(settings, name)}
+    fixed = [name for name in changes if not fields[name].metadata["dynamic"]]
+    if fixed and remedy is not None:
+        raise SettingsError(remedy, *fixed)
+    return dataclasses.replace(settings, **changes)  # type: ignore[type-var]
 
 
 def value_of(field: dataclasses.Field, text: str) -> Any:

@@ -13,9 +13,9 @@ from panoocc_core import Wanted  # noqa: E402
 from panoocc_core.labels import LIDARSEG, OCC3D  # noqa: E402
 from panoocc_ros.health.ledger import Ledger  # noqa: E402
 from panoocc_ros.health.verdicts import ERROR, OK  # noqa: E402
-from panoocc_ros.node import node as node_module  # noqa: E402
-from panoocc_ros.node.node import Job, OccupancyNode  # noqa: E402
+from panoocc_ros.node import session as session_module  # noqa: E402
 from panoocc_ros.node.publishers import Publishers  # noqa: E402
+from panoocc_ros.node.session import Job, Session  # noqa: E402
 from panoocc_ros.node.settings import NodeSettings  # noqa: E402
 from panoocc_ros.node.step import Step  # noqa: E402
 from panoocc_ros.outputs.catalogue import GRID_2D, OBSTACLES, OCCUPANCY, OVERLAY  # noqa: E402
@@ -103,16 +103,17 @@ def test_clouds_and_health_get_a_grid_whose_output_fails(monkeypatch):
         _assembler=None,
         _stream=None,
         _reads_logits=False,
+        _has_ended=False,
+        _first_grid=0,
         _outputs=outputs,
         _clouds=SimpleNamespace(has_listener=True, hand_over=handed.append),
         _ledger=Ledger(clock),
         _record_times=lambda *arguments: times.append(arguments),
-        get_logger=topics.get_logger,
+        _node=topics,
     )
-    monkeypatch.setattr(node_module.rclpy, "ok", lambda: True)
-    monkeypatch.setattr(node_module, "step", lambda *_: Step(None, grid_at(0), {}, None))
+    monkeypatch.setattr(session_module, "step", lambda *_: Step(None, grid_at(0), {}, None))
     ready = SimpleNamespace(stamp_ns=T0, map_from_ego=None)
-    OccupancyNode._work_on(node, Job(ready, None, 0.0))
+    Session._work_on(node, Job(ready, None, 0.0))
     accounts = node._ledger.read()
     assert len(handed) == len(times) == accounts.grids == 1 and not accounts.failures
     health = output(accounts)
@@ -143,5 +144,5 @@ def test_only_a_listener_to_the_map_makes_sets_wait_for_its_frame(is_heard, monk
         _ledger=Ledger(lambda: 100.0),
         _assembler=SimpleNamespace(poll=lambda now_ns, wants_map: asked.append(wants_map), sets_formed=0),
     )
-    OccupancyNode._poll(node)
+    Session.poll(node)
     assert asked == [is_heard]

@@ -1,0 +1,126 @@
+"""What the node has once it is configured: a network that is ready, and all that follows from the parameters."""
+
+import time
+from collections.abc import Mapping
+from dataclasses import dataclass, replace
+from typing import Any
+
+import numpy as np
+import torch
+
+from panoocc_core import CameraImage, Frame, ModelConfig, OccupancyStream
+from panoocc_core.base.devices import is_out_of_memory
+from panoocc_core.cameras.calibration_file import CalibrationFile
+from panoocc_core.geometry import rigid
+from panoocc_core.network import Network
+
+from ..frames.rig import Rig
+from ..outputs.planner_outputs import check_outputs
+from ..ros.parameter_fields import SettingsError
+from .load import chosen_calibration, chosen_config, chosen_rig, loaded_network, placed_by, rig_for, unused
+from .settings import NodeSettings, camera_limits
+
+SHIPPED = "shipped with the package"
+CAMERA_HEIGHT_M = 1.5
+OPTICAL_AXES = np.array([[0.0, 0, 1], [-1, 0, 0], [0, -1, 0]])  # of a camera that looks ahead, in the vehicle frame
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Loaded:
+    """What `load` makes; nothing in it changes while the node is configured, but for `network.config`."""
+
+    settings: NodeSettings
+    rig: Rig  # its cameras in the order of the network
+    all_cameras: tuple[str, ...]  # also those that the network does not take
+    calibration: CalibrationFile | None
+    network: Network
+    facts: Mapping[str, str]  # values of the status `model`
+
+
+def load(settings: NodeSettings, logger: Any) -> Loaded:
+    """Check the parameters against each other and the files that they name, load the network and warm it up.
+
+    Raises:
+        SettingsError: a parameter cannot be used.
+    """
+    begin_s = time.perf_counter()
+    config = chosen_config(settings.model, camera_limits(settings), settings.instances)
+    rig = chosen_rig(
+        settings.rig,
+        config,
+        settings.base_frame,
+        settings.fixed_frame,
+        settings.sync_spread_ms,
+    )
+    for sentence in unused(config, rig, settings.network_frame):
+        logger.info(sentence)
+    used = rig_for(config, rig, settings.network_frame)
+    calibration = chosen_calibration(settings.calibration, rig)
+    check_outputs(settings, placed_by(calibration, config))
+    logger.info(f"loading {config.name}")
+    network = loaded_network(
+        config,
+        settings.checkpoint,
+        settings.seeded_weights,
+        settings.device,
+        settings.precision,
+        settings.threads,
+    )
+    loaded_s = time.perf_counter()
+    warm_up(network)
+    facts = {
+        "model": config.name,
+        "instances": config.panoptic.instances,
+        "weights": "seeded" if settings.seeded_weights else settings.checkpoint or SHIPPED,
+        "device": str(network.device),
+        "precision": settings.precision,
+        "load_s": f"{loaded_s - begin_s:.1f}",
+        "warm_up_s": f"{time.perf_counter() - loaded_s:.1f}",
+    }
+    return Loaded(settings, used, rig.names, calibration, network, facts)
+
+
+def with_settings(loaded: Loaded, settings: NodeSettings) -> Loaded:
+    """The same with other dynamic parameters.
+
+    Raises:
+        SettingsError: they do not fit the network.
+    """
+    check_outputs(settings, placed_by(loaded.calibration, loaded.network.config))
+    return replace(loaded, settings=settings)
+
+
+def take_limits(network: Network, settings: NodeSettings) -> None:
+    """Have the network's stream clear its memory by the limits of these parameters."""
+    own = chosen_config(settings.model, camera_limits(settings)).temporal
+    network.config = replace(network.config, temporal=own)
+
+
+def warm_up(network: Network) -> None:
+    """One step over a black picture of every camera, so that the first real one takes as long as the others.
+
+    Raises:
+        SettingsError: device or host has too little memory for it.
+    """
+    try:
+        OccupancyStream(network).step(black_frame(network.config))
+    except Exception as error:
+        if not is_out_of_memory(error):
+            raise
+        reason = f"{network.config.name} needs more memory than there is on {network.device}: {error}".splitlines()[0]
+        raise SettingsError(reason, "model", "device") from error
+
+
+def black_frame(config: ModelConfig) -> Frame:
+    """Cameras of the network's size, evenly around the vehicle, that see black."""
+    height, width = config.images.height, config.images.width
+    intrinsics = np.array([[width / 2, 0, width / 2], [0, width / 2, height / 2], [0, 0, 1.0]])
+    image = torch.zeros((height, width, 3), dtype=torch.uint8)
+    cameras = []
+    for number, name in enumerate(config.cameras):
+        yaw_rad = 2 * np.pi * number / len(config.cameras)
+        cosine, sine = np.cos(yaw_rad), np.sin(yaw_rad)
+        turned = np.array([[cosine, -sine, 0], [sine, cosine, 0], [0, 0, 1]]) @ OPTICAL_AXES
+        mount = rigid(turned, np.array([0.0, 0.0, CAMERA_HEIGHT_M]))
+        cameras.append(CameraImage(name, 0, image, intrinsics, mount, np.eye(4)))
+    return Frame(0, np.eye(4), tuple(cameras))

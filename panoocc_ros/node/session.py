@@ -1,0 +1,242 @@
+"""What the node has while it is active: subscriptions, sets of images in the making, a stream, the worker.
+
+The executor's thread only takes messages in and asks the assembler for complete sets; images are decoded and the
+network runs in one worker thread, which always takes the newest set.
+"""
+
+import time
+from dataclasses import dataclass, replace
+
+from rclpy.node import Node
+from sensor_msgs.msg import CameraInfo, CompressedImage, Image
+from tf2_msgs.msg import TFMessage
+
+from panoocc_core import OccupancyStream
+
+from ..frames.assembler import FrameAssembler
+from ..frames.sets import ReadySet
+from ..health.arrivals import Arrivals
+from ..health.latency import StageTimes
+from ..health.ledger import Ledger
+from ..health.running_time import RunningTime
+from ..health.verdicts import READY_TO_OUTPUT, Health
+from ..outputs.catalogue import GRID_2D
+from ..ros.callbacks import Guard
+from ..ros.parameter_fields import SettingsError
+from ..ros.throttle import ProblemLog
+from ..streams.cloud_queue import reads_logits
+from .cloud_output import CloudOutput
+from .inputs import Inputs
+from .loaded import Loaded
+from .publishers import Publishers
+from .settings import NodeSettings
+from .status import StatusReport
+from .step import Lost, error_text, step
+from .worker import Worker
+
+STOP_S = 2.0
+MAX_STAMP_AGE_S = 60.0  # older stamps are of another clock (a bag played without /clock)
+
+
+@dataclass(frozen=True, slots=True)
+class Job:
+    """A complete set on its way to the worker."""
+
+    ready: ReadySet
+    reset: str | None  # the memory is to be cleared before this set, for this reason
+    since_s: float  # time.perf_counter() when the set was complete
+
+
+def keep_reset(old: Job, new: Job) -> Job:
+    """A set that is replaced before its turn must not take its reset with it."""
+    return replace(new, reset=new.reset or old.reset)
+
+
+class Session:
+    """From activation to deactivation; methods are of the executor's thread unless they say otherwise.
+
+    Args:
+        outputs: where grids go.
+        grids: how many there have been in earlier sessions.
+
+    Raises:
+        SettingsError: the rig, or `label_points_topic`, has a name that is no topic; nothing was subscribed to.
+    """
+
+    def __init__(self, node: Node, loaded: Loaded, outputs: Publishers, guard: Guard, grids: int) -> None:
+        settings, config = loaded.settings, loaded.network.config
+        self._node, self._outputs, self._first_grid = node, outputs, grids
+        self.is_enabled = True
+        self.failure: str | None = None  # why no further set would become a grid
+        self._is_closed = False
+        self._stream = OccupancyStream(loaded.network)
+        self._time = RunningTime(self._now_ns)
+        self._log = ProblemLog(node.get_logger())
+        self._guard = guard
+        self._assembler = FrameAssembler(loaded.rig, settings, loaded.calibration, config, settings.grid_frame)
+        self._arrivals, self._ledger = Arrivals(loaded.rig.names, self._time), Ledger(self._time, grids)
+        self._times = StageTimes()
+        self._reads_logits = reads_logits(config)
+        self._requested_reset: str | None = None
+        self._status = StatusReport(loaded.rig, settings, loaded.facts, self._time, node.get_logger())
+        self._clouds: CloudOutput | None = None
+        self._inputs = Inputs(node, loaded.rig, settings, self, guard)
+        if settings.label_points_topic:
+            try:
+                self._clouds = CloudOutput(node, settings, config, self._assembler, guard, self._time)
+            except SettingsError:
+                self._inputs.close()
+                raise
+        self._worker = Worker(self._work, self._on_failure, keep_reset, "inference")
+        node.get_logger().info(f"the frame of the voxels is {self._assembler.network_frame}")
+
+    @property
+    def grids(self) -> int:
+        """How many grids there have been, with those of earlier sessions."""
+        return self._ledger.sequences
+
+    def on_image(self, camera: str, message: Image | CompressedImage) -> None:
+        """Take an image of a camera."""
+        self._arrivals.on_image(camera)
+        self._assembler.on_image(camera, message, self._now_ns())
+        self.poll()
+
+    def on_camera_info(self, camera: str, message: CameraInfo) -> None:
+        """Take the calibration of a camera."""
+        self._assembler.on_camera_info(camera, message)
+
+    def on_transforms(self, message: TFMessage, static: bool) -> None:
+        """Take transforms of /tf or /tf_static."""
+        self._assembler.on_transforms(message, static)
+
+    def request_reset(self, reason: str) -> None:
+        """Have the memory cleared before the next set."""
+        self._requested_reset = reason
+
+    def take(self, settings: NodeSettings) -> None:
+        """Go on by other dynamic parameters."""
+        self._assembler.take_options(settings)
+        self._status.settings = settings
+
+    def poll(self) -> None:
+        """Hand complete sets to the worker; call it from time to time."""
+        self._time()  # a clock that is seldom looked at seems to jump
+        wants_map = self._outputs.has_listener(GRID_2D)
+        while (ready := self._assembler.poll(self._now_ns(), wants_map)) is not None:
+            reset = ready.reset or self._requested_reset
+            if not self.is_enabled:
+                self._requested_reset = reset
+                self._ledger.disable()
+                continue
+            self._requested_reset = None
+            self._ledger.complete()
+            if self._worker.submit(Job(ready, reset, time.perf_counter())) is not None:
+                self._ledger.replace()
+        self._ledger.formed(self._assembler.sets_formed)
+        if self._clouds is not None:
+            self._clouds.poll(self._now_ns())
+
+    def follow(self) -> None:
+        """Take the types that the topics have; call it from time to time."""
+        self._inputs.follow()
+
+    def healths(self) -> list[Health]:
+        """How things are; what is bad goes into the log too."""
+        healths = self._status.healths(
+            self._assembler.status(self._now_ns()),
+            self._arrivals,
+            self._ledger.read(),
+            self._worker,
+            self._guard,
+            self._inputs.problems(),
+            self._times.summary(),
+            self._outputs.subscribers,
+            self.is_enabled,
+        )
+        return healths + ([] if self._clouds is None else [self._clouds.health()])
+
+    def close(self) -> bool:
+        """Hear nothing more, end the worker; returns whether it ended in time.
+
+        Where it did not, what it is at comes to nothing.
+        """
+        self._is_closed = True
+        self._inputs.close()
+        ended = self._worker.close(STOP_S)
+        if self._clouds is not None:
+            ended = self._clouds.close(STOP_S) and ended
+        self._assembler.close()
+        return ended
+
+    def _work(self, job: Job) -> None:
+        """Worker thread: one set from messages to grids."""
+        self._ledger.begin()
+        try:
+            self._work_on(job)
+        finally:
+            self._ledger.end()
+
+    def _work_on(self, job: Job) -> None:
+        begin_s = time.perf_counter()
+        wants_clouds = self._clouds is not None and self._clouds.has_listener
+        wanted = self._outputs.wanted(job.ready.stamp_ns)
+        if wants_clouds:
+            wanted = replace(wanted, instances=True, logits=self._reads_logits)
+        done = step(
+            self._assembler,
+            self._stream,
+            job.ready,
+            job.reset,
+            wanted,
+        )
+        if self._has_ended:
+            return
+        for number, text in enumerate(done.geometry or ()):
+            self._log.warn(f"geometry {number}", text)
+        if isinstance(done, Lost):
+            self._on_lost(done)
+            return
+        if (reason := done.occupancy.history.reset) is not None:
+            self._log.warn(f"reset {reason}", f"the memory is cleared: {reason}")
+        stepped_s = time.perf_counter()
+        sequence = self._ledger.next_sequence()
+        unsent = self._outputs.publish(done.occupancy, done.frame, sequence, wanted, job.ready.map_from_ego)
+        if self._clouds is not None:
+            self._clouds.hand_over(done.occupancy)
+        self._ledger.grid(done.occupancy, unsent)
+        if sequence == self._first_grid:
+            self._node.get_logger().info("grids come")
+        end_s = time.perf_counter()
+        times_ms = {"queue": (begin_s - job.since_s) * 1e3, **done.times_ms, "publish": (end_s - stepped_s) * 1e3}
+        self._record_times(done.occupancy.stamp_ns, times_ms | {READY_TO_OUTPUT: (end_s - job.since_s) * 1e3})
+
+    def _record_times(self, stamp_ns: int, times_ms: dict[str, float]) -> None:
+        stamp_age_s = (self._now_ns() - stamp_ns) * 1e-9
+        if 0 <= stamp_age_s < MAX_STAMP_AGE_S:
+            times_ms["stamp_to_output"] = stamp_age_s * 1e3
+        self._times.add(times_ms)
+
+    def _on_lost(self, lost: Lost) -> None:
+        """Worker thread: a set gave no grid."""
+        if lost.kind == "refused":
+            self._ledger.refuse(lost.camera, lost.text)
+            self._log.error("refused", f"set refused: {lost.text}")
+            return
+        self._ledger.fail(lost.text)
+        self._log.error("failed", f"the step failed: {lost.text}")
+        if lost.is_hopeless:
+            self.failure = lost.text
+
+    def _on_failure(self, error: Exception) -> None:
+        """Worker thread: something behind the step broke, e.g. a message that could not be made."""
+        if not self._has_ended:
+            text = error_text(error)
+            self._ledger.fail(text)
+            self._log.error("not sent", f"a grid could not be sent: {text}")
+
+    @property
+    def _has_ended(self) -> bool:
+        return self._is_closed or not self._node.context.ok()
+
+    def _now_ns(self) -> int:
+        return self._node.get_clock().now().nanoseconds
