@@ -53,6 +53,7 @@ def step(
     memory, or logits were not finite, the history may have been the cause: the same frame is tried once more without.
     """
     begin_s, geometry = time.perf_counter(), None
+    frame: Frame | None = None
     if reset is not None:
         stream.reset(reset)
     try:
@@ -65,7 +66,7 @@ def step(
     except Exception as error:  # of any kind: the next set must not meet what this one left behind
         if not isinstance(error, NonFiniteError):  # for which the stream has cleared its memory itself
             stream.reset(FAILED_RESET)
-        return Lost("failed", error_text(error), geometry, is_hopeless=_may_be_of_history(error))
+        return Lost("failed", error_text(error), geometry, is_hopeless=frame is not None and _may_be_of_history(error))
     times_ms = {"decode": (decoded_s - begin_s) * 1e3, **occupancy.timings_ms}
     return Step(frame, occupancy, times_ms, geometry)
 

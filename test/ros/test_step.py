@@ -3,24 +3,25 @@
 from types import SimpleNamespace
 
 import pytest
+import torch
 
 from panoocc_core import NonFiniteError, Wanted
 from panoocc_ros.frames.sets import Refused
-from panoocc_ros.node.step import FAILED_RESET, Lost, Step, step
+from panoocc_ros.node.step import FAILED_RESET, OUT_OF_MEMORY, Lost, Step, step
 
 
 class Stream:
-    network = SimpleNamespace(config=None)
+    network = SimpleNamespace(config=None, device=torch.device("cpu"))
 
-    def __init__(self, error=None):
-        self.error, self.resets = error, []
+    def __init__(self, *errors):
+        self.errors, self.resets = list(errors), []
 
     def reset(self, reason):
         self.resets.append(reason)
 
     def step(self, frame, wanted):
-        if self.error is not None:
-            raise self.error
+        if self.errors:
+            raise self.errors.pop(0)
         self.wanted = wanted
         return SimpleNamespace(timings_ms={"backbone": 2.0})
 
@@ -73,14 +74,42 @@ def test_whatever_a_decoder_raises_is_a_failure_like_that_of_the_network(error, 
 
 
 @pytest.mark.parametrize(
-    "error, text, resets",
+    "error, text",
     [
-        (RuntimeError("out of memory\nsecond line"), "RuntimeError: out of memory", [FAILED_RESET]),
-        (ValueError("no such camera"), "no such camera", [FAILED_RESET]),
-        (KeyError(), "KeyError: ", [FAILED_RESET]),
-        (NonFiniteError("the class logits are not finite"), "the class logits are not finite", []),  # clears by itself
+        (RuntimeError("out of order\nsecond line"), "RuntimeError: out of order"),
+        (ValueError("no such camera"), "no such camera"),
+        (KeyError(), "KeyError: "),
     ],
 )
-def test_whatever_fails_the_next_set_meets_no_memory_of_it(error, text, resets):
+def test_whatever_fails_the_next_set_meets_no_memory_of_it(error, text):
     stream = Stream(error)
-    assert step(assembler(), stream, "set", None, Wanted()) == Lost("failed", text) and stream.resets == resets
+    assert step(assembler(), stream, "set", None, Wanted()) == Lost("failed", text)
+    assert stream.resets == [FAILED_RESET]
+
+
+NOT_FINITE = NonFiniteError("the class logits are not finite")  # for which the stream clears its memory itself
+TOO_LITTLE = torch.OutOfMemoryError("tried to allocate 9 GB")
+
+
+@pytest.mark.parametrize("error, resets", [(NOT_FINITE, []), (TOO_LITTLE, [OUT_OF_MEMORY])])
+def test_what_the_history_may_have_caused_is_tried_once_more(error, resets):
+    stream = Stream(error)
+    assert isinstance(step(assembler(), stream, "set", None, Wanted()), Step) and stream.resets == resets
+
+
+@pytest.mark.parametrize(
+    "error, text, resets",
+    [
+        (NOT_FINITE, "the class logits are not finite", []),
+        (TOO_LITTLE, "OutOfMemoryError: tried to allocate 9 GB", [OUT_OF_MEMORY, FAILED_RESET]),
+    ],
+)
+def test_what_fails_twice_is_hopeless(error, text, resets):
+    stream = Stream(error, error)
+    lost = step(assembler(), stream, "set", None, Wanted())
+    assert lost == Lost("failed", text, is_hopeless=True) and stream.resets == resets
+
+
+def test_another_failure_the_second_time_is_not():
+    stream = Stream(TOO_LITTLE, KeyError())
+    assert step(assembler(), stream, "set", None, Wanted()) == Lost("failed", "KeyError: ")
