@@ -48,7 +48,7 @@ def _check_stages(name: str, stages: tuple[int, ...], count: int) -> None:
 
 
 @dataclass(frozen=True, slots=True)
-class ImageConfig(Ranged):
+class ImageConfig:
     """What the backbone sees: every camera is cropped at the top, resized, normalised and padded to one size."""
 
     height: Side  # after crop and resize, before padding
@@ -59,6 +59,14 @@ class ImageConfig(Ranged):
     pad_multiple: Annotated[int, Within(1, 1024)] = 32
     # quirk "scaled": the intrinsics of a resized image are scaled without the half pixel to a pixel's centre.
     resized_intrinsics: Literal["scaled", "exact"] = "exact"
+    # "stepwise": an image is decoded whole, undistorted, cropped and resized, each as when published weights were
+    # trained.  "direct": it is decoded no larger than needed, and the rest is one step, in 8 bits.
+    preparation: Literal["stepwise", "direct"] = "stepwise"
+
+    def __post_init__(self) -> None:
+        check_ranges(self)
+        if self.preparation == "direct" and self.resized_intrinsics != "exact":
+            raise ValueError("preparation: direct needs resized_intrinsics: exact, as its pixels are where they are")
 
     @property
     def padded_hw(self) -> tuple[int, int]:

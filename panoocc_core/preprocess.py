@@ -1,20 +1,23 @@
 """From a frame to the network's input: choose the cameras, crop, resize, normalise, pad; projections follow.
 
 In the published order: the top rows are cropped, the rest is resized bilinearly, zeros are padded at the right and the
-bottom after normalisation.
+bottom after normalisation.  Networks with `preparation: direct` get pixels of 8 bits, for a fraction of the time.
 """
 
 from dataclasses import dataclass
 
+import cv2
 import numpy as np
 import torch
 from torch import Tensor
 from torch.nn import functional
 
+from .base.reduction import REDUCTIONS, Pixels, reduced, reduced_from_pixels
 from .config import ImageConfig, ModelConfig
 from .geometry import Matrix, invert
 from .types import CameraImage, Frame
 
+CPU = torch.device("cpu")
 ANTIALIAS_BELOW = 0.5  # stronger shrinking would skip pixels
 UNSEEN = np.array([[0.0, 0, 0, 0], [0, 0, 0, 0], [0, 0, 0, -1]])  # projection of a blank camera: all lies behind it
 
@@ -48,7 +51,7 @@ def cameras_in_order(frame: Frame, names: tuple[str, ...]) -> list[CameraImage]:
 def prepare(frame: Frame, config: ModelConfig, device: torch.device) -> NetworkInput:
     """Network input of a frame on a device."""
     cameras = cameras_in_order(frame, config.cameras)
-    pixels = torch.stack([network_pixels(camera.image.to(device), config.images) for camera in cameras])
+    pixels = torch.stack([network_pixels(camera.image, config.images, device) for camera in cameras])
     ego_from_network = config.grid.ego_from_network.matrix
     projections = [
         UNSEEN
@@ -88,15 +91,44 @@ def input_from_pixels(size_hw: tuple[int, int], config: ImageConfig) -> Matrix:
     return np.array([[scale_x, 0, shift_x], [0, scale_y, shift_y], [0, 0, 1.0]])
 
 
-def network_pixels(image: Tensor, config: ImageConfig) -> Tensor:
+def reduction(size_hw: tuple[int, int], config: ImageConfig) -> int:
+    """How many times smaller an image may be, with whole pixels averaged, before the network is given less detail.
+
+    1 for networks that get images as they were taken.
+    """
+    _, _, rows, columns = crop_window(size_hw, config)
+    spare = min(rows / config.height, columns / config.width) if config.preparation == "direct" else 1
+    return max(times for times in REDUCTIONS if times <= max(1, spare))
+
+
+def network_pixels(image: Tensor, config: ImageConfig, device: torch.device = CPU) -> Tensor:
     """RGB uint8 [height, width, 3] of any size -> float32 [3, height, width], 0..255, in the network's order."""
+    if config.preparation == "direct":
+        pixels = torch.from_numpy(_direct(image.cpu().numpy(), config)).to(device).permute(2, 0, 1).float()
+    else:
+        pixels = _stepwise(image.to(device), config)
+    return pixels if config.channel_order == "RGB" else pixels.flip(0)
+
+
+def _direct(image: Pixels, config: ImageConfig) -> Pixels:
+    """Crop and resize in one step: what the reduction leaves is at most twice too large, and no pixel is skipped."""
+    size_hw = image.shape[0], image.shape[1]
+    times = reduction(size_hw, config)
+    image_from_input = reduced_from_pixels(times) @ np.linalg.inv(input_from_pixels(size_hw, config))
+    flags = cv2.INTER_LINEAR | cv2.WARP_INVERSE_MAP
+    size, border = (config.width, config.height), cv2.BORDER_REPLICATE
+    warped = cv2.warpAffine(reduced(image, times), image_from_input[:2], size, flags=flags, borderMode=border)
+    return np.asarray(warped, dtype=np.uint8)
+
+
+def _stepwise(image: Tensor, config: ImageConfig) -> Tensor:
     top, left, rows, columns = crop_window((image.shape[0], image.shape[1]), config)
     pixels = image[top : top + rows, left : left + columns].permute(2, 0, 1)[None].float()
     if (rows, columns) != (config.height, config.width):
         shrinks = min(config.height / rows, config.width / columns) < ANTIALIAS_BELOW
         size = (config.height, config.width)
         pixels = functional.interpolate(pixels, size, mode="bilinear", antialias=shrinks)
-    return (pixels if config.channel_order == "RGB" else pixels.flip(1))[0]
+    return pixels[0]
 
 
 def normalised_and_padded(pixels: Tensor, config: ImageConfig) -> Tensor:

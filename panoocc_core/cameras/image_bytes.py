@@ -5,11 +5,11 @@ Sizes are checked against the bytes and by the caller before anything is decoded
 
 import re
 from collections.abc import Callable
+from functools import partial
 
 import cv2
 import numpy as np
 import simplejpeg
-from numpy.typing import NDArray
 
 from ..base.image_files import (
     JPEG_HEAD,
@@ -21,8 +21,8 @@ from ..base.image_files import (
     png_size_hw,
     tiff_size_hw,
 )
+from ..base.reduction import Pixels, reduced, reduced_hw
 
-Pixels = NDArray[np.uint8]
 MAX_PIXELS = 2**26  # of one image: eight times 4K video
 MAX_NAME, MAX_TEXT = 60, 200  # characters
 KNOWN_HEADS = (JPEG_HEAD, PNG_HEAD, *TIFF_HEADS)
@@ -34,11 +34,12 @@ class ImageError(ValueError):
     """An image that cannot be decoded; the text says why and what to do."""
 
 
-def picture_of(data: bytes, check_claim: Callable[[tuple[int, int]], None]) -> Pixels:
+def picture_of(data: bytes, check_claim: Callable[[tuple[int, int]], None], reduction: int = 1) -> Pixels:
     """RGB uint8 [height, width, 3] of a JPEG, PNG or TIFF; its orientation tag is ignored, as calibrations do.
 
     Args:
         check_claim: is given height and width of the header, and raises ImageError where these pixels are not wanted.
+        reduction: so many times smaller than the header says (see `reduced`), which is cheaper for a JPEG.
 
     Raises:
         ImageError: the bytes are none of these, damaged, cut off, or not the image that the header promises.
@@ -53,8 +54,10 @@ def picture_of(data: bytes, check_claim: Callable[[tuple[int, int]], None]) -> P
     else:
         raise ImageError(f"begins with {data[:4].hex(' ') or 'nothing'} and is neither JPEG, PNG nor TIFF")
     check_claim(size_hw)
-    rgb = decoded(data)
-    if rgb.shape != (*size_hw, 3):
+    rgb = decoded(data, reduced_hw(size_hw, reduction))
+    if rgb.shape == (*size_hw, 3):
+        return reduced(rgb, reduction)
+    if rgb.shape != (*reduced_hw(size_hw, reduction), 3):
         raise ImageError(
             f"the image decodes to {rgb.shape[1]}x{rgb.shape[0]}, its header says {size_hw[1]}x{size_hw[0]}"
         )
@@ -85,18 +88,21 @@ def one_line(error: Exception) -> str:
     return " ".join(str(error).split())[:MAX_TEXT] or type(error).__name__
 
 
-def _jpeg_pixels(data: bytes) -> Pixels:
+def _jpeg_pixels(data: bytes, least_hw: tuple[int, int]) -> Pixels:
+    """The smallest image of at least this size that the decoder makes: it scales by whole eighths."""
+    decode = partial(simplejpeg.decode_jpeg, data, "RGB", min_height=least_hw[0], min_width=least_hw[1])
     try:
         # As fast as OpenCV's decoder and equal to it, but it does not keep to itself that data are corrupt.
-        return np.asarray(simplejpeg.decode_jpeg(data, "RGB", strict=True))
+        return np.asarray(decode(strict=True))
     except ValueError as error:
         behind = _BEHIND_PIXELS.search(str(error))
         if behind is not None and int(behind[1]) <= MAX_BEHIND_PIXELS:
-            return np.asarray(simplejpeg.decode_jpeg(data, "RGB", strict=False))
+            return np.asarray(decode(strict=False))
         raise ImageError(f"the JPEG is damaged: {one_line(error)}") from error
 
 
-def _other_pixels(data: bytes) -> Pixels:
+def _other_pixels(data: bytes, least_hw: tuple[int, int]) -> Pixels:
+    del least_hw  # these are decoded whole
     bgr = cv2.imdecode(np.frombuffer(data, np.uint8), cv2.IMREAD_COLOR | cv2.IMREAD_IGNORE_ORIENTATION)
     if bgr is None:
         raise ImageError("the PNG or TIFF is damaged, or of an unknown kind")

@@ -3,14 +3,16 @@
 Calibrations are read by attribute, under the names of sensor_msgs/CameraInfo: ROS messages and `LensInfo` serve alike.
 """
 
+from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any, NamedTuple
 
 import cv2
 import numpy as np
 
+from ..base.reduction import Pixels, reduced_from_pixels, reduced_hw
 from ..geometry import Matrix
-from .image_bytes import MAX_NAME, MAX_PIXELS, ImageError, Pixels, check_expected, check_pixels, one_line
+from .image_bytes import MAX_NAME, MAX_PIXELS, ImageError, check_expected, check_pixels, one_line
 
 # Names of sensor_msgs/distortion_models and of image_geometry; numbers of coefficients in OpenCV's order.
 FISHEYE_MODELS = ("equidistant", "fisheye")
@@ -57,10 +59,11 @@ class LensInfo(NamedTuple):
 class Calibration:
     """One camera's lens, for images of one size."""
 
-    size_hw: tuple[int, int] | None  # of the images; None where CameraInfo does not say
+    size_hw: tuple[int, int] | None  # of the images as they are sent; None where CameraInfo does not say
     intrinsics: Matrix  # [3, 3] of the rectified image
     camera_from_rectified: Matrix  # [3, 3] rotation; identity but for rectified stereo pairs
     maps: tuple[Any, Any] | None  # for cv2.remap; None: no distortion to undo
+    reduction: int = 1  # times that images are smaller than they are sent (`base.reduction`); all else holds for these
 
     def rectify(self, image: Pixels) -> Pixels:
         """The image without lens distortion.
@@ -69,7 +72,8 @@ class Calibration:
             CalibrationError: the image has another size than the calibration, or OpenCV cannot undistort it.
         """
         try:
-            check_expected((image.shape[0], image.shape[1]), self.size_hw)
+            expected = None if self.size_hw is None else reduced_hw(self.size_hw, self.reduction)
+            check_expected((image.shape[0], image.shape[1]), expected)
             if self.maps is None:
                 return image
             return np.asarray(cv2.remap(image, *self.maps, interpolation=cv2.INTER_LINEAR), dtype=np.uint8)
@@ -77,11 +81,17 @@ class Calibration:
             raise CalibrationError(one_line(error)) from error
 
 
-def calibration(info: Any, is_rectified: bool) -> Calibration:
+def calibration(
+    info: Any, is_rectified: bool, reduction: Callable[[tuple[int, int]], int] = lambda size_hw: 1
+) -> Calibration:
     """The calibration in a CameraInfo message, for a raw or a rectified image.
 
     K holds for the full sensor; region of interest and binning are applied in the order of image_geometry.  A rectified
     image has the camera matrix P and the axes that R turns the camera's into; a raw one keeps K when it is undistorted.
+
+    Args:
+        reduction: how many times smaller images of some size are made before they are undistorted; where the size is
+            not known, they are left as they are.
 
     Raises:
         CalibrationError: a matrix is no camera's, the size is not possible, or the lens model is unknown or absurd.
@@ -97,8 +107,13 @@ def calibration(info: Any, is_rectified: bool) -> Calibration:
     if np.abs(rotation).max() > 2 or np.abs(rotation.T @ rotation - np.eye(3)).max() > 1e-3:
         raise CalibrationError("R is not a rotation")
     distortion = np.zeros(0) if is_rectified else _distortion(info)
-    maps = _maps(raw, distortion, info.distortion_model in FISHEYE_MODELS, size) if distortion.size else None
-    return Calibration(size, intrinsics, rotation.T.copy(), maps)
+    times = 1 if size is None else reduction(size)
+    raw, intrinsics = (reduced_from_pixels(times) @ matrix for matrix in (raw, intrinsics))
+    maps = None
+    if distortion.size:
+        small = None if size is None else reduced_hw(size, times)
+        maps = _maps(raw, distortion, info.distortion_model in FISHEYE_MODELS, small)
+    return Calibration(size, intrinsics, rotation.T.copy(), maps, times)
 
 
 def same_calibration(first: Any, second: Any) -> bool:

@@ -3,9 +3,9 @@
 import numpy as np
 import torch
 
+from ..base.reduction import Pixels
 from ..geometry import Matrix
 from ..types import CameraImage
-from .image_bytes import Pixels
 from .lens import Calibration
 from .upright import quarter_turns, turned
 

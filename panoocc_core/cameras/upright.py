@@ -2,8 +2,8 @@
 
 import numpy as np
 
+from ..base.reduction import Pixels
 from ..geometry import Matrix
-from .image_bytes import Pixels
 
 _NEAR_DEG = 30.0  # between a camera's roll and a quarter turn
 _MAX_ELEVATION_DEG = 60.0  # a camera that looks up or down has no side that is up

@@ -5,7 +5,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from panoocc_core.cameras.image_bytes import ImageError, Pixels
+from panoocc_core.base.reduction import Pixels
+from panoocc_core.cameras.image_bytes import ImageError
 from panoocc_core.labels import LabelSet
 
 from ..frames.images import decode

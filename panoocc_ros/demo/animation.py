@@ -11,7 +11,8 @@ import numpy as np
 from numpy.typing import NDArray
 from tqdm import tqdm
 
-from panoocc_core.cameras.image_bytes import ImageError, Pixels
+from panoocc_core.base.reduction import Pixels
+from panoocc_core.cameras.image_bytes import ImageError
 from panoocc_core.labels import LabelSet
 from panoocc_core.pictures.animation import Curve, Moment, Style, key_colours, pictures, write_animation
 from panoocc_core.pictures.canvas import blank

@@ -58,8 +58,8 @@ class FrameAssembler:
     All methods but `frame` belong to one thread; `frame` may run in another one.  `now_ns` is when a message came, by
     any clock (ROS time, or the time at which a bag has it); where it goes back, only waiting starts afresh.  With
     `AssemblerOptions.patient` no clock ends the waiting.  `config` is that of the network: with it, a frame of the
-    voxels that the weights do not know is noticed.  `map_frame`: sets bring the vehicle's pose in this frame too,
-    where it comes soon enough.
+    voxels that the weights do not know is noticed, and images are made as small as the network allows.  `map_frame`:
+    sets bring the vehicle's pose in this frame too, where it comes soon enough.
     """
 
     def __init__(
@@ -87,7 +87,8 @@ class FrameAssembler:
         )
         self._resolver = Resolver(rig, calibration, config, map_frame)
         self._pictures, self._geometry = PictureWatch(), GeometryWatch()
-        self._decoder = FrameDecoder(rig, self._pictures)
+        self._decoder = FrameDecoder(rig, self._pictures, None if config is None else config.images)
+        self._is_set_unused = False  # the newest that was handed out: whoever works on sets does not keep up
         self._queue: deque[_Waiting] = deque()
         self._reset: str | None = None
         self._given_up: _GivenUp | None = None
@@ -117,7 +118,8 @@ class FrameAssembler:
         """Take a sensor_msgs Image or CompressedImage of `camera`."""
         restarts = self._synchroniser.restarts
         self._counters.images[camera] += 1
-        sets = self._synchroniser.add(camera, stamp_ns(message.header.stamp), message, self._now(now_ns))
+        picture = self._decoder.take(camera, message, None if self._is_set_unused else self._resolver.info(camera))
+        sets = self._synchroniser.add(camera, stamp_ns(message.header.stamp), picture, self._now(now_ns))
         self._note_or_clear("calibration", camera, self._resolver.on_image(camera, message))
         if self._synchroniser.restarts != restarts:
             self._begin_anew()
@@ -169,11 +171,12 @@ class FrameAssembler:
         return ready
 
     def frame(self, ready: ReadySet) -> Frame:
-        """Decode the images of a set.
+        """The frame of a set, with its images decoded.
 
         Raises:
             Refused: an image or a calibration cannot be used; it is counted, and the text names the camera.
         """
+        self._is_set_unused = False
         try:
             return self._decoder.frame(ready)
         except Refused as refusal:
@@ -307,7 +310,7 @@ class FrameAssembler:
             self._queue.popleft()
             self._note_or_clear("network_frame", "", self._resolver.doubt_of_network_frame(ready))
             self._note_or_clear("grid_frame", "", ready.map_problem)
-            self._reset = None
+            self._reset, self._is_set_unused = None, True
             self._counters.ready += 1
             self._counters.tf_missing = None
             self._counters.blank.update(ready.messages.blank)

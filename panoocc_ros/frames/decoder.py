@@ -1,6 +1,7 @@
 """From a set that has everything to a frame: images decoded, rectified, with pose and lens."""
 
 import os
+import threading
 from concurrent.futures import ThreadPoolExecutor
 from typing import Any
 
@@ -10,24 +11,43 @@ import torch
 from panoocc_core.cameras.image_bytes import ImageError
 from panoocc_core.cameras.lens import Calibration, CalibrationError, calibration
 from panoocc_core.cameras.rectified import rectified_image
+from panoocc_core.cameras.upright import quarter_turns
+from panoocc_core.config import ImageConfig
+from panoocc_core.preprocess import reduction
 from panoocc_core.types import CameraImage, Frame
 
-from .images import decode
 from .picture_watch import PictureWatch
+from .pictures import DecodingAhead, Picture
 from .rig import Rig
 from .sets import ReadySet, Refused
 
+SETS_AHEAD = 2  # whose images are decoded, at most, before they are used: more would only take memory
 BLANK_HW = (360, 640)  # where nobody says how large the images of a camera would be
 
 
 class FrameDecoder:
-    """Decodes the images of a set side by side.  All methods belong to one thread."""
+    """Decodes the images of a set side by side, some before the set is complete.
 
-    def __init__(self, rig: Rig, pictures: PictureWatch) -> None:
-        self._rig, self._pictures = rig, pictures
+    `take` belongs to one thread and `frame` to another.  Without `images` pictures are as large as they were sent.
+    """
+
+    def __init__(self, rig: Rig, watch: PictureWatch, images: ImageConfig | None = None) -> None:
+        self._rig, self._watch, self._images = rig, watch, images
         self.turns: dict[str, int] = {}  # quarter turns by which a camera's pictures are turned upright
-        self._calibrations: dict[str, tuple[Any, Calibration]] = {}
+        self._calibrations: dict[str, tuple[Any, bool, Calibration]] = {}
+        self._lock = threading.Lock()  # of the calibrations
         self._pool = ThreadPoolExecutor(min(len(rig.names), os.cpu_count() or 1), "decoder")
+        self._ahead = DecodingAhead(self._pool, SETS_AHEAD * len(rig.names))
+
+    def take(self, camera: str, message: Any, info: Any | None) -> Picture:
+        """An image that has come, with what is known of its camera by now; its pixels are begun with, if that helps.
+
+        Only what fits its CameraInfo is decoded so early: without one, nobody knows how large it may be.
+        """
+        picture = Picture(message)
+        if info is not None:
+            self._ahead.begin(picture, lambda: self._calibration(camera, info, self.turns.get(camera, 0)))
+        return picture
 
     def frame(self, ready: ReadySet) -> Frame:
         """The frame of a set.
@@ -35,7 +55,7 @@ class FrameDecoder:
         Raises:
             Refused: an image or a calibration cannot be used; the text names the camera.
         """
-        # OpenCV lets go of Python's lock while it decodes.
+        # The decoders let go of Python's lock.
         cameras = tuple(self._pool.map(lambda name: self._camera_image(name, ready), self._rig.names))
         return Frame(ready.stamp_ns, ready.world_from_ego, cameras, ego_from_network=ready.ego_from_network)
 
@@ -44,16 +64,17 @@ class FrameDecoder:
         self._pool.shutdown(wait=False, cancel_futures=True)
 
     def _camera_image(self, name: str, ready: ReadySet) -> CameraImage:
-        message = ready.messages.messages.get(name)
+        picture: Picture | None = ready.messages.messages.get(name)
         try:
-            if message is None:
+            if picture is None:
                 return self._blank(name, ready)
-            pose, lens = ready.poses[name], self._calibration(name, ready.infos[name])
-            taken = decode(message, lens.size_hw)
+            pose = ready.poses[name]
+            lens = self._calibration(name, ready.infos[name], quarter_turns(pose.ego_from_camera))
             camera, self.turns[name] = rectified_image(
-                name, taken, lens, pose.ego_from_camera, pose.stamp_ns, pose.world_from_ego
+                name, picture.pixels(lens), lens, pose.ego_from_camera, pose.stamp_ns, pose.world_from_ego
             )
-            self._pictures.look(name, pose.stamp_ns, camera.image.numpy(), pose.world_from_ego)
+            self._ahead.used(picture)
+            self._watch.look(name, pose.stamp_ns, camera.image.numpy(), pose.world_from_ego)
             return camera
         except ImageError as error:
             raise Refused("image", name, f"{error} (topic {self._rig.camera(name).topic})") from error
@@ -74,8 +95,21 @@ class FrameDecoder:
             is_blank=True,
         )
 
-    def _calibration(self, name: str, info: Any) -> Calibration:
-        known = self._calibrations.get(name)
-        if known is None or known[0] is not info:
-            known = self._calibrations[name] = (info, calibration(info, self._rig.camera(name).is_rectified))
-        return known[1]
+    def _calibration(self, name: str, info: Any, turns: int) -> Calibration:
+        """The calibration of a camera whose pictures are turned upright by so many quarter turns.
+
+        Raises:
+            CalibrationError: the CameraInfo cannot be used.
+        """
+        is_sideways = turns % 2 == 1
+        with self._lock:
+            known = self._calibrations.get(name)
+            if known is None or known[0] is not info or known[1] != is_sideways:
+                is_rectified = self._rig.camera(name).is_rectified
+                lens = calibration(info, is_rectified, lambda size_hw: self._reduction(size_hw, is_sideways))
+                known = self._calibrations[name] = (info, is_sideways, lens)
+            return known[2]
+
+    def _reduction(self, size_hw: tuple[int, int], is_sideways: bool) -> int:
+        upright_hw = size_hw[::-1] if is_sideways else size_hw
+        return 1 if self._images is None else reduction(upright_hw, self._images)

@@ -11,12 +11,12 @@ import cv2
 import numpy as np
 
 from panoocc_core.base.image_files import ImageFileError
+from panoocc_core.base.reduction import Pixels, reduced
 from panoocc_core.cameras.image_bytes import (
     KNOWN_HEADS,
     MAX_NAME,
     MAX_PIXELS,
     ImageError,
-    Pixels,
     check_expected,
     check_pixels,
     one_line,
@@ -24,12 +24,15 @@ from panoocc_core.cameras.image_bytes import (
 )
 
 
-def decode(message: Any, expected_size_hw: tuple[int, int] | None = None, max_pixels: int = MAX_PIXELS) -> Pixels:
+def decode(
+    message: Any, expected_size_hw: tuple[int, int] | None = None, max_pixels: int = MAX_PIXELS, reduction: int = 1
+) -> Pixels:
     """RGB uint8 [height, width, 3] of a sensor_msgs Image or CompressedImage.
 
     Args:
         expected_size_hw: what the image's CameraInfo says; an image that claims another size is not decoded.
         max_pixels: nor is one that claims more pixels than these.
+        reduction: so many times smaller than it is sent (`base.reduction`), which is cheaper.
 
     Raises:
         ImageError: the encoding is unknown, or the bytes are not the image that the fields promise.
@@ -40,7 +43,9 @@ def decode(message: Any, expected_size_hw: tuple[int, int] | None = None, max_pi
         check_pixels(size_hw, max_pixels)
 
     try:
-        return (_decode_raw if hasattr(message, "encoding") else _decode_compressed)(message, check_claim)
+        if hasattr(message, "encoding"):
+            return reduced(_decode_raw(message, check_claim), reduction)
+        return _decode_compressed(message, check_claim, reduction)
     except ImageError:
         raise
     except ImageFileError as error:
@@ -53,7 +58,7 @@ def decode(message: Any, expected_size_hw: tuple[int, int] | None = None, max_pi
 CheckClaim = Callable[[tuple[int, int]], None]
 
 
-def _decode_compressed(message: Any, check_claim: CheckClaim) -> Pixels:
+def _decode_compressed(message: Any, check_claim: CheckClaim, reduction: int) -> Pixels:
     """A JPEG, PNG or TIFF.
 
     The part of `format` before ";" is the encoding that the picture had before it was compressed.  Drivers often err
@@ -70,11 +75,13 @@ def _decode_compressed(message: Any, check_claim: CheckClaim) -> Pixels:
             f"format {said!r}: the data begin with {data[:4].hex(' ')} and are neither JPEG, PNG nor TIFF: send "
             "sensor_msgs/Image, or one of these (video is not decoded)"
         )
-    rgb = picture_of(data, check_claim)
     mosaic = ENCODINGS.get(encoding.replace("16", "8")) if encoding.startswith("bayer_") else None
-    if mosaic is not None and (rgb == rgb[:, :, :1]).all():  # else somebody has made colours of it already
-        return np.ascontiguousarray(mosaic.to_rgb(rgb[:, :, 0]))
-    return rgb
+    if mosaic is None:
+        return picture_of(data, check_claim, reduction)
+    rgb = picture_of(data, check_claim)
+    if (rgb == rgb[:, :, :1]).all():  # else somebody has made colours of it already
+        rgb = np.ascontiguousarray(mosaic.to_rgb(rgb[:, :, 0]))
+    return reduced(rgb, reduction)
 
 
 def _decode_raw(message: Any, check_claim: CheckClaim) -> Pixels:

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from panoocc_core.cameras.image_bytes import Pixels
+from panoocc_core.base.reduction import Pixels
 from panoocc_core.geometry import Matrix, shift_and_turn
 
 MANY_SETS = 10  # so often in a row is no accident

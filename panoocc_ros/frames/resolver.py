@@ -64,6 +64,10 @@ class Resolver:
         """The cameras without CameraInfo."""
         return tuple(name for name in self._rig.names if name not in self._infos)
 
+    def info(self, camera: str) -> Any | None:
+        """The CameraInfo that counts for a camera now, if there is one."""
+        return self._infos.get(camera)
+
     def on_image(self, camera: str, message: Any) -> str | None:
         """Take the frame of an image; returns what is odd about the camera's CameraInfo, as `on_camera_info` does."""
         self._image_frames[camera] = clean_frame(message.header.frame_id)
@@ -124,7 +128,7 @@ class Resolver:
         poses = {}
         for name, stamp_ns in messages.stamps_ns.items():
             try:
-                ego_from_camera = self._mount(name, messages.messages[name], stamp_ns)
+                ego_from_camera = self._mount(name, messages.messages[name].message, stamp_ns)
                 at_shutter = self.buffer.lookup(fixed, self._rig.base_frame, stamp_ns)
             except TransformError as error:
                 raise Lacking(_reason(error), name, f"camera {name}: {error}{self._remedy(error)}", error) from error

@@ -6,7 +6,8 @@ from pathlib import Path
 
 import numpy as np
 
-from panoocc_core.cameras.image_bytes import ImageError, Pixels
+from panoocc_core.base.reduction import Pixels
+from panoocc_core.cameras.image_bytes import ImageError
 from panoocc_core.pictures.animation import AnimationError, Moment, Style, key_colours, pictures, write_timed
 
 from .scene import Scene

@@ -14,7 +14,7 @@ import simplejpeg
 from numpy.typing import NDArray
 
 from panoocc_core.base.image_files import JPEG_HEAD, PNG_HEAD
-from panoocc_core.cameras.image_bytes import Pixels
+from panoocc_core.base.reduction import Pixels
 from panoocc_core.cameras.lens import Calibration, CalibrationError, calibration, same_calibration
 from panoocc_core.geometry import Matrix, rigid, rotation_from_quaternion
 from panoocc_core.labels import LabelSet

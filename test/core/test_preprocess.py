@@ -15,6 +15,7 @@ from panoocc_core.preprocess import (
     normalised_and_padded,
     pixels_from_ego,
     prepare,
+    reduction,
 )
 from panoocc_core.types import Frame
 from panoocc_core.voxels import ego_from_grid
@@ -57,7 +58,7 @@ def test_intrinsics_follow_crop_and_resize():
 @pytest.mark.parametrize("size_hw", [(448, 1024), (230, 512), (112, 300), (112, 256), (100, 200)])
 def test_the_exact_projection_finds_what_lies_at_a_pixel(size_hw):
     """An image whose colours are its pixels' places tells where every pixel of the network's input came from."""
-    config = model_config("nano").images
+    config = dataclasses.replace(model_config("nano").images, preparation="stepwise")
     rows, columns = torch.meshgrid(*(torch.arange(size) for size in size_hw), indexing="ij")
     place = torch.stack((columns // 4, rows // 4, torch.zeros_like(rows)), dim=-1).to(torch.uint8)
     out = network_input(place, config)[:2] * torch.tensor(config.std)[:2, None, None]
@@ -73,6 +74,53 @@ def test_the_exact_projection_finds_what_lies_at_a_pixel(size_hw):
     assert missed[0, 2] == pytest.approx(0.5 - 0.5 / matrix[0, 0]) and missed[1, 2] == pytest.approx(
         0.5 - 0.5 / matrix[1, 1]
     )
+
+
+@pytest.mark.parametrize("size_hw", [(900, 1600), (1080, 1920), (447, 1023), (299, 701), (112, 256), (90, 200)])
+def test_what_is_prepared_directly_is_what_lies_there(size_hw):
+    """Waves are found where the projection says, although the image is reduced first: to a tenth of a pixel."""
+    config = model_config("nano").images
+    assert config.preparation == "direct"
+    matrix = np.linalg.inv(input_from_pixels(size_hw, config))
+
+    def waves(x, y):  # some thirty pixels of the network's input from crest to crest
+        return np.stack((np.sin(x / matrix[0, 0] / 5), np.sin(y / matrix[1, 1] / 5), np.sin((x + y) / 40))) * 100 + 128
+
+    y, x = np.mgrid[: size_hw[0], : size_hw[1]]
+    image = torch.from_numpy(waves(x, y).round().astype(np.uint8).transpose(1, 2, 0).copy())
+    y, x = np.mgrid[:112, :256]
+    expected = waves(matrix[0, 0] * x + matrix[0, 2], matrix[1, 1] * y + matrix[1, 2])
+    off = network_pixels(image, config).numpy() - expected
+    inner = np.s_[:2, 4:-4, 4:-4]
+    slope = np.abs(np.gradient(expected, axis=(1, 2))).max()
+    assert np.abs(off[inner]).mean() < 0.1 * slope and np.abs(off[inner]).max() < 0.2 * slope
+
+
+def test_images_that_fit_are_taken_as_they_are():
+    draw = torch.Generator().manual_seed(0)
+    image = torch.randint(0, 256, (144, 256, 3), generator=draw, dtype=torch.uint8)
+    config = model_config("nano").images
+    ours, published = (
+        network_pixels(image, dataclasses.replace(config, preparation=preparation))
+        for preparation in ("direct", "stepwise")
+    )
+    assert torch.equal(ours, published)
+
+
+@pytest.mark.parametrize(
+    ("size_hw", "times"), [((900, 1600), 4), ((1080, 1920), 4), ((450, 800), 2), ((223, 600), 1), ((2160, 3840), 8)]
+)
+def test_an_image_is_reduced_as_long_as_it_shows_more_than_the_network_is_given(size_hw, times):
+    assert reduction(size_hw, model_config("nano").images) == times
+    assert reduction(size_hw, OCC.images) == reduction(size_hw, PAN.images) == 1
+
+
+def test_published_networks_are_prepared_as_they_were_trained():
+    configs = [model_config(name) for name in presets()]
+    direct = {config.name for config in configs if config.images.preparation == "direct"}
+    assert direct == {"nano", "nano_sparse", "nano_waymo"}
+    with pytest.raises(ValueError, match="preparation: direct needs resized_intrinsics: exact"):
+        dataclasses.replace(OCC.images, preparation="direct")
 
 
 def test_published_networks_keep_the_intrinsics_that_they_were_trained_with():

@@ -4,6 +4,7 @@ import cv2
 import numpy as np
 import pytest
 
+from panoocc_core.base.reduction import reduced
 from panoocc_core.cameras.lens import CalibrationError, calibration, same_calibration
 from test.ros.messages import camera_info, picture
 
@@ -39,6 +40,28 @@ def test_undistorting_moves_a_point_to_where_the_pinhole_model_sees_it(model, di
         assert np.abs(found - pinhole).max() < 0.6
         if np.abs(seen - pinhole).max() > 3:
             assert np.abs(found - seen).max() > 1.5
+
+
+@pytest.mark.parametrize("times", [2, 4])
+def test_a_reduced_picture_is_undistorted_as_the_whole_one(times):
+    random = np.random.default_rng(0)
+    image = cv2.resize(random.integers(0, 256, (9, 12, 3), dtype=np.uint8), (638, 479), interpolation=cv2.INTER_CUBIC)
+    info = camera_info(size_hw=(479, 638), focal=500.0, distortion=(-0.3, 0.1, 0.001, -0.002, 0.01))
+    whole, small = calibration(info, False), calibration(info, False, lambda size_hw: times)
+    assert (small.size_hw, small.reduction) == ((479, 638), times)
+    taken = reduced(image, times)
+    found, expected = small.rectify(taken), reduced(whole.rectify(image), times)
+    inner = np.s_[8:-8, 8:-8]
+    assert (
+        np.abs(found[inner].astype(float) - expected[inner]).mean()
+        < 1
+        < np.abs(taken[inner].astype(float) - expected[inner]).mean()
+    )
+    point = np.array([0.3, -0.2, 1.0])
+    x, y, _ = whole.intrinsics @ point
+    assert small.intrinsics @ point == pytest.approx(((x + 0.5) / times - 0.5, (y + 0.5) / times - 0.5, 1.0))
+    with pytest.raises(CalibrationError, match=f"its CameraInfo is for {taken.shape[1]}x{taken.shape[0]}"):
+        small.rectify(image)
 
 
 def test_a_rectified_image_has_p_and_the_axes_of_r():

@@ -8,6 +8,7 @@ import cv2
 import numpy as np
 import pytest
 
+from panoocc_core.base.reduction import REDUCTIONS, reduced
 from panoocc_core.cameras.image_bytes import ImageError
 from panoocc_ros.frames.images import ENCODINGS, decode
 from test.ros.messages import jpeg, picture, raw_image
@@ -244,9 +245,33 @@ def giant(data, side):
         ),
     ],
 )
-def test_damaged_compressed_images_are_refused_with_the_reason(suffix, change, message):
+@pytest.mark.parametrize("reduction", [1, 4])
+def test_damaged_compressed_images_are_refused_with_the_reason(suffix, change, message, reduction):
     with pytest.raises(ImageError, match=message):
-        decode(damaged(change, suffix))
+        decode(damaged(change, suffix), reduction=reduction)
+
+
+@pytest.mark.parametrize("suffix", [".jpg", ".png", ".tiff", "raw"])
+@pytest.mark.parametrize("size_hw", [(90, 160), (91, 157), (1, 1)])
+def test_a_reduced_image_has_the_mean_of_its_squares(suffix, size_hw):
+    rgb = picture(0, size_hw)
+    raw = raw_image("rgb8", rgb, *size_hw, 3 * size_hw[1])
+    message = raw if suffix == "raw" else jpeg(0, "", rgb, suffix)
+    for times in REDUCTIONS:
+        padded = np.pad(rgb.astype(float), ((0, -size_hw[0] % times), (0, -size_hw[1] % times), (0, 0)), "edge")
+        rows, columns = padded.shape[0] // times, padded.shape[1] // times
+        expected = padded.reshape(rows, times, columns, times, 3).mean((1, 3))
+        small = decode(message, size_hw, reduction=times)
+        assert small.shape == (rows, columns, 3) and small.flags.c_contiguous
+        off = np.abs(small - expected)
+        assert off.mean() < (4 if suffix == ".jpg" else 1) and off.max() < (25 if suffix == ".jpg" else 1)
+
+
+def test_a_reduced_mosaic_has_its_colours():
+    data = cv2.imencode(".png", bayer("rggb"))[1].reshape(-1)
+    message = jpeg(0, "", RGB)
+    message.data, message.format = data, "bayer_rggb8; png compressed "
+    np.testing.assert_array_equal(decode(message, reduction=2), reduced(decode(message), 2))
 
 
 def test_a_jpeg_whose_header_promises_a_giant_is_refused_before_memory_is_taken():
@@ -298,12 +323,12 @@ def test_a_jpeg_that_its_decoder_warns_of_is_refused():
     whole = jpeg(0, "", picture(3, (200, 300))).data.tobytes()
     begin, random = whole.index(b"\xff\xda") + 14, np.random.default_rng(0)
     refused = 0
-    for _ in range(40):
+    for times in (1, 4) * 20:
         data = bytearray(whole)
         for place in random.integers(begin, len(data) - 2, 5):
             data[place] ^= int(random.integers(1, 256))
         try:
-            decode(damaged(lambda _, data=data: bytes(data)))
+            decode(damaged(lambda _, data=data: bytes(data)), reduction=times)
         except ImageError as error:
             assert "damaged" in str(error)
             refused += 1

@@ -1,0 +1,33 @@
+"""Images made smaller by whole numbers: one pixel for each square of them."""
+
+import cv2
+import numpy as np
+from numpy.typing import NDArray
+
+Pixels = NDArray[np.uint8]  # [height, width, 3]
+REDUCTIONS = (1, 2, 4, 8)  # times that decoders of JPEGs make an image smaller
+
+
+def reduced_hw(size_hw: tuple[int, int], reduction: int) -> tuple[int, int]:
+    """Height and width of a reduced image: what is left over at the right and the bottom makes a pixel, too."""
+    return -(-size_hw[0] // reduction), -(-size_hw[1] // reduction)
+
+
+def reduced(rgb: Pixels, reduction: int) -> Pixels:
+    """An image [height, width, 3] with one pixel, the mean, for each square of `reduction` times `reduction` of them.
+
+    Decoders of JPEGs do nearly the same with the frequencies of their blocks (1, 2, 4 or 8 times).
+    """
+    if reduction == 1:
+        return rgb
+    height, width = reduced_hw((rgb.shape[0], rgb.shape[1]), reduction)
+    below, beside = height * reduction - rgb.shape[0], width * reduction - rgb.shape[1]
+    if below or beside:
+        rgb = np.asarray(cv2.copyMakeBorder(rgb, 0, below, 0, beside, cv2.BORDER_REPLICATE), dtype=np.uint8)
+    return np.asarray(cv2.resize(rgb, (width, height), interpolation=cv2.INTER_AREA), dtype=np.uint8)
+
+
+def reduced_from_pixels(reduction: int) -> NDArray[np.float64]:
+    """[3, 3] map of homogeneous pixels of an image to those of the reduced one; whole numbers are centres."""
+    scale = 1 / reduction
+    return np.array([[scale, 0, (scale - 1) / 2], [0, scale, (scale - 1) / 2], [0, 0, 1.0]])
