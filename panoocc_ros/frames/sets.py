@@ -43,6 +43,11 @@ class ReadySet:
     map_from_ego: Matrix | None = None  # [4, 4] at stamp_ns, of the frame that maps lie in; None: not asked for ...
     map_problem: str | None = None  # ... or not to be had: why
 
+    @property
+    def arrived_s(self) -> float:
+        """time.perf_counter() when the last of its images came."""
+        return max(picture.arrived_s for picture in self.messages.messages.values())
+
 
 @dataclass(frozen=True, slots=True)
 class AssemblerStatus:

@@ -19,7 +19,7 @@ from ..health.arrivals import Arrivals
 from ..health.latency import StageTimes
 from ..health.ledger import Ledger
 from ..health.running_time import RunningTime
-from ..health.verdicts import READY_TO_OUTPUT, Health
+from ..health.verdicts import ARRIVAL_TO_OUTPUT, ARRIVAL_TO_READY, BESIDE_NETWORK, READY_TO_OUTPUT, Health
 from ..outputs.catalogue import GRID_2D
 from ..ros.callbacks import Guard
 from ..ros.parameter_fields import SettingsError
@@ -31,7 +31,7 @@ from .loaded import Loaded
 from .publishers import Publishers
 from .settings import NodeSettings
 from .status import StatusReport
-from .step import Lost, error_text, step
+from .step import Lost, Step, error_text, step
 from .worker import Worker
 
 STOP_S = 2.0
@@ -206,12 +206,21 @@ class Session:
         self._ledger.grid(done.occupancy, unsent)
         if sequence == self._first_grid:
             self._node.get_logger().info("grids come")
-        end_s = time.perf_counter()
-        times_ms = {"queue": (begin_s - job.since_s) * 1e3, **done.times_ms, "publish": (end_s - stepped_s) * 1e3}
-        self._record_times(done.occupancy.stamp_ns, times_ms | {READY_TO_OUTPUT: (end_s - job.since_s) * 1e3})
+        self._record_times(job, done, begin_s, stepped_s, time.perf_counter())
 
-    def _record_times(self, stamp_ns: int, times_ms: dict[str, float]) -> None:
-        stamp_age_s = (self._now_ns() - stamp_ns) * 1e-9
+    def _record_times(self, job: Job, done: Step, begin_s: float, stepped_s: float, end_s: float) -> None:
+        arrived_s = job.ready.arrived_s
+        network_ms, arrival_to_output_ms = sum(done.occupancy.timings_ms.values()), (end_s - arrived_s) * 1e3
+        times_ms = {
+            ARRIVAL_TO_READY: (job.since_s - arrived_s) * 1e3,
+            "queue": (begin_s - job.since_s) * 1e3,
+            **done.times_ms,
+            "publish": (end_s - stepped_s) * 1e3,
+            READY_TO_OUTPUT: (end_s - job.since_s) * 1e3,
+            ARRIVAL_TO_OUTPUT: arrival_to_output_ms,
+            BESIDE_NETWORK: arrival_to_output_ms - network_ms,
+        }
+        stamp_age_s = (self._now_ns() - done.occupancy.stamp_ns) * 1e-9
         if 0 <= stamp_age_s < MAX_STAMP_AGE_S:
             times_ms["stamp_to_output"] = stamp_age_s * 1e3
         self._times.add(times_ms)

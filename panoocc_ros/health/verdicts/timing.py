@@ -7,6 +7,9 @@ from ..latency import Summary
 from .health import ERROR, OK, TIMING, WARN, Health
 
 READY_TO_OUTPUT = "ready_to_output"  # stage: from a set complete with its transforms to its grid published
+ARRIVAL_TO_READY = "arrival_to_ready"  # stage: from a set's last image to the set complete with its transforms
+ARRIVAL_TO_OUTPUT = "arrival_to_output"  # stage: from a set's last image to its grid published ...
+BESIDE_NETWORK = "beside_network"  # stage: ... less the network's own stages
 WARM_UP_S = 60.0  # the first step may take so long
 STEP_LATE_S, STEP_LATE_TIMES = 2.0, 5.0  # each other one so long, or a multiple of what is usual
 
