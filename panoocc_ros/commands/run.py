@@ -326,7 +326,12 @@ def summary(report: ReplayReport, device: Any, temporal: TemporalConfig) -> str:
         lines += [f"  filled in: {count} {what} ({camera})" for camera, count in filled.most_common()]
     never = [camera for camera in status.blank if not status.images[camera]]
     lines += [f"  WARNING: no image of {camera} is in the bag: was it dead, is its topic right?" for camera in never]
-    lines += [f"  images dropped: {line}" for line in lines_of_drops(status.image_drops)]
+    for key, count in status.image_drops.most_common():
+        why = status.last_texts.get(key)
+        lines += [
+            f"  images dropped: {line}" + (f", the last one: {why}" if why else "")
+            for line in lines_of_drops(Counter({key: count}))
+        ]
     lines += [f"  left out: {line}" for line in lines_of_broken(report)]
     lines += [f"  transforms: {count} {reason}" for reason, count in status.transform_drops.most_common() if count]
     lines += [f"  WARNING: {one.text} (noticed {many(one.count, 'time')})" for one in status.notices[:MAX_NOTICES]]

@@ -8,6 +8,7 @@ what is missing.  Everything that is dropped has a reason, a text and a counter.
 import itertools
 import threading
 from collections import Counter, deque
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, replace
 from typing import Any
 
@@ -26,7 +27,8 @@ from .picture_watch import PictureWatch
 from .plausibility import GeometryWatch
 from .resolver import Lacking, Resolver
 from .rig import Rig
-from .sets import AssemblerStatus, Counters, ReadySet, Refused
+from .sets import REFUSED, AssemblerStatus, Counters, ReadySet, Refused
+from .stand_ins import StandIns
 from .waiting import AssemblerOptions
 
 __all__ = ["AssemblerOptions", "AssemblerStatus", "FrameAssembler", "ReadySet", "Refused"]
@@ -88,6 +90,7 @@ class FrameAssembler:
         self._resolver = Resolver(rig, calibration, config, map_frame)
         self._pictures, self._geometry = PictureWatch(), GeometryWatch()
         self._decoder = FrameDecoder(rig, self._pictures, None if config is None else config.images)
+        self._stand_ins = StandIns(self.options.missing_camera, _ns(self.options.reuse_age_s))
         self._is_set_unused = False  # the newest that was handed out: whoever works on sets does not keep up
         self._queue: deque[_Waiting] = deque()
         self._reset: str | None = None
@@ -100,8 +103,9 @@ class FrameAssembler:
         """Wait otherwise from now on; `camera_timeout_s` stays as it was."""
         self.options = replace(options, camera_timeout_s=self.options.camera_timeout_s)
         synchroniser = self._synchroniser
-        synchroniser.missing = options.missing_camera
-        synchroniser.deadline_ns, synchroniser.reuse_age_ns = _ns(options.deadline_s), _ns(options.reuse_age_s)
+        synchroniser.deadline_ns = _ns(options.deadline_s)
+        synchroniser.missing = self._stand_ins.policy = options.missing_camera
+        synchroniser.reuse_age_ns = self._stand_ins.reuse_age_ns = _ns(options.reuse_age_s)
         synchroniser.depth = 2 * options.max_waiting
 
     @property
@@ -171,17 +175,25 @@ class FrameAssembler:
         return ready
 
     def frame(self, ready: ReadySet) -> Frame:
-        """The frame of a set, with its images decoded.
+        """The frame of a set, with its images decoded.  One that cannot be used is refused: it is as good as missing.
 
         Raises:
-            Refused: an image or a calibration cannot be used; it is counted, and the text names the camera.
+            Refused: no frame can be made without it, as `missing_camera` says; the text names the camera.
         """
         self._is_set_unused = False
+        decoded = self._decoder.images(ready)
+        refused = {name: str(one) for name, one in decoded.items() if isinstance(one, Refused)}
+        self._note_refused(refused, decoded.keys() - refused.keys())
         try:
-            return self._decoder.frame(ready)
+            cameras = self._stand_ins.fill(ready, self.rig.names, decoded)
         except Refused as refusal:
             self._drop(refusal.reason, refusal.camera, str(refusal))
             raise
+        with self._lock:
+            for camera in cameras:
+                if camera.name in refused:
+                    (self._counters.blank if camera.is_blank else self._counters.reused)[camera.name] += 1
+        return Frame(ready.stamp_ns, ready.world_from_ego, cameras, ego_from_network=ready.ego_from_network)
 
     def judge_geometry(self, frame: Frame, config: ModelConfig) -> tuple[str, ...] | None:
         """Warnings about mounts and intrinsics, where they are new or have become others; else None.
@@ -199,6 +211,8 @@ class FrameAssembler:
         now = self._now(now_ns)
         with self._lock:
             drops, texts = Counter(self._counters.set_drops), dict(self._counters.last_texts)
+            refused = Counter(self._counters.refused)
+            blank, reused = Counter(self._counters.blank), Counter(self._counters.reused)
         for camera, count in self._synchroniser.sets_dropped.items():
             drops["missing_camera", camera] += count
             texts["missing_camera", camera] = self._synchroniser.last_texts[camera]
@@ -206,7 +220,7 @@ class FrameAssembler:
             images=Counter(self._counters.images),
             sets=self._counters.sets,
             ready=self._counters.ready,
-            image_drops=Counter(self._synchroniser.images_dropped),
+            image_drops=self._synchroniser.images_dropped + refused,
             set_drops=drops,
             transform_drops=self._counters.transform_drops + self._resolver.buffer.counts,
             resets=Counter(self._counters.resets),
@@ -217,8 +231,8 @@ class FrameAssembler:
             last_texts=texts,
             tf_missing=self._counters.tf_missing,
             notices=self._notices.read(now),
-            blank=Counter(self._counters.blank),
-            reused=Counter(self._counters.reused),
+            blank=blank,
+            reused=reused,
             missing_info=self._resolver.missing_info,
             fixed_frame=self._resolver.fixed_frame,
             network_frame=self.network_frame,
@@ -313,10 +327,20 @@ class FrameAssembler:
             self._reset, self._is_set_unused = None, True
             self._counters.ready += 1
             self._counters.tf_missing = None
-            self._counters.blank.update(ready.messages.blank)
-            self._counters.reused.update(ready.messages.reused)
+            with self._lock:
+                self._counters.blank.update(ready.messages.blank)
+                self._counters.reused.update(ready.messages.reused)
             return ready
         return None
+
+    def _note_refused(self, refused: Mapping[str, str], good: Iterable[str]) -> None:
+        for camera, text in refused.items():
+            self._notices.note("unusable", camera, text, self._clock_ns)
+        for camera in good:
+            self._notices.clear("unusable", camera)
+        with self._lock:
+            self._counters.refused.update((REFUSED, camera) for camera in refused)
+            self._counters.last_texts |= {(REFUSED, camera): text for camera, text in refused.items()}
 
     def _give_up(self, lacking: Lacking) -> None:
         self._drop(lacking.reason, lacking.camera, lacking.text)

@@ -1,12 +1,9 @@
-"""From a set that has everything to a frame: images decoded, rectified, with pose and lens."""
+"""From the messages of a set to images: decoded, rectified, with pose and lens."""
 
 import os
 import threading
 from concurrent.futures import ThreadPoolExecutor
 from typing import Any
-
-import numpy as np
-import torch
 
 from panoocc_core.cameras.image_bytes import ImageError
 from panoocc_core.cameras.lens import Calibration, CalibrationError, calibration
@@ -14,7 +11,7 @@ from panoocc_core.cameras.rectified import rectified_image
 from panoocc_core.cameras.upright import quarter_turns
 from panoocc_core.config import ImageConfig
 from panoocc_core.preprocess import reduction
-from panoocc_core.types import CameraImage, Frame
+from panoocc_core.types import CameraImage
 
 from .picture_watch import PictureWatch
 from .pictures import DecodingAhead, Picture
@@ -22,13 +19,12 @@ from .rig import Rig
 from .sets import ReadySet, Refused
 
 SETS_AHEAD = 2  # whose images are decoded, at most, before they are used: more would only take memory
-BLANK_HW = (360, 640)  # where nobody says how large the images of a camera would be
 
 
 class FrameDecoder:
     """Decodes the images of a set side by side, some before the set is complete.
 
-    `take` belongs to one thread and `frame` to another.  Without `images` pictures are as large as they were sent.
+    `take` belongs to one thread and `images` to another.  Without `images` pictures are as large as they were sent.
     """
 
     def __init__(self, rig: Rig, watch: PictureWatch, images: ImageConfig | None = None) -> None:
@@ -49,25 +45,19 @@ class FrameDecoder:
             self._ahead.begin(picture, lambda: self._calibration(camera, info, self.turns.get(camera, 0)))
         return picture
 
-    def frame(self, ready: ReadySet) -> Frame:
-        """The frame of a set.
-
-        Raises:
-            Refused: an image or a calibration cannot be used; the text names the camera.
-        """
+    def images(self, ready: ReadySet) -> dict[str, CameraImage | Refused]:
+        """Camera -> its image, or why that or its calibration cannot be used; those that sent none are left out."""
+        names = [name for name in self._rig.names if name in ready.messages.messages]
         # The decoders let go of Python's lock.
-        cameras = tuple(self._pool.map(lambda name: self._camera_image(name, ready), self._rig.names))
-        return Frame(ready.stamp_ns, ready.world_from_ego, cameras, ego_from_network=ready.ego_from_network)
+        return dict(zip(names, self._pool.map(lambda name: self._camera_image(name, ready), names)))
 
     def close(self) -> None:
-        """End the threads; `frame` can be called no more."""
+        """End the threads; `images` can be called no more."""
         self._pool.shutdown(wait=False, cancel_futures=True)
 
-    def _camera_image(self, name: str, ready: ReadySet) -> CameraImage:
-        picture: Picture | None = ready.messages.messages.get(name)
+    def _camera_image(self, name: str, ready: ReadySet) -> CameraImage | Refused:
+        picture: Picture = ready.messages.messages[name]
         try:
-            if picture is None:
-                return self._blank(name, ready)
             pose = ready.poses[name]
             lens = self._calibration(name, ready.infos[name], quarter_turns(pose.ego_from_camera))
             camera, self.turns[name] = rectified_image(
@@ -77,23 +67,11 @@ class FrameDecoder:
             self._watch.look(name, pose.stamp_ns, camera.image.numpy(), pose.world_from_ego)
             return camera
         except ImageError as error:
-            raise Refused("image", name, f"{error} (topic {self._rig.camera(name).topic})") from error
+            return Refused("image", name, f"{error} (topic {self._rig.camera(name).topic})")
         except CalibrationError as error:
-            raise Refused("camera_info", name, f"{error} (topic {self._rig.camera(name).info_topic})") from error
+            return Refused("camera_info", name, f"{error} (topic {self._rig.camera(name).info_topic})")
         except ValueError as error:
-            raise Refused("frame", name, str(error)) from error
-
-    def _blank(self, name: str, ready: ReadySet) -> CameraImage:
-        """A camera that sees nothing: what is not known of it does not matter."""
-        return CameraImage(
-            name=name,
-            stamp_ns=ready.stamp_ns,
-            image=torch.zeros((*BLANK_HW, 3), dtype=torch.uint8),
-            intrinsics=np.eye(3),
-            ego_from_camera=np.eye(4),
-            world_from_ego=ready.world_from_ego,
-            is_blank=True,
-        )
+            return Refused("frame", name, str(error))
 
     def _calibration(self, name: str, info: Any, turns: int) -> Calibration:
         """The calibration of a camera whose pictures are turned upright by so many quarter turns.

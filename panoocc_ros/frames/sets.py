@@ -10,9 +10,11 @@ from panoocc_core.geometry import Matrix
 from ..streams.notices import Notice, NoticeKind
 from ..streams.synchroniser import MessageSet
 
+REFUSED = "refused"  # reason of images that cannot be used
+
 
 class Refused(ValueError):
-    """A set that cannot become a frame because of one camera."""
+    """An image that cannot be used, or a set that cannot become a frame without it."""
 
     def __init__(self, reason: str, camera: str, text: str) -> None:
         super().__init__(f"camera {camera}: {text}")
@@ -64,10 +66,12 @@ class AssemblerStatus:
     collecting: int  # sets whose images are still coming
     waiting_for: str | None  # what the oldest waiting set lacks
     last_drop: str | None  # why the last lost set was lost; says how late what was, as soon as that is known
-    last_texts: Mapping[tuple[str, str], str]  # (reason, camera) of set_drops -> why the last such set was lost
+    last_texts: Mapping[
+        tuple[str, str], str
+    ]  # (reason, camera) of set_drops, and of refused images -> why the last one was
     tf_missing: str | None  # the transform that the last lost set lacked; None once a set had all of them
     notices: tuple[Notice, ...]  # newest first
-    blank: Counter[str]  # by camera: sets in which it sees nothing, since no image of it came
+    blank: Counter[str]  # by camera: sets in which it sees nothing, since no image of it came, or none that can be used
     reused: Counter[str]  # ... with an image that an earlier set had already
     missing_info: tuple[str, ...]  # cameras without CameraInfo
     fixed_frame: str | None
@@ -93,6 +97,7 @@ class Counters:
     resets: Counter[str] = field(default_factory=Counter)
     blank: Counter[str] = field(default_factory=Counter)
     reused: Counter[str] = field(default_factory=Counter)
+    refused: Counter[tuple[str, str]] = field(default_factory=Counter)  # as image_drops
     last_drop: str | None = None
-    last_texts: dict[tuple[str, str], str] = field(default_factory=dict)  # as set_drops
+    last_texts: dict[tuple[str, str], str] = field(default_factory=dict)
     tf_missing: str | None = None

@@ -16,15 +16,6 @@ INTERVALS = 20  # between sets, of which the period is taken
 
 
 @dataclass(frozen=True, slots=True)
-class Refusals:
-    """The refusals of a camera's images since the last grid."""
-
-    text: str  # of the last one
-    lasting_s: float  # from the first one to the last one
-    age_s: float  # of the last one
-
-
-@dataclass(frozen=True, slots=True)
 class Accounts:
     """All counters at one moment; ages are None where there was nothing yet."""
 
@@ -42,7 +33,6 @@ class Accounts:
     problem: str | None = None  # why the newest set gave no grid; None once a grid came
     problem_age_s: float | None = None
     is_failure: bool = False  # the problem was an exception, and not bad input
-    refusals: Mapping[str, Refusals] = field(default_factory=dict)  # by camera
     history_fused: int = 0
     states_kept: int = 0
     resets: Counter[str] = field(default_factory=Counter)
@@ -68,7 +58,6 @@ class Ledger:
         self._last_grid_s: float | None = None
         self._unsent: Mapping[str, str] = {}
         self._problem: tuple[float, str, bool] | None = None  # when, what, whether it was a failure
-        self._refusals: dict[str, tuple[float, float, str]] = {}  # camera -> first, last, its text
 
     def formed(self, sets: int) -> None:
         """So many sets of images have been formed so far; to be told often, since its time counts."""
@@ -115,7 +104,6 @@ class Ledger:
             self._unsent = unsent or {}
             self._grids += 1
             self._last_grid_s, self._problem = self._now_s(), None
-            self._refusals.clear()
             self._history_fused = len(occupancy.history.ages_s)
             self._states_kept = occupancy.history.states_kept
             if occupancy.history.reset is not None:
@@ -126,13 +114,10 @@ class Ledger:
         with self._lock:
             self._drops["busy"] += 1
 
-    def refuse(self, camera: str, text: str) -> None:
-        """The assembler refused a set because of one image, and has counted it."""
+    def refuse(self, text: str) -> None:
+        """The assembler refused a set because of its images, and has counted it."""
         with self._lock:
-            now_s = self._now_s()
-            first_s = self._refusals[camera][0] if camera in self._refusals else now_s
-            self._refusals[camera] = (first_s, now_s, text)
-            self._problem = (now_s, text, False)
+            self._problem = (self._now_s(), text, False)
 
     def fail(self, text: str) -> None:
         """The step failed on a set, or its grid could not be sent."""
@@ -159,10 +144,6 @@ class Ledger:
                 problem=problem,
                 problem_age_s=_age(now_s, problem_s),
                 is_failure=is_failure,
-                refusals={
-                    camera: Refusals(text, last_s - first_s, now_s - last_s)
-                    for camera, (first_s, last_s, text) in self._refusals.items()
-                },
                 history_fused=self._history_fused,
                 states_kept=self._states_kept,
                 resets=Counter(self._resets),

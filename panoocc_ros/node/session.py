@@ -228,7 +228,7 @@ class Session:
     def _on_lost(self, lost: Lost) -> None:
         """Worker thread: a set gave no grid."""
         if lost.kind == "refused":
-            self._ledger.refuse(lost.camera, lost.text)
+            self._ledger.refuse(lost.text)
             self._log.error("refused", f"set refused: {lost.text}")
             return
         self._ledger.fail(lost.text)

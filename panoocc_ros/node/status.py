@@ -69,7 +69,7 @@ class StatusReport:
         """
         lately, settings = self._lately, self.settings
         lately.look(status, guard.errors)
-        clock, inputs = clock_health(self._time), self._inputs(status, arrivals, accounts, problems)
+        clock, inputs = clock_health(self._time), self._inputs(status, arrivals, problems)
         step = StepTime(worker.busy_s, summary[READY_TO_OUTPUT]["p95_ms"] * 1e-3 if summary else None)
         has_error = lately.has_error(inputs)
         output = output_health(status, accounts, step, not worker.busy, subscribers, clock, inputs, has_error)
@@ -87,20 +87,17 @@ class StatusReport:
             output,
         ]
 
-    def _inputs(
-        self, status: AssemblerStatus, arrivals: Arrivals, accounts: Accounts, problems: Mapping[str, list[str]]
-    ) -> list[Health]:
+    def _inputs(self, status: AssemblerStatus, arrivals: Arrivals, problems: Mapping[str, list[str]]) -> list[Health]:
         rig, lost, timeout_s = self._rig, self._lately.lost_sets, self.settings.camera_timeout_s
         cameras = [
             camera_health(
                 camera,
                 arrivals,
                 status,
-                lost,
+                self._lately,
                 [*problems[camera.topic], *problems[camera.info_topic]],
                 self._time(),
                 timeout_s,
-                accounts.refusals.get(camera.name),
             )
             for camera in rig.cameras
         ]

@@ -35,7 +35,6 @@ class Lost:
     kind: Literal["refused", "failed"]
     text: str
     geometry: tuple[str, ...] | None = None  # as in `Step`: it may be why the network failed
-    camera: str = ""  # whose image was refused
     is_hopeless: bool = False  # twice in a row, the second time without history: the next set would fare no better
 
 
@@ -62,7 +61,7 @@ def step(
         geometry = assembler.judge_geometry(frame, stream.network.config)
         occupancy = _stepped(stream, frame, wanted)
     except Refused as refusal:
-        return Lost("refused", str(refusal), camera=refusal.camera)
+        return Lost("refused", str(refusal))
     except Exception as error:  # of any kind: the next set must not meet what this one left behind
         if not isinstance(error, NonFiniteError):  # for which the stream has cleared its memory itself
             stream.reset(FAILED_RESET)

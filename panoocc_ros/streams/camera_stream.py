@@ -133,6 +133,12 @@ class CameraStream:
         """Time of the last image that went into a set."""
         return NEVER_NS if self.taken is None else self.taken.time_ns
 
+    @property
+    def due_ns(self) -> int | None:
+        """When the next image should arrive; None while its period is not known."""
+        period_ns = self._period_ns()
+        return None if self.arrived_ns is None or period_ns is None else self.arrived_ns + period_ns
+
     def restart(self) -> tuple[int, int]:
         """The clock went back: go on with what has come since; returns how many images were lost, and how many that
         seemed late wait now."""

@@ -9,6 +9,9 @@ An image further than `FAR` periods from the reference belongs to another instan
 allowed spread (at 30 Hz a dropped image would otherwise be replaced by its neighbour).  The period is given, or
 estimated from the camera's own stamps; until it is known the gaps around the image must serve, a period later.
 
+Where the image that should open a set does not come within the deadline, another camera opens it, and the next ones,
+until the reference camera is back.  (Where no clock ends the waiting: from when the reference camera counts as dead.)
+
 An image whose stamp lies behind an earlier one's is late: it serves if its set is still open.  If most cameras send
 such images, further behind than lateness explains or again and again, their clock went back, and everything begins anew
 with them.  A camera whose clock is another one than that of most counts as absent, the reference camera too.
@@ -101,6 +104,7 @@ class Synchroniser:
         image.
         """
         self._now_ns = now_ns
+        self._stand_in(now_ns - self.deadline_ns)
         return self._decide(final_before_ns=now_ns - self.deadline_ns)
 
     def flush(self) -> list[MessageSet]:
@@ -142,8 +146,9 @@ class Synchroniser:
             self._take_late(camera, stream, item)
         else:
             self._say_how_late(camera, item)
-            if camera == self.reference or self._is_lost(self._acting, stream):
-                self._acting = camera
+            is_back = camera == self.reference and item.time_ns > self._had_ns(item)
+            if is_back or self._is_lost(self._acting, stream):
+                self._act(camera)
 
     def _take_late(self, camera: str, stream: CameraStream, item: Item) -> None:
         """Take an image that lies behind an earlier one: late, or the first of a clock that went back."""
@@ -244,6 +249,32 @@ class Synchroniser:
             return True  # never heard, and there is no room to wait on
         is_over = self._now_ns - other.first.arrived_ns >= self.silent_ns
         return is_over and self._streams[camera].is_dead(other, other.time.newest_ns)
+
+    def _stand_in(self, before_ns: int) -> None:
+        """Let another camera open the sets where the image that should is overdue and one of the others has waited."""
+        opener = self._streams[self._acting]
+        if opener.items or opener.due_ns is None or opener.due_ns > before_ns:
+            return
+        waiting = [
+            (item.arrived_ns, name)
+            for name, stream in self._streams.items()
+            for item in stream.items
+            if item.arrived_ns <= before_ns and item.time_ns > self._had_ns(item)
+        ]
+        if waiting:
+            self._act(min(waiting)[1])
+
+    def _act(self, camera: str) -> None:
+        """From now on this camera opens the sets of the instants that have had none."""
+        if camera != self._acting:
+            self._acting, stream = camera, self._streams[camera]
+            had = [item for item in stream.items if item.time_ns <= self._had_ns(item)]
+            stream.items = stream.items[len(had) :]
+            self._lose("unmatched", camera, sum(item is not stream.taken for item in had))
+
+    def _had_ns(self, item: Item) -> int:
+        """Images of this one's camera up to this time belong to instants whose set has been decided."""
+        return self._decided_ns + int(min(self.spread_ns, NEAR * (item.period_ns or self.spread_ns)))
 
     def _complete(self, reference: Item, chosen: dict[str, Item | None]) -> MessageSet | None:
         items = {self._acting: reference} | {name: item for name, item in chosen.items() if item is not None}

@@ -236,38 +236,59 @@ def test_an_empty_frame_id_is_refused_unless_the_rig_names_the_frame():
     assert len(ready) == 1
 
 
-def test_one_bad_image_is_refused_with_camera_and_topic_and_the_next_set_is_fine():
-    assembler = ready_assembler()
-    send_tf(assembler, T0 - 60 * MS, T0 + 200 * MS)
-    for name in NAMES:
-        stamp = T0 + OFFSETS_NS[name]
-        message = jpeg(stamp, name.lower(), PICTURE)
-        if name == "RIGHT":
-            message.data = message.data[:200]
-        assembler.on_image(name, message, stamp)
-    send_images(assembler, 1)
-    first, second = drain(assembler, T0 + 200 * MS)
+def sets_with_a_broken_image(assembler, count=3, broken=(1,)):
+    """Sets in which the images of RIGHT numbered `broken` are cut off."""
+    send_tf(assembler, T0 - 60 * MS, T0 + count * 100 * MS + 100 * MS)
+    for k in range(count):
+        for name in NAMES:
+            stamp = T0 + k * 100 * MS + OFFSETS_NS[name]
+            message = jpeg(stamp, name.lower(), PICTURE)
+            if name == "RIGHT" and k in broken:
+                message.data = message.data[:200]
+            assembler.on_image(name, message, stamp)
+    return drain(assembler, T0 + count * 100 * MS)
+
+
+def test_where_sets_may_lack_no_image_a_bad_one_costs_its_set_and_the_next_one_is_fine():
+    assembler = ready_assembler(missing_camera="drop")
+    _, bad, good = sets_with_a_broken_image(assembler)
     with pytest.raises(
         Refused, match="camera RIGHT: the JPEG is cut off.*topic /right/image_raw/compressed"
     ) as refused:
-        assembler.frame(first)
+        assembler.frame(bad)
     assert (refused.value.reason, refused.value.camera) == ("image", "RIGHT")
+    status, text = assembler.status(0), str(refused.value)
+    assert status.set_drops == {("image", "RIGHT"): 1} and status.image_drops["refused", "RIGHT"] == 1
+    assert status.last_texts == {("image", "RIGHT"): text, ("refused", "RIGHT"): text}
+    assert assembler.frame(good).stamp_ns == T0 + 200 * MS
+
+
+@pytest.mark.parametrize("policy", ["reuse_last", "blank"])
+def test_a_bad_image_is_as_good_as_a_missing_one(policy):
+    assembler = ready_assembler(missing_camera=policy, reuse_age_s=0.25)
+    frames = [assembler.frame(ready) for ready in sets_with_a_broken_image(assembler, 7, (1, 2, 3, 5))]
+    right = [next(camera for camera in frame.cameras if camera.name == "RIGHT") for frame in frames]
+    reused = {1: 0, 2: 0, 5: 4} if policy == "reuse_last" else {}
+    assert [camera.is_blank for camera in right] == [k in (1, 2, 3, 5) and k not in reused for k in range(7)]
+    assert all(right[k] is right[before] for k, before in reused.items())
     status = assembler.status(0)
-    assert status.set_drops == {("image", "RIGHT"): 1}
-    assert status.last_texts == {("image", "RIGHT"): str(refused.value)}
-    assert assembler.frame(second).stamp_ns == T0 + 100 * MS
+    assert not status.set_drops and status.image_drops["refused", "RIGHT"] == 4
+    assert status.reused["RIGHT"] == len(reused) and status.blank["RIGHT"] == 4 - len(reused)
+    assert not status.of_kind("unusable")  # the last one was good
 
 
-def test_an_uncalibrated_camera_is_refused_with_its_info_topic():
+def test_where_no_image_can_be_used_there_is_no_frame_and_it_is_told_for_how_long():
     assembler = ready_assembler()
-    info = camera_info()
-    info.k = np.zeros(9)
-    assembler.on_camera_info("LEFT", info)
-    send_tf(assembler, T0 - 60 * MS, T0 + 60 * MS)
-    send_images(assembler, 0)
-    (ready,) = drain(assembler, T0)
-    with pytest.raises(Refused, match="camera LEFT: K is all zero.*topic /left/camera_info"):
-        assembler.frame(ready)
+    for name in NAMES:
+        info = camera_info()
+        info.k = np.zeros(9)
+        assembler.on_camera_info(name, info)
+    for ready in sets_with_a_broken_image(assembler, 3, ()):
+        with pytest.raises(Refused, match=f"camera {NAMES[0]}: K is all zero.*topic /{NAMES[0].lower()}/camera_info"):
+            assembler.frame(ready)
+    status = assembler.status(T0 + 300 * MS)
+    assert {one.subject for one in status.of_kind("unusable")} == set(NAMES)
+    assert not status.blank and status.set_drops == {("camera_info", NAMES[0]): 3}
 
 
 def test_a_new_calibration_takes_effect():

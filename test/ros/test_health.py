@@ -109,8 +109,10 @@ def test_a_clock_that_is_seldom_looked_at_does_not_stand():
 # --- cameras ---
 
 
-def camera(arrivals, lost=(), problems=(), waited_s=100.0, refusals=None, **fields):
-    return camera_health(BACK, arrivals, status(**fields), Counter(dict(lost)), problems, waited_s, 2.0, refusals)
+def camera(arrivals, lost=(), refused=0, problems=(), waited_s=100.0, **fields):
+    lately = Lately(Clock())
+    lately.lost_sets, lately.refused_images = Counter(dict(lost)), Counter({"CAM_BACK": refused})
+    return camera_health(BACK, arrivals, status(**fields), lately, problems, waited_s, 2.0)
 
 
 @pytest.fixture
@@ -175,26 +177,24 @@ def test_odd_pictures_and_odd_mounts_are_named(alive):
     assert health.level == WARN and "sky" in health.message
 
 
-def test_a_camera_whose_images_are_refused_again_and_again_is_an_error_until_a_grid_comes(alive):
-    arrivals, clock = alive
-    ledger = Ledger(clock)
+def test_a_camera_whose_images_are_refused_is_warned_of_and_an_error_when_none_can_be_used(alive):
+    texts = {("refused", "CAM_BACK"): "camera CAM_BACK: the JPEG is corrupt"}
+    health = camera(alive[0], refused=2, last_texts=texts)
+    assert health.level == WARN and "images refused in the last 5 s: 2, the last one: camera CAM_BACK" in health.message
+    lasting = Notice("unusable", "CAM_BACK", "the JPEG is corrupt", 9, 3.0, 0.5)
+    health = camera(alive[0], refused=9, last_texts=texts, notices=(lasting,))
+    assert health.level == ERROR and "none that can be used for 2.5 s; images refused" in health.message
+    for other in (replace(lasting, age_s=1.5), replace(lasting, subject="CAM_FRONT"), replace(lasting, age_s=6.0)):
+        assert camera(alive[0], notices=(other,)).level == OK
 
-    def health():
-        return camera(arrivals, refusals=ledger.read().refusals.get("CAM_BACK"))
 
-    for k in range(6):
-        ledger.refuse("CAM_BACK", "camera CAM_BACK: the JPEG is corrupt")
-        arrivals.on_image("CAM_BACK")
-        assert health().level == (ERROR if 0.5 * k >= 2.0 else OK), k
-        clock.now_s += 0.5
-    assert "none that can be used for 2.5 s: camera CAM_BACK: the JPEG is corrupt" in health().message
-    assert camera(arrivals, refusals=ledger.read().refusals.get("CAM_FRONT")).level == OK
-    ledger.grid(occupancy())
-    assert health().level == OK
-    ledger.refuse("CAM_BACK", "once, and then the transforms fail")
-    clock.now_s += 4.0
-    arrivals.on_image("CAM_BACK")
-    assert health().level == OK
+def test_images_that_are_refused_are_told_for_a_while():
+    clock = Clock()
+    lately = Lately(clock)
+    for age_s, count in ((0.0, 2), (HOLD_S, 2), (1.0, 0)):
+        clock.now_s += age_s
+        lately.look(status(image_drops=Counter({("refused", "CAM_BACK"): 2, ("late", "CAM_BACK"): 1})), 0)
+        assert lately.refused_images["CAM_BACK"] == count
 
 
 def test_a_rate_is_that_of_the_last_seconds():
@@ -510,7 +510,7 @@ def test_the_ledger_numbers_grids_and_forgets_a_problem_when_one_comes():
     )  # a grid counts when it has been sent
     ledger.grid(occupancy(reset="gap", ages=()))
     ledger.replace()
-    ledger.refuse("CAM_BACK", "CAM_BACK: corrupt")
+    ledger.refuse("CAM_BACK: corrupt")
     assert (ledger.read().problem, ledger.read().is_failure) == ("CAM_BACK: corrupt", False)
     ledger.fail("out of memory")
     for k in range(3):

@@ -437,16 +437,20 @@ def test_messages_that_cannot_be_read_are_told_with_their_topics(capsys, tmp_pat
         assert f"  left out: 1 message on {topic} cannot be read, the last one: " in text
 
 
-def test_one_spoiled_set_costs_one_grid(capsys, tmp_path):
+@pytest.mark.parametrize(
+    "policy, lost, words", [("drop", 1, "lost: 1 image (CAM_FRONT)"), ("blank", 0, "filled in: 1 blank (CAM_FRONT)")]
+)
+def test_one_spoiled_image_costs_what_missing_ones_cost(capsys, tmp_path, policy, lost, words):
     def spoil_one(topic, message):
         if topic == "/cam_front/image_raw/compressed" and stamp_ns(message.header.stamp) < T0 + 50 * MS:
             message.data = message.data[:100]
         return message
 
     path = write_drive(tmp_path / "drive.mcap", change=spoil_one)
-    assert main(["run", str(path), *NANO, "--out", str(tmp_path / "out.mcap")]) == 0
+    assert main(["run", str(path), *NANO, "--missing-camera", policy, "--out", str(tmp_path / "out.mcap")]) == 0
     text = capsys.readouterr().out
-    assert "2 sets in, 1 grids out, 1 sets lost" in text and "lost: 1 image (CAM_FRONT)" in text
+    assert f"2 sets in, {2 - lost} grids out, {lost} sets lost" in text and words in text
+    assert "images dropped: 1 refused (CAM_FRONT), the last one: camera CAM_FRONT: the JPEG is cut off" in text
 
 
 def back_camera_stops(topic, message):

@@ -51,7 +51,7 @@ def test_what_is_wanted_reaches_the_stream():
 def test_a_refused_image_leaves_the_memory_as_it_was():
     stream = Stream()
     done = step(assembler(Refused("image", "CAM_BACK", "corrupt")), stream, "set", None, Wanted())
-    assert done == Lost("refused", "camera CAM_BACK: corrupt", camera="CAM_BACK") and stream.resets == []
+    assert done == Lost("refused", "camera CAM_BACK: corrupt") and stream.resets == []
 
 
 ODD = ("CAM_BACK: looking at the sky",)

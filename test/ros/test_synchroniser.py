@@ -173,6 +173,42 @@ def test_another_camera_stands_in_for_a_dead_reference_until_it_is_back(policy):
 
 
 @pytest.mark.parametrize("period_ns", [100 * MS, None])
+@pytest.mark.parametrize("rate_hz", [10, 2])
+def test_the_reference_may_die_and_no_instant_is_lost(rate_hz, period_ns):
+    """While it is missed, sets come as late as the deadline allows; when it is back it opens them again."""
+    random, period_ns = np.random.default_rng(3), period_ns and NS_PER_S // rate_hz
+    streams = images(rate_hz, 60, random, jitter=0.02)
+    streams["FRONT"] = [item for item in streams["FRONT"] if not 20 <= item[1] < 45]
+    events = arrivals(streams, random, latest_ms=5)
+    sets, _ = run(events, missing="blank", period_ns=period_ns)
+    assert [max(one.messages.values()) for one in sets] == list(range(60))
+    without = [k for k, one in enumerate(sets) if one.blank]
+    assert without in ([*range(20, 45)], [*range(20, 46)])  # its first image may come after those of the others
+    synchroniser, out = Synchroniser(CAMERAS, "FRONT", 50 * MS, missing="blank", period_ns=period_ns), {}
+    events = iter(events + [(2**63, "", 0, 0)])
+    arrival, camera, stamp, instant = next(events)
+    for now in range(T0, T0 + 60 * NS_PER_S // rate_hz, 20 * MS):
+        while arrival <= now:
+            out |= {max(one.messages.values()): arrival for one in synchroniser.add(camera, stamp, instant, arrival)}
+            arrival, camera, stamp, instant = next(events)
+        out |= {max(one.messages.values()): now for one in synchroniser.expire(now)}
+    latest_ns = 250 * MS + NS_PER_S // rate_hz + 50 * MS
+    assert list(out) == list(range(60)) and max(out[k] - T0 - k * NS_PER_S // rate_hz for k in out) < latest_ns
+
+
+def test_a_reference_that_is_always_late_is_missed_like_any_other_camera():
+    random = np.random.default_rng(1)
+    events = arrivals(images(2, 20, random), random, latest_ms=5)
+    late = [(a + 300 * MS * (c == "FRONT" and k > 4), c, s, k) for a, c, s, k in events]
+    ticks = [(T0 + k * 20 * MS, None, 0, 0) for k in range(550)]
+    synchroniser, sets = Synchroniser(CAMERAS, "FRONT", 50 * MS, missing="reuse_last", period_ns=500 * MS), []
+    for arrival, camera, stamp, instant in sorted(late + ticks, key=lambda event: event[0]):
+        sets += synchroniser.expire(arrival) if camera is None else synchroniser.add(camera, stamp, instant, arrival)
+    assert [one.messages["BACK"] for one in sets] == list(range(20))
+    assert [one.messages["FRONT"] for one in sets] == [0, 1, 2, 3, 4, *range(4, 19)]
+
+
+@pytest.mark.parametrize("period_ns", [100 * MS, None])
 def test_after_a_bag_loop_it_goes_on_at_once(period_ns):
     for seed in range(20):
         random = np.random.default_rng(seed)

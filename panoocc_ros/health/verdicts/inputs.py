@@ -4,14 +4,13 @@ from collections import Counter
 from collections.abc import Mapping, Sequence
 
 from ...frames.rig import RigCamera
-from ...frames.sets import AssemblerStatus
+from ...frames.sets import REFUSED, AssemblerStatus
 from ...streams.notices import NoticeKind
 from ..arrivals import Arrivals
-from ..ledger import Refusals
 from ..recent import HOLD_S
 from ..running_time import RunningTime
 from .health import ERROR, OK, WARN, Health, age_text, counts_text, without_image
-from .lately import of_now
+from .lately import Lately, of_now
 
 CLOCK_STANDS_S = 5.0
 CAMERA_NOTICES: tuple[NoticeKind, ...] = ("clock", "apart", "late", "calibration")
@@ -31,20 +30,17 @@ def camera_health(
     camera: RigCamera,
     arrivals: Arrivals,
     status: AssemblerStatus,
-    lost_sets: Mapping[tuple[str, str], int],
+    lately: Lately,
     problems: Sequence[str],
     waited_s: float,
     timeout_s: float,
-    refusals: Refusals | None = None,
 ) -> Health:
     """ERROR while no image of a camera comes, or none that can be used; WARN while some cannot.
 
     Args:
-        lost_sets: those lost lately, by (reason, camera).
         problems: what is wrong with the publishers of its two topics.
         waited_s: how long the node has been there, for a camera that has sent nothing yet.
         timeout_s: a camera without an image for so long is dead; one whose images are refused for so long is no better.
-        refusals: those of its images since the last grid.
     """
     age_s, rate_hz = arrivals.age_s(camera.name), arrivals.rate_hz(camera.name)
     drops: Counter[str] = Counter()
@@ -55,18 +51,22 @@ def camera_health(
     values |= {f"drops.{reason}": str(count) for reason, count in sorted(drops.items()) if count}
 
     notices = [one for one in of_now(status, *CAMERA_NOTICES) if one.subject == camera.name]
-    lost = Counter({reason: count for (reason, culprit), count in lost_sets.items() if culprit == camera.name})
+    lost = Counter({reason: n for (reason, culprit), n in lately.lost_sets.items() if culprit == camera.name})
     warnings = [*(notice.text for notice in notices), *problems]
     if camera.name in status.pictures:
         warnings.append(status.pictures[camera.name])
     if lost:
         warnings.append(f"sets lost in the last {HOLD_S:.0f} s: {counts_text(lost)}")
+    if refused := lately.refused_images[camera.name]:
+        why = status.last_texts.get((REFUSED, camera.name), "")
+        warnings.append(f"images refused in the last {HOLD_S:.0f} s: {refused}, the last one: {why}")
     rate = f"{rate_hz:.1f} Hz"
     level, message = _unusable(camera, age_s, camera.name in status.missing_info, waited_s, timeout_s) or (OK, rate)
     if level == OK and any(notice.kind == "clock" for notice in notices):
         level = ERROR  # no set can be made of its images
-    if level == OK and refusals is not None and refusals.lasting_s >= timeout_s and refusals.age_s <= HOLD_S:
-        level, message = ERROR, f"{rate}, and none that can be used for {refusals.lasting_s:.1f} s: {refusals.text}"
+    for one in of_now(status, "unusable"):
+        if level == OK and one.subject == camera.name and (lasting_s := one.since_s - one.age_s) >= timeout_s:
+            level, message = ERROR, f"{rate}, and none that can be used for {lasting_s:.1f} s"
     return Health(
         f"camera {camera.name}", max(level, WARN if warnings else OK), "; ".join([message, *warnings]), values
     )
