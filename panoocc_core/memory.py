@@ -18,6 +18,7 @@ from .ego_motion import StampedPose
 from .geometry import NS_PER_S, Matrix, invert, rotation_angle_rad, shift_and_turn
 from .network import Network
 from .ops.voxel_warp import voxel_warp
+from .optics import LensModel
 from .panoptic.tracks import Tracks
 from .types import CameraImage, Frame
 from .voxels import shape_hwz, voxel_from_network
@@ -44,6 +45,7 @@ class Calibration:
     size_hw: tuple[int, int]
     intrinsics: Matrix
     ego_from_camera: Matrix
+    lens: LensModel | None
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -90,7 +92,7 @@ def reset_reason(memory: VoxelMemory, frame: Frame, model: ModelConfig) -> str |
 
 def calibration_of(cameras: tuple[CameraImage, ...]) -> dict[str, Calibration]:
     """The calibrations of a frame's cameras, by name; a blank one has none."""
-    return {c.name: Calibration(c.size_hw, c.intrinsics, c.ego_from_camera) for c in cameras if not c.is_blank}
+    return {c.name: Calibration(c.size_hw, c.intrinsics, c.ego_from_camera, c.lens) for c in cameras if not c.is_blank}
 
 
 def _same_cameras(known: Mapping[str, Calibration], cameras: tuple[CameraImage, ...], config: TemporalConfig) -> bool:
@@ -103,7 +105,7 @@ def _same_cameras(known: Mapping[str, Calibration], cameras: tuple[CameraImage, 
 
 
 def _same_camera(known: Calibration, camera: CameraImage, config: TemporalConfig) -> bool:
-    if known.size_hw != camera.size_hw:
+    if known.size_hw != camera.size_hw or not _same_lens(known.lens, camera.lens, config):
         return False
     change = np.abs(camera.intrinsics - known.intrinsics)
     height, width = camera.size_hw
@@ -112,6 +114,15 @@ def _same_camera(known: Calibration, camera: CameraImage, config: TemporalConfig
         and bool((change[:2, 2] <= config.max_centre_shift * np.array((width, height))).all())
         and _same_mount(known.ego_from_camera, camera.ego_from_camera, config)
     )
+
+
+def _same_lens(known: LensModel | None, lens: LensModel | None, config: TemporalConfig) -> bool:
+    if known is None or lens is None or known == lens:
+        return known == lens
+    if (known.kind, known.turns, len(known.coefficients)) != (lens.kind, lens.turns, len(lens.coefficients)):
+        return False
+    # Shares of the distance from the centre, as a change of the focal length is.
+    return bool(np.abs(np.subtract(known.coefficients, lens.coefficients)).max() <= config.max_focal_change)
 
 
 def _same_mount(known: Matrix, mount: Matrix, config: TemporalConfig) -> bool:

@@ -11,6 +11,7 @@ from torch import Tensor, nn
 
 from .base.constants import Constant
 from .config import ModelConfig
+from .optics import Projections
 from .voxels import centres_m
 
 
@@ -72,12 +73,12 @@ class Network(nn.Module, ABC):
         """Images float32 [camera, 3, row, column], normalised and padded -> what `encode_voxels` takes of them."""
 
     @abstractmethod
-    def encode_voxels(self, maps: list[Tensor], image_from_network: Tensor, ego_motion: Tensor) -> Tensor:
+    def encode_voxels(self, maps: list[Tensor], projections: Projections, ego_motion: Tensor) -> Tensor:
         """Voxel features [N, C] of this instant alone.
 
         Args:
             maps: from `encode_images`.
-            image_from_network: float32 [camera, 3, 4], projections into the padded images.
+            projections: of the network frame into the padded images.
             ego_motion: float32 [18], see `ego_motion`.
         """
 

@@ -9,17 +9,19 @@ from dataclasses import dataclass
 import cv2
 import numpy as np
 import torch
+from numpy.typing import NDArray
 from torch import Tensor
 from torch.nn import functional
 
 from .base.reduction import REDUCTIONS, Pixels, reduced, reduced_from_pixels
 from .config import ImageConfig, ModelConfig
 from .geometry import Matrix, invert
+from .optics import CameraView, Projections
+from .optics.projections import UNSEEN, LensedImage, lens_groups
 from .types import CameraImage, Frame
 
 CPU = torch.device("cpu")
 ANTIALIAS_BELOW = 0.5  # stronger shrinking would skip pixels
-UNSEEN = np.array([[0.0, 0, 0, 0], [0, 0, 0, 0], [0, 0, 0, -1]])  # projection of a blank camera: all lies behind it
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -27,7 +29,7 @@ class NetworkInput:
     """Images and projections in the order of the weights."""
 
     images: Tensor  # float32 [camera, 3, row, column]
-    image_from_network: Tensor  # float32 [camera, 3, 4], pixels of the padded image
+    projections: Projections  # of the network frame into the padded images
 
 
 def cameras_in_order(frame: Frame, names: tuple[str, ...]) -> list[CameraImage]:
@@ -52,25 +54,51 @@ def prepare(frame: Frame, config: ModelConfig, device: torch.device) -> NetworkI
     """Network input of a frame on a device."""
     cameras = cameras_in_order(frame, config.cameras)
     pixels = torch.stack([network_pixels(camera.image, config.images, device) for camera in cameras])
-    ego_from_network = config.grid.ego_from_network.matrix
-    projections = [
-        UNSEEN
-        if camera.is_blank
-        else input_from_pixels(camera.size_hw, config.images) @ pixels_from_ego(camera, frame) @ ego_from_network
-        for camera in cameras
-    ]
     images = normalised_and_padded(pixels, config.images)
-    return NetworkInput(images, torch.as_tensor(np.stack(projections), dtype=torch.float32, device=device))
+    return NetworkInput(images, _projections(cameras, frame, config, device))
+
+
+def _projections(cameras: list[CameraImage], frame: Frame, config: ModelConfig, device: torch.device) -> Projections:
+    ego_from_network = config.grid.ego_from_network.matrix
+    matrices, lensed = [UNSEEN] * len(cameras), []
+    for place, camera in enumerate(cameras):
+        if camera.is_blank:
+            continue
+        cut = input_from_pixels(camera.size_hw, config.images)
+        if camera.lens is None:
+            matrices[place] = cut @ pixels_from_ego(camera, frame) @ ego_from_network
+        else:
+            mount = camera_from_ego(camera, frame) @ ego_from_network
+            lensed.append((place, LensedImage(camera.lens, cut @ camera.intrinsics, mount)))
+    pinholes = torch.as_tensor(np.stack(matrices), dtype=torch.float32, device=device)
+    return Projections(pinholes, lens_groups(lensed, torch.float32, device))
+
+
+def camera_from_ego(camera: CameraImage, frame: Frame) -> Matrix:
+    """Transform [3, 4] into a camera at its own shutter, from the ego frame at the frame's reference time.
+
+    The vehicle's motion between the two times is part of it.
+    """
+    shutter_from_reference = invert(camera.world_from_ego) @ frame.world_from_ego
+    return (invert(camera.ego_from_camera) @ shutter_from_reference)[:3]
 
 
 def pixels_from_ego(camera: CameraImage, frame: Frame) -> Matrix:
-    """Projection [3, 4] into a camera's full image, from the ego frame at the frame's reference time.
+    """Projection [3, 4] into a pinhole camera's full image, from the ego frame at the frame's reference time."""
+    return camera.intrinsics @ camera_from_ego(camera, frame)
 
-    The vehicle's motion between the reference time and the camera's own shutter is part of it.
-    """
-    shutter_from_reference = invert(camera.world_from_ego) @ frame.world_from_ego
-    camera_from_ego = invert(camera.ego_from_camera) @ shutter_from_reference
-    return camera.intrinsics @ camera_from_ego[:3]
+
+def view_of(camera: CameraImage, frame: Frame | None = None) -> CameraView:
+    """The view of a camera in pixels of its full image, of points in the ego frame at the frame's reference time; None:
+    at the camera's own shutter."""
+    mount = invert(camera.ego_from_camera)[:3] if frame is None else camera_from_ego(camera, frame)
+    return CameraView(camera.intrinsics, mount, camera.lens)
+
+
+def pixels_of_points(camera: CameraImage, points_m: Matrix) -> tuple[Matrix, NDArray[np.bool_]]:
+    """Where points [n, 3] of the vehicle's frame lie in a camera's image: pixels [n, 2], whole numbers the centres of
+    pixels, and which [n] lie before the camera and in the field of its lens; they may be outside the image."""
+    return view_of(camera).pixels(points_m)
 
 
 def crop_window(size_hw: tuple[int, int], config: ImageConfig) -> tuple[int, int, int, int]:

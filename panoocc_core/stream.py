@@ -68,7 +68,7 @@ def encode(
     with stage("backbone"):
         maps = network.encode_images(inputs.images)
     with stage("encoder"):
-        current = network.encode_voxels(maps, inputs.image_from_network, motion)
+        current = network.encode_voxels(maps, inputs.projections, motion)
     with stage("temporal"):
         fused = network.fuse(past.history(network), current)
     after = remember(past, network.state(current, fused).detach(), config)

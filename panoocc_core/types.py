@@ -15,13 +15,14 @@ from torch import Tensor
 from .base.image_files import MAX_IMAGE_SIDE
 from .geometry import Matrix, check_rigid
 from .labels import BOX_CLASSES, InstanceSource, LabelSet
+from .optics import LensModel
 
 T = TypeVar("T")
 
 
 @dataclass(frozen=True, slots=True, eq=False)
 class CameraImage:
-    """One rectified image of one camera, with its calibration and the vehicle's pose at its own shutter time.
+    """One upright image of one camera, with its calibration and the vehicle's pose at its own shutter time.
 
     Raises:
         ValueError: a field is misshapen, not finite or not usable; the message names the camera.
@@ -34,6 +35,7 @@ class CameraImage:
     ego_from_camera: Matrix  # [4, 4], where the camera (optical frame) is mounted
     world_from_ego: Matrix  # [4, 4], at stamp_ns
     is_blank: bool = False  # stands in for an image that never came: sees nothing, whatever the other fields say
+    lens: LensModel | None = None  # whose distortion is in the image; None: none is (any more)
 
     def __post_init__(self) -> None:
         image, k = self.image, np.asarray(self.intrinsics, dtype=np.float64)

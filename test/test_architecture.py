@@ -38,6 +38,7 @@ FLOORS = {
     "panoocc_core": (
         ("base",),
         ("geometry", "labels", "ops"),
+        ("optics",),
         ("config", "types", "stopwatch"),
         ("voxels", "ground_truth", "ego_motion", "preprocess", "cameras", "planning"),
         ("network",),

@@ -1,17 +1,18 @@
-"""Calibration of a lens: intrinsics of the image as it was sent, and how to undistort it.
+"""Calibration of a lens: intrinsics of the image as it was sent, and how to undistort it or to project through it.
 
 Calibrations are read by attribute, under the names of sensor_msgs/CameraInfo: ROS messages and `LensInfo` serve alike.
 """
 
 from collections.abc import Callable
 from dataclasses import dataclass
-from typing import Any, NamedTuple
+from typing import Any, Literal, NamedTuple
 
 import cv2
 import numpy as np
 
 from ..base.reduction import Pixels, reduced_from_pixels, reduced_hw
 from ..geometry import Matrix
+from ..optics import CameraView, LensModel
 from .image_bytes import MAX_NAME, MAX_PIXELS, ImageError, check_expected, check_pixels, one_line
 
 # Names of sensor_msgs/distortion_models and of image_geometry; numbers of coefficients in OpenCV's order.
@@ -25,6 +26,10 @@ DISTORTION_MODELS = {
 MIN_FOCAL, MAX_FOCAL = 0.05, 100.0
 MAX_OFF_CENTRE = 10.0  # sides of the image between its corner and the principal point
 MIN_USABLE = 0.5  # share of the undistorted picture
+MIN_SEEN = 0.25  # share of a picture that is projected into: a fisheye's may be a circle in a wide sensor
+
+# What becomes of a lens's distortion: the picture is undistorted, or stays, and voxels are projected through the lens.
+LensUse = Literal["undistort", "project"]
 
 
 class CalibrationError(ValueError):
@@ -64,9 +69,10 @@ class Calibration:
     camera_from_rectified: Matrix  # [3, 3] rotation; identity but for rectified stereo pairs
     maps: tuple[Any, Any] | None  # for cv2.remap; None: no distortion to undo
     reduction: int = 1  # times that images are smaller than they are sent (`base.reduction`); all else holds for these
+    lens: LensModel | None = None  # whose distortion the image keeps
 
     def rectify(self, image: Pixels) -> Pixels:
-        """The image without lens distortion.
+        """The image without lens distortion, but for that of `lens`.
 
         Raises:
             CalibrationError: the image has another size than the calibration, or OpenCV cannot undistort it.
@@ -82,7 +88,10 @@ class Calibration:
 
 
 def calibration(
-    info: Any, is_rectified: bool, reduction: Callable[[tuple[int, int]], int] = lambda size_hw: 1
+    info: Any,
+    is_rectified: bool,
+    reduction: Callable[[tuple[int, int]], int] = lambda size_hw: 1,
+    use: LensUse = "undistort",
 ) -> Calibration:
     """The calibration in a CameraInfo message, for a raw or a rectified image.
 
@@ -92,6 +101,7 @@ def calibration(
     Args:
         reduction: how many times smaller images of some size are made before they are undistorted; where the size is
             not known, they are left as they are.
+        use: what becomes of the distortion of a raw image.
 
     Raises:
         CalibrationError: a matrix is no camera's, the size is not possible, or the lens model is unknown or absurd.
@@ -109,11 +119,13 @@ def calibration(
     distortion = np.zeros(0) if is_rectified else _distortion(info)
     times = 1 if size is None else reduction(size)
     raw, intrinsics = (reduced_from_pixels(times) @ matrix for matrix in (raw, intrinsics))
-    maps = None
-    if distortion.size:
-        small = None if size is None else reduced_hw(size, times)
-        maps = _maps(raw, distortion, info.distortion_model in FISHEYE_MODELS, small)
-    return Calibration(size, intrinsics, rotation.T.copy(), maps, times)
+    small = None if size is None else reduced_hw(size, times)
+    is_fisheye, maps, lens = info.distortion_model in FISHEYE_MODELS, None, None
+    if distortion.size and use == "project":
+        lens = _lens_model(raw, distortion, is_fisheye, small)
+    elif distortion.size:
+        maps = _maps(raw, distortion, is_fisheye, small)
+    return Calibration(size, intrinsics, rotation.T.copy(), maps, times, lens)
 
 
 def same_calibration(first: Any, second: Any) -> bool:
@@ -222,11 +234,27 @@ def _maps(raw: Matrix, distortion: Matrix, is_fisheye: bool, size: tuple[int, in
         if share < MIN_USABLE:
             raise CalibrationError(
                 f"D leaves {100 * share:.0f} % of the undistorted picture usable (the rest is black or folded over): "
-                "are the coefficients those of this lens, in the order of distortion_model?"
+                "are the coefficients those of this lens, in the order of distortion_model? If they are, the lens sees "
+                "too much for a flat picture: set lens: project, which leaves the picture as it is"
             )
         return initialise(raw, distortion, np.eye(3), raw, size[::-1], cv2.CV_16SC2)
     except cv2.error as error:
         raise CalibrationError(f"the lens distortion cannot be undone: {one_line(error)}") from error
+
+
+def _lens_model(raw: Matrix, distortion: Matrix, is_fisheye: bool, size: tuple[int, int] | None) -> LensModel:
+    lens = LensModel("equidistant" if is_fisheye else "perspective", tuple(distortion.tolist()))
+    if size is not None:
+        rows, columns = 24, 32
+        pixels = np.stack(np.meshgrid(np.arange(columns) + 0.5, np.arange(rows) + 0.5), axis=-1).reshape(-1, 2)
+        pixels *= (size[1] / columns, size[0] / rows)
+        share = float(np.isfinite(CameraView(raw, np.eye(4)[:3], lens).rays(pixels)).all(axis=1).mean())
+        if share < MIN_SEEN:
+            raise CalibrationError(
+                f"D leaves {100 * share:.0f} % of the picture usable (what is further from its centre, the lens model "
+                "cannot tell): are the coefficients those of this lens, in the order of distortion_model?"
+            )
+    return lens
 
 
 def _usable_share(initialise: Any, raw: Matrix, distortion: Matrix, size: tuple[int, int]) -> float:

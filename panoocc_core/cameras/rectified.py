@@ -1,4 +1,4 @@
-"""From a picture as it was taken to the image that networks take: without lens distortion, and upright."""
+"""From a picture as it was taken to the image that networks take: upright, without distortion or with its lens."""
 
 import numpy as np
 import torch
@@ -30,4 +30,6 @@ def rectified_image(
     mount = ego_from_camera @ turn
     turns = quarter_turns(mount)
     image, intrinsics, mount = turned(image, lens.intrinsics, mount, turns)
-    return CameraImage(name, stamp_ns, torch.from_numpy(image), intrinsics, mount, world_from_ego), turns
+    model = None if lens.lens is None else lens.lens.turned(turns)
+    pixels = torch.from_numpy(image)
+    return CameraImage(name, stamp_ns, pixels, intrinsics, mount, world_from_ego, lens=model), turns

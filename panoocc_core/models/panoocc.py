@@ -6,6 +6,7 @@ from torch import Tensor, nn
 from ..base.constants import Constant
 from ..config import ModelConfig, ResNetConfig
 from ..network import BoxPrediction, Network, VoxelLogits
+from ..optics import Projections
 from ..voxels import reference_points_m
 from .box_head import BoxHead, NoBoxes, bev_map
 from .internimage import InternImage
@@ -35,16 +36,16 @@ class PanoOcc(Network):
         points = reference_points_m(config.grid, config.encoder.reference_heights)
         self.reference_points_m = Constant(torch.as_tensor(points, dtype=torch.float32))  # [N, 3], network frame
 
-    def project(self, image_from_network: Tensor) -> Projection:
-        """Where the voxels appear; float32 [camera, 3, 4] into the padded images."""
-        return project(self.reference_points_m.value, image_from_network, self.config.images.padded_hw)
+    def project(self, projections: Projections) -> Projection:
+        """Where the voxels appear in the padded images."""
+        return project(self.reference_points_m.value, projections, self.config.images.padded_hw)
 
     def encode_images(self, images: Tensor) -> list[Tensor]:
         """Feature pyramid [camera, C, row, column], finest first."""
         return self.neck(self.backbone(images.to(self.dtype, memory_format=torch.channels_last)))
 
-    def encode_voxels(self, maps: list[Tensor], image_from_network: Tensor, ego_motion: Tensor) -> Tensor:
-        projection = self.project(image_from_network)
+    def encode_voxels(self, maps: list[Tensor], projections: Projections, ego_motion: Tensor) -> Tensor:
+        projection = self.project(projections)
         return self.encoder(self.queries(ego_motion), self.queries.position(), maps, projection)
 
     def fuse(self, history: list[Tensor], current: Tensor) -> Tensor:

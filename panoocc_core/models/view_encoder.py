@@ -9,9 +9,8 @@ from torch.nn import functional
 from ..config import EncoderConfig, GridConfig
 from ..ops.deform_attn import deform_attn
 from ..ops.short_softmax import short_softmax
+from ..optics import Projections
 from .attention import VoxelAttention
-
-MIN_DEPTH_M = 1e-5
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -45,15 +44,13 @@ class CameraTokens:
     shapes: tuple[tuple[int, int], ...]  # (rows, columns) of the levels
 
 
-def project(points_m: Tensor, image_from_network: Tensor, image_hw: tuple[int, int]) -> Projection:
-    """Project points [N, 3] of the network frame through float32 [camera, 3, 4] into images of one padded size."""
-    points = torch.einsum("cij,nj->cni", image_from_network[:, :, :3], points_m) + image_from_network[:, None, :, 3]
-    depth = points[..., 2:]
-    uv = points[..., :2] / depth.clamp(min=MIN_DEPTH_M)
+def project(points_m: Tensor, projections: Projections, image_hw: tuple[int, int]) -> Projection:
+    """Project points [N, 3] of the network frame into images of one padded size."""
+    uv, seen = projections.pixels(points_m)
     uv[..., 0] /= image_hw[1]
     uv[..., 1] /= image_hw[0]
     inside = (uv > 0).all(-1) & (uv < 1).all(-1)
-    return Projection(uv, inside & (depth[..., 0] > MIN_DEPTH_M))
+    return Projection(uv, inside & seen)
 
 
 def sightings(projection: Projection) -> Sightings:

@@ -117,17 +117,11 @@ def mirrored_images(images: Tensor, width: int) -> Tensor:
     return torch.cat((images[..., :width].flip(-1), images[..., width:]), dim=-1)
 
 
-def mirrored_projection(image_from_network: Tensor, width: int) -> Tensor:
-    """Projections [camera, 3, 4] whose pixels x, counted from the image's left edge, become width - x."""
-    across = width * image_from_network[:, 2] - image_from_network[:, 0]
-    return torch.stack((across, image_from_network[:, 1], image_from_network[:, 2]), dim=1)
-
-
 def changed_input(inputs: NetworkInput, change: InputChange, images: ImageConfig) -> NetworkInput:
     """The input with the frame's change made."""
-    pixels, projections = inputs.images, inputs.image_from_network
+    pixels, projections = inputs.images, inputs.projections
     if change.mirrored:
-        pixels, projections = mirrored_images(pixels, images.width), mirrored_projection(projections, images.width)
+        pixels, projections = mirrored_images(pixels, images.width), projections.mirrored(images.width)
     if change.mask is not None:
         pixels = pixels * change.mask.to(pixels.device)
     return NetworkInput(pixels, projections)

@@ -16,6 +16,7 @@ from panoocc_core.evaluation import Measures, evaluate
 from panoocc_core.ground_truth import GroundTruth
 from panoocc_core.models import build_network
 from panoocc_core.network import BoxPrediction, Network, VoxelLogits
+from panoocc_core.optics import Projections
 from panoocc_core.stopwatch import Stopwatch
 from panoocc_core.stream import output_geometry
 from panoocc_core.voxels import token_count
@@ -35,7 +36,7 @@ class Mean(Network):
     def encode_images(self, images: Tensor) -> list[Tensor]:
         return [images.mean((0, 2, 3))]
 
-    def encode_voxels(self, maps: list[Tensor], image_from_network: Tensor, ego_motion: Tensor) -> Tensor:
+    def encode_voxels(self, maps: list[Tensor], projections: Projections, ego_motion: Tensor) -> Tensor:
         height = self.state_centres_m.value[:, 2:].to(self.dtype)
         return torch.cat((maps[0].expand(len(height), 3), height), dim=1)
 

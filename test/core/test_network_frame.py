@@ -17,6 +17,7 @@ from panoocc_core.memory import VoxelMemory
 from panoocc_core.metrics.confusion import Confusion
 from panoocc_core.models.view_encoder import project
 from panoocc_core.network import Network, VoxelLogits
+from panoocc_core.optics import Projections
 from panoocc_core.panoptic import classes_at, detected_boxes
 from panoocc_core.stream import advance, encode, output_geometry
 from panoocc_core.types import GridGeometry, ScoredBoxes
@@ -41,10 +42,10 @@ class Panorama(Network):
     def encode_images(self, images: Tensor) -> list[Tensor]:
         return [images]
 
-    def encode_voxels(self, maps: list[Tensor], image_from_network: Tensor, ego_motion: Tensor) -> Tensor:
+    def encode_voxels(self, maps: list[Tensor], projections: Projections, ego_motion: Tensor) -> Tensor:
         images = maps[0]
         hw = (images.shape[2], images.shape[3])
-        seen = project(self.state_centres_m.value.float(), image_from_network, hw)
+        seen = project(self.state_centres_m.value.float(), projections, hw)
         colours = torch.zeros(len(self.state_centres_m.value), SECTORS)
         for image, uv, visible in zip(images, seen.uv, seen.visible, strict=True):
             column, row = (uv[visible] * torch.tensor([hw[1], hw[0]])).round().long().unbind(-1)

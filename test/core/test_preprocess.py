@@ -171,7 +171,7 @@ def test_projection_of_a_network_frame_that_is_not_the_vehicles():
     frame = street_frame(0.0, size_hw=(900, 1600))
     inputs = prepare(frame, PAN, torch.device("cpu"))
     ahead = np.array([0.0, 20.0, 0.0, 1.0])
-    u, v, depth = inputs.image_from_network[0].double().numpy() @ ahead
+    u, v, depth = inputs.projections.image_from_network[0].double().numpy() @ ahead
     assert depth > 18 and abs(u / depth - 400) < 12  # the middle column of the front camera
     corner = ego_from_grid(PAN.grid)
     assert corner[:3, 0] == pytest.approx((0, -1, 0), abs=0.05)  # x of the grid points to the right
@@ -205,6 +205,6 @@ def test_a_blank_camera_sees_nothing_and_changes_no_other():
     full, without = (prepare(one, config, device) for one in (frame, dataclasses.replace(frame, cameras=cameras)))
     place = config.cameras.index(blank.name)
     points = torch.tensor([[x, y, 1.0, 1.0] for x in range(-20, 21, 5) for y in range(-20, 21, 5)])
-    assert ((without.image_from_network[place] @ points.T)[2] < 0).all()
+    assert ((without.projections.image_from_network[place] @ points.T)[2] < 0).all()
     others = [k for k in range(len(config.cameras)) if k != place]
-    assert torch.equal(full.image_from_network[others], without.image_from_network[others])
+    assert torch.equal(full.projections.image_from_network[others], without.projections.image_from_network[others])

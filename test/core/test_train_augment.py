@@ -8,6 +8,7 @@ import torch
 
 from panoocc_core import model_config
 from panoocc_core.base.strict_yaml import ConfigError
+from panoocc_core.optics import Projections
 from panoocc_core.preprocess import NetworkInput, input_from_pixels, prepare
 from panoocc_core.train.augment import (
     InputChange,
@@ -18,7 +19,6 @@ from panoocc_core.train.augment import (
     grid_mask,
     input_change,
     mirrored_images,
-    mirrored_projection,
 )
 from panoocc_core.train.train_config import AugmentConfig, ScheduleConfig, recipes, train_config
 
@@ -129,9 +129,10 @@ def test_only_frames_that_are_learned_from_are_masked():
 
 
 def test_mirroring_twice_changes_nothing():
-    images, projections = torch.randn(2, 3, 8, 16), torch.randn(2, 3, 4)
+    images, projections = torch.randn(2, 3, 8, 16), Projections(torch.randn(2, 3, 4))
     torch.testing.assert_close(mirrored_images(mirrored_images(images, 13), 13), images)
-    torch.testing.assert_close(mirrored_projection(mirrored_projection(projections, 13), 13), projections)
+    twice = projections.mirrored(13).mirrored(13)
+    torch.testing.assert_close(twice.image_from_network, projections.image_from_network)
     assert torch.equal(mirrored_images(images, 13)[..., 13:], images[..., 13:])  # padding
 
 
@@ -140,12 +141,12 @@ def test_a_voxel_finds_the_same_pixel_in_a_mirrored_image(network):
     config = model_config(network)
     inputs = prepare(street_frame(1.0, size_hw=(32, 64)), config, torch.device("cpu"))
     assert np.array_equal(input_from_pixels((32, 64), config.images), np.eye(3))
-    mirrored = mirrored_images(inputs.images, 64), mirrored_projection(inputs.image_from_network, 64)
+    mirrored = mirrored_images(inputs.images, 64), inputs.projections.mirrored(64)
     found = 0
     for point in torch.tensor(np.random.default_rng(0).uniform((-12, -12, 0, 1), (12, 12, 4, 1), (400, 4))).float():
         places = []
-        for images, projections in ((inputs.images, inputs.image_from_network), mirrored):
-            u, v, depth = (projections @ point).unbind(-1)
+        for images, projections in ((inputs.images, inputs.projections), mirrored):
+            u, v, depth = (projections.image_from_network @ point).unbind(-1)
             column, row = (u / depth).floor().long(), (v / depth).floor().long()
             seen = (depth > 0.5) & (column >= 0) & (column < 64) & (row >= 0) & (row < 32)
             places.append([(i, *images[i, :, row[i], column[i]].tolist()) for i in seen.nonzero().flatten().tolist()])
@@ -156,14 +157,15 @@ def test_a_voxel_finds_the_same_pixel_in_a_mirrored_image(network):
 
 def test_the_change_of_an_input_is_what_it_says():
     images = model_config("nano").images
-    inputs = NetworkInput(torch.randn(6, 3, images.height, images.width), torch.randn(6, 3, 4))
+    inputs = NetworkInput(torch.randn(6, 3, images.height, images.width), Projections(torch.randn(6, 3, 4)))
     same = changed_input(inputs, InputChange(), images)
-    assert same.images is inputs.images and same.image_from_network is inputs.image_from_network
+    assert same.images is inputs.images and same.projections is inputs.projections
     masked = changed_input(inputs, InputChange(mask=torch.zeros(images.height, images.width, dtype=torch.bool)), images)
-    assert not masked.images.any() and masked.image_from_network is inputs.image_from_network
+    assert not masked.images.any() and masked.projections is inputs.projections
     mirrored = changed_input(inputs, InputChange(mirrored=True), images)
     assert torch.equal(mirrored.images, mirrored_images(inputs.images, images.width))
-    assert torch.equal(mirrored.image_from_network, mirrored_projection(inputs.image_from_network, images.width))
+    expected = inputs.projections.mirrored(images.width).image_from_network
+    assert torch.equal(mirrored.projections.image_from_network, expected)
 
 
 def test_published_recipes_change_images_as_published_and_nano_does_not():

@@ -18,6 +18,7 @@ from panoocc_core.models.box_head import Boxes, decode_boxes
 from panoocc_core.models.panoocc import PanoOcc
 from panoocc_core.models.point_labels import point_labels
 from panoocc_core.models.voxel_decoder import classify
+from panoocc_core.optics import Projections
 from panoocc_core.voxels import layers_to_volume, volume_to_grid
 from panoocc_core.weights.checkpoint import load_published
 from panoocc_core.weights.inference import ready_for_inference
@@ -188,11 +189,11 @@ class CaseRun:
         model, config = self.model, self.config
         if frame["image_set"] not in self.maps:
             self.image_maps(frame["image_set"])
-        image_from_network = self._projections(frame)
-        projection = model.project(image_from_network)
+        projections = Projections(self._projections(frame))
+        projection = model.project(projections)
         vector = frame["can_bus_fed" if run == "clean" else "can_bus_fed_reference"]
         ego_motion = torch.tensor(vector, dtype=torch.float64).float().to(self.device)
-        current = model.encode_voxels(self.maps[frame["image_set"]], image_from_network, ego_motion)
+        current = model.encode_voxels(self.maps[frame["image_set"]], projections, ego_motion)
 
         world_from_network = np.array(frame["ego2global"]) @ config.grid.ego_from_network.matrix
         history = align([self.states[i] for i in frame["history_frames"]], world_from_network, model)

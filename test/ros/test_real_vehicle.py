@@ -46,7 +46,8 @@ def test_the_mount_of_the_lidar_is_held_against_the_preset_s(named):
 
 def pixels_off(frame: Frame, image_from_lidar: np.ndarray) -> float:
     """Median distance, in pixels of the input, of points around the vehicle from where [camera, 3, 4] puts them."""
-    projections = prepare(frame, CONFIG.placed(frame.ego_from_network), torch.device("cpu")).image_from_network
+    inputs = prepare(frame, CONFIG.placed(frame.ego_from_network), torch.device("cpu"))
+    projections = inputs.projections.image_from_network
     points = np.random.default_rng(0).uniform((-40, -40, -3, 1), (40, 40, 2, 1), (2000, 4))
     off = []
     for ours, theirs in zip(projections.double().numpy(), image_from_lidar, strict=True):
