@@ -17,6 +17,7 @@ OUT ?= out
 BAG ?=
 CASES ?=
 TESTS ?= test
+JOBS ?= 2
 TORCH_INDEX ?=
 
 # Nothing is left in the home folder; PIP_NO_CACHE_DIR=0 lets pip keep its downloads there.
@@ -42,6 +43,7 @@ help: ## this list
 	    OUT= "folder for what comes out; now $(OUT)   (demo, bench, eval, docs)" \
 	    CASES= "folder of reference cases to compare with   (parity)" \
 	    TESTS= "what pytest is given, e.g. test/core, file.py::test, '-m live'; now $(TESTS)   (test)" \
+	    JOBS= "processes that share the tests; now $(JOBS); 0: none, as --pdb needs it   (test)" \
 	    TORCH_INDEX= "package index for PyTorch, e.g. https://download.pytorch.org/whl/cpu   (setup)" \
 	    PYTHON= "interpreter for .venv; now $(PYTHON)   (setup)" \
 	    PANOOCC_ROS= "wheels or system: overrides which ROS 2 is used; now $(ROS)   (all)"
@@ -77,7 +79,7 @@ demo: .ros/.built ## street or bag -> node -> recording, picture and latency tab
 	$(IN_ROS) -m panoocc_ros demo $(if $(BAG),--bag $(BAG)) --model $(MODEL) --out $(OUT)
 
 test: .ros/.built ## all tests: core, offline, and live nodes over DDS
-	PANOOCC_REQUIRE_ROS=1 $(IN_ROS) -m pytest $(TESTS)
+	PANOOCC_REQUIRE_ROS=1 OMP_NUM_THREADS=1 $(IN_ROS) -m pytest -n $(JOBS) $(TESTS)
 
 lint: .venv/.ready ## ruff (rules and format) and mypy
 	.venv/bin/ruff check .

@@ -9,10 +9,6 @@ import time
 from contextlib import contextmanager
 from pathlib import Path
 
-# Before rclpy looks at them: nobody else must hear us, nor we them.
-os.environ["ROS_AUTOMATIC_DISCOVERY_RANGE"] = "LOCALHOST"
-os.environ["ROS_DOMAIN_ID"] = str(random.SystemRandom().randint(1, 101))
-
 import rclpy
 from diagnostic_msgs.msg import DiagnosticArray
 from panoocc.msg import LabelSet, VoxelGrid
