@@ -13,7 +13,7 @@ from typing import Any
 from tqdm import tqdm
 
 from panoocc_core import ConfigError, Frame, ModelConfig, OccupancyStream
-from panoocc_core.base.rig_files import rig_with
+from panoocc_core.base.rig_files import AUTO, rig_with
 from panoocc_core.base.whole_files import write_json
 from panoocc_core.bench import (
     BenchReport,
@@ -29,22 +29,26 @@ from panoocc_core.sim import load_sim_rig
 
 from ..bags.bag import BagError, BagReader
 from ..bags.source import ready_sets
+from ..demo.processes import ProcessError
 from ..frames.assembler import FrameAssembler
 from ..frames.rig import Rig
 from ..frames.waiting import AssemblerOptions
+from ..live_bench.run import Load, live_bench, live_table, shipped_profile, write_tiny
 from ..node.load import chosen_config, chosen_device, chosen_rig, loaded_network, rig_for
 from ..outputs.catalogue import OUTPUTS
 from ..outputs.costs import cost_at_rates, cost_together, costs_table, output_costs, published_grid_costs
 from ..outputs.output import Result
 from ..replay.replay import check_topics
-from ..ros.argument_types import whole_number
+from ..ros.argument_types import number, whole_number
 from ..ros.exit_codes import BAD_INPUT, FAILED, NETWORK_FAILED, NOT_WRITTEN, explained
 from ..ros.parameter_fields import SettingsError
 from ..sim.bag import write_street_bag
 from ..sim.messages import image_topic
 from .shared import options
-from .shared.failures import status_of
+from .shared.failures import Ended, status_of
 
+NETWORKS = ("nano", "pano_small_occ3d")  # that are measured where none is named
+LIVE_SETS = 2  # of a simulated street that are sent by turns
 DRAWN_WIDTH_PX = 256  # of the images whose rendering is measured: those of nano
 GRIDS_HZ = 10.0  # at which the default rates of outputs are reckoned
 TRAINED = "nano"  # its shipped weights make the grids and things whose messages are measured
@@ -57,10 +61,15 @@ formulation, both measured in the same run.  Without --bag the rendering of simu
 thread: images of the size that nano takes, of the first network's cameras.  So are the messages of every output, of
 what nano's shipped weights see in a street: their size, and the CPU time of making and serialising them in one thread.
 
+--live starts the node, a recorder and a process that sends the images of a bag (default: two sets of a simulated
+street, in full size) as drivers do; once with the package's profile of Fast DDS and once without.  Without --model the
+network is a real but tiny one with seeded weights: what is measured is everything around a network.
+
 examples:
   panoocc bench                                     Pano-small (Occ3D) and nano on a simulated street
   panoocc bench --model pano_small_4f --bag drive/  one network on your own images
   panoocc bench --output-costs costs.json           what the messages of every output cost, and nothing else
+  panoocc bench --live 20                           the node over DDS: images lost, and time from image to grid
 
 {explained(FAILED, BAD_INPUT, NOT_WRITTEN, NETWORK_FAILED)}
 """
@@ -72,8 +81,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         parser,
         "--model",
         nargs="+",
-        default=["nano", "pano_small_occ3d"],
-        help="presets, or YAML files that describe networks (default: nano pano_small_occ3d)",
+        help=f"presets, or YAML files that describe networks (default: {' '.join(NETWORKS)}; with --live a tiny one)",
     )
     parser.add_argument(
         "--bag", type=Path, metavar="BAG", help="bag with the cameras of --rig (default: a simulated street)"
@@ -92,6 +100,19 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         metavar="FILE",
         help=f"measure the messages of every output of {TRAINED} alone, and write what they cost as JSON",
     )
+    parser.add_argument(
+        "--live",
+        type=number(1, 3600),
+        metavar="SECONDS",
+        help="measure the node over DDS for so long, and nothing else",
+    )
+    parser.add_argument(
+        "--rate",
+        type=number(0.1, 60),
+        default=12.0,
+        metavar="HZ",
+        help="with --live: sets of images a second (default: %(default)g)",
+    )
     options.add(parser, "--instances", "--device", "--precision", "--threads", "--json")
 
 
@@ -105,7 +126,10 @@ def _bench(arguments: argparse.Namespace) -> None:
     if arguments.output_costs is not None:
         _output_costs_alone(arguments)
         return
-    configs = [chosen_config(name, instances=arguments.instances) for name in arguments.model]
+    if arguments.live is not None:
+        _live_alone(arguments)
+        return
+    configs = [chosen_config(name, instances=arguments.instances) for name in arguments.model or NETWORKS]
     rigs = [rig_for(config, chosen_rig(arguments.rig, config)) for config in configs]
     chosen_device(arguments.device)
     _check_output(arguments.json, "json")
@@ -159,7 +183,7 @@ def _street(path: Path, rig_name: str, frames: int) -> Path:
 
 
 def _measure(config: ModelConfig, bag: Path, rig: Rig, arguments: argparse.Namespace) -> BenchReport:
-    frames = _frames(bag, rig, arguments.frames)
+    frames = _frames(bag, config, rig, arguments.frames)
     model = loaded_network(
         config,
         seeded_weights=True,
@@ -187,11 +211,40 @@ def _output_costs_alone(arguments: argparse.Namespace) -> None:
     print(f"written: {arguments.output_costs}")
 
 
+def _live_alone(arguments: argparse.Namespace) -> None:
+    """The node over DDS, with the package's profile and without."""
+    chosen_device(arguments.device)
+    _check_output(arguments.json, "json")
+    reports = []
+    with TemporaryDirectory() as name:
+        folder = Path(name)
+        model = arguments.model[0] if arguments.model else str(write_tiny(folder / "tiny.yaml"))
+        config = chosen_config(model, instances=arguments.instances)
+        cameras = rig_for(config, chosen_rig(arguments.rig, config))
+        rig = rig_with("rigs", config.cameras) if arguments.rig == AUTO else arguments.rig
+        bag = arguments.bag or _street(folder / "street.mcap", _street_rig(config, cameras), LIVE_SETS)
+        given = {"device": arguments.device, "precision": arguments.precision, "threads": arguments.threads or 0}
+        parameters = {"model": model, "seeded_weights": True, "rig": rig, "instances": arguments.instances, **given}
+        load = Load(bag, rig, cameras.names, parameters, arguments.live, arguments.rate)
+        for number, profile in enumerate((shipped_profile(), None)):
+            out = folder / str(number)
+            out.mkdir()
+            try:
+                report = live_bench(load, out, profile)
+            except ProcessError as error:
+                raise Ended(str(error), FAILED) from error
+            print(f"{config.name}: {live_table(report)}\n", flush=True)
+            reports.append(report.as_dict())
+    if arguments.json is not None:
+        write_json(arguments.json, {"live": reports})
+        print(f"written: {arguments.json}")
+
+
 def _measure_outputs(bag: Path, arguments: argparse.Namespace) -> dict[str, Any]:
     """Size and CPU time of the messages of every output, and of what a step finds for them, in one thread."""
     config = chosen_config(TRAINED)
     rig = rig_for(config, chosen_rig("auto", config))
-    frames = _frames(bag, rig, arguments.frames)
+    frames = _frames(bag, config, rig, arguments.frames)
     with one_thread(), tqdm(total=len(frames), unit="frame", desc="outputs", disable=None) as bar:
         stream = OccupancyStream(loaded_network(config, device=arguments.device, threads=1), exact_times=True)
         results = []
@@ -230,13 +283,16 @@ def _measure_rendering(rig_name: str) -> RenderReport:
     return report
 
 
-def _frames(path: Path, rig: Rig, count: int) -> list[Frame]:
-    """The first frames of a bag.
+def _frames(path: Path, config: ModelConfig, rig: Rig, count: int) -> list[Frame]:
+    """The first frames of a bag, as the node makes them for a network.
 
     Raises:
         BagError: the bag cannot be read or gives no frame.
     """
-    with BagReader(path) as bag, closing(FrameAssembler(rig, AssemblerOptions().patient())) as assembler:
+    with (
+        BagReader(path) as bag,
+        closing(FrameAssembler(rig, AssemblerOptions().patient(), config=config)) as assembler,
+    ):
         check_topics(bag, assembler.rig)
         frames = [assembler.frame(ready) for _, ready in itertools.islice(ready_sets(bag, assembler), count)]
         if not frames:

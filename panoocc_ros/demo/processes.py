@@ -1,5 +1,6 @@
 """Processes that end cleanly: children with log files and time limits, and this one when it is told to go."""
 
+import os
 import signal
 import subprocess
 import time
@@ -27,6 +28,15 @@ class Child:
     def code(self) -> int | None:
         """Exit code, or None while it runs."""
         return self._process.poll()
+
+    @property
+    def cpu_s(self) -> float:
+        """CPU time so far, of all its threads; 0 where the system does not tell, or it has ended."""
+        try:
+            fields = Path(f"/proc/{self._process.pid}/stat").read_text().rpartition(")")[2].split()
+            return (int(fields[11]) + int(fields[12])) / os.sysconf("SC_CLK_TCK")
+        except OSError:
+            return 0.0
 
     def tail(self) -> str:
         """The last lines of its log."""

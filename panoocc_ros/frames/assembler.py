@@ -114,6 +114,11 @@ class FrameAssembler:
         return self._counters.sets
 
     @property
+    def has_waiting(self) -> bool:
+        """Whether a set has its images, and lacks a transform or a CameraInfo."""
+        return bool(self._queue)
+
+    @property
     def network_frame(self) -> str:
         """Who says where the voxels lie, for a text."""
         return self._resolver.network_frame

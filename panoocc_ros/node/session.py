@@ -104,10 +104,12 @@ class Session:
     def on_camera_info(self, camera: str, message: CameraInfo) -> None:
         """Take the calibration of a camera."""
         self._assembler.on_camera_info(camera, message)
+        self._poll_for_waiting()
 
     def on_transforms(self, message: TFMessage, static: bool) -> None:
         """Take transforms of /tf or /tf_static."""
         self._assembler.on_transforms(message, static)
+        self._poll_for_waiting()
 
     def request_reset(self, reason: str) -> None:
         """Have the memory cleared before the next set."""
@@ -135,6 +137,10 @@ class Session:
         self._ledger.formed(self._assembler.sets_formed)
         if self._clouds is not None:
             self._clouds.poll(self._now_ns())
+
+    def _poll_for_waiting(self) -> None:
+        if self._assembler.has_waiting:  # a set goes on as soon as it has what it lacked
+            self.poll()
 
     def follow(self) -> None:
         """Take the types that the topics have; call it from time to time."""
