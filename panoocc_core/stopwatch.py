@@ -1,7 +1,7 @@
 """Times of named stages on a CPU and on CUDA."""
 
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 
 import torch
@@ -17,10 +17,13 @@ class Stopwatch:
         device: where the stages run.
         exact: wait for the device at both ends of every stage, so that wall and CPU time are the stage's own on CUDA
             too.  Slows the network down; for `bench`.
+        on_stage: called with the name of every stage when it begins, so that somebody outside sees where it hangs.
     """
 
-    def __init__(self, device: torch.device, exact: bool = False):
-        self._device, self._exact = device, exact
+    def __init__(
+        self, device: torch.device, exact: bool = False, on_stage: Callable[[str], object] = lambda name: None
+    ):
+        self._device, self._exact, self._on_stage = device, exact, on_stage
         self._by_events = device.type == "cuda" and not exact
         self._wall_ms, self._cpu_ms = dict[str, float](), dict[str, float]()
         self._events: list[tuple[str, torch.cuda.Event, torch.cuda.Event]] = []
@@ -28,6 +31,7 @@ class Stopwatch:
     @contextmanager
     def stage(self, name: str) -> Iterator[None]:
         """Measure what runs inside; several stages of one name are added."""
+        self._on_stage(name)
         if self._by_events:
             begin, end = (torch.cuda.Event(enable_timing=True) for _ in range(2))
             stream = torch.cuda.current_stream(self._device)

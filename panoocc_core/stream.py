@@ -21,6 +21,17 @@ from .types import Frame, GridGeometry, HistoryReport, Occupancy, ScoredBoxes
 from .visibility import eyes_of, visible_voxels
 from .voxels import ego_from_grid, extent_m
 
+STAGES = {  # of a step, in their order, as in `Occupancy.timings_ms`; those that nobody wants are absent
+    "prepare": "images at the network's size and on its device, poses, motion of the vehicle",
+    "backbone": "backbone and feature pyramid",
+    "encoder": "voxel queries read the images",
+    "temporal": "the history is aligned and fused",
+    "decoder": "class and confidence of every voxel",
+    "instances": "things and their tracks",
+    "visible": "lines of sight",
+    "logits": "logits of every voxel, for labelled clouds",
+}
+
 
 @dataclass(frozen=True, slots=True)
 class Wanted:
@@ -129,17 +140,18 @@ def advance(
     memory: VoxelMemory,
     exact_times: bool = False,
     wanted: Wanted = Wanted(),
+    on_stage: Callable[[str], object] = lambda name: None,
 ) -> tuple[Occupancy, VoxelMemory]:
     """One step of the stream; pure: nothing but the returned values changes.
 
     Args:
-        exact_times: see `Stopwatch`.
+        exact_times, on_stage: see `Stopwatch`.
 
     Raises:
         ValueError: the frame's cameras are not those of the network.
         NonFiniteError: the output is not finite; the memory should be cleared.
     """
-    watch = Stopwatch(network.device, exact_times)
+    watch = Stopwatch(network.device, exact_times, on_stage)
     step = encode(network, frame, memory, stage=watch.stage)
     with watch.stage("decoder"):
         class_id, confidence = classes(network, step.fused)
@@ -238,11 +250,13 @@ class OccupancyStream:
     """Streams frames through a network; the only object with state.
 
     Args:
-        exact_times: see `Stopwatch`.
+        exact_times, on_stage: see `Stopwatch`.
     """
 
-    def __init__(self, network: Network, exact_times: bool = False):
-        self.network, self._exact_times = network, exact_times
+    def __init__(
+        self, network: Network, exact_times: bool = False, on_stage: Callable[[str], object] = lambda name: None
+    ):
+        self.network, self._exact_times, self._on_stage = network, exact_times, on_stage
         self.memory = VoxelMemory()
         self._pending: str | None = None
 
@@ -255,7 +269,9 @@ class OccupancyStream:
             NonFiniteError: the output is not finite; the memory has been cleared.
         """
         try:
-            occupancy, self.memory = advance(self.network, frame, self.memory, self._exact_times, wanted)
+            occupancy, self.memory = advance(
+                self.network, frame, self.memory, self._exact_times, wanted, self._on_stage
+            )
         except NonFiniteError:
             self.reset("non_finite")
             raise

@@ -25,6 +25,7 @@ USES_ROS = {
     "node/node.py",
     "node/session.py",
     "node/publishers.py",
+    "node/saving.py",
     "ros/graph.py",
     "ros/launching.py",
     "ros/parameters.py",

@@ -13,6 +13,7 @@ from rosbags.highlevel import AnyReader
 from ..messages.types import typestore
 
 LATCHED_TOPICS = ("/tf_static",)
+PREFIX = "/panoocc"  # of our topics in bags, as below the node
 METADATA = "metadata.yaml"
 MCAP_MAGIC, SQLITE_MAGIC, ROS1_MAGIC = b"\x89MCAP0\r\n", b"SQLite format 3\0", b"#ROSBAG V"
 LFS_POINTER = b"version https://git-lfs"

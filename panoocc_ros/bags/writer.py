@@ -94,9 +94,20 @@ class BagWriter:
         Raises:
             BagWriteError: the disk is full, or the topic had another type before.
         """
+        data = message if isinstance(message, bytes) else bytes(typestore().serialize_cdr(message, kind))
+        connection = self.declare(topic, kind, latched)
+        assert self._bag is not None
+        with self._errors():
+            self._bag.write(connection, stamp_ns, data)
+
+    def declare(self, topic: str, kind: str, latched: bool | None = None) -> Connection:
+        """Have a topic in the bag, whether a message comes or not.
+
+        Raises:
+            BagWriteError: as in `write`.
+        """
         if self._bag is None:
             raise BagWriteError(f"{self.path}: nothing more can be written after an error")
-        data = message if isinstance(message, bytes) else bytes(typestore().serialize_cdr(message, kind))
         connection = self._connections.get(topic)
         if connection is None:
             if kind not in typestore().fielddefs:
@@ -105,8 +116,7 @@ class BagWriter:
             self._connections[topic] = connection
         if connection.msgtype != kind:
             raise BagWriteError(f"{topic} holds {connection.msgtype}, not {kind}")
-        with self._errors():
-            self._bag.write(connection, stamp_ns, data)
+        return connection
 
     def flush(self) -> None:
         """Hand what was written so far to the system, so that it outlives a kill.

@@ -12,6 +12,8 @@ from itertools import pairwise
 
 from panoocc_core import Occupancy
 
+from .arrivals import rate_hz
+
 INTERVALS = 20  # between sets, of which the period is taken
 
 
@@ -29,11 +31,13 @@ class Accounts:
     set_period_s: float | None = None  # usual time between these
     step_age_s: float | None = None  # since the worker began the set that it is at; None between sets
     last_grid_age_s: float | None = None
+    grid_rate_hz: float = 0.0  # of the last ones; it falls while the next one is overdue
     unsent: Mapping[str, str] = field(default_factory=dict)  # topic -> why its last message could not be made or sent
     problem: str | None = None  # why the newest set gave no grid; None once a grid came
     problem_age_s: float | None = None
     is_failure: bool = False  # the problem was an exception, and not bad input
     history_fused: int = 0
+    history_s: float = 0.0  # age of the oldest state that was fused
     states_kept: int = 0
     resets: Counter[str] = field(default_factory=Counter)
 
@@ -49,6 +53,7 @@ class Ledger:
         self._now_s = now_s
         self._lock = threading.Lock()
         self._grids = self._failures = self._history_fused = self._states_kept = 0
+        self._history_s = 0.0
         self._drops: Counter[str] = Counter()
         self._resets: Counter[str] = Counter()
         self._first_set_s: float | None = None
@@ -56,6 +61,7 @@ class Ledger:
         self._step_s: float | None = None
         self._sequence = grids - 1
         self._last_grid_s: float | None = None
+        self._grids_s = deque[float](maxlen=INTERVALS + 1)
         self._unsent: Mapping[str, str] = {}
         self._problem: tuple[float, str, bool] | None = None  # when, what, whether it was a failure
 
@@ -104,7 +110,9 @@ class Ledger:
             self._unsent = unsent or {}
             self._grids += 1
             self._last_grid_s, self._problem = self._now_s(), None
+            self._grids_s.append(self._last_grid_s)
             self._history_fused = len(occupancy.history.ages_s)
+            self._history_s = max(occupancy.history.ages_s, default=0.0)
             self._states_kept = occupancy.history.states_kept
             if occupancy.history.reset is not None:
                 self._resets[occupancy.history.reset] += 1
@@ -140,11 +148,13 @@ class Ledger:
                 set_period_s=statistics.median(b - a for a, b in pairwise(formed_s)) if formed_s[1:] else None,
                 step_age_s=_age(now_s, self._step_s),
                 last_grid_age_s=_age(now_s, self._last_grid_s),
+                grid_rate_hz=rate_hz(list(self._grids_s), now_s),
                 unsent=dict(self._unsent),
                 problem=problem,
                 problem_age_s=_age(now_s, problem_s),
                 is_failure=is_failure,
                 history_fused=self._history_fused,
+                history_s=self._history_s,
                 states_kept=self._states_kept,
                 resets=Counter(self._resets),
             )

@@ -1,16 +1,19 @@
-"""Sends a node's `Health` on /diagnostics."""
+"""Sends a node's `Health` on /diagnostics, and as a text on `~/status`."""
 
-from collections.abc import Iterable
+import time
+from collections.abc import Iterable, Sequence
 
 from diagnostic_msgs.msg import DiagnosticArray, DiagnosticStatus, KeyValue
 from rclpy.duration import Duration
 from rclpy.node import Node
+from std_msgs.msg import String
 
 from panoocc_core.geometry import NS_PER_S
 
 from ..ros.graph import qos
 from ..ros.throttle import bounded
-from .verdicts import Health
+from .status_text import StatusText
+from .verdicts import ERROR, OUTPUT, Health
 
 LEVELS = (DiagnosticStatus.OK, DiagnosticStatus.WARN, DiagnosticStatus.ERROR)
 
@@ -33,6 +36,11 @@ class Diagnostics:
         """Return when all subscribers have what was published, or the time is over."""
         self._publisher.wait_for_all_acked(Duration(nanoseconds=round(timeout_s * NS_PER_S)))
 
+    @property
+    def name(self) -> str:
+        """The node's, as statuses have it."""
+        return self._name
+
     def _status(self, health: Health) -> DiagnosticStatus:
         return DiagnosticStatus(
             level=LEVELS[health.level],
@@ -41,3 +49,34 @@ class Diagnostics:
             hardware_id=self._name,
             values=[KeyValue(key=bounded(key), value=bounded(value)) for key, value in health.values.items()],
         )
+
+
+class Report:
+    """/diagnostics and `~/status` (latched): every `period_s`, and at once when the level of a status changes."""
+
+    def __init__(self, node: Node, period_s: float) -> None:
+        self.period_s = period_s
+        self._diagnostics = Diagnostics(node)
+        self._text = StatusText(self._diagnostics.name)
+        self._publisher = node.create_publisher(String, "~/status", qos(latched=True, depth=1))
+        self._told_s, self._levels = float("-inf"), dict[str, int]()
+        self.last_text = ""  # as it was sent last
+
+    @property
+    def is_due(self) -> bool:
+        """Whether the period is over."""
+        return time.monotonic() - self._told_s >= self.period_s
+
+    def tell(self, healths: Sequence[Health]) -> None:
+        """Take the statuses as they are now; they are sent if it is time."""
+        levels = {health.subject: health.level for health in healths}
+        if self.is_due or levels != self._levels:
+            self._told_s, self._levels = time.monotonic(), levels
+            self._diagnostics.publish(healths)
+            self.last_text = self._text.text(healths)
+            self._publisher.publish(String(data=self.last_text))
+
+    def alarm(self, text: str) -> None:
+        """From another thread: the one that calls `tell` hangs."""
+        self._diagnostics.publish([Health(OUTPUT, ERROR, text)])
+        self._publisher.publish(String(data=f"{self._diagnostics.name}: ERROR, {text}"))

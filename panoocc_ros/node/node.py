@@ -5,6 +5,7 @@ Its lifecycle: `configure` checks the parameters, loads the network, warms it up
 `cleanup` lets go of everything.
 """
 
+import dataclasses
 import os
 import sys
 import traceback
@@ -13,6 +14,7 @@ from functools import partial
 from typing import Any
 
 import rclpy
+import yaml
 from rclpy.clock import Clock, ClockType
 from rclpy.executors import ExternalShutdownException
 from rclpy.lifecycle import LifecycleNode, LifecycleState, TransitionCallbackReturn
@@ -20,15 +22,19 @@ from std_srvs.srv import SetBool, Trigger
 
 from panoocc_core.base.devices import give_back_memory
 from panoocc_core.base.host_memory import keep_freed_memory
+from panoocc_core.base.memory_use import memory_in_use
 from panoocc_core.geometry import NS_PER_S
 
+from ..bags.bag import BagWriteError
 from ..health.ledger import Accounts
-from ..health.publisher import Diagnostics
+from ..health.publisher import Report
 from ..health.verdicts import ERROR, OUTPUT, WARN, Health, model_health
+from ..health.watchdog import Watchdog, Watched, why_late
 from ..ros.callbacks import Guard
 from ..ros.exit_codes import BAD_INPUT
 from ..ros.parameter_fields import SettingsError, changed
 from ..ros.parameters import declared, on_changes, refusals_named
+from ..ros.progress import Progress
 from ..ros.throttle import ProblemLog
 from .loaded import Loaded, load, take_limits, with_settings
 from .publishers import Publishers
@@ -37,6 +43,7 @@ from .settings import NodeSettings
 
 TICK_S = 0.05  # how often waiting sets look for what they lack
 FOLLOW_S = 0.2  # how often the types of the topics are looked up
+LOOK_S = 0.2  # how often the node looks whether the level of a status has changed
 
 
 class OccupancyNode(LifecycleNode):
@@ -57,7 +64,10 @@ class OccupancyNode(LifecycleNode):
         self._has_ended_in_time = True
         self._is_starting = self._is_finalized = False
         self.failure: Exception | None = None  # why the last transition failed, or the node deactivated itself
-        self._diagnostics = Diagnostics(self)
+        self._report = Report(self, self._settings.diagnostics_period_s)
+        self._working = Progress()  # what the worker is at
+        watched = Watched(self._guard.progress, why_late, self._report.alarm), Watched(self._working, self._why_late)
+        self._watchdog = Watchdog(watched, self.get_logger().error)
         on_changes(self, self._on_parameters)
         self._serve()
 
@@ -70,6 +80,7 @@ class OccupancyNode(LifecycleNode):
         for kind, name, callback in (
             (Trigger, "reset_history", self._on_reset_history),
             (SetBool, "set_enabled", self._on_set_enabled),
+            (Trigger, "save", self._on_save),
         ):
             self.create_service(kind, f"~/{name}", self._guard.service(callback, name))
         # What cannot be done in a state is an exception of rclpy's own callback, which would end the node.
@@ -79,8 +90,9 @@ class OccupancyNode(LifecycleNode):
         steady = Clock(clock_type=ClockType.STEADY_TIME)
         self.create_timer(TICK_S, self._guard(self._poll, "poll"), clock=steady)
         self.create_timer(FOLLOW_S, self._guard(self._follow, "follow"), clock=steady)
-        period_s = self._settings.diagnostics_period_s
-        self._reporting = self.create_timer(period_s, self._guard(self._report, "report"), clock=steady)
+        self._looking = self.create_timer(LOOK_S, self._guard(self._look, "look"), clock=steady)
+        self._take_period()
+        self._watchdog.start()
 
     # Transitions
 
@@ -157,7 +169,7 @@ class OccupancyNode(LifecycleNode):
 
     def _activate(self) -> None:
         assert self._loaded is not None and self._outputs is not None  # the lifecycle's order
-        self._session = Session(self, self._loaded, self._outputs, self._guard, self._grids)
+        self._session = Session(self, self._loaded, self._outputs, self._guard, self._working, self._grids)
 
     def _deactivate(self) -> None:
         if self._session is not None:
@@ -212,13 +224,32 @@ class OccupancyNode(LifecycleNode):
             if self._session is not None:
                 self._session.take(settings)
         self._settings = settings
-        self._reporting.timer_period_ns = round(settings.diagnostics_period_s * NS_PER_S)
+        self._take_period()
 
     def _on_reset_history(self, _: Trigger.Request, response: Trigger.Response) -> Trigger.Response:
         if self._session is not None:
             self._session.request_reset("requested by service")
         response.success = self._session is not None
         response.message = "the memory is cleared before the next set" if response.success else self._why_silent
+        return response
+
+    def _on_save(self, _: Trigger.Request, response: Trigger.Response) -> Trigger.Response:
+        response.success = False
+        if self._session is None:
+            response.message = self._why_silent
+            return response
+        parameters = {self.get_name(): {"ros__parameters": dataclasses.asdict(self._settings)}}
+        texts = {
+            "status": self._report.last_text,
+            "parameters": yaml.safe_dump(parameters, sort_keys=False),
+            "rig": yaml.safe_dump(dataclasses.asdict(self._session.saving.rig), sort_keys=False),
+        }
+        try:
+            path = self._session.saving.request(self._settings.save_dir, texts)
+        except BagWriteError as error:
+            response.message = str(error)
+            return response
+        response.success, response.message = True, f"the next set is written to {path}; the log says when"
         return response
 
     def _on_set_enabled(self, request: SetBool.Request, response: SetBool.Response) -> SetBool.Response:
@@ -244,16 +275,27 @@ class OccupancyNode(LifecycleNode):
         if self._session is not None:
             self._session.follow()
 
-    def _report(self) -> None:
-        """Say on /diagnostics, and in the log where it is bad, how things are."""
-        self._diagnostics.publish(self._silent_healths() if self._session is None else self._session.healths())
+    def _look(self) -> None:
+        """Say on /diagnostics and ~/status, and in the log where it is bad, how things are."""
+        is_due = self._report.is_due
+        self._report.tell(self._silent_healths() if self._session is None else self._session.healths(is_due))
+
+    def _take_period(self) -> None:
+        self._report.period_s = self._settings.diagnostics_period_s
+        self._looking.timer_period_ns = round(min(LOOK_S, self._report.period_s) * NS_PER_S)
+
+    def _why_late(self, _: tuple[str, float]) -> str | None:
+        """A sentence about a set that hangs; of the watchdog's thread."""
+        session = self._session
+        return session.step_time.text if session is not None and session.step_time.is_late else None
 
     def _silent_healths(self) -> list[Health]:
         """The statuses of a node that is not active."""
         level = WARN if self.failure is None else ERROR
         healths = [Health(OUTPUT, level, f"no grid: {self._why_silent}", {"state": self.state})]
         if self._loaded is not None:
-            healths.append(model_health(self._loaded.facts, self._settings.seeded_weights, Accounts()))
+            memory = memory_in_use(self._loaded.network.device)
+            healths.append(model_health(self._loaded.facts, self._settings.seeded_weights, Accounts(), memory))
         return healths
 
     @property
@@ -270,6 +312,7 @@ class OccupancyNode(LifecycleNode):
 
     def stop(self) -> bool:
         """Let go of everything; returns whether the worker ended in time."""
+        self._watchdog.close()
         self._let_go()
         return self._has_ended_in_time
 

@@ -1,20 +1,46 @@
 """Publishes the outputs of the node.  What nobody subscribes to is not made."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
 from typing import Any
 
 from rclpy.node import Node
+from std_msgs.msg import Float64
 
 from panoocc_core import Frame, Occupancy, Wanted
 from panoocc_core.geometry import Matrix
 from panoocc_core.labels import InstanceSource, LabelSet
 
+from ..bags.saved_set import Made
+from ..health.stages import STAGES, stage_topic
+from ..messages.types import new_message as bag_message
 from ..outputs.catalogue import ANNOUNCEMENTS, OCCUPANCY, OUTPUTS
 from ..outputs.output import Announcement, Output, Result, TopicRates, no_free_space, wanted_by
 from ..ros.graph import UnknownType, message_class, new_message, qos
 from .settings import NodeSettings
 from .step import error_text
+
+
+class StageTopics:
+    """`~/debug/<stage>_ms`: how long each stage of a set took, for whoever listens.  Safe from the worker's thread."""
+
+    def __init__(self, node: Node) -> None:
+        self._node = node
+        self._publishers = {
+            stage: node.create_publisher(Float64, f"~/{stage_topic(stage)}", qos(depth=10)) for stage in STAGES
+        }
+
+    def publish(self, times_ms: Mapping[str, float]) -> None:
+        """Send the times of one set."""
+        for stage, time_ms in times_ms.items():
+            publisher = self._publishers[stage]
+            if publisher.get_subscription_count():
+                publisher.publish(Float64(data=float(time_ms)))
+
+    def close(self) -> None:
+        """Take all topics away."""
+        for publisher in self._publishers.values():
+            self._node.destroy_publisher(publisher)
 
 
 class Publishers:
@@ -66,6 +92,15 @@ class Publishers:
         """How many subscriptions the publisher of the grids has met so far."""
         return int(self._outputs[OCCUPANCY].get_subscription_count())
 
+    def made(self, occupancy: Occupancy, frame: Frame, sequence: int) -> list[Made]:
+        """The grid and the meaning of its classes, for a bag, whether or not anybody listens."""
+        result = Result(occupancy, frame, sequence, self._frame_id, self._rig_cameras, self._settings)
+        labels = [
+            Made(one.topic, one.type, one.make(self._labels, self._frame_id, bag_message), True)
+            for one in ANNOUNCEMENTS
+        ]
+        return [Made(OCCUPANCY.topic, OCCUPANCY.type, OCCUPANCY.make(result, bag_message), False), *labels]
+
     def has_listener(self, output: Output) -> bool:
         """Whether anybody listens to an output."""
         return output in self._outputs and bool(self._outputs[output].get_subscription_count())
@@ -87,13 +122,20 @@ class Publishers:
             publisher.publish(one.make(self._labels, self._frame_id, new_message))
 
     def publish(
-        self, occupancy: Occupancy, frame: Frame, sequence: int, wanted: Wanted, map_from_ego: Matrix | None = None
+        self,
+        occupancy: Occupancy,
+        frame: Frame,
+        sequence: int,
+        wanted: Wanted,
+        map_from_ego: Matrix | None = None,
+        on_topic: Callable[[str], object] = lambda topic: None,
     ) -> Mapping[str, str]:
         """Send what was made of a frame on every topic that is heard, due, and has all that it needs.
 
         Args:
             wanted: what the step was asked for: who began to listen during it gets what comes next.
             map_from_ego: [4, 4] of `grid_frame`, where it is known.
+            on_topic: called with the name of each topic before its message is made.
 
         Returns:
             Topic -> why its last message could not be made or sent; one output does not take the others along.
@@ -106,6 +148,7 @@ class Publishers:
             if not is_heard or not output.applies(occupancy, wanted):
                 self._rates.forget(output)
             elif self._rates.is_due(output, occupancy.stamp_ns):
+                on_topic(output.topic)
                 self._send(output, publisher, result)
         self._rates.next_grid(occupancy.stamp_ns)
         return dict(self._failures)

@@ -5,6 +5,7 @@ network runs in one worker thread, which always takes the newest set.
 """
 
 import time
+from collections.abc import Mapping
 from dataclasses import dataclass, replace
 
 from rclpy.node import Node
@@ -12,23 +13,37 @@ from sensor_msgs.msg import CameraInfo, CompressedImage, Image
 from tf2_msgs.msg import TFMessage
 
 from panoocc_core import OccupancyStream
+from panoocc_core.base.memory_use import memory_in_use
 
 from ..frames.assembler import FrameAssembler
 from ..frames.sets import ReadySet
 from ..health.arrivals import Arrivals
-from ..health.latency import StageTimes
+from ..health.latency import Excess, StageTimes, Summary
 from ..health.ledger import Ledger
 from ..health.running_time import RunningTime
-from ..health.verdicts import ARRIVAL_TO_OUTPUT, ARRIVAL_TO_READY, BESIDE_NETWORK, READY_TO_OUTPUT, Health
+from ..health.stages import (
+    ARRIVAL_TO_OUTPUT,
+    ARRIVAL_TO_READY,
+    BESIDE_NETWORK,
+    DECODE,
+    PUBLISH,
+    QUEUE,
+    READY_TO_OUTPUT,
+    STAMP_TO_OUTPUT,
+)
+from ..health.verdicts import ERROR, WARN, Health, StepTime
+from ..messages.fields import stamp_ns
 from ..outputs.catalogue import GRID_2D
 from ..ros.callbacks import Guard
 from ..ros.parameter_fields import SettingsError
+from ..ros.progress import Progress
 from ..ros.throttle import ProblemLog
 from ..streams.cloud_queue import reads_logits
 from .cloud_output import CloudOutput
 from .inputs import Inputs
 from .loaded import Loaded
-from .publishers import Publishers
+from .publishers import Publishers, StageTopics
+from .saving import Saving
 from .settings import NodeSettings
 from .status import StatusReport
 from .step import Lost, Step, error_text, step
@@ -57,25 +72,31 @@ class Session:
 
     Args:
         outputs: where grids go.
+        progress: what the worker is at.
         grids: how many there have been in earlier sessions.
 
     Raises:
         SettingsError: the rig, or `label_points_topic`, has a name that is no topic; nothing was subscribed to.
     """
 
-    def __init__(self, node: Node, loaded: Loaded, outputs: Publishers, guard: Guard, grids: int) -> None:
+    def __init__(
+        self, node: Node, loaded: Loaded, outputs: Publishers, guard: Guard, progress: Progress, grids: int
+    ) -> None:
         settings, config = loaded.settings, loaded.network.config
         self._node, self._outputs, self._first_grid = node, outputs, grids
         self.is_enabled = True
         self.failure: str | None = None  # why no further set would become a grid
         self._is_closed = False
-        self._stream = OccupancyStream(loaded.network)
+        self._progress = progress
+        self._stream = OccupancyStream(loaded.network, on_stage=self._progress.begin)
         self._time = RunningTime(self._now_ns)
         self._log = ProblemLog(node.get_logger())
         self._guard = guard
         self._assembler = FrameAssembler(loaded.rig, settings, loaded.calibration, config, settings.grid_frame)
-        self._arrivals, self._ledger = Arrivals(loaded.rig.names, self._time), Ledger(self._time, grids)
-        self._times = StageTimes()
+        self._arrivals = Arrivals(loaded.rig.names, self._time, loaded.rig.period_ns)
+        self._ledger, self._times = Ledger(self._time, grids), StageTimes()
+        self._summary: Summary = {}  # of these times, and
+        self._problems: Mapping[str, list[str]] = {}  # ... topic -> what is wrong with its publishers, as seen last
         self._reads_logits = reads_logits(config)
         self._requested_reset: str | None = None
         self._status = StatusReport(loaded.rig, settings, loaded.facts, self._time, node.get_logger())
@@ -87,6 +108,7 @@ class Session:
             except SettingsError:
                 self._inputs.close()
                 raise
+        self._stage_topics, self.saving = StageTopics(node), Saving(node, loaded.rig, self._log)
         self._worker = Worker(self._work, self._on_failure, keep_reset, "inference")
         node.get_logger().info(f"the frame of the voxels is {self._assembler.network_frame}")
 
@@ -97,7 +119,7 @@ class Session:
 
     def on_image(self, camera: str, message: Image | CompressedImage) -> None:
         """Take an image of a camera."""
-        self._arrivals.on_image(camera)
+        self._arrivals.on_image(camera, stamp_ns(message.header.stamp))
         self._assembler.on_image(camera, message, self._now_ns())
         self.poll()
 
@@ -146,20 +168,45 @@ class Session:
         """Take the types that the topics have; call it from time to time."""
         self._inputs.follow()
 
-    def healths(self) -> list[Health]:
-        """How things are; what is bad goes into the log too."""
+    @property
+    def step_time(self) -> StepTime:
+        """For how long the worker has been at what; from any thread."""
+        usual_s = self._summary[READY_TO_OUTPUT]["p95_ms"] * 1e-3 if READY_TO_OUTPUT in self._summary else None
+        return StepTime(self._worker.busy_s, usual_s, self._progress.now)
+
+    def healths(self, is_full: bool = True) -> list[Health]:
+        """How things are; what is bad goes into the log too.
+
+        Args:
+            is_full: look anew at what is dear: who publishes on the topics, and percentiles.
+        """
+        if is_full or not self._problems:
+            self._problems, self._summary = self._inputs.problems(), self._times.summary()
         healths = self._status.healths(
             self._assembler.status(self._now_ns()),
             self._arrivals,
             self._ledger.read(),
             self._worker,
             self._guard,
-            self._inputs.problems(),
-            self._times.summary(),
+            self._problems,
+            self.step_time,
+            self._summary,
+            self._exceeded(),
+            memory_in_use(self._stream.network.device),
             self._outputs.subscribers,
             self.is_enabled,
         )
         return healths + ([] if self._clouds is None else [self._clouds.health()])
+
+    def _exceeded(self) -> dict[int, Excess | None]:
+        """Level -> the newest run of sets that took longer than its limit."""
+        settings = self._status.settings
+        limits_ms = {WARN: settings.latency_warn_ms, ERROR: settings.latency_error_ms}
+        return {
+            level: self._times.excess(READY_TO_OUTPUT, limit_ms, settings.latency_consecutive_s)
+            for level, limit_ms in limits_ms.items()
+            if limit_ms
+        }
 
     def close(self) -> bool:
         """Hear nothing more, end the worker; returns whether it ended in time.
@@ -171,6 +218,8 @@ class Session:
         ended = self._worker.close(STOP_S)
         if self._clouds is not None:
             ended = self._clouds.close(STOP_S) and ended
+        ended = self.saving.close(STOP_S) and ended
+        self._stage_topics.close()
         self._assembler.close()
         return ended
 
@@ -180,6 +229,7 @@ class Session:
         try:
             self._work_on(job)
         finally:
+            self._progress.end()
             self._ledger.end()
 
     def _work_on(self, job: Job) -> None:
@@ -188,6 +238,10 @@ class Session:
         wanted = self._outputs.wanted(job.ready.stamp_ns)
         if wants_clouds:
             wanted = replace(wanted, instances=True, logits=self._reads_logits)
+        is_saved = self.saving.is_wanted
+        if is_saved:
+            wanted = replace(wanted, instances=True, visible=True)
+        self._progress.begin(DECODE)
         done = step(
             self._assembler,
             self._stream,
@@ -201,12 +255,17 @@ class Session:
             self._log.warn(f"geometry {number}", text)
         if isinstance(done, Lost):
             self._on_lost(done)
+            self.saving.take(job.ready, [], done.text)
             return
         if (reason := done.occupancy.history.reset) is not None:
             self._log.warn(f"reset {reason}", f"the memory is cleared: {reason}")
         stepped_s = time.perf_counter()
         sequence = self._ledger.next_sequence()
-        unsent = self._outputs.publish(done.occupancy, done.frame, sequence, wanted, job.ready.map_from_ego)
+        unsent = self._outputs.publish(
+            done.occupancy, done.frame, sequence, wanted, job.ready.map_from_ego, self._on_topic
+        )
+        if is_saved:
+            self.saving.take(job.ready, self._outputs.made(done.occupancy, done.frame, sequence))
         if self._clouds is not None:
             self._clouds.hand_over(done.occupancy)
         self._ledger.grid(done.occupancy, unsent)
@@ -219,17 +278,21 @@ class Session:
         network_ms, arrival_to_output_ms = sum(done.occupancy.timings_ms.values()), (end_s - arrived_s) * 1e3
         times_ms = {
             ARRIVAL_TO_READY: (job.since_s - arrived_s) * 1e3,
-            "queue": (begin_s - job.since_s) * 1e3,
+            QUEUE: (begin_s - job.since_s) * 1e3,
             **done.times_ms,
-            "publish": (end_s - stepped_s) * 1e3,
+            PUBLISH: (end_s - stepped_s) * 1e3,
             READY_TO_OUTPUT: (end_s - job.since_s) * 1e3,
             ARRIVAL_TO_OUTPUT: arrival_to_output_ms,
             BESIDE_NETWORK: arrival_to_output_ms - network_ms,
         }
         stamp_age_s = (self._now_ns() - done.occupancy.stamp_ns) * 1e-9
         if 0 <= stamp_age_s < MAX_STAMP_AGE_S:
-            times_ms["stamp_to_output"] = stamp_age_s * 1e3
+            times_ms[STAMP_TO_OUTPUT] = stamp_age_s * 1e3
         self._times.add(times_ms)
+        self._stage_topics.publish(times_ms)
+
+    def _on_topic(self, topic: str) -> None:
+        self._progress.begin(f"{PUBLISH} ~/{topic}")
 
     def _on_lost(self, lost: Lost) -> None:
         """Worker thread: a set gave no grid."""

@@ -111,15 +111,24 @@ class NodeSettings(OutputOptions, AssemblerOptions):
     )
     latency_warn_ms: float = parameter(
         0.0,
-        "p95 from complete set to grid beyond which timing is a WARN; 0: no limit.",
+        "From complete set to grid: timing is a WARN while set after set takes longer; 0: no limit.",
         limits=(0.0, 1e6),
         dynamic=True,
     )
     latency_error_ms: float = parameter(
         0.0,
-        "p95 from complete set to grid beyond which timing is an ERROR; 0: no limit.",
+        "From complete set to grid: timing is an ERROR while set after set takes longer; 0: no limit.",
         limits=(0.0, 1e6),
         dynamic=True,
+    )
+    latency_consecutive_s: float = parameter(
+        1.0,
+        "How long sets have to exceed a limit, one after another, before timing tells; 0: one set is enough.",
+        limits=(0.0, 30.0),
+        dynamic=True,
+    )
+    save_dir: str = parameter(
+        "", "Folder for the bags of ~/save; empty: panoocc in ROS_HOME, or in ~/.ros.", dynamic=True
     )
 
     def __post_init__(self) -> None:

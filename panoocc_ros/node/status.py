@@ -9,12 +9,11 @@ from ..frames.rig import Rig
 from ..frames.sets import AssemblerStatus
 from ..health.arrivals import Arrivals
 from ..health.health_log import HealthLog
-from ..health.latency import Summary
+from ..health.latency import Excess, Summary
 from ..health.ledger import Accounts
 from ..health.running_time import RunningTime
 from ..health.verdicts import (
     OUTPUT,
-    READY_TO_OUTPUT,
     WARN,
     Health,
     Lately,
@@ -56,7 +55,10 @@ class StatusReport:
         worker: Worker,
         guard: Guard,
         problems: Mapping[str, list[str]],
+        step: StepTime,
         summary: Summary,
+        exceeded: Mapping[int, Excess | None],
+        memory_bytes: Mapping[str, int],
         subscribers: int,
         is_enabled: bool = True,
     ) -> list[Health]:
@@ -64,24 +66,25 @@ class StatusReport:
 
         Args:
             problems: topic -> what is wrong with its publishers.
+            exceeded: see `timing_health`.
+            memory_bytes: what the process has taken, by kind.
             subscribers: of the grids.
             is_enabled: sets are worked on.
         """
         lately, settings = self._lately, self.settings
         lately.look(status, guard.errors)
         clock, inputs = clock_health(self._time), self._inputs(status, arrivals, problems)
-        step = StepTime(worker.busy_s, summary[READY_TO_OUTPUT]["p95_ms"] * 1e-3 if summary else None)
         has_error = lately.has_error(inputs)
         output = output_health(status, accounts, step, not worker.busy, subscribers, clock, inputs, has_error)
         if not is_enabled:
             output = replace(output, level=max(WARN, output.level), message=SWITCHED_OFF)
-        timing = timing_health(summary, settings.latency_warn_ms, settings.latency_error_ms)
+        timing = timing_health(summary, exceeded)
         self._log_bad(status, [clock, *inputs, timing, output])
         return [
             clock,
             *inputs,
             geometry_health(status),
-            model_health(self._facts, settings.seeded_weights, accounts),
+            model_health(self._facts, settings.seeded_weights, accounts, memory_bytes),
             callbacks_health(guard.errors, lately.failed_callbacks, guard.last_error),
             timing,
             output,

@@ -9,7 +9,7 @@ from panoocc_core.geometry import Matrix
 from panoocc_core.labels import LabelSet
 from panoocc_core.panoptic.labelling import PointRules
 
-from ..bags.bag import BagError, BagReader, BrokenMessage, RawMessage
+from ..bags.bag import PREFIX, BagError, BagReader, BrokenMessage, RawMessage
 from ..bags.recording import recorded_labels
 from ..bags.source import TimedHandler, hand_over_what_always_holds
 from ..bags.writer import BagWriter
@@ -19,7 +19,7 @@ from ..messages.voxel_grid import GRID_SOURCES, fill_label_set, occupancy_from_m
 from ..outputs.catalogue import LABELLED_POINTS, LABELS
 from ..streams.cloud_queue import CloudCounts, CloudQueue, Pair, reads_logits
 from ..streams.transforms import clean_frame
-from .replay import PREFIX, ReplayReport, check_topic
+from .replay import ReplayReport, check_topic
 
 MAX_WAITING = 128  # clouds, of up to some MB each
 FOREVER_S = 1e9

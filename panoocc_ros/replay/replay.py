@@ -18,7 +18,7 @@ from panoocc_core.cameras.calibration_file import CalibrationFile
 from panoocc_core.geometry import NS_PER_S, Matrix, invert
 from panoocc_core.labels import InstanceSource
 
-from ..bags.bag import BagError, BagReader, BrokenMessage, RawMessage
+from ..bags.bag import PREFIX, BagError, BagReader, BrokenMessage, RawMessage
 from ..bags.source import TimedHandler, message_count, ready_sets
 from ..bags.writer import BagWriter
 from ..frames.assembler import AssemblerStatus, FrameAssembler, ReadySet
@@ -30,7 +30,6 @@ from ..outputs.output import Output, Result, TopicRates, wanted_by
 from ..outputs.output_options import OutputOptions
 
 MAX_NAMED = 12  # topics in one text
-PREFIX = "/panoocc"  # of the topics, as below the node
 POSES_KEPT = 256  # more than the memory reaches back, at 30 frames a second
 
 

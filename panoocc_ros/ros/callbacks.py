@@ -7,6 +7,7 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
+from .progress import Progress
 from .throttle import ProblemLog
 
 
@@ -23,6 +24,7 @@ class Guard:
         self._log, self._is_running = log, is_running
         self.failures: Counter[str] = Counter()  # by the callback's name
         self.last_error = ""
+        self.progress = Progress()  # which callback is in work
 
     @property
     def errors(self) -> int:
@@ -34,11 +36,14 @@ class Guard:
 
         @functools.wraps(callback)
         def guarded(*arguments: Any) -> None:
+            self.progress.begin(name)
             try:
                 callback(*arguments)
             except Exception as error:
                 if self._is_running():
                     self._note(name, error)
+            finally:
+                self.progress.end()
 
         return guarded
 
@@ -47,11 +52,14 @@ class Guard:
 
         @functools.wraps(callback)
         def guarded(request: Any, response: Any) -> Any:
+            self.progress.begin(name)
             try:
                 return callback(request, response)
             except Exception as error:
                 response.success, response.message = False, self._note(name, error)
                 return response
+            finally:
+                self.progress.end()
 
         return guarded
 

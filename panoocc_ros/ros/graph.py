@@ -9,6 +9,7 @@ from typing import Any
 from rclpy.executors import Executor
 from rclpy.node import Node
 from rclpy.qos import DurabilityPolicy, HistoryPolicy, QoSProfile, ReliabilityPolicy
+from rclpy.serialization import serialize_message
 
 QUEUE = 100  # messages: a whole second of transforms at 100 Hz
 QUIET_S, MAX_WAIT_S = 0.2, 2.0  # at the end, for messages that have come but were not taken
@@ -40,6 +41,11 @@ def new_message(type_name: str, **fields: Any) -> Any:
         UnknownType: as `message_class`.
     """
     return message_class(type_name)(**fields)
+
+
+def to_bytes(message: Any) -> bytes:
+    """The CDR bytes of a message."""
+    return bytes(serialize_message(message))
 
 
 def qos(reliable: bool = True, latched: bool = False, depth: int = QUEUE) -> QoSProfile:

@@ -10,14 +10,14 @@ from panoocc_ros.frames.rig import load_rig
 from panoocc_ros.frames.sets import AssemblerStatus
 from panoocc_ros.health.arrivals import Arrivals
 from panoocc_ros.health.health_log import LINE_S, SAME_S, START_S, HealthLog
-from panoocc_ros.health.latency import summarise
+from panoocc_ros.health.latency import Excess, StageTimes, summarise
 from panoocc_ros.health.ledger import Accounts, Ledger
 from panoocc_ros.health.recent import HOLD_S, Recent
 from panoocc_ros.health.running_time import RunningTime
+from panoocc_ros.health.stages import READY_TO_OUTPUT
 from panoocc_ros.health.verdicts import (
     ERROR,
     OK,
-    READY_TO_OUTPUT,
     WARN,
     Health,
     Lately,
@@ -122,7 +122,7 @@ def alive():
     arrivals = Arrivals(RIG.names, clock)
     for _ in range(5):
         clock.now_s += 0.1
-        arrivals.on_image("CAM_BACK")
+        arrivals.on_image("CAM_BACK", clock.ns())
     return arrivals, clock
 
 
@@ -204,7 +204,7 @@ def test_a_rate_is_that_of_the_last_seconds():
     def rate_hz(period_s, duration_s):
         for _ in range(round(duration_s / period_s)):
             clock.now_s += period_s
-            arrivals.on_image("CAM_BACK")
+            arrivals.on_image("CAM_BACK", clock.ns())
         return arrivals.rate_hz("CAM_BACK")
 
     assert rate_hz(0.25, 5.0) == pytest.approx(4.0)  # a second publisher
@@ -213,6 +213,43 @@ def test_a_rate_is_that_of_the_last_seconds():
     assert rate_hz(0.5, 2.5) == pytest.approx(2.0)
     assert rate_hz(5.0, 10.0) == pytest.approx(0.2)
     assert rate_hz(0.01, 1.0) == pytest.approx(100.0)
+
+
+def gaps(clock, arrivals, periods, period_s=0.1):
+    """Images so many periods after one another, by stamp and arrival."""
+    for count in periods:
+        clock.now_s += count * period_s
+        arrivals.on_image("CAM_BACK", clock.ns())
+
+
+@pytest.mark.parametrize("period_ns", [None, 80_000_000], ids=["spacing", "rig"])
+def test_images_that_are_lost_on_the_way_are_told_by_gaps_between_stamps(period_ns):
+    clock = Clock()
+    arrivals = Arrivals(RIG.names, clock, period_ns)
+    gaps(clock, arrivals, [1] * 10)
+    assert arrivals.lost_share("CAM_BACK") == 0 and camera(arrivals).level == OK
+    gaps(clock, arrivals, [1, 2, 1, 1, 3, 1, 2, 1, 1, 2, 1, 2, 1, 2, 1, 1, 2, 2, 1, 1])
+    health = camera(arrivals)
+    assert health.level == WARN and "% of its images do not arrive" in health.message and BACK.topic in health.message
+    assert 20 <= float(health.values["lost_on_the_way_percent"]) <= 40
+    assert float(health.values["expected_rate_hz"]) == pytest.approx(10.0 if period_ns is None else 12.5)
+    gaps(clock, arrivals, [1] * 20)
+    assert camera(arrivals).level == OK
+
+
+def test_what_is_no_loss_on_the_way():
+    clock = Clock()
+    slow = Arrivals(RIG.names, clock, 80_000_000)  # key frames alone are played
+    gaps(clock, slow, [5] * 10)
+    assert slow.lost_share("CAM_BACK") == 0
+    assert slow.rate_hz("CAM_BACK") == pytest.approx(2.0) and slow.expected_hz("CAM_BACK") == pytest.approx(12.5)
+    uneven = Arrivals(RIG.names, clock, 80_000_000)  # nuScenes: 50 or 100 ms
+    gaps(clock, uneven, [1, 1, 0.5, 1, 1, 0.5] * 3)
+    assert uneven.lost_share("CAM_BACK") == 0
+    dead = Arrivals(RIG.names, clock)
+    gaps(clock, dead, [1] * 9 + [70, 9, 9] + [1] * 3)  # for seven seconds; two pauses; then the bag begins again
+    dead.on_image("CAM_BACK", clock.ns() - 10**11)
+    assert dead.lost_share("CAM_BACK") == 0
 
 
 # --- transforms and sets ---
@@ -341,6 +378,13 @@ def test_a_step_hangs_when_it_takes_much_longer_than_is_usual(usual_s, fine_s, l
     stands = Health("clock", WARN, "playback is paused, or over")  # the machine's clock goes on
     hung = output(replace(GOOD, step_age_s=0.0), DEAD, step=StepTime(late_s, usual_s), clock=stands, is_idle=False)
     assert hung.level == WARN and f"at one set for {late_s:.0f} s" in hung.message
+
+
+def test_a_hanging_set_names_its_stage():
+    step = StepTime(12.3, usual_s=0.1, stage=("publish ~/occupancy", 11.2))
+    health = output(GOOD, step=step, is_idle=False)
+    assert "at one set for 12 s, 11 s of it in stage publish ~/occupancy" in health.message
+    assert health.values["stage"] == "publish ~/occupancy" and "stage" not in output(GOOD).values
 
 
 def test_the_first_step_may_take_a_minute():
@@ -476,21 +520,49 @@ def test_what_is_bad_at_the_start_is_not_logged_unless_it_stays(told):
 # --- the rest ---
 
 
-def test_timing_goes_there_and_back_and_knows_limits():
+def test_timing_goes_there_and_back_and_tells_of_limits():
     summary = {"decode": summarise([1.0, 2.0]), READY_TO_OUTPUT: summarise([100.0, 300.0])}
-    health = timing_health(summary, warn_ms=0, error_ms=0)
+    health = timing_health(summary, {})
     assert health.level == OK and summary_from_values(health.values) == summary
-    assert timing_health(summary, warn_ms=50, error_ms=0).level == WARN
-    assert timing_health(summary, warn_ms=50, error_ms=60).level == ERROR
+    slow = Excess(limit_ms=50.0, last_ms=120.0, lasting_s=3.2, age_s=0.0)
+    health = timing_health(summary, {WARN: slow})
+    assert health.level == WARN and "every set for 3.2 s took longer than the limit of 50 ms" in health.message
+    assert timing_health(summary, {WARN: slow, ERROR: slow}).level == ERROR
+    assert timing_health(summary, {WARN: slow, ERROR: None}).level == WARN
+    assert timing_health(summary, {WARN: replace(slow, age_s=HOLD_S + 1)}).level == OK
+
+
+def test_a_limit_counts_when_set_after_set_exceeds_it_for_a_while_and_until_one_does_not():
+    clock = Clock()
+    times = StageTimes(now_s=clock)
+
+    def excess(*times_ms, consecutive_s=1.0):
+        for time_ms in times_ms:
+            clock.now_s += 0.5
+            times.add({READY_TO_OUTPUT: time_ms})
+        return times.excess(READY_TO_OUTPUT, 200.0, consecutive_s)
+
+    assert excess() is None and excess(100.0, 300.0, 100.0) is None  # a single slow one
+    assert excess(300.0, 300.0, 100.0, 300.0) is None  # 0.8 s
+    assert excess(consecutive_s=0.0) is not None
+    slow = excess(300.0, 310.0)
+    assert (slow.limit_ms, slow.last_ms, slow.age_s) == (200.0, 310.0, 0.0)
+    assert slow.lasting_s == pytest.approx(1.3)
+    clock.now_s += 60.0  # the next one takes its time
+    assert excess().age_s == 0.0
+    assert excess(100.0).age_s == pytest.approx(60.5)  # since the last slow one
+    assert excess(1500.0).lasting_s == pytest.approx(1.5)  # one set that is slow for as long as that
 
 
 def test_seeded_weights_are_never_ok():
     facts = {"model": "nano", "device": "cpu"}
-    assert model_health(facts, True, GOOD).level == WARN and "not trained" in model_health(facts, True, GOOD).message
+    assert model_health(facts, True, GOOD, {}).level == WARN
+    assert "not trained" in model_health(facts, True, GOOD, {}).message
     failed = replace(GOOD, problem="out of memory", is_failure=True, resets=Counter(gap=2))
-    health = model_health(facts, True, failed)
+    health = model_health(facts, True, failed, {"host": 812_000_000})
     assert health.level == ERROR and health.values["resets.gap"] == "2"
-    assert model_health(facts, False, GOOD).level == OK
+    assert health.values["memory_mb.host"] == "812"
+    assert model_health(facts, False, GOOD, {}).level == OK
 
 
 def test_failed_callbacks_are_counted():

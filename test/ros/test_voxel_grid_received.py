@@ -233,7 +233,7 @@ def run(tmp_path):
         SimpleNamespace(subject="model", level=1, message="", values=model | {"resets.requested": "1"}),
         SimpleNamespace(subject="sets", level=0, message="", values={"formed": "3", "incomplete.CAM_BACK": "2"}),
         output(Accounts(2, Counter(busy=1), last_grid_age_s=0.1), sets=3),
-        timing_health(summary, 0, 0),
+        timing_health(summary, {}),
     ]
     with BagWriter(tmp_path / "occupancy.mcap") as writer:
         writer.write("/panoocc/labels", KINDS["labels"], 0, fill_label_set(new_message(KINDS["labels"]), OCC3D))

@@ -8,27 +8,15 @@ from .inputs import camera_health, clock_health, geometry_health, sets_health
 from .lately import Lately
 from .model import callbacks_health, model_health
 from .output import IDLE, NO_NEW_GRID, SUBSCRIBERS, WAITING, WORKING, output_health
-from .timing import (
-    ARRIVAL_TO_OUTPUT,
-    ARRIVAL_TO_READY,
-    BESIDE_NETWORK,
-    READY_TO_OUTPUT,
-    StepTime,
-    summary_from_values,
-    timing_health,
-)
+from .timing import StepTime, summary_from_values, timing_health
 from .transforms import transforms_health
 
 __all__ = [
-    "ARRIVAL_TO_OUTPUT",
-    "ARRIVAL_TO_READY",
-    "BESIDE_NETWORK",
     "ERROR",
     "IDLE",
     "NO_NEW_GRID",
     "OK",
     "OUTPUT",
-    "READY_TO_OUTPUT",
     "SUBSCRIBERS",
     "TIMING",
     "WAITING",

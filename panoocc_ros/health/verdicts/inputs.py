@@ -14,6 +14,7 @@ from .lately import Lately, of_now
 
 CLOCK_STANDS_S = 5.0
 CAMERA_NOTICES: tuple[NoticeKind, ...] = ("clock", "apart", "late", "calibration")
+MANY_LOST = 0.2  # of a camera's images, on their way to the node: more are no accident
 
 
 def clock_health(time: RunningTime) -> Health:
@@ -35,7 +36,7 @@ def camera_health(
     waited_s: float,
     timeout_s: float,
 ) -> Health:
-    """ERROR while no image of a camera comes, or none that can be used; WARN while some cannot.
+    """ERROR while no image of a camera comes, or none that can be used; WARN while some cannot, or many are lost.
 
     Args:
         problems: what is wrong with the publishers of its two topics.
@@ -43,11 +44,13 @@ def camera_health(
         timeout_s: a camera without an image for so long is dead; one whose images are refused for so long is no better.
     """
     age_s, rate_hz = arrivals.age_s(camera.name), arrivals.rate_hz(camera.name)
+    expected_hz, lost_images = arrivals.expected_hz(camera.name), arrivals.lost_share(camera.name)
     drops: Counter[str] = Counter()
     for (reason, culprit), count in (status.image_drops + status.set_drops).items():
         drops[reason] += count if culprit == camera.name else 0
     values = {"topic": camera.topic, "images": str(status.images[camera.name])}
-    values |= {"rate_hz": f"{rate_hz:.2f}", "last_image_age_s": age_text(age_s)}
+    values |= {"rate_hz": f"{rate_hz:.2f}", "expected_rate_hz": "unknown" if not expected_hz else f"{expected_hz:.2f}"}
+    values |= {"lost_on_the_way_percent": f"{100 * lost_images:.0f}", "last_image_age_s": age_text(age_s)}
     values |= {f"drops.{reason}": str(count) for reason, count in sorted(drops.items()) if count}
 
     notices = [one for one in of_now(status, *CAMERA_NOTICES) if one.subject == camera.name]
@@ -55,6 +58,9 @@ def camera_health(
     warnings = [*(notice.text for notice in notices), *problems]
     if camera.name in status.pictures:
         warnings.append(status.pictures[camera.name])
+    if lost_images >= MANY_LOST:
+        share = f"{100 * lost_images:.0f} % of its images do not arrive"
+        warnings.append(f"{share}: stamps on {camera.topic} have gaps (a DDS profile? a busy machine?)")
     if lost:
         warnings.append(f"sets lost in the last {HOLD_S:.0f} s: {counts_text(lost)}")
     if refused := lately.refused_images[camera.name]:

@@ -7,14 +7,19 @@ from ..recent import HOLD_S
 from .health import ERROR, OK, WARN, Health
 
 
-def model_health(facts: Mapping[str, str], is_seeded: bool, accounts: Accounts) -> Health:
+def model_health(
+    facts: Mapping[str, str], is_seeded: bool, accounts: Accounts, memory_bytes: Mapping[str, int]
+) -> Health:
     """WARN while the weights are seeded (the voxels mean nothing), ERROR while the last step failed.
 
     Args:
         facts: what does not change while the node runs, at least `model` and `device`.
+        memory_bytes: what the process has taken, by kind (`memory_in_use`).
     """
     values = dict(facts)
-    values |= {"history_fused": str(accounts.history_fused), "states_kept": str(accounts.states_kept)}
+    values |= {f"memory_mb.{kind}": f"{size / 1e6:.0f}" for kind, size in memory_bytes.items()}
+    values |= {"history_fused": str(accounts.history_fused), "history_s": f"{accounts.history_s:.1f}"}
+    values["states_kept"] = str(accounts.states_kept)
     values["failures"] = str(accounts.failures)
     values |= {f"resets.{reason}": str(count) for reason, count in sorted(accounts.resets.items())}
     if accounts.is_failure:

@@ -48,12 +48,14 @@ def output_health(
         "sets_in": str(status.sets),
         "grids_out": str(accounts.grids),
         "sets_dropped": str(sum(drops.values())),
+        "rate_hz": f"{accounts.grid_rate_hz:.1f}",
         "last_grid_age_s": age_text(accounts.last_grid_age_s),
     }
     values |= {f"drops.{reason}": str(count) for reason, count in sorted(drops.items())}
+    if step.stage is not None:
+        values["stage"] = step.stage[0]
     if step.is_late:
-        text = f"{_since(accounts.last_grid_age_s)}: the network has been at one set for {step.busy_s or 0.0:.0f} s"
-        return Health(OUTPUT, WARN, text, values)
+        return Health(OUTPUT, WARN, f"{_since(accounts.last_grid_age_s)}: {step.text}", values)
     if clock.level != OK:
         return Health(
             OUTPUT, clock.level, f"{NO_NEW_GRID if accounts.grids else 'no grid yet'}: {clock.message}", values

@@ -1,0 +1,28 @@
+"""What a thread is at, for whoever watches from outside."""
+
+import threading
+import time
+from collections.abc import Callable
+
+
+class Progress:
+    """What a thread is at, and since when.  That thread writes, any may read."""
+
+    def __init__(self, now_s: Callable[[], float] = time.monotonic) -> None:
+        self._now_s = now_s
+        self._begun: tuple[str, float] | None = None  # replaced as a whole, so that readers need no lock
+        self.thread_id: int | None = None
+
+    def begin(self, what: str) -> None:
+        """Something begins, and ends what was before."""
+        self._begun, self.thread_id = (what, self._now_s()), threading.get_ident()
+
+    def end(self) -> None:
+        """The thread is at nothing."""
+        self._begun = None
+
+    @property
+    def now(self) -> tuple[str, float] | None:
+        """What it is at, and for how long (s); None: nothing."""
+        begun = self._begun
+        return None if begun is None else (begun[0], self._now_s() - begun[1])
