@@ -19,6 +19,7 @@ from panoocc_core.config import model_config, presets  # noqa: E402
 from panoocc_ros.commands.models import model_row  # noqa: E402
 from panoocc_ros.commands.run import add_arguments  # noqa: E402
 from panoocc_ros.evaluation.settings import EvaluatorSettings  # noqa: E402
+from panoocc_ros.health.stages import STAGES  # noqa: E402
 from panoocc_ros.node.settings import NodeSettings  # noqa: E402
 from panoocc_ros.outputs.topic_rows import topic_rows  # noqa: E402
 from panoocc_ros.sim.settings import SimSettings  # noqa: E402
@@ -104,8 +105,14 @@ def model_table() -> str:
     return table(("preset", "checkpoint", "size", "cameras", "input", "output", "history", "confirmed"), rows)
 
 
+def stages() -> str:
+    """The stages of a set, and what happens in each."""
+    return table(("stage", ""), ((f"`{name}`", what) for name, what in STAGES.items()))
+
+
 TABLES: dict[str, Callable[[], str]] = {
     "topics": topics,
+    "stages": stages,
     "presets": model_table,
     "parameters": node_parameters,
     "options": options,

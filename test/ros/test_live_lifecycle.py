@@ -2,8 +2,10 @@
 
 import dataclasses
 import threading
+from pathlib import Path
 
 import pytest
+import yaml
 
 from test.ros.needs_ros import require_ros
 
@@ -16,19 +18,26 @@ from panoocc.msg import VoxelGrid  # noqa: E402
 from rcl_interfaces.srv import SetParametersAtomically  # noqa: E402
 from rclpy.executors import SingleThreadedExecutor  # noqa: E402
 from rclpy.parameter import Parameter  # noqa: E402
+from std_msgs.msg import Float64, String  # noqa: E402
 from std_srvs.srv import SetBool, Trigger  # noqa: E402
 
 from panoocc_core import NonFiniteError  # noqa: E402
+from panoocc_ros.bags.bag import BagReader  # noqa: E402
+from panoocc_ros.commands.cli import main  # noqa: E402
+from panoocc_ros.health.stages import STAGES, stage_topic  # noqa: E402
 from panoocc_ros.node.node import OccupancyNode  # noqa: E402
 from panoocc_ros.node.settings import NodeSettings  # noqa: E402
+from panoocc_ros.ros.graph import qos  # noqa: E402
 from panoocc_ros.ros.parameter_fields import SettingsError, changed  # noqa: E402
 from test.ros.drive import Drive  # noqa: E402
 from test.ros.live import PATIENCE_S, Peer  # noqa: E402
+from test.ros.messages import listed  # noqa: E402
 
 pytestmark = pytest.mark.live
 
 DRIVE = Drive()
 OK, WARN, ERROR = 0, 1, 2
+TEXTS = ("parameters", "status", "rig")  # topics of a saved set
 SENTENCE = "taken when the node is configured"
 
 
@@ -223,6 +232,98 @@ def test_what_fails_twice_deactivates_the_node_which_can_be_activated_again(acti
     active.peer.advertise(DRIVE.messages(1))
     assert active.send().history_frames == 0
     active.peer.wait_for_health("output", OK, "grids from")
+
+
+def test_a_person_reads_the_status_and_plots_the_stages(active):
+    peer, texts, times_ms = active.peer, [], []
+    peer.node.create_subscription(String, "/panoocc/status", lambda one: texts.append(one.data), qos(latched=True))
+    topics = {name for name, _ in peer.node.get_topic_names_and_types() if name.startswith("/panoocc/debug/")}
+    assert topics == {f"/panoocc/{stage_topic(stage)}" for stage in STAGES}
+    backbone = peer.node.create_subscription(
+        Float64, "/panoocc/debug/backbone_ms", lambda one: times_ms.append(one.data), qos()
+    )
+    peer.wait(lambda: peer.node.count_subscribers("/panoocc/debug/backbone_ms"), "a subscription")
+    peer.wait(lambda: texts, "the latched text")
+    for _ in range(2):
+        active.send()
+    peer.wait(lambda: times_ms, "the time of the backbone")
+    assert 0 < times_ms[0] < 1e5
+    peer.wait(lambda: "grids from" in texts[-1] and "nano on cpu" in texts[-1], "the status of a node that works")
+    assert len(texts[-1].splitlines()) <= 12 and "CAM_BACK" in texts[-1]
+    assert float(peer.values("model")["memory_mb.host"]) > 50
+    peer.node.destroy_subscription(backbone)
+
+
+def test_the_next_set_is_saved_and_becomes_the_same_grid_offline(active, tmp_path):
+    peer = active.peer
+    assert active.set(save_dir=str(tmp_path / "saved")).successful
+    active.trigger("reset_history")
+    answer = active.trigger("save")
+    path = Path(answer.message.split()[6].rstrip(";"))
+    assert answer.success and path.parent == tmp_path / "saved" and not path.exists()
+    grid = active.send()
+    peer.wait(path.exists, "the bag")
+    again = tmp_path / "again.mcap"
+    assert main(["run", str(path), "--model", "nano", "--seeded-weights", "--no-progress", "--out", str(again)]) == 0
+    with BagReader(path) as bag, BagReader(again) as other:
+        saved, same = (one.deserialise(next(iter(one.messages(["/panoocc/occupancy"])))) for one in (bag, other))
+        said = {topic: bag.deserialise(next(iter(bag.messages([f"/panoocc/{topic}"])))) for topic in TEXTS}
+    assert list(saved.class_id) == list(grid.class_id) and saved.sequence == grid.sequence
+    saved, same = (dict(zip(listed(one), one.class_id)) for one in (saved, same))
+    assert len(saved.items() ^ same.items()) < 1e-3 * len(saved)  # another number of threads, another last bit
+    parameters = yaml.safe_load(said["parameters"].data)["panoocc"]["ros__parameters"]
+    assert parameters["model"] == "nano" and "grids from" in said["status"].data
+    assert yaml.safe_load(said["rig"].data)["reference"] == DRIVE.rig.reference
+
+
+def test_a_set_that_fails_is_saved_too_and_what_cannot_be_saved_is_refused(active, monkeypatch, tmp_path):
+    assert active.set(save_dir=str(tmp_path)).successful
+    path = Path(active.trigger("save").message.split()[6].rstrip(";"))
+    failing(monkeypatch, [IndexError("row 7")])
+    active.put()
+    active.peer.wait(path.exists, "the bag")
+    with BagReader(path) as bag:
+        assert "IndexError: row 7" in bag.deserialise(next(iter(bag.messages(["/panoocc/problem"])))).data
+        assert "/panoocc/occupancy" not in bag.topics and bag.count([DRIVE.rig.cameras[0].topic]) == 1
+    (tmp_path / "file").write_text("")
+    assert active.set(save_dir=str(tmp_path / "file")).successful
+    refused = active.trigger("save")
+    assert not refused.success and f"{tmp_path / 'file'}: cannot be written" in refused.message
+
+
+def test_what_hangs_is_named_with_its_stage_and_its_stack_and_a_thread_that_hears_nothing_too(active, monkeypatch):
+    peer, release, lines = active.peer, threading.Event(), []
+    fuse = active.node._loaded.network.fuse
+
+    def fuse_that_hangs(*arguments):
+        release.wait(PATIENCE_S)
+        return fuse(*arguments)
+
+    monkeypatch.setattr(active.node._loaded.network, "fuse", fuse_that_hangs)
+    monkeypatch.setattr("panoocc_ros.health.verdicts.timing.STEP_LATE_S", 0.3)
+    monkeypatch.setattr("panoocc_ros.health.verdicts.timing.STEP_LATE_TIMES", 0.0)
+    monkeypatch.setattr(active.node._watchdog, "_tell", lines.append)
+    active.put()
+    peer.wait_for_health("output", WARN, "of it in stage temporal")
+    assert peer.values("output")["stage"] == "temporal"
+    peer.wait(lambda: any("fuse_that_hangs" in line and "stage temporal" in line for line in lines), "its stack")
+    release.set()
+    monkeypatch.undo()
+    active.send()
+
+    monkeypatch.setattr("panoocc_ros.health.watchdog.CALLBACK_LATE_S", 0.3)
+    monkeypatch.setattr(active.node._watchdog, "_tell", lines.append)
+    release.clear()
+    monkeypatch.setattr(active.node._session, "request_reset", lambda reason: release.wait(PATIENCE_S))
+    client = peer.node.create_client(Trigger, "/panoocc/reset_history")
+    assert client.wait_for_service(PATIENCE_S)
+    client.call_async(Trigger.Request())
+    peer.wait_for_health("output", ERROR, "in one callback, reset_history")
+    peer.wait(lambda: any("request_reset" in line or "_on_reset_history" in line for line in lines), "its stack")
+    release.set()
+    monkeypatch.undo()
+    active.send()
+    peer.wait_for_health("output", OK, "grids from")
 
 
 def test_a_remedy_names_what_cannot_change_and_only_that():
