@@ -30,6 +30,7 @@ USES_ROS = {
     "ros/launching.py",
     "ros/parameters.py",
     "sim/node.py",
+    "survey/topic_listener.py",
     "view/listener.py",
 }
 OPTIONAL_ROS = {"frames/images.py": {"cv_bridge"}}  # taken where it is installed, inside one function
@@ -64,7 +65,7 @@ FLOORS = {
         ("bags",),
         ("node",),
         ("replay",),
-        ("evaluation", "sim", "view"),
+        ("evaluation", "sim", "survey", "view"),
         ("demo",),
         ("live_bench",),
         ("commands",),

@@ -117,7 +117,7 @@ def camera_overlay(
     scale_y, scale_x = size_hw[0] / height, size_hw[1] / width
     pixels_from_pixels = np.array([[scale_x, 0, (scale_x - 1) / 2], [0, scale_y, (scale_y - 1) / 2], [0, 0, 1]])
     image_from_ego = pixels_from_pixels @ pixels_from_ego(camera, frame)
-    picture = _resized(camera.image.cpu().numpy(), size_hw)
+    picture = resized(camera.image.cpu().numpy(), size_hw)
     code = _painted(surface, image_from_ego, size_hw)
     _blend(picture, code, surface)
     _draw_ground(picture, code, surface, image_from_ego)
@@ -154,7 +154,7 @@ def rig_overlay(
     return camera_mosaic(tuple(cameras), next(iter(sizes.values()), (9, 16)), width_px, drawn)
 
 
-def _resized(image: Image, size_hw: tuple[int, int]) -> Image:
+def resized(image: Image, size_hw: tuple[int, int]) -> Image:
     """A copy of that size."""
     while (
         min(image.shape[0] / size_hw[0], image.shape[1] / size_hw[1]) >= 2
@@ -183,7 +183,7 @@ def _painted(surface: Surface, image_from_ego: Matrix, size_hw: tuple[int, int])
     span = np.ptp(pixels, axis=1).max(axis=1)
     is_dot = span <= _DOT_PX
     _paint_dots(code, pixels[is_dot].mean(axis=1), value[is_dot])
-    for outline, number in zip(_sixteenths(pixels[~is_dot]), value[~is_dot].tolist()):
+    for outline, number in zip(sixteenths(pixels[~is_dot]), value[~is_dot].tolist()):
         cv2.fillConvexPoly(code, outline, number, cv2.LINE_8, 4)
     return code
 
@@ -281,9 +281,9 @@ def _draw_ground(picture: Image, code: Image, surface: Surface, image_from_ego: 
         line = np.zeros((len(across), 2, 3))
         line[:, 0, axis], line[:, 1, axis], line[..., 1 - axis] = low[axis], high[axis], across[:, None]
         ends.append(line)
-    pixels, is_seen = _segments(np.concatenate(ends), image_from_ego)
+    pixels, is_seen = segments(np.concatenate(ends), image_from_ego)
     lines = np.zeros(code.shape, np.uint8)
-    cv2.polylines(lines, list(_sixteenths(pixels[is_seen])), False, _LINE_SHARE, 1, cv2.LINE_AA, 4)
+    cv2.polylines(lines, list(sixteenths(pixels[is_seen])), False, _LINE_SHARE, 1, cv2.LINE_AA, 4)
     is_free = _mask(code, np.repeat(surface.is_ground, 3), others=True)
     at = np.divmod(np.flatnonzero(cv2.min(lines, is_free)), code.shape[1])
     share = lines[at][:, None] / np.float32(255)
@@ -295,7 +295,7 @@ def _draw_boxes(picture: Image, code: Image, surface: Surface, image_from_ego: M
     is_hidden = (counts.reshape(-1, 3).sum(axis=1) == 0) & (surface.number > 0)
     boxes = boxes.select(~np.isin(numbers_of(boxes), surface.number[is_hidden]))
     corners_m = box_corners_m(boxes.centre_m, boxes.size_m, boxes.yaw_rad)
-    pixels, is_seen = _segments(corners_m[:, BOX_EDGES], image_from_ego)  # [n, 12, 2, 2], [n, 12]
+    pixels, is_seen = segments(corners_m[:, BOX_EDGES], image_from_ego)  # [n, 12, 2, 2], [n, 12]
     of_seen = is_seen[..., None, None]
     low = np.where(of_seen, pixels, np.inf).min(axis=(1, 2))
     high = np.where(of_seen, pixels, -np.inf).max(axis=(1, 2))
@@ -304,7 +304,7 @@ def _draw_boxes(picture: Image, code: Image, surface: Surface, image_from_ego: M
     draw_marks(picture, outlines, None, numbers_of(boxes)[kept], above=True)
 
 
-def _segments(ends_m: NDArray[np.float64], image_from_ego: Matrix) -> tuple[NDArray[np.float64], NDArray[np.bool_]]:
+def segments(ends_m: NDArray[np.float64], image_from_ego: Matrix) -> tuple[NDArray[np.float64], NDArray[np.bool_]]:
     """Where lines between two points [..., 2, 3] of the ego frame lie in an image [..., 2, 2], cut off before the
     camera, and which [...] are before it at all."""
     local = ends_m @ image_from_ego[:, :3].T + image_from_ego[:, 3]
@@ -317,6 +317,6 @@ def _segments(ends_m: NDArray[np.float64], image_from_ego: Matrix) -> tuple[NDAr
     return local[..., :2] / np.maximum(local[..., 2:], _NEAR_M), is_seen
 
 
-def _sixteenths(pixels: NDArray[np.float64]) -> NDArray[np.int32]:
+def sixteenths(pixels: NDArray[np.float64]) -> NDArray[np.int32]:
     """Pixels for OpenCV's drawing with a shift of 4 bits."""
     return np.round(pixels * 16).clip(-_FAR, _FAR).astype(np.int32)

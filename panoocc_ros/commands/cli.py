@@ -18,6 +18,7 @@ COMMANDS = {
     "image": "run a network over one set of images: a picture, and a grid",
     "label": "label the point clouds of a bag by a network's voxel grids",
     "view": "show voxel grids: Rerun, Foxglove, films, plots",
+    "rig": "make a rig file of a bag or of what is published, and check it: times, transforms, views",
     "sim": "write a bag of a drive through a simulated street",
     "eval": "measure a network on simulated streets or a data set",
     "train": "train a network on simulated streets or nuScenes",

@@ -8,6 +8,7 @@ from .parameter_fields import SettingsError
 OK, FAILED, BAD_INPUT, NO_GRID, NOT_WRITTEN, NETWORK_FAILED = 0, 1, 2, 3, 4, 5
 NO_SUBSCRIBER = TOO_FEW = NO_GRID  # nothing is broken, but what was wanted has not come
 NO_ANSWER = 6  # of a node that is waited for
+RIG_AT_FAULT = 7
 INTERRUPTED, BROKEN_PIPE = 130, 141
 
 MEANINGS = {
@@ -18,6 +19,7 @@ MEANINGS = {
     NOT_WRITTEN: "a result could not be written",
     NETWORK_FAILED: "the network or the renderer failed, e.g. for want of memory",
     NO_ANSWER: "a node that was waited for did not answer",
+    RIG_AT_FAULT: "cameras, transforms or the rig file are not as they must be",
     INTERRUPTED: "interrupted by Ctrl-C",
 }
 

@@ -135,7 +135,8 @@ class TransformBuffer:
     @property
     def frames(self) -> tuple[str, ...]:
         """The names of all frames, those that are only parents among them, in the order of the alphabet."""
-        return tuple(sorted({*self._parents, *self._frames}))
+        sent = (name for name, frame in self._frames.items() if any(edge.stamps_ns for edge in frame.edges.values()))
+        return tuple(sorted({*self._parents, *sent}))
 
     def why_refused(self, *frames: str) -> str:
         """The end of a sentence: why a transform is missing below one of the frames; empty if none was refused."""

@@ -1,0 +1,102 @@
+"""A rig held against what came: every camera by itself, in time, in the tree of frames, and in what it sees."""
+
+from dataclasses import replace
+
+import numpy as np
+
+from panoocc_core.cameras.calibration_file import CalibrationFile
+from panoocc_core.config import ModelConfig
+from panoocc_core.geometry import Matrix
+from panoocc_core.types import Frame
+
+from ..frames.resolver import Resolver
+from ..frames.rig import Rig
+from ..messages.types import IMAGE_TYPES
+from ..streams.edge import TransformError
+from ..streams.transforms import TransformBuffer
+from .findings import CameraReport, RigReport
+from .intake import Intake
+from .judge_camera import judge_camera, named
+from .judge_times import judge_sets, judge_times
+from .tree import KEEP_NS, fill
+from .views import judge_views
+
+
+def topics_of(rig: Rig) -> set[str]:
+    """All that a rig names."""
+    cameras = {topic for camera in rig.cameras for topic in (camera.topic, camera.info_topic)}
+    return {*cameras, rig.tf_topic, rig.tf_static_topic}
+
+
+def checked(intake: Intake, rig: Rig, config: ModelConfig, given: CalibrationFile | None = None) -> RigReport:
+    """The report on a rig.
+
+    Args:
+        config: the network's, whose grid and crop the views are of, and whose cameras are wanted.
+        given: what counts in place of messages.
+    """
+    report = RigReport([])
+    missing = [name for name in config.cameras if name not in rig.names]
+    if missing:
+        report.fault(
+            f"{config.name} takes {', '.join(missing)}, which the rig lacks (it has {', '.join(rig.names)}): name the "
+            "rig's cameras after the network's, or choose another network with --model"
+        )
+    present = tuple(name for name in config.cameras if name in rig.names) or rig.names
+    rig = rig.select(present)
+    report.reference = rig.reference
+    if not any(intake.stamps_ns(camera.topic) for camera in rig.cameras):
+        report.cameras = [CameraReport(camera.name, camera.topic) for camera in rig.cameras]
+        others = named(topic for topic, kind in intake.topics.items() if kind in IMAGE_TYPES)
+        report.fault(
+            f"no image came on any topic of the rig ({named(camera.topic for camera in rig.cameras)}); images are "
+            f"on {others}: do the drivers run, is it the right rig file? `panoocc rig make` writes one"
+        )
+        return report
+    resolver = Resolver(replace(rig, network_frame=None), None, config)
+    resolver.buffer = TransformBuffer(KEEP_NS)
+    resolver.has_static = rig.tf_static_topic in intake.heard
+    for text in fill(resolver.buffer, intake, lambda topic: topic == rig.tf_static_topic):
+        report.fault(text)
+    mounts, infos = ({}, {}) if given is None else (given.mounts, given.infos)
+    for name in rig.names:
+        given_of = mounts.get(name), infos.get(name)
+        report.cameras.append(judge_camera(report, rig, name, intake, resolver.buffer, *given_of))
+    judge_times(report, rig, intake)
+    _judge_motion(report, rig, intake, resolver)
+    judge_sets(report, rig, intake, given, config)
+    frame = _frame(report, None if given is None or given.ego_from_network is None else given.ego_from_network.matrix)
+    if frame is not None:
+        judge_views(report, frame, config)
+    return report
+
+
+def checked_frame(frame: Frame, config: ModelConfig) -> RigReport:
+    """The report on one set of images, which has neither times nor transforms."""
+    report = RigReport([CameraReport(camera.name, image=camera) for camera in frame.cameras])
+    judge_views(report, frame, config)
+    return report
+
+
+def _frame(report: RigReport, ego_from_network: Matrix | None) -> Frame | None:
+    """The newest pictures of all cameras that have one, each in the vehicle's frame at its own shutter."""
+    images = tuple(camera.image for camera in report.cameras if camera.image is not None)
+    return Frame(0, np.eye(4), images, ego_from_network=ego_from_network) if images else None
+
+
+def _judge_motion(report: RigReport, rig: Rig, intake: Intake, resolver: Resolver) -> None:
+    """Whether the vehicle's pose in the frame that does not move is there; the cameras' chains go on up to it."""
+    stamps = sorted(stamp for camera in rig.cameras for stamp in intake.stamps_ns(camera.topic))
+    if not stamps:
+        return
+    at_ns = stamps[len(stamps) // 2]
+    try:
+        resolver.world_from(rig.base_frame, at_ns, may_guess=True)
+    except TransformError as error:
+        report.fault(f"no pose of the vehicle on {rig.tf_topic}: {error}")
+        return
+    assert resolver.fixed_frame is not None
+    above = resolver.buffer.chain(resolver.fixed_frame, rig.base_frame, at_ns)
+    for camera in report.cameras:
+        if camera.chain[:1] == (rig.base_frame,):
+            camera.chain = (*above, *camera.chain[1:])
