@@ -53,7 +53,7 @@ def checked(intake: Intake, rig: Rig, config: ModelConfig, given: CalibrationFil
             f"on {others}: do the drivers run, is it the right rig file? `panoocc rig make` writes one"
         )
         return report
-    resolver = Resolver(replace(rig, network_frame=None), None, config)
+    resolver = Resolver(replace(rig, network_frame=None), given, config)
     resolver.buffer = TransformBuffer(KEEP_NS)
     resolver.has_static = rig.tf_static_topic in intake.heard
     for text in fill(resolver.buffer, intake, lambda topic: topic == rig.tf_static_topic):
@@ -64,7 +64,7 @@ def checked(intake: Intake, rig: Rig, config: ModelConfig, given: CalibrationFil
         report.cameras.append(judge_camera(report, rig, name, intake, resolver.buffer, *given_of))
     judge_times(report, rig, intake)
     _judge_motion(report, rig, intake, resolver)
-    judge_sets(report, rig, intake, given, config)
+    judge_sets(report, rig, intake, resolver)
     frame = _frame(report, None if given is None or given.ego_from_network is None else given.ego_from_network.matrix)
     if frame is not None:
         judge_views(report, frame, config)

@@ -14,7 +14,7 @@ from ..streams.edge import TransformError
 from ..streams.transforms import TransformBuffer
 from .finding_cameras import FoundCamera, found_cameras
 from .intake import Intake
-from .timing import Offset, Timing, offset, timing
+from .stamps import Offset, Timing, offset, timing
 from .tree import fill, vehicle_frame
 
 NARROW_HANDICAP = 0.25  # degrees that a camera looks further away for every degree that it sees less than the widest

@@ -6,7 +6,7 @@ from typing import Any, Literal
 
 from panoocc_core.types import CameraImage
 
-from .timing import Offset, Timing
+from .stamps import Offset, Timing
 
 Level = Literal["FAULT", "note"]
 

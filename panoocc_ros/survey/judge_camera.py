@@ -19,7 +19,7 @@ from ..streams.edge import TransformError
 from ..streams.transforms import TransformBuffer
 from .findings import CameraReport, RigReport
 from .intake import Heard, Intake
-from .timing import timing
+from .stamps import timing
 
 MAX_NAMED = 6  # topics in one text
 

@@ -1,32 +1,28 @@
 """Cameras against each other in time: rates, offsets to the reference, clocks, and the sets that become of them."""
 
-from collections.abc import Sequence
-from contextlib import closing
-from dataclasses import replace
+from collections import Counter
 from statistics import median
 from types import SimpleNamespace
-from typing import Any
 
-from panoocc_core.cameras.calibration_file import CalibrationFile
-from panoocc_core.config import ModelConfig
 from panoocc_core.geometry import NS_PER_S
 
-from ..frames.assembler import AssemblerStatus, FrameAssembler
+from ..frames.pictures import Picture
+from ..frames.resolver import Lacking, Resolver
 from ..frames.rig import Rig
-from ..frames.waiting import AssemblerOptions
-from ..messages.types import CAMERA_INFO, IMAGE_TYPES, TRANSFORMS
-from ..streams.notices import NoticeKind
+from ..frames.waiting import PATIENT_SETS, AssemblerOptions
+from ..messages.types import CAMERA_INFO, IMAGE_TYPES
+from ..streams.notices import Notices
+from ..streams.synchroniser import Synchroniser
 from .findings import CameraReport, RigReport
 from .intake import Intake
-from .timing import offset
+from .stamps import offset
 
 SLOW_SHARE = 0.75  # of the usual rate, below which a camera is slower than the others
 UNEVEN_SHARE = 0.25  # of the period, above which the times between images are uneven
 OTHER_PERIOD = 0.2  # share, by which `period_ms` of the rig may differ from what was measured
 MIN_BEHIND_MS = 100.0  # of stamps behind those of the others when the images come
 LOST_SHARE = 0.1  # of the sets; a few at both ends of what was heard say nothing
-AHEAD_NS = NS_PER_S  # by which transforms are handed over before the images of their time
-TOLD: tuple[NoticeKind, ...] = ("clock", "contradiction")
+MAX_REASONS = 2  # why sets were lost
 
 
 def judge_times(report: RigReport, rig: Rig, intake: Intake) -> None:
@@ -109,58 +105,57 @@ def _judge_offset(report: RigReport, rig: Rig, camera: CameraReport, expected_ms
         report.note(f"{camera.name}: its stamps lie {said}; shutter_offset_ms: {apart.usual_ms:.1f} leaves more room")
 
 
-def judge_sets(report: RigReport, rig: Rig, intake: Intake, given: CalibrationFile | None, config: ModelConfig) -> None:
-    """Add how many sets had everything, by the node's own synchroniser, and why the others had not."""
-    options = replace(AssemblerOptions(missing_camera="drop").patient(), max_waiting=10_000)
-    with closing(FrameAssembler(rig, options, given, config)) as assembler:
-        for camera in rig.cameras:
-            info = intake.of_topic(camera.info_topic, (CAMERA_INFO,))
-            for message in info.calibrations if info is not None else ():
-                assembler.on_camera_info(camera.name, message)
-        complete, now_ns = 0, 0
-        for now_ns, camera_name, message, is_static in _in_order(rig, intake):
-            if camera_name is None:
-                assembler.on_transforms(message, is_static)
-            else:
-                assembler.on_image(camera_name, message, now_ns)
-                while assembler.poll(now_ns) is not None:
-                    complete += 1
-        complete += len(assembler.finish())
-        status = assembler.status(now_ns)
-    lost = sum(status.set_drops.values())
-    report.sets = complete, complete + lost
-    for notice in status.of_kind(*TOLD):
-        report.fault(notice.text)
+def judge_sets(report: RigReport, rig: Rig, intake: Intake, resolver: Resolver) -> None:
+    """Add how many sets had everything, by the node's own rules, and why the others had not.
+
+    Args:
+        resolver: has all transforms that came.
+    """
+    notices, lost = Notices(), Counter[str]()
+    synchroniser = Synchroniser(
+        rig.names,
+        rig.reference,
+        rig.spread_ns,
+        period_ns=rig.period_ns,
+        offsets_ns={camera.name: camera.shutter_offset_ns for camera in rig.cameras},
+        missing="drop",
+        silent_ns=round(AssemblerOptions().camera_timeout_s * NS_PER_S),
+        depth=2 * PATIENT_SETS,
+        notices=notices,
+    )
+    for camera in rig.cameras:
+        info = intake.of_topic(camera.info_topic, (CAMERA_INFO,))
+        for message in info.calibrations if info is not None else ():
+            resolver.on_camera_info(camera.name, message)
+    sets, now_ns = [], 0
+    for now_ns, name, picture, stamp_ns in _images(rig, intake):
+        sets += synchroniser.add(name, stamp_ns, picture, now_ns)
+    sets += synchroniser.flush()
+    for messages in sets:
+        try:
+            resolver.resolve(messages, None, may_guess=True)
+        except Lacking as lacking:
+            lost[lacking.text] += 1
+    complete = len(sets) - lost.total()
+    for camera_name, count in synchroniser.sets_dropped.items():
+        lost[synchroniser.last_texts[camera_name]] += count
+    report.sets = complete, complete + lost.total()
+    for notice in notices.read(now_ns):
+        if notice.kind == "clock":
+            report.fault(notice.text)
+    why = "; ".join(f"{count} times {text}" for text, count in lost.most_common(MAX_REASONS))
     if complete == 0:
-        report.fault(f"no set of images had everything: {_why_lost(status)}")
-    elif lost > max(2, LOST_SHARE * (complete + lost)):
-        report.note(f"{lost} of {complete + lost} sets lacked something: {_why_lost(status)}")
+        report.fault(f"no set of images had everything: {why or 'no images of all cameras were of one instant'}")
+    elif lost.total() > max(2, LOST_SHARE * report.sets[1]):
+        report.note(f"{lost.total()} of {report.sets[1]} sets lacked something: {why}")
 
 
-def _why_lost(status: AssemblerStatus) -> str:
-    if not status.set_drops:
-        return "no two cameras' images were of one instant"
-    (key, count), *_ = status.set_drops.most_common(1)
-    text = status.last_texts.get(key) or key[0]
-    return text if len(status.set_drops) == 1 else f"{text} ({count} times; other reasons less often)"
-
-
-def _in_order(rig: Rig, intake: Intake) -> Sequence[tuple[int, str | None, Any, bool]]:
-    """When (ns), whose image (None: transforms), the message, and whether its transforms are fixed ones."""
-    names = {camera.topic: camera.name for camera in rig.cameras}
-    events: list[tuple[int, str | None, Any, bool]] = []
-    for topic, heard in intake.heard.items():
-        if topic in names and heard.type in IMAGE_TYPES:
-            headers = [(at, _header(stamp, heard.frame)) for at, stamp in zip(heard.arrivals_ns, heard.stamps_ns)]
-            events += [(at, names[topic], SimpleNamespace(header=header), False) for at, header in headers]
-    first_ns = min((at for at, *_ in events), default=0)
-    for topic, at, message in intake.transforms:
-        is_static = topic == rig.tf_static_topic
-        if intake.heard[topic].type == TRANSFORMS and topic in (rig.tf_topic, rig.tf_static_topic):
-            events.append((first_ns - 2 * AHEAD_NS if is_static else at - AHEAD_NS, None, message, is_static))
-    return sorted(events, key=lambda event: event[0])
-
-
-def _header(stamp_ns: int, frame: str) -> Any:
-    sec, nanosec = divmod(stamp_ns, NS_PER_S)
-    return SimpleNamespace(stamp=SimpleNamespace(sec=sec, nanosec=nanosec), frame_id=frame)
+def _images(rig: Rig, intake: Intake) -> list[tuple[int, str, Picture, int]]:
+    """When each image came (ns), of which camera, what there is of it, and its stamp; in the order of arrival."""
+    images = []
+    for camera in rig.cameras:
+        heard = intake.of_topic(camera.topic, IMAGE_TYPES)
+        if heard is not None:
+            picture = Picture(SimpleNamespace(header=SimpleNamespace(frame_id=heard.frame)))
+            images += [(at, camera.name, picture, stamp) for at, stamp in zip(heard.arrivals_ns, heard.stamps_ns)]
+    return sorted(images, key=lambda image: image[0])

@@ -12,7 +12,7 @@ from panoocc_ros.frames.rig import Rig, RigCamera, load_rig
 from panoocc_ros.ros.exit_codes import BAD_INPUT, NOT_WRITTEN, OK, RIG_AT_FAULT
 from panoocc_ros.survey.draft import NoCameras, drafted
 from panoocc_ros.survey.rig_text import rig_text
-from panoocc_ros.survey.timing import offset, timing
+from panoocc_ros.survey.stamps import offset, timing
 from test.ros.drive import EGO_FROM_OPTICAL, YAWS_DEG
 from test.ros.messages import MS
 from test.ros.survey_drive import RIG, SurveyDrive, info, mount
