@@ -21,7 +21,7 @@ TOPICS = {
     "grid_2d": "/perception/occupancy_grid_map/map",
     "detected_objects": "/perception/object_recognition/detection/camera_only/objects",
 }
-OF_THE_NODE = (*(field.name for field in fields(NodeSettings)), "namespace", "params", "rviz", "use_sim_time")
+OF_THE_NODE = (*(field.name for field in fields(NodeSettings)), "namespace", "params", "use_sim_time", "view")
 
 
 def check(context: LaunchContext) -> None:
@@ -38,7 +38,8 @@ def generate_launch_description() -> LaunchDescription:
             DeclareLaunchArgument(
                 "params",
                 default_value=PathJoinSubstitution([share, "config", "autoware.yaml"]),
-                description="file with the node's parameters; arguments that are given override it",
+                description="File with the node's parameters, which arguments override. Not given: the package's "
+                "config/autoware.yaml.",
             ),
             OpaqueFunction(function=check),
             GroupAction(

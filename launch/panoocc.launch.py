@@ -1,4 +1,4 @@
-"""The occupancy node, with RViz on demand: `ros2 launch panoocc panoocc.launch.py checkpoint:=/path/to/weights`.
+"""The occupancy node, with a viewer on demand: `ros2 launch panoocc panoocc.launch.py checkpoint:=/path/to/weights`.
 
 Every parameter of the node is an argument.  Only what is given on the command line overrides the parameter file;
 defaults stand in the node alone.
@@ -8,64 +8,61 @@ from dataclasses import fields
 
 from launch.actions import DeclareLaunchArgument, OpaqueFunction
 from launch.substitutions import PathJoinSubstitution
-from launch_ros.actions import Node, SetParameter
+from launch_ros.actions import SetParameter
 from launch_ros.substitutions import FindPackageShare
 
-from launch import LaunchContext, LaunchDescription
+from launch import Action, LaunchContext, LaunchDescription
 from panoocc_ros.node.settings import NodeSettings
-from panoocc_ros.ros.launching import check_arguments, check_rviz, declared, file_of, given, is_true, required
+from panoocc_ros.ros.launching import (
+    check_arguments,
+    chosen_view,
+    declared,
+    declared_view,
+    file_of,
+    given,
+    is_true,
+    required_lifecycle,
+    viewer,
+)
 
 CONFIG = PathJoinSubstitution([FindPackageShare("panoocc"), "config"])
 PARAMETERS = {field.name: field.name for field in fields(NodeSettings)}
-OTHERS = ("namespace", "params", "use_sim_time", "rviz")
-RVIZ_TOPICS = ("points", "markers")
+OTHERS = ("namespace", "params", "use_sim_time", "view")
 
 
-def nodes(context: LaunchContext) -> list[SetParameter | Node]:
+def nodes(context: LaunchContext) -> list[Action]:
     """What is started, after everything that was given has been looked at."""
     check_arguments(context, __file__, (*PARAMETERS, *OTHERS))
     parameters = [file_of(context, "params"), given(context, NodeSettings, PARAMETERS)]
-    use_sim_time, with_rviz = is_true(context, "use_sim_time"), is_true(context, "rviz")
+    use_sim_time, view = is_true(context, "use_sim_time"), chosen_view(context)
     namespace = context.launch_configurations["namespace"].strip("/")
-    started = [
-        SetParameter("use_sim_time", use_sim_time),
-        required(
-            package="panoocc",
-            executable="occupancy_node",
-            name="panoocc",
-            namespace=namespace,
-            output="screen",
-            parameters=parameters,
-        ),
-    ]
-    if with_rviz:
-        check_rviz()
-        started.append(
-            required(
-                package="rviz2",
-                executable="rviz2",
-                arguments=["-d", PathJoinSubstitution([CONFIG, "panoocc.rviz"])],
-                remappings=[(f"/panoocc/{topic}", f"/{namespace}/panoocc/{topic}") for topic in RVIZ_TOPICS]
-                if namespace
-                else [],
-            )
-        )
-    return started
+    node = required_lifecycle(
+        package="panoocc",
+        executable="occupancy_node",
+        name="panoocc",
+        namespace=namespace,
+        output="screen",
+        parameters=parameters,
+    )
+    return [SetParameter("use_sim_time", use_sim_time), node, *viewer(view, namespace, use_sim_time)]
 
 
 def generate_launch_description() -> LaunchDescription:
-    """Arguments, node and RViz."""
+    """Arguments, node and viewer."""
     return LaunchDescription(
         [
-            *declared(NodeSettings, PARAMETERS),
-            DeclareLaunchArgument("namespace", default_value="", description="namespace of the node, e.g. robot1"),
+            *declared(NodeSettings, PARAMETERS, otherwise="as the file params says, else "),
+            DeclareLaunchArgument("namespace", default_value="", description="Namespace of the node, e.g. robot1."),
             DeclareLaunchArgument(
                 "params",
                 default_value=PathJoinSubstitution([CONFIG, "params.yaml"]),
-                description="file with the node's parameters; arguments that are given override it",
+                description="File with the node's parameters, which arguments override. Not given: the package's "
+                "config/params.yaml.",
             ),
-            DeclareLaunchArgument("use_sim_time", default_value="false", description="take the time from /clock"),
-            DeclareLaunchArgument("rviz", default_value="false", description="start RViz too"),
+            DeclareLaunchArgument(
+                "use_sim_time", default_value="false", description="Take the time from /clock, as of a player."
+            ),
+            declared_view("none"),
             OpaqueFunction(function=nodes),
         ]
     )

@@ -1,4 +1,4 @@
-"""A simulated street into the node: `ros2 launch panoocc sim.launch.py rviz:=true model:=nano`.
+"""A simulated street into the node: `ros2 launch panoocc sim.launch.py view:=rviz model:=nano`.
 
 Takes the arguments of panoocc.launch.py as well; `evaluate:=true` compares the node's grids with the truth.
 """
@@ -14,10 +14,10 @@ from launch_ros.substitutions import FindPackageShare
 
 from launch import LaunchContext, LaunchDescription
 from panoocc_ros.node.settings import NodeSettings
-from panoocc_ros.ros.launching import check_arguments, declared, given, is_true, required
+from panoocc_ros.ros.launching import check_arguments, declared, declared_view, given, is_true, required
 from panoocc_ros.sim.settings import SimSettings
 
-OF_THE_NODE = (*(field.name for field in fields(NodeSettings)), "namespace", "params", "rviz")
+OF_THE_NODE = (*(field.name for field in fields(NodeSettings)), "namespace", "params", "view")
 # Parameters of the simulator, which are called sim_... where the node has one of that name.  A rig of the node says on
 # which topics cameras are, one of the simulator where they sit; those of one name belong together.
 PARAMETERS = {
@@ -57,17 +57,17 @@ def simulator(context: LaunchContext) -> list[Node]:
 
 
 def generate_launch_description() -> LaunchDescription:
-    """Node, simulator, and on demand RViz and the evaluation."""
+    """Node, simulator, and on demand a viewer and the evaluation."""
     node = PathJoinSubstitution([FindPackageShare("panoocc"), "launch", "panoocc.launch.py"])
     return LaunchDescription(
         [
             *declared(SimSettings, PARAMETERS),
-            DeclareLaunchArgument("model", default_value="nano", description="of the node; the truth takes its grid"),
+            DeclareLaunchArgument("model", default_value="nano", description="Of the node; the truth takes its grid."),
             DeclareLaunchArgument(
-                "use_sim_time", default_value="false", description="the simulator gives the time, and waits if need be"
+                "use_sim_time", default_value="false", description="The simulator gives the time, and waits if need be."
             ),
-            DeclareLaunchArgument("rviz", default_value="false", description="start RViz too"),
-            DeclareLaunchArgument("evaluate", default_value="false", description="compare the grids with the truth"),
+            declared_view("none"),
+            DeclareLaunchArgument("evaluate", default_value="false", description="Compare the grids with the truth."),
             OpaqueFunction(function=check),
             IncludeLaunchDescription(PythonLaunchDescriptionSource(node)),
             OpaqueFunction(function=simulator),

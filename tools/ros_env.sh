@@ -67,6 +67,8 @@ if [ "${PANOOCC_ENVIRONMENT:-}" != "$root" ]; then
         export PANOOCC_ENVIRONMENT=$root
     fi
     export PATH=$venv/bin:$PATH PYTHONPATH=$root${PYTHONPATH:+:$PYTHONPATH}
+    # Humble knows another name for it.
+    if [ "${ROS_DISTRO:-}" = humble ]; then export ROS_LOCALHOST_ONLY=${ROS_LOCALHOST_ONLY:-1}; fi
     export ROS_AUTOMATIC_DISCOVERY_RANGE=${ROS_AUTOMATIC_DISCOVERY_RANGE:-LOCALHOST}
     export ROS_HOME=${ROS_HOME:-$root/.ros/home} ROS_LOG_DIR=${ROS_LOG_DIR:-$root/.ros/log}
     export CYCLONEDDS_URI=${CYCLONEDDS_URI:-file://$root/config/cyclonedds.xml}

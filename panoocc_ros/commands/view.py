@@ -23,8 +23,9 @@ from ..ros.signals import stopped_by_signals
 from ..view.bag_scenes import GRIDS, BagScenes
 from ..view.film import usual_rate_hz, write_film
 from ..view.foxglove_sink import HOST, PORT, FoxgloveSink, foxglove_server
+from ..view.packages import viewer
 from ..view.plots import Plotter
-from ..view.rerun_sink import rerun_file, rerun_window
+from ..view.rerun_sink import check_display, rerun_file, rerun_window
 from ..view.scene import OVERLAY, Scene
 from .shared import options
 from .shared.failures import Ended, status_of
@@ -150,8 +151,9 @@ def _check(arguments: argparse.Namespace) -> None:
     """What argparse cannot see.
 
     Raises:
-        ValueError: options contradict each other, or a name does not say its kind.
+        ValueError: options contradict each other, a name does not say its kind, or a window has no display.
         Ended: a file is in the way.
+        ImportError: a viewer's package is not installed.
     """
     if arguments.live == (arguments.bag is not None):
         raise ValueError("give either a bag with grids or --live")
@@ -167,6 +169,13 @@ def _check(arguments: argparse.Namespace) -> None:
     for is_wrong, text in wants:
         if is_wrong:
             raise ValueError(text)
+    opens_window = not _outputs(arguments) and not arguments.foxglove
+    if arguments.foxglove:  # these now, and not after a node was waited for
+        viewer("foxglove")
+    if arguments.save or opens_window:
+        viewer("rerun")
+    if opens_window:
+        check_display()
     endings = {"--save": (".rrd",), "--video": animation.ENDINGS, "--plot": charts.ENDINGS}
     inputs = [path for path in (arguments.bag, arguments.images) if path is not None]
     check_results(_outputs(arguments), endings, arguments.overwrite, why_other_kind, inputs)

@@ -18,10 +18,12 @@ import yaml
 
 from panoocc_core.base.resources import folder
 from panoocc_core.sim.drive_renderer import MAX_SECONDS, MAX_WORKERS
+from panoocc_ros.commands.cli import parser
 from panoocc_ros.node.settings import NodeSettings
 from panoocc_ros.sim.settings import SimSettings
 
 CHECKOUT = folder("config").parent
+BAG = f"bag:={CHECKOUT}"  # a folder that is there
 LAUNCH_FILES = sorted((CHECKOUT / "launch").glob("*.launch.py"))
 
 
@@ -53,10 +55,11 @@ def ament(monkeypatch):
     """Puts the stand-in in the place of launch, and gives the packages that are not installed."""
     missing = NotInstalled()
     actions = (
-        "DeclareLaunchArgument GroupAction IncludeLaunchDescription OpaqueFunction Shutdown Node SetParameter SetRemap"
+        "DeclareLaunchArgument ExecuteProcess GroupAction IncludeLaunchDescription LifecycleNode LogInfo Node "
+        "OpaqueFunction SetParameter SetRemap Shutdown"
     )
     modules = {
-        "launch": "LaunchContext LaunchDescription",
+        "launch": "Action LaunchContext LaunchDescription",
         "launch.actions": actions,
         "launch.events": "",
         "launch.events.process": "ProcessExited",
@@ -65,7 +68,7 @@ def ament(monkeypatch):
         "launch_ros": "",
         "launch_ros.actions": actions,
         "launch_ros.parameter_descriptions": "ParameterValue",
-        "launch_ros.substitutions": "FindPackageShare",
+        "launch_ros.substitutions": "FindPackagePrefix FindPackageShare",
         "ament_index_python": "",
         "ament_index_python.packages": "",
     }
@@ -120,8 +123,10 @@ def perform(entities, context, started):
             perform(entity.arguments[0], context, started)
         elif kind == "SetRemap":
             context.remaps[entity.options["src"]] = entity.options["dst"]
-        elif kind == "Node":
+        elif kind in ("Node", "LifecycleNode"):
             started[entity.options["executable"]] = entity.options | {"remaps": dict(context.remaps)}
+        elif kind == "ExecuteProcess":
+            started[entity.options["name"]] = entity.options
         else:
             assert kind == "SetParameter"
 
@@ -169,7 +174,7 @@ def test_parameters_that_are_given_reach_the_node_with_their_types(ament, monkey
         ("xyz:=1", "no argument xyz: --show-args"),
         ("seeded_weights:=yes", "seeded_weights:=yes: 'yes' is not true or false"),
         ("use_sim_time:=1", "use_sim_time:=1: '1' is not true or false"),
-        ("rviz:=on", "rviz:=on: 'on' is not true or false"),
+        ("view:=on", "view:=on: 'on' is not one of none, auto, rviz, rerun, foxglove"),
         ("threads:=2.5", "threads:=2.5: '2.5' is not a whole number"),
         ("threads:=-1", "threads:=-1: -1 is outside 0..1024"),
         ("tf_timeout_s:=nan", "tf_timeout_s:=nan: nan is outside"),
@@ -195,28 +200,60 @@ def test_arguments_of_a_launch_file_that_includes_ours_are_its_own(ament, monkey
         launching.check_arguments(context, ours, ("model",))
 
 
-def test_rviz_that_is_not_installed_is_told_before_anything_starts(ament, monkeypatch):
-    started = launched(monkeypatch, "panoocc.launch.py", "rviz:=true", "namespace:=robot1")
+@pytest.mark.parametrize("name", [path.name for path in LAUNCH_FILES])
+def test_rviz_that_is_not_installed_is_told_before_anything_starts(ament, monkeypatch, name):
+    words = ["view:=rviz", *needed(name)]
+    started = launched(monkeypatch, name, *words, "namespace:=robot1")
     assert ("/panoocc/markers", "/robot1/panoocc/markers") in started["rviz2"]["remappings"]
     ament.names.add("rviz2")
-    for name, words in (("panoocc.launch.py", ()), ("replay.launch.py", ("bag:=x",)), ("sim.launch.py", ())):
-        with pytest.raises(RuntimeError, match=r"sudo apt install ros-\w+-rviz2"):
-            launched(monkeypatch, name, "rviz:=true", *words)
+    with pytest.raises(RuntimeError, match=r"sudo apt install ros-\w+-rviz2, or say view:=foxglove"):
+        launched(monkeypatch, name, *words)
+
+
+def test_a_bag_is_shown_by_rviz_or_where_there_is_none_by_foxglove(ament, monkeypatch):
+    monkeypatch.setenv("DISPLAY", ":0")
+    assert set(launched(monkeypatch, "bag.launch.py", BAG)) == {"occupancy_node", "rviz2", "play_bag"}
+    ament.names.add("rviz2")
+    started = launched(monkeypatch, "bag.launch.py", BAG, "namespace:=/robot1")
+    words = started["view"]["cmd"][1:]
+    assert words == ["view", "--live", "--topic", "/robot1/panoocc/occupancy", "--foxglove", "--use-sim-time"]
+    parser("view").parse_args(words)
+    ament.names.clear()
+    monkeypatch.delenv("DISPLAY")
+    monkeypatch.delenv("WAYLAND_DISPLAY", raising=False)
+    assert "view" in launched(monkeypatch, "bag.launch.py", BAG)
+    words = launched(monkeypatch, "sim.launch.py", "view:=rerun")["view"]["cmd"][1:]
+    assert words == ["view", "--live", "--topic", "/panoocc/occupancy"] and parser("view").parse_args(words)
+
+
+def needed(name):
+    """Arguments without which a launch file starts nothing."""
+    return [BAG] if name == "bag.launch.py" else []
 
 
 @pytest.mark.parametrize("name", [path.name for path in LAUNCH_FILES])
 def test_everything_ends_together(ament, monkeypatch, name):
-    started = launched(monkeypatch, name, *(["bag:=x"] if name.startswith("replay") else []))
+    started = launched(monkeypatch, name, *needed(name), "view:=none")
     alone = name in ("panoocc.launch.py", "autoware.launch.py")
     assert "occupancy_node" in started and (len(started) == 1) == alone
-    for node in started.values():
+    for node in (*started.values(), *launched(monkeypatch, name, *needed(name), "view:=foxglove").values()):
         for code in (1, 2, -9):
             with pytest.raises(RuntimeError, match=f"thing-1 ended with exit code {code}"):
-                node["on_exit"](SimpleNamespace(process_name="thing-1", returncode=code), running := Context(False))
-        ended = SimpleNamespace(process_name="thing-1", returncode=0)
-        assert type(node["on_exit"](ended, running)).__name__ == "Shutdown"
-        ended.returncode = -2
+                node["on_exit"](SimpleNamespace(process_name="thing-1", returncode=code), Context(False))
+        ended = SimpleNamespace(process_name="thing-1", returncode=-2)
         assert node["on_exit"](ended, Context(True)) is None  # it was told to end
+    for node in started.values():
+        ended = SimpleNamespace(process_name="thing-1", returncode=0)
+        assert type(node["on_exit"](ended, Context(False))).__name__ == "Shutdown"
+
+
+def test_the_end_of_a_bag_does_not_close_its_viewer(ament, monkeypatch):
+    started = launched(monkeypatch, "bag.launch.py", BAG, "view:=foxglove")
+    ends = {
+        name: type(node["on_exit"](SimpleNamespace(process_name=name, returncode=0), Context(False))).__name__
+        for name, node in started.items()
+    }
+    assert ends == {"occupancy_node": "Shutdown", "view": "Shutdown", "play_bag": "LogInfo"}
 
 
 class Context:
@@ -244,12 +281,14 @@ def test_limits_of_the_simulator_s_parameters_are_those_of_drives():
 
 
 def test_the_player_waits_for_the_node_where_it_is(ament, monkeypatch):
-    words = launched(monkeypatch, "replay.launch.py", "bag:=drive", "rate:=2.0", "namespace:=robot1")["play_bag"]
+    words = launched(monkeypatch, "bag.launch.py", BAG, "rate:=2.0", "namespace:=robot1")["play_bag"]
     line = " ".join(words["arguments"])
-    assert line.startswith("drive --clock") and "--wait-for-node robot1/panoocc" in line and "--rate 2.0" in line
+    assert line.startswith(f"{CHECKOUT} --clock") and "--wait-for-node robot1/panoocc" in line and "--rate 2.0" in line
     for word in ("rate:=fast", "rate:=0", "rate:=nan", "loop:=1.5", "loop:=-1", "speed:=2"):
         with pytest.raises(RuntimeError, match=word.split(":")[0]):
-            launched(monkeypatch, "replay.launch.py", "bag:=drive", word)
+            launched(monkeypatch, "bag.launch.py", BAG, word)
+    with pytest.raises(RuntimeError, match="bag:=nowhere.mcap: no such file or folder"):
+        launched(monkeypatch, "bag.launch.py", "bag:=nowhere.mcap")
 
 
 def test_beside_autoware_the_node_has_autowares_topics(ament, monkeypatch):
@@ -262,10 +301,17 @@ def test_beside_autoware_the_node_has_autowares_topics(ament, monkeypatch):
         launched(monkeypatch, "autoware.launch.py", "base_fram:=odom")
 
 
-def test_every_parameter_of_the_node_is_an_argument(ament):
+def test_every_parameter_is_an_argument_that_says_what_it_is_by_default(ament):
     declared = loaded("panoocc.launch.py").generate_launch_description().arguments[0]
-    names = {entity.arguments[0] for entity in declared if type(entity).__name__ == "DeclareLaunchArgument"}
-    assert names >= set(NodeSettings.__dataclass_fields__) | {"namespace", "params", "use_sim_time", "rviz"}
+    told = {
+        entity.arguments[0]: entity.options["description"]
+        for entity in declared
+        if type(entity).__name__ == "DeclareLaunchArgument"
+    }
+    assert set(told) == set(NodeSettings.__dataclass_fields__) | {"namespace", "params", "use_sim_time", "view"}
+    assert told["image_queue"].endswith("1 to 100. Not given: as the file params says, else 5.")
+    assert told["precision"].endswith("One of fp32, fp16, bf16. Not given: as the file params says, else fp32.")
+    assert told["calibration"].endswith("else empty.") and told["seeded_weights"].endswith("else false.")
 
 
 def test_files_and_executables_that_launch_files_name_exist():
