@@ -22,6 +22,7 @@ TYPES = (*IMAGE_TYPES, CAMERA_INFO, TRANSFORMS)
 MAX_MESSAGES = 100_000  # of one topic whose stamps are kept
 MAX_STATIC = 1000  # messages of fixed transforms that are read of a bag, wherever they lie
 MAX_CALIBRATIONS = 4  # of one camera that are told apart
+MAX_FRAME = 256  # characters of a frame's name
 
 
 @dataclass(slots=True)
@@ -57,6 +58,7 @@ class Intake:
     heard: dict[str, Heard] = field(default_factory=dict)
     transforms: list[tuple[str, int, Any]] = field(default_factory=list)  # topic, arrival, message
     first_image_ns: int | None = None  # when it came
+    senders: dict[str, tuple[str, ...]] = field(default_factory=dict)  # topic -> nodes that publish it, where known
 
     def take(self, raw: RawMessage) -> None:
         """One message of one of `TYPES`; those of other types are left aside."""
@@ -76,7 +78,7 @@ class Intake:
             self.transforms.append((raw.topic, raw.stamp_ns, message))
             return
         heard.stamps_ns.append(stamp_ns(message.header.stamp))
-        heard.frames[clean_frame(message.header.frame_id)] += 1
+        heard.frames[clean_frame(message.header.frame_id)[:MAX_FRAME]] += 1
         heard.newest = message
         if raw.type == CAMERA_INFO:
             _note_calibration(heard.calibrations, message)

@@ -44,6 +44,9 @@ def judge_camera(
     info_heard = intake.of_topic(entry.info_topic, (CAMERA_INFO,))
     if heard is None or not heard.stamps_ns:
         report.fault(f"{name}: {_why_nothing(intake, entry.topic, IMAGE_TYPES, heard)}")
+    for topic in (entry.topic, entry.info_topic):
+        if len(senders := intake.senders.get(topic, ())) > 1:
+            report.fault(f"{name}: {topic} has {len(senders)} publishers ({named(senders)}): stop all but one")
     lens = _lens(report, entry, given_info, info_heard, intake)
     if heard is None or not heard.stamps_ns:
         return found

@@ -62,6 +62,7 @@ class Listener:
             if not offered:
                 continue
             self._topics[topic] = offered[0].type
+            self.intake.senders[topic] = tuple(sorted(offer.node for offer in offered))
             for kind in {*kinds} & {*TYPES}:
                 if self._wanted is None or topic in self._wanted:
                     self._subscribe(topic, kind, [offer for offer in offered if offer.type == kind])

@@ -159,6 +159,20 @@ def test_two_frames_on_one_topic_are_two_publishers():
     assert any("CAM_BACK" in text and "several frames (cam_back, cam_rear)" in text for text in found.faults)
 
 
+def test_two_publishers_are_named():
+    intake = SurveyDrive().intake()
+    intake.senders["/cam_back/camera_info"] = ("/driver", "/replay")
+    only_fault(checked(intake, RIG, NANO), "CAM_BACK: /cam_back/camera_info has 2 publishers (/driver, /replay)")
+
+
+@pytest.mark.parametrize(
+    ("stamp_ns", "words"), [(0, "stamps of CAM_BACK are zero"), (3 * 10**9, "stamps of CAM_BACK stand still")]
+)
+def test_a_driver_that_does_not_stamp(stamp_ns, words):
+    still = ("sensor_msgs/msg/CompressedImage", lambda _, frame: SurveyDrive.small(stamp_ns, frame))
+    assert any(words in text for text in report(images={"CAM_BACK": still}).faults)
+
+
 def test_cameras_that_the_rig_lacks_are_named_and_the_others_checked():
     found = report(replace(RIG, cameras=RIG.cameras[:5]))
     only_fault(found, "nano takes CAM_BACK_RIGHT, which the rig lacks")
@@ -212,7 +226,7 @@ def test_a_calibration_file_counts_in_place_of_messages(tmp_path):
 
 
 def test_one_set_of_images_in_files_is_checked_without_times(tmp_path, capsys):
-    write_example_set(tmp_path / "street", nuscenes_rig(0.1), seed=3)
+    write_example_set(tmp_path / "street", nuscenes_rig(0.05), seed=3)
     assert main(["rig", "check", "--images", str(tmp_path / "street"), "--pictures", str(tmp_path / "look")]) == OK
     out = capsys.readouterr().out
     assert "together they see" in out and "sets had" not in out

@@ -1,6 +1,7 @@
 """`panoocc rig make`: a rig file out of what cameras and transforms send."""
 
 import argparse
+import shlex
 import sys
 from pathlib import Path
 
@@ -60,7 +61,10 @@ def _run(arguments: argparse.Namespace) -> None:
     for line in text.splitlines():
         if CHECK in line:
             print(f"panoocc rig make: {line.strip(' #')}", file=sys.stderr)
-    print(f"written: {str(arguments.out).encode(errors='backslashreplace').decode()}")
+    out = str(arguments.out).encode(errors="backslashreplace").decode()
+    print(f"written: {out}")
+    bag = "" if arguments.bag is None else f"--bag {shlex.quote(str(arguments.bag))} "
+    print(f"next: panoocc rig check {bag}--rig {shlex.quote(out)} --pictures look")
     if draft.missing:
         raise Ended(
             f"there is no camera for {', '.join(draft.missing)}, which {config.name} needs: record or start them, or "
