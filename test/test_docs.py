@@ -159,8 +159,11 @@ def test_the_help_of_commands_names_commands_that_there_are(command):
 
 
 def options_of(command: str) -> set[str]:
+    """Of a command and of its actions, where it has some."""
     subparsers = next(a for a in parser(command)._actions if isinstance(a, argparse._SubParsersAction))
-    return {option for action in subparsers.choices[command]._actions for option in action.option_strings}
+    chosen = subparsers.choices[command]
+    parts = [a for one in chosen._actions if isinstance(one, argparse._SubParsersAction) for a in one.choices.values()]
+    return {option for part in (chosen, *parts) for action in part._actions for option in action.option_strings}
 
 
 @per_document
