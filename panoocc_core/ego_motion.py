@@ -5,7 +5,7 @@
 """
 
 import math
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 
@@ -82,23 +82,27 @@ def _velocity(start: StampedPose, end: StampedPose) -> tuple[float, Matrix, Matr
 
 
 def vehicle_motion(frame: Frame, poses: tuple[StampedPose, ...], rates: str) -> tuple[VehicleMotion, str]:
-    """The rates of motion and where they come from; `poses` end with this frame's.
+    """The rates of motion, all of them, and where they come from; `poses` end with this frame's.
 
-    The source is "sensors", "poses", "zeros", or "at_rest" where the poses do not reach back far enough to tell.
+    The source is "sensors", "poses", "zeros", or "at_rest" where the poses do not reach back far enough to tell;
+    "sensors+poses" (or "sensors+at_rest") where the sensors know but a part.
 
     Raises:
-        ValueError: `rates` is "sensors" and the frame has none.
+        ValueError: `rates` is "sensors" and the frame lacks some.
     """
-    if rates == "sensors" and frame.motion is None:
-        raise ValueError(
-            "ego_motion.rates is 'sensors', but the frame carries no measured motion; use 'auto' or 'poses'"
-        )
-    if rates in ("auto", "sensors") and frame.motion is not None:
-        return frame.motion, "sensors"
     if rates == "zeros":
         return ZEROS, "zeros"
-    motion = motion_from_poses(poses)
-    return (AT_REST, "at_rest") if motion is None else (motion, "poses")
+    measured = frame.motion.measured if frame.motion is not None and rates in ("auto", "sensors") else {}
+    if frame.motion is not None and measured and frame.motion.is_complete:
+        return frame.motion, "sensors"
+    if rates == "sensors":
+        what = f"only {', '.join(measured)} of the" if measured else "no"
+        raise ValueError(
+            f"ego_motion.rates is 'sensors', but the frame carries {what} measured motion; use 'auto' or 'poses'"
+        )
+    by_poses = motion_from_poses(poses)
+    motion, source = (AT_REST, "at_rest") if by_poses is None else (by_poses, "poses")
+    return (replace(motion, **measured), f"sensors+{source}") if measured else (motion, source)
 
 
 def ego_motion_vector(
@@ -110,7 +114,7 @@ def ego_motion_vector(
         world_from_ego: the pose now.
         earlier: the pose one interval before; None at the start of a drive, where the changes are zero (or, with the
             switch `first_frame_jump`, counted from the world's origin).
-        motion: rates in the vehicle frame.
+        motion: rates in the vehicle frame, all of them.
     """
     if earlier is None:
         earlier = np.eye(4) if config.first_frame_jump else world_from_ego
@@ -119,13 +123,12 @@ def ego_motion_vector(
     change_of_yaw = math.degrees(yaw) - math.degrees(yaw_rad(earlier))
     if not config.first_frame_jump:
         change_of_yaw = (change_of_yaw + 180) % 360 - 180
+    rates = np.array((motion.acceleration_mps2, motion.rotation_rate_radps, motion.velocity_mps), np.float64).ravel()
     return np.array(
         [
             *(world_from_ego[:3, 3] - earlier[:3, 3]),
             *((w, w, w, w) if config.quaternion == "scalar_repeated" else (w, x, y, z)),
-            *motion.acceleration_mps2,
-            *motion.rotation_rate_radps,
-            *motion.velocity_mps,
+            *rates,
             yaw,
             change_of_yaw,
         ]

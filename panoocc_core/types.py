@@ -18,6 +18,7 @@ from .labels import BOX_CLASSES, InstanceSource, LabelSet
 from .optics import LensModel
 
 T = TypeVar("T")
+Triple = tuple[float, float, float]  # x, y, z
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -58,15 +59,30 @@ class CameraImage:
 
 @dataclass(frozen=True, slots=True)
 class VehicleMotion:
-    """Measured motion of the vehicle, in the vehicle frame (entries 7 to 15 of the vector that `ego_motion` makes)."""
+    """Motion of the vehicle, in the vehicle frame (entries 7 to 15 of the vector that `ego_motion` makes).
 
-    acceleration_mps2: tuple[float, float, float]  # contains gravity: about +9.8 on z at rest
-    rotation_rate_radps: tuple[float, float, float]
-    velocity_mps: tuple[float, float, float]
+    Raises:
+        ValueError: a number is not finite.
+    """
+
+    acceleration_mps2: Triple | None = None  # contains gravity: about +9.8 on z at rest; None: not measured
+    rotation_rate_radps: Triple | None = None
+    velocity_mps: Triple | None = None
 
     def __post_init__(self) -> None:
-        if not np.isfinite([*self.acceleration_mps2, *self.rotation_rate_radps, *self.velocity_mps]).all():
+        if not np.isfinite([value for triple in self.measured.values() for value in triple]).all():
             raise ValueError("vehicle motion has entries that are not finite")
+
+    @property
+    def measured(self) -> dict[str, Triple]:
+        """What is known, by the names of the fields."""
+        values = {field.name: getattr(self, field.name) for field in fields(self)}
+        return {name: value for name, value in values.items() if value is not None}
+
+    @property
+    def is_complete(self) -> bool:
+        """Whether all is known."""
+        return len(self.measured) == len(fields(self))
 
 
 @dataclass(frozen=True, slots=True, eq=False)

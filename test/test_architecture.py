@@ -59,6 +59,7 @@ FLOORS = {
         ("ros",),
         ("messages",),
         ("streams", "planner"),
+        ("motion",),
         ("frames",),
         ("outputs",),
         ("health",),

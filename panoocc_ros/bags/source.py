@@ -13,6 +13,7 @@ from contextlib import ExitStack, suppress
 from itertools import islice
 from statistics import median_low
 from types import MappingProxyType
+from typing import Any
 
 from panoocc_core.geometry import NS_PER_S
 
@@ -43,7 +44,7 @@ def ready_sets(
 
     Args:
         on_message: called for each message that was read, for progress.
-        on_transforms: called for each message of transforms, to pass it on.
+        on_transforms: called for each message of transforms, odometry and IMU, to pass it on.
         on_broken: called with each message that cannot be read, and its topic; it is left out.
         others: topics that are no business of the assembler, and what is done with their messages.
 
@@ -53,7 +54,7 @@ def ready_sets(
     handlers = _handlers(bag, assembler, on_transforms) | dict(others)
     assembler.poll(bag.start_ns)  # its clock begins
     hand_over_what_always_holds(bag, assembler)
-    late_ns = lateness_ns(bag, assembler.rig)
+    late_ns = lateness_ns(bag, assembler.rig, motion_topics(assembler))
     now_ns = due_ns = bag.start_ns
     for message in _in_order(bag, handlers, late_ns):
         now_ns = max(now_ns, message.stamp_ns)
@@ -75,10 +76,20 @@ def message_count(bag: BagReader, assembler: FrameAssembler, others: Collection[
     return bag.count({*_handlers(bag, assembler, lambda message: None), *others})
 
 
-def lateness_ns(bag: BagReader, rig: Rig) -> dict[str, int]:
+def motion_topics(assembler: FrameAssembler) -> dict[str, Callable[[Any], None]]:
+    """The topics of odometry and IMU that the assembler's options name, and who takes their messages."""
+    options = assembler.options
+    takers = {options.odometry_topic: assembler.on_odometry, options.imu_topic: assembler.on_imu}
+    return {topic: take for topic, take in takers.items() if topic}
+
+
+def lateness_ns(bag: BagReader, rig: Rig, others: Iterable[str] = ()) -> dict[str, int]:
     """How much later than the cameras' images the messages of some topics were recorded, by their stamps.
 
     Only topics that are late by more than is usual, and no more than a recorder can explain.
+
+    Args:
+        others: topics with a header, beside those of the rig.
     """
     images = {camera.topic for camera in rig.cameras}
     infos = {camera.info_topic for camera in rig.cameras}
@@ -86,7 +97,7 @@ def lateness_ns(bag: BagReader, rig: Rig) -> dict[str, int]:
     behind_ns: dict[str, list[tuple[int, int]]] = defaultdict(list)  # topic -> (recorded, later than the cameras)
     cameras_ns: int | None = None  # the delay of most cameras: one of them may have another clock
     end_ns = bag.start_ns + round(MEASURED_S * NS_PER_S)
-    for message in bag.messages(images | infos | {rig.tf_topic}):
+    for message in bag.messages(images | infos | {rig.tf_topic, *others}):
         stamp_ns = header_stamp_ns(message)
         if message.stamp_ns > end_ns:
             break
@@ -186,6 +197,14 @@ def _handlers(bag: BagReader, assembler: FrameAssembler, pass_on: Handler) -> di
         assembler.on_transforms(read(message), static=message.topic == rig.tf_static_topic)
         pass_on(message)
 
-    handlers = {camera.topic: on_image(camera.name) for camera in rig.cameras}
+    def on_motion(take: Callable[[Any], None]) -> TimedHandler:
+        def handle(message: RawMessage, _: int) -> None:
+            take(read(message))
+            pass_on(message)
+
+        return handle
+
+    handlers = {topic: on_motion(take) for topic, take in motion_topics(assembler).items()}
+    handlers |= {camera.topic: on_image(camera.name) for camera in rig.cameras}
     handlers |= {camera.info_topic: on_info(camera.name) for camera in rig.cameras}
     return handlers | dict.fromkeys((rig.tf_topic, rig.tf_static_topic), on_transforms)

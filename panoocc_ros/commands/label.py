@@ -10,13 +10,14 @@ from tqdm import tqdm
 from panoocc_core import ModelConfig, OccupancyStream
 
 from ..bags.bag import BagError, BagReader
+from ..bags.source import motion_topics
 from ..bags.writer import BagWriter
 from ..frames.assembler import FrameAssembler
 from ..node.load import chosen_calibration, chosen_config, rig_for
 from ..node.settings import CAMERA_LIMITS, NodeSettings, camera_limits
 from ..outputs.catalogue import OCCUPANCY
 from ..replay.labelling import CloudLabeller, check_clouds, check_grids, label_by_grids
-from ..replay.replay import Replay, ReplayOptions, ReplayReport, check_topics, lacks
+from ..replay.replay import Replay, ReplayOptions, ReplayReport, check_poses, check_topics, lacks
 from ..ros.exit_codes import BAD_INPUT, NETWORK_FAILED, NO_GRID, NOT_WRITTEN, explained
 from ..ros.parameter_fields import SettingsError
 from ..streams.cloud_queue import CloudCounts, point_rules
@@ -61,6 +62,7 @@ examples:
 OF_NETWORK = (  # and its images
     *("checkpoint", "seeded_weights", "instances", "device", "precision", "threads", "with_grids"),
     *("network_frame", "calibration", "missing_camera", "reuse_age_s", "camera_timeout_s", *CAMERA_LIMITS),
+    *("imu_topic", "ego_motion"),
 )
 GRIDS, LABELS = "/panoocc/occupancy", "/panoocc/labels"
 
@@ -117,12 +119,12 @@ def _check_of_network(arguments: argparse.Namespace) -> None:
 
 
 def _by_network(arguments: argparse.Namespace, bag: BagReader, inputs: list[Path]) -> str:
-    config = chosen_config(arguments.model, camera_limits(arguments), arguments.instances)
+    config = chosen_config(arguments.model, camera_limits(arguments), arguments.instances, arguments.ego_motion)
     rig = recorded_rig(arguments, config)
     calibration = chosen_calibration(arguments.calibration, rig)
     chosen, waiting = rig_for(config, rig, arguments.network_frame), chosen_waiting(arguments)
     tell_unused("label", config, rig, arguments)
-    check_topics(bag, chosen, calibration)
+    check_topics(bag, chosen, calibration, waiting)
     # Before the weights are loaded, so that a wrong path does not cost a minute.
     with BagWriter(arguments.out, arguments.overwrite, inputs) as writer:
         network = network_of(arguments, config)
@@ -134,23 +136,25 @@ def _by_network(arguments: argparse.Namespace, bag: BagReader, inputs: list[Path
                 writer, ReplayOptions(outputs, show_progress=_shows_progress(arguments))
             )
             counts = labeller.finish()
-        check_grids_came(report, bag, chosen, calibration)
+        check_grids_came(report, bag, chosen, calibration, waiting)
         _check_labelled(counts)
     return "\n".join([*cloud_lines(counts), summary(report, network.device, config.temporal)])
 
 
 def _by_grids(arguments: argparse.Namespace, bag: BagReader, inputs: list[Path]) -> str:
     rig = recorded_rig(arguments, chosen_config(arguments.model))
-    if not any(bag.count([topic]) for topic in (rig.tf_topic, rig.tf_static_topic)):
+    waiting = chosen_waiting(arguments)
+    if waiting.pose_source == "tf" and not any(bag.count([topic]) for topic in (rig.tf_topic, rig.tf_static_topic)):
         raise BagError(f"{bag.path}: {lacks(bag, rig)}")
+    check_poses(bag, rig, waiting)
     with (
         BagReader(arguments.grids) as grids,
-        closing(FrameAssembler(rig, chosen_waiting(arguments))) as assembler,
+        closing(FrameAssembler(rig, waiting)) as assembler,
     ):
         check_grids(grids, arguments.grids_topic)
         with BagWriter(arguments.out, arguments.overwrite, inputs) as writer:
             labeller = _labeller(arguments, bag, assembler, writer, None)
-            total = bag.count([*labeller.topics, rig.tf_topic, rig.tf_static_topic])
+            total = bag.count([*labeller.topics, rig.tf_topic, rig.tf_static_topic, *motion_topics(assembler)])
             total += grids.count([arguments.grids_topic])
             with tqdm(total=total, unit="msg", disable=not _shows_progress(arguments)) as bar:
                 report = label_by_grids(

@@ -16,10 +16,11 @@ from panoocc_core.config import TemporalConfig
 
 from ..bags.bag import BagReader
 from ..bags.writer import BagWriter
-from ..frames.assembler import FrameAssembler
+from ..frames.assembler import AssemblerStatus, FrameAssembler
 from ..frames.rig import Rig
 from ..frames.waiting import AssemblerOptions
 from ..health.latency import latency_table, summarise
+from ..motion.motion_options import MotionOptions
 from ..node.load import chosen_calibration, chosen_config, chosen_rig, placed_by, rig_for, unused
 from ..node.settings import CAMERA_LIMITS, NodeSettings, camera_limits
 from ..outputs.catalogue import OUTPUTS
@@ -36,6 +37,7 @@ from .shared.network import network_of, tell_weights
 from .shared.words import many
 
 MAX_NOTICES = 6  # oddities of the input that are told
+MOTION = tuple(field.name for field in fields(MotionOptions))  # parameters
 
 DESCRIPTION = """\
 Runs a network over a recorded bag, with no ROS on the machine, and writes the voxel grids to a new bag.
@@ -143,6 +145,7 @@ def add_input_options(parser: argparse.ArgumentParser) -> None:
         metavar="FILE",
         help="YAML file with mounts and intrinsics, in place of /tf_static and CameraInfo",
     )
+    options.add_parameters(inputs, AssemblerOptions, *MOTION)
     options.add_parameters(inputs, AssemblerOptions, "missing_camera", "reuse_age_s", "camera_timeout_s")
     usual = "as long as it takes; a number counts what is late after reading ahead"
     options.add_parameters(inputs, AssemblerOptions, "deadline_s", "tf_timeout_s", usual=usual)
@@ -155,7 +158,7 @@ def run(arguments: argparse.Namespace) -> int:
 
 
 def _run(arguments: argparse.Namespace) -> None:
-    config = chosen_config(arguments.model, camera_limits(arguments), arguments.instances)
+    config = chosen_config(arguments.model, camera_limits(arguments), arguments.instances, arguments.ego_motion)
     of_outputs = {
         field.name: getattr(arguments, field.name) for field in fields(OutputOptions) if field.name != "confidence"
     }
@@ -170,7 +173,7 @@ def _run(arguments: argparse.Namespace) -> None:
     read = (arguments.bag, arguments.checkpoint, arguments.rig, arguments.model, arguments.calibration)
     inputs = [Path(one) for one in read if one is not None and Path(one).exists()]
     with BagReader(arguments.bag) as bag:
-        check_topics(bag, chosen, calibration)
+        check_topics(bag, chosen, calibration, waiting)
         # Before the weights are loaded, so that a wrong path does not cost a minute.
         with BagWriter(arguments.out, arguments.overwrite, inputs) as writer:
             stream = OccupancyStream(network_of(arguments, config))
@@ -186,7 +189,7 @@ def _run(arguments: argparse.Namespace) -> None:
                         show_progress=not arguments.no_progress and sys.stderr.isatty(),
                     ),
                 )
-            check_grids_came(report, bag, chosen, calibration)
+            check_grids_came(report, bag, chosen, calibration, waiting)
     print(summary(report, stream.network.device, config.temporal))
     print(f"written: {str(arguments.out).encode(errors='backslashreplace').decode()}")
 
@@ -204,10 +207,12 @@ def tell_left_out(outputs: Sequence[Output], config: ModelConfig) -> None:
             print(f"panoocc run: {output.topic} is left out: {no_free_space(config.labels)}", file=sys.stderr)
 
 
-def check_grids_came(report: ReplayReport, bag: BagReader, rig: Rig, calibration: CalibrationFile | None) -> None:
+def check_grids_came(
+    report: ReplayReport, bag: BagReader, rig: Rig, calibration: CalibrationFile | None, sources: MotionOptions
+) -> None:
     """Raises Ended, with all that is known of the reasons, where a bag gave no grid."""
     if report.grids == 0:
-        why = [why_no_grid(report, rig.names), lacks(bag, rig, calibration)]
+        why = [why_no_grid(report, rig.names), lacks(bag, rig, calibration, sources)]
         raise Ended("; ".join(filter(None, why)), NETWORK_FAILED if report.failures else NO_GRID)
 
 
@@ -237,6 +242,7 @@ def chosen_waiting(arguments: argparse.Namespace) -> AssemblerOptions:
         missing_camera=arguments.missing_camera,
         camera_timeout_s=arguments.camera_timeout_s,
         reuse_age_s=arguments.reuse_age_s,
+        **{name: getattr(arguments, name) for name in MOTION},
     ).patient()
     limits = {"deadline_s": arguments.deadline_s, "tf_timeout_s": arguments.tf_timeout_s}
     return replace(chosen, **{name: value for name, value in limits.items() if value is not None})
@@ -312,6 +318,7 @@ def summary(report: ReplayReport, device: Any, temporal: TemporalConfig) -> str:
     lost = sum(status.set_drops.values()) + sum(report.failures.values())
     lines = [
         f"{status.sets} sets in, {report.grids} grids out, {lost} sets lost; fixed frame {status.fixed_frame}",
+        _pose_line(report, status),
         f"the frame of the voxels is {status.network_frame}",
         f"{report.bag_s:.2f} s of the bag in {report.wall_s:.2f} s on {device}",
     ]
@@ -334,6 +341,7 @@ def summary(report: ReplayReport, device: Any, temporal: TemporalConfig) -> str:
         ]
     lines += [f"  left out: {line}" for line in lines_of_broken(report)]
     lines += [f"  transforms: {count} {reason}" for reason, count in status.transform_drops.most_common() if count]
+    lines += [f"  motion: {line}" for line in lines_of_drops(status.motion_drops)]
     lines += [f"  WARNING: {one.text} (noticed {many(one.count, 'time')})" for one in status.notices[:MAX_NOTICES]]
     lines += [f"  WARNING, geometry: {text}" for text in status.geometry or ()]
     lines += [f"  odd pictures: {line}" for line in lines_of_drops(status.odd_pictures)]
@@ -344,6 +352,11 @@ def summary(report: ReplayReport, device: Any, temporal: TemporalConfig) -> str:
         lines.append(_why_no_history(report, temporal))
     times = {stage: summarise(values) for stage, values in report.stage_ms.items()}
     return "\n".join([*lines, latency_table(times)])
+
+
+def _pose_line(report: ReplayReport, status: AssemblerStatus) -> str:
+    rates = ", ".join(f"{source} ({many(count, 'grid')})" for source, count in report.ego_motion.most_common())
+    return f"the vehicle's poses come from {status.pose_source}, its rates of motion from {rates or 'nowhere'}"
 
 
 def _instances_line(report: ReplayReport) -> str:

@@ -8,7 +8,7 @@ what is missing.  Everything that is dropped has a reason, a text and a counter.
 import itertools
 import threading
 from collections import Counter, deque
-from collections.abc import Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, replace
 from typing import Any
 
@@ -27,7 +27,7 @@ from .picture_watch import PictureWatch
 from .plausibility import GeometryWatch
 from .resolver import Lacking, Resolver
 from .rig import Rig
-from .sets import REFUSED, AssemblerStatus, Counters, ReadySet, Refused
+from .sets import NO_MOTION, REFUSED, AssemblerStatus, Counters, ReadySet, Refused
 from .stand_ins import StandIns
 from .waiting import AssemblerOptions
 
@@ -87,7 +87,7 @@ class FrameAssembler:
             depth=2 * self.options.max_waiting,
             notices=self._notices,
         )
-        self._resolver = Resolver(rig, calibration, config, map_frame)
+        self._resolver = Resolver(rig, calibration, config, map_frame, self.options)
         self._pictures, self._geometry = PictureWatch(), GeometryWatch()
         self._decoder = FrameDecoder(rig, self._pictures, None if config is None else config.images)
         self._stand_ins = StandIns(self.options.missing_camera, _ns(self.options.reuse_age_s))
@@ -149,6 +149,19 @@ class FrameAssembler:
         for item in itertools.islice(transforms(message), MAX_TRANSFORMS):
             self._take(item, static)
 
+    def on_odometry(self, message: Any) -> None:
+        """Take a nav_msgs/Odometry of the option `odometry_topic`."""
+        topic = self.options.odometry_topic
+        odd = self._told_if_refused(topic, lambda: self._resolver.motion.on_odometry(message))
+        self._note_or_clear("contradiction", topic, odd)
+        if self.options.pose_source == "odometry":
+            stamp = stamp_ns(message.header.stamp)
+            self._say_how_late(clean_frame(message.child_frame_id), f"the odometry on {topic}", stamp)
+
+    def on_imu(self, message: Any) -> None:
+        """Take a sensor_msgs/Imu of the option `imu_topic`."""
+        self._told_if_refused(self.options.imu_topic, lambda: self._resolver.motion.on_imu(message))
+
     def world_from(self, frame: str, stamp_ns: int, may_guess: bool = False) -> Matrix:
         """Pose [4, 4] of any frame at a time, in the frame through which history is fused.
 
@@ -198,7 +211,7 @@ class FrameAssembler:
             for camera in cameras:
                 if camera.name in refused:
                     (self._counters.blank if camera.is_blank else self._counters.reused)[camera.name] += 1
-        return Frame(ready.stamp_ns, ready.world_from_ego, cameras, ego_from_network=ready.ego_from_network)
+        return Frame(ready.stamp_ns, ready.world_from_ego, cameras, ready.motion, ready.ego_from_network)
 
     def judge_geometry(self, frame: Frame, config: ModelConfig) -> tuple[str, ...] | None:
         """Warnings about mounts and intrinsics, where they are new or have become others; else None.
@@ -227,6 +240,7 @@ class FrameAssembler:
             ready=self._counters.ready,
             image_drops=self._synchroniser.images_dropped + refused,
             set_drops=drops,
+            motion_drops=self._resolver.motion.counts,
             transform_drops=self._counters.transform_drops + self._resolver.buffer.counts,
             resets=Counter(self._counters.resets),
             waiting=len(self._queue),
@@ -239,7 +253,8 @@ class FrameAssembler:
             blank=blank,
             reused=reused,
             missing_info=self._resolver.missing_info,
-            fixed_frame=self._resolver.fixed_frame,
+            fixed_frame=self._resolver.motion.poses.fixed_frame,
+            pose_source=self._resolver.motion.pose_source,
             network_frame=self.network_frame,
             geometry=self._geometry.warnings,
             pictures=self._pictures.findings(),
@@ -270,7 +285,17 @@ class FrameAssembler:
             return
         self._notices.clear("refused", shown(child))
         self._note_or_clear("contradiction", shown(child), contradiction)
-        self._say_how_late(child, name, item.stamp_ns)
+        self._say_how_late(child, f"the transform {name}", item.stamp_ns)
+
+    def _told_if_refused(self, topic: str, take: Callable[[], str | None]) -> str | None:
+        """What `take` returns; a message that it refuses is told, as long as no good one comes."""
+        try:
+            odd = take()
+        except ValueError as error:
+            self._notices.note("refused", topic, f"a message on {topic} was refused: {error}", self._clock_ns)
+            return None
+        self._notices.clear("refused", topic)
+        return odd
 
     def _say_how_late(self, child: str, name: str, stamp: int) -> None:
         """Tell how long ago the set was lost that this transform would have saved."""
@@ -278,7 +303,7 @@ class FrameAssembler:
         if given_up is None or given_up.wanted.child != child or stamp < given_up.wanted.stamp_ns:
             return
         seconds = (self._clock_ns - given_up.at_ns) / NS_PER_S
-        text = f"the transform {name} came {seconds:.2f} s after the set was given up that needed it"
+        text = f"{name} came {seconds:.2f} s after the set was given up that needed it"
         self._notices.note("late_transform", shown(child), text, self._clock_ns)
         self._counters.last_drop, self._given_up = text, None
 
@@ -329,6 +354,8 @@ class FrameAssembler:
             self._queue.popleft()
             self._note_or_clear("network_frame", "", self._resolver.doubt_of_network_frame(ready))
             self._note_or_clear("grid_frame", "", ready.map_problem)
+            for topic in (self.options.imu_topic, self.options.odometry_topic):
+                self._note_or_clear("motion", topic, ready.motion_problems.get(topic))
             self._reset, self._is_set_unused = None, True
             self._counters.ready += 1
             self._counters.tf_missing = None
@@ -349,7 +376,7 @@ class FrameAssembler:
 
     def _give_up(self, lacking: Lacking) -> None:
         self._drop(lacking.reason, lacking.camera, lacking.text)
-        if lacking.reason.startswith("tf_"):
+        if lacking.reason.startswith("tf_") or lacking.reason == NO_MOTION:
             self._counters.tf_missing = lacking.text
         if lacking.too_late is not None:
             self._given_up = _GivenUp(lacking.too_late, self._clock_ns)

@@ -1,5 +1,6 @@
-"""What a set of images needs beside them: the pose of the vehicle, and of every camera its lens and its mount."""
+"""What a set of images needs beside them: the vehicle's pose and motion, and of every camera its lens and its mount."""
 
+from collections.abc import Mapping
 from typing import Any
 
 from panoocc_core.base.rig_files import AUTO
@@ -7,14 +8,17 @@ from panoocc_core.cameras.calibration_file import CalibrationFile
 from panoocc_core.cameras.lens import same_calibration
 from panoocc_core.config import ModelConfig
 from panoocc_core.geometry import Matrix, points_up, shift_and_turn
+from panoocc_core.types import VehicleMotion
 
+from ..motion.motion_options import MotionOptions
+from ..motion.rates import Late, Unusable
+from ..motion.sources import MotionSources
 from ..streams.edge import TooEarly, TooLate, TransformError, doubted, shown
 from ..streams.synchroniser import MessageSet
-from ..streams.transforms import MAX_KNOWN, NotConnected, TransformBuffer, UnknownFrame, clean_frame
+from ..streams.transforms import NotConnected, TransformBuffer, UnknownFrame, clean_frame
 from .rig import Rig
-from .sets import CameraPose, ReadySet
+from .sets import NO_MOTION, CameraPose, ReadySet
 
-FIXED_FRAMES = ("odom", "map", "world")  # REP-105: odom does not jump
 DISAGREES = 0.02  # of the focal length: more than a lens trembles
 ELSEWHERE_M, ELSEWHERE_DEG = 0.05, 1.0  # beyond these, a network's frame is not where the weights were trained
 
@@ -30,17 +34,32 @@ class Lacking(Exception):
 
 
 class Resolver:
-    """Transforms and calibrations as they come, and what of them belongs to a set.
+    """Transforms, motion and calibrations as they come, and what of them belongs to a set.
 
     What a calibration file says counts in place of messages.  Without `config` nothing is held against the network's.
     `map_frame` is the frame that maps lie in, if that is not the vehicle's.
     """
 
     def __init__(
-        self, rig: Rig, given: CalibrationFile | None, config: ModelConfig | None, map_frame: str = ""
+        self,
+        rig: Rig,
+        given: CalibrationFile | None,
+        config: ModelConfig | None,
+        map_frame: str = "",
+        sources: MotionOptions | None = None,
+        buffer: TransformBuffer | None = None,
     ) -> None:
         self._rig, self._config, self._map_frame = rig, config, map_frame
-        self.buffer = TransformBuffer()
+        self.buffer = TransformBuffer() if buffer is None else buffer
+        self.motion = MotionSources(
+            sources or MotionOptions(),
+            (sources and sources.ego_motion) or ("auto" if config is None else config.ego_motion.rates),
+            self.buffer,
+            rig.base_frame,
+            None if rig.fixed_frame == AUTO else rig.fixed_frame,
+            rig.tf_topic,
+        )
+        self._poses = self.motion.poses
         self.has_static = False  # something has come on the rig's tf_static_topic
         self._given_mounts = {} if given is None else given.mounts
         self._given_network = None if given is None or given.ego_from_network is None else given.ego_from_network.matrix
@@ -50,7 +69,6 @@ class Resolver:
         self._info_frames: dict[str, str] = {}
         self._foreign: dict[str, tuple[int, str]] = {}  # doubt that a camera's CameraInfo is its own, and why
         self._disagreements: dict[str, str | None] = {}  # with the calibration file
-        self.fixed_frame = None if rig.fixed_frame == AUTO else rig.fixed_frame
 
     @property
     def network_frame(self) -> str:
@@ -106,8 +124,7 @@ class Resolver:
     def restart(self) -> None:
         """The clock went back: keep what holds for all times, and what has come since."""
         self.buffer.restart()
-        if self._rig.fixed_frame == AUTO:
-            self.fixed_frame = None
+        self.motion.restart()
 
     def resolve(self, messages: MessageSet, reset: str | None, may_guess: bool, wants_map: bool = True) -> ReadySet:
         """A set with all that it needs; of cameras without an image nothing is needed.
@@ -121,15 +138,15 @@ class Resolver:
                 text = f"camera {name}: no CameraInfo on {topic} yet"
                 raise Lacking("no_camera_info", name, text, LookupError())
         try:
-            fixed = self._fixed(messages.stamp_ns, may_guess)
-            world_from_ego = self.buffer.lookup(fixed, self._rig.base_frame, messages.stamp_ns)
+            fixed = self._poses.fixed(messages.stamp_ns, may_guess)
+            world_from_ego = self._poses.of_vehicle(messages.stamp_ns)
         except TransformError as error:
             raise Lacking(_reason(error), "", f"pose of the vehicle: {error}{self._remedy(error)}", error) from error
         poses = {}
         for name, stamp_ns in messages.stamps_ns.items():
             try:
                 ego_from_camera = self._mount(name, messages.messages[name].message, stamp_ns)
-                at_shutter = self.buffer.lookup(fixed, self._rig.base_frame, stamp_ns)
+                at_shutter = self._poses.of_vehicle(stamp_ns)
             except TransformError as error:
                 raise Lacking(_reason(error), name, f"camera {name}: {error}{self._remedy(error)}", error) from error
             poses[name] = CameraPose(stamp_ns, ego_from_camera, at_shutter)
@@ -137,6 +154,7 @@ class Resolver:
         map_from_ego, problem = None, None
         if wants_map and self._map_frame:
             map_from_ego, problem = self._map_from_ego(messages.stamp_ns, may_guess)
+        motion, motion_problems = self._motion(messages.stamp_ns, may_guess)
         return ReadySet(
             messages.stamp_ns,
             messages,
@@ -148,6 +166,8 @@ class Resolver:
             reset,
             map_from_ego,
             problem,
+            motion,
+            motion_problems,
         )
 
     def world_from(self, frame: str, stamp_ns: int, may_guess: bool) -> Matrix:
@@ -157,9 +177,11 @@ class Resolver:
             TransformError: there is none, or not yet; the text says what to do.
         """
         try:
-            return self.buffer.lookup(self._fixed(stamp_ns, may_guess), frame, stamp_ns)
+            self._poses.fixed(stamp_ns, may_guess)
+            return self._poses.of_frame(frame, stamp_ns)
         except TransformError as error:
-            is_mount = isinstance(error, UnknownFrame) and error.frame not in (self._rig.base_frame, self.fixed_frame)
+            ours = (self._rig.base_frame, self._poses.fixed_frame)
+            is_mount = isinstance(error, UnknownFrame) and error.frame not in ours
             no_mounts = "" if self.has_static else f"; nothing has come on {self._rig.tf_static_topic}"
             error.args = (f"{error}{no_mounts if is_mount else self._remedy(error)}",)
             raise
@@ -217,7 +239,7 @@ class Resolver:
         """
         problem = "its z axis does not point up"
         try:
-            pose = self.buffer.lookup(self._map_frame, self._rig.base_frame, stamp_ns)
+            pose = self._poses.of_vehicle_in(self._map_frame, stamp_ns)
             if points_up(pose):
                 return pose, None
         except TransformError as error:
@@ -240,46 +262,26 @@ class Resolver:
             raise Lacking("no_frame_id", name, text)
         return self.buffer.lookup(self._rig.base_frame, frame, stamp_ns)
 
-    def _fixed(self, stamp_ns: int, may_guess: bool) -> str:
-        """The frame that counts as not moving; "auto" waits for a usual name before it takes just any."""
-        if self.fixed_frame is None:
-            above = self.buffer.ancestors(self._rig.base_frame, stamp_ns)
-            usual = [frame for frame in FIXED_FRAMES if frame in above]
-            moved_in = [frame for frame, is_moving in above.items() if is_moving]
-            if not usual and not (moved_in and may_guess):
-                raise TransformError(self._no_fixed_frame([*above], stamp_ns))
-            self.fixed_frame = usual[0] if usual else moved_in[0]
-        return self.fixed_frame
+    def _motion(self, stamp_ns: int, may_do_without: bool) -> tuple[VehicleMotion | None, Mapping[str, str]]:
+        """The measured rates, and by topic why some are not among them.
 
-    def _no_fixed_frame(self, above: list[str], stamp_ns: int) -> str:
-        base = self._rig.base_frame
-        others = f"only {', '.join(map(shown, above[:MAX_KNOWN]))}" if above else "nor any other frame"
-        remedy = f"send the vehicle's pose on {self._rig.tf_topic}, or set fixed_frame"
-        below = next((frame for frame in FIXED_FRAMES if self._hangs_below(frame, base, stamp_ns)), None)
-        if below is not None:
-            remedy = f"{below} hangs below {shown(base)}: is the vehicle's pose sent inverted?"
-        refused = self.buffer.why_refused(base, *above)
-        return f"above {shown(base)!r} there is none of {', '.join(FIXED_FRAMES)}, {others}{refused}: {remedy}"
-
-    def _hangs_below(self, frame: str, base: str, stamp_ns: int) -> bool:
+        Raises:
+            Lacking: they may still come; or they will not, and have to.
+        """
         try:
-            return base in self.buffer.ancestors(frame, stamp_ns)
-        except UnknownFrame:
-            return False
+            return self.motion.rates(stamp_ns, may_do_without)
+        except (Late, Unusable) as why:
+            cause = why if isinstance(why, Late) else None
+            raise Lacking(NO_MOTION, "", f"motion of the vehicle: {why}", cause) from why
 
     def _remedy(self, error: TransformError) -> str:
         """The end of a sentence: what to do about a transform that is missing."""
-        if isinstance(error, TooLate) and error.is_stale:
-            return f": is its sender on {self._rig.tf_topic} alive?"
-        if not isinstance(error, UnknownFrame):
-            return ""
-        if error.frame == self._rig.base_frame:
+        if isinstance(error, UnknownFrame) and error.frame == self._rig.base_frame:
             return "; choose the vehicle's with base_frame (--base-frame)"
-        if error.frame == self.fixed_frame:
-            return "; choose the one that does not move with fixed_frame (--fixed-frame)"
-        if not self.has_static:
+        remedy = self._poses.remedy(error)
+        if not remedy and isinstance(error, UnknownFrame) and not self.has_static:
             return f"; nothing has come on {self._rig.tf_static_topic}: mounts can be given by a calibration file"
-        return ""
+        return remedy
 
 
 def _spellings(frame: str | None) -> tuple[str, ...]:

@@ -6,11 +6,15 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from panoocc_core.geometry import Matrix
+from panoocc_core.types import VehicleMotion
 
 from ..streams.notices import Notice, NoticeKind
 from ..streams.synchroniser import MessageSet
 
 REFUSED = "refused"  # reason of images that cannot be used
+
+
+NO_MOTION = "no_motion"  # reason of a set that lacks measured rates of the vehicle's motion
 
 
 class Refused(ValueError):
@@ -44,6 +48,8 @@ class ReadySet:
     reset: str | None  # the stream's memory must be cleared before this set, for this reason
     map_from_ego: Matrix | None = None  # [4, 4] at stamp_ns, of the frame that maps lie in; None: not asked for ...
     map_problem: str | None = None  # ... or not to be had: why
+    motion: VehicleMotion | None = None  # as far as sensors measured it
+    motion_problems: Mapping[str, str] = field(default_factory=dict)  # topic -> why it did not measure all
 
     @property
     def arrived_s(self) -> float:
@@ -61,6 +67,7 @@ class AssemblerStatus:
     image_drops: Counter[tuple[str, str]]  # (reason, camera)
     set_drops: Counter[tuple[str, str]]  # (reason, camera; "" where none is to blame)
     transform_drops: Counter[str]  # by reason: "late" (filed all the same), "repeated", "too_old", "too_far_ahead", ...
+    motion_drops: Counter[tuple[str, str]]  # the same of odometry and IMU: (reason, topic)
     resets: Counter[str]  # by reason
     waiting: int  # sets that are complete but for transforms and calibrations
     collecting: int  # sets whose images are still coming
@@ -75,6 +82,7 @@ class AssemblerStatus:
     reused: Counter[str]  # ... with an image that an earlier set had already
     missing_info: tuple[str, ...]  # cameras without CameraInfo
     fixed_frame: str | None
+    pose_source: str  # who says where the vehicle is
     network_frame: str  # who says where the voxels lie
     geometry: tuple[str, ...] | None  # what cannot be true of mounts and intrinsics; None before the first frame
     pictures: Mapping[str, str]  # camera -> what is wrong with its newest pictures: black, or always the same

@@ -5,7 +5,8 @@ No library is needed here: launch files read the parameters in the Python of ros
 
 from dataclasses import dataclass, replace
 
-from ..ros.parameter_fields import check_parameters, parameter
+from ..motion.motion_options import MotionOptions
+from ..ros.parameter_fields import parameter
 from ..streams.missing import MISSING_POLICIES, MissingPolicy
 
 FOREVER_S = 1e6  # longer than any recording
@@ -13,11 +14,11 @@ PATIENT_SETS = 64
 
 
 @dataclass(frozen=True, slots=True)
-class AssemblerOptions:
-    """How long to wait, and what to do without an image: parameters of the node and options of `panoocc run`.
+class AssemblerOptions(MotionOptions):
+    """How long to wait, what to do without an image, and whence motion: parameters and options of `panoocc run`.
 
     Raises:
-        SettingsError: a value is outside its limits or choices; the message names it.
+        SettingsError: a value is outside its limits or choices, or two contradict each other; the message names it.
     """
 
     missing_camera: MissingPolicy = parameter(
@@ -50,9 +51,6 @@ class AssemblerOptions:
         limits=(1, 10_000),
         dynamic=True,
     )
-
-    def __post_init__(self) -> None:
-        check_parameters(self)
 
     def patient(self) -> "AssemblerOptions":
         """The same, but no clock ends the waiting: stamps decide, and `FrameAssembler.finish`; for recordings.

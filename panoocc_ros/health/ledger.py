@@ -39,6 +39,7 @@ class Accounts:
     history_fused: int = 0
     history_s: float = 0.0  # age of the oldest state that was fused
     states_kept: int = 0
+    ego_motion: str = "none yet"  # where the rates of the newest grid came from
     resets: Counter[str] = field(default_factory=Counter)
 
 
@@ -54,6 +55,7 @@ class Ledger:
         self._lock = threading.Lock()
         self._grids = self._failures = self._history_fused = self._states_kept = 0
         self._history_s = 0.0
+        self._ego_motion = Accounts().ego_motion
         self._drops: Counter[str] = Counter()
         self._resets: Counter[str] = Counter()
         self._first_set_s: float | None = None
@@ -114,6 +116,7 @@ class Ledger:
             self._history_fused = len(occupancy.history.ages_s)
             self._history_s = max(occupancy.history.ages_s, default=0.0)
             self._states_kept = occupancy.history.states_kept
+            self._ego_motion = occupancy.history.ego_motion
             if occupancy.history.reset is not None:
                 self._resets[occupancy.history.reset] += 1
 
@@ -156,6 +159,7 @@ class Ledger:
                 history_fused=self._history_fused,
                 history_s=self._history_s,
                 states_kept=self._states_kept,
+                ego_motion=self._ego_motion,
                 resets=Counter(self._resets),
             )
 

@@ -42,15 +42,31 @@ class StampedTransform(NamedTuple):
 def transforms(message: Any) -> Iterator[StampedTransform]:
     """The items of a tf2_msgs/TFMessage."""
     for item in message.transforms:
-        translation, turn = item.transform.translation, item.transform.rotation
         matrix, problem = None, ""
         try:
-            rotation = rotation_from_quaternion(np.array([turn.x, turn.y, turn.z, turn.w]))
-            matrix = rigid(rotation, np.array([translation.x, translation.y, translation.z]))
-        except ValueError:
-            numbers = (turn.x, turn.y, turn.z, turn.w)
-            problem = "has a quaternion of length 0" if np.isfinite(numbers).all() else "has a quaternion of NaN"
+            matrix = pose_matrix(item.transform.translation, item.transform.rotation)
+        except ValueError as error:
+            problem = str(error)
         yield StampedTransform(item.header.frame_id, item.child_frame_id, stamp_ns(item.header.stamp), matrix, problem)
+
+
+def pose_matrix(place: Any, turn: Any) -> Matrix:
+    """A pose [4, 4] from a geometry_msgs Point or Vector3 and a Quaternion.
+
+    Raises:
+        ValueError: the quaternion has no direction; what else is wrong was not looked for.
+    """
+    numbers = np.array([turn.x, turn.y, turn.z, turn.w])
+    try:
+        return rigid(rotation_from_quaternion(numbers), vector(place))
+    except ValueError as error:
+        kind = "of length 0" if np.isfinite(numbers).all() else "of NaN"
+        raise ValueError(f"has a quaternion {kind}") from error
+
+
+def vector(item: Any) -> Matrix:
+    """The numbers [3] of a geometry_msgs Point or Vector3."""
+    return np.array([item.x, item.y, item.z], dtype=np.float64)
 
 
 def fill_grid_pose(pose: Any, size: Any, geometry: GridGeometry) -> None:

@@ -18,6 +18,7 @@ from panoocc_core.network import Network
 from panoocc_core.weights.checkpoint import NoWeightsError
 
 from ..frames.rig import Rig, load_rig
+from ..motion.motion_options import RateSource
 from ..ros.parameter_fields import SettingsError
 
 
@@ -72,7 +73,10 @@ def unused(config: ModelConfig, rig: Rig, network_frame: str = "") -> tuple[str,
 
 
 def chosen_config(
-    model: str, camera_limits: Mapping[str, float] | None = None, instances: InstanceSource | Literal[""] = ""
+    model: str,
+    camera_limits: Mapping[str, float] | None = None,
+    instances: InstanceSource | Literal[""] = "",
+    ego_motion: RateSource = "",
 ) -> ModelConfig:
     """The configuration of a network by its preset or file.
 
@@ -80,6 +84,7 @@ def chosen_config(
         camera_limits: how far cameras may move before the memory is cleared, by fields of `TemporalConfig`, in place
             of the network's own.
         instances: what tells things apart; empty: as the network has it.
+        ego_motion: where the vehicle's rates come from; empty: as the network has it.
 
     Raises:
         SettingsError: unknown preset, a file that cannot be used, or instances by boxes of a network without boxes.
@@ -88,8 +93,9 @@ def chosen_config(
         config = model_config(model)
     temporal = replace(config.temporal, **(camera_limits or {}))  # type: ignore[arg-type]
     panoptic = replace(config.panoptic, instances=instances or config.panoptic.instances)
+    motion = replace(config.ego_motion, rates=ego_motion or config.ego_motion.rates)
     with _settings("instances"):
-        return replace(config, temporal=temporal, panoptic=panoptic)
+        return replace(config, temporal=temporal, panoptic=panoptic, ego_motion=motion)
 
 
 def chosen_calibration(path: str | Path | None, rig: Rig) -> CalibrationFile | None:

@@ -11,7 +11,7 @@ from panoocc_core.panoptic.labelling import PointRules
 
 from ..bags.bag import PREFIX, BagError, BagReader, BrokenMessage, RawMessage
 from ..bags.recording import recorded_labels
-from ..bags.source import TimedHandler, hand_over_what_always_holds
+from ..bags.source import TimedHandler, hand_over_what_always_holds, motion_topics
 from ..bags.writer import BagWriter
 from ..frames.assembler import FrameAssembler
 from ..messages.types import LABEL_SET, POINT_CLOUD, TRANSFORMS, VOXEL_GRID, new_message
@@ -123,7 +123,8 @@ def label_by_grids(
     writer.write(f"{PREFIX}/{LABELS}", LABEL_SET, clouds.start_ns, fill_label_set(new_message(LABEL_SET), labels), True)
     hand_over_what_always_holds(clouds, assembler)
     rig, report = assembler.rig, ReplayReport()
-    topics = (*labeller.topics, rig.tf_topic, rig.tf_static_topic)
+    motion = motion_topics(assembler)
+    topics = (*labeller.topics, rig.tf_topic, rig.tf_static_topic, *motion)
     streams = (
         ((message, clouds) for message in clouds.messages(topics)),
         ((message, grids) for message in grids.messages([grid_topic])),
@@ -140,6 +141,12 @@ def label_by_grids(
             except BrokenMessage as error:
                 report.note_broken(error, message.topic)
             writer.write(message.topic, message.type, message.stamp_ns, message.data)
+            labeller.poll(message.stamp_ns)
+        elif message.topic in motion:
+            try:
+                motion[message.topic](bag.deserialise(message))
+            except BrokenMessage as error:
+                report.note_broken(error, message.topic)
             labeller.poll(message.stamp_ns)
         else:
             labeller.topics[message.topic](message, message.stamp_ns)

@@ -23,7 +23,8 @@ from ..bags.source import TimedHandler, message_count, ready_sets
 from ..bags.writer import BagWriter
 from ..frames.assembler import AssemblerStatus, FrameAssembler, ReadySet
 from ..frames.rig import Rig
-from ..messages.types import CAMERA_INFO, IMAGE_TYPES, TRANSFORMS, new_message
+from ..messages.types import CAMERA_INFO, IMAGE_TYPES, IMU, ODOMETRY, TRANSFORMS, new_message
+from ..motion.motion_options import MotionOptions
 from ..node.step import Lost, step
 from ..outputs.catalogue import ANNOUNCEMENTS, OUTPUTS
 from ..outputs.output import Output, Result, TopicRates, wanted_by
@@ -63,6 +64,7 @@ class ReplayReport:
     grids_with_history: int = 0
     longest_history_s: float = 0.0  # longest time from a reset of the memory, or the first frame, to a frame
     resets: Counter[str] = field(default_factory=Counter)
+    ego_motion: Counter[str] = field(default_factory=Counter)  # where the rates of motion came from -> grids
     status: AssemblerStatus | None = None
     wall_s: float = 0.0
     bag_s: float = 0.0
@@ -78,8 +80,10 @@ class ReplayReport:
         self.last_broken[topic] = str(error)
 
 
-def check_topics(bag: BagReader, rig: Rig, given: CalibrationFile | None = None) -> None:
-    """That the bag has what the rig needs, and what a calibration file does not give.
+def check_topics(
+    bag: BagReader, rig: Rig, given: CalibrationFile | None = None, sources: MotionOptions | None = None
+) -> None:
+    """That the bag has what the rig and the sources of motion need, and what a calibration file does not give.
 
     Raises:
         BagError: a topic is missing or has the wrong type; the text names it and what the bag has instead.
@@ -93,16 +97,30 @@ def check_topics(bag: BagReader, rig: Rig, given: CalibrationFile | None = None)
         if camera.name not in infos:
             more = "; where CameraInfo was not recorded, give the calibration with --calibration"
             check_topic(bag, camera.info_topic, (CAMERA_INFO,), f"camera {camera.name}", remedy + more)
-    if not any(topic in bag.topics for topic in (rig.tf_topic, rig.tf_static_topic)):
+    check_poses(bag, rig, sources or MotionOptions())
+
+
+def check_poses(bag: BagReader, rig: Rig, sources: MotionOptions) -> None:
+    """That the bag has the topics of the vehicle's motion.
+
+    Raises:
+        BagError: a topic is missing or has the wrong type.
+    """
+    for topic, kind, what in ((sources.odometry_topic, ODOMETRY, "odometry"), (sources.imu_topic, IMU, "IMU")):
+        if topic:
+            check_topic(bag, topic, (kind,), what, f"choose one of them with --{what.lower()}-topic, or none")
+    has_transforms = any(topic in bag.topics for topic in (rig.tf_topic, rig.tf_static_topic))
+    if not has_transforms and sources.pose_source == "tf":
         raise BagError(f"{bag.path}: {_no_transforms(bag, rig, f'neither {rig.tf_topic} nor {rig.tf_static_topic}')}")
     for topic in (rig.tf_topic, rig.tf_static_topic):
         if topic in bag.topics:
             check_topic(bag, topic, (TRANSFORMS,), "transforms", "")
 
 
-def lacks(bag: BagReader, rig: Rig, given: CalibrationFile | None = None) -> str:
+def lacks(bag: BagReader, rig: Rig, given: CalibrationFile | None = None, sources: MotionOptions | None = None) -> str:
     """What a bag that gave no grid does not hold, and what helps; empty where it has all."""
-    missing = [] if bag.count([rig.tf_topic]) else [_no_transforms(bag, rig, f"no {rig.tf_topic}")]
+    has_poses = bag.count([rig.tf_topic]) or (sources is not None and sources.pose_source == "odometry")
+    missing = [] if has_poses else [_no_transforms(bag, rig, f"no {rig.tf_topic}")]
     if not bag.count([rig.tf_static_topic]) and (given is None or not set(rig.names) <= set(given.mounts)):
         missing.append(
             f"{_no_transforms(bag, rig, f'no {rig.tf_static_topic}')} (of a split recording the first file has it: "
@@ -118,7 +136,9 @@ def _no_transforms(bag: BagReader, rig: Rig, what: str) -> str:
             f"the bag has {what}, but transforms on {_named(others)}: choose with --tf-topic and --tf-static-topic, or "
             "tf_topic and tf_static_topic in a rig file"
         )
-    return f"the bag has {what}: the vehicle's poses and the cameras' mounts have to be recorded with the images"
+    odometry = _of_types(bag, (ODOMETRY,))
+    more = f"; odometry is on {_named(odometry)}: --pose-source odometry --odometry-topic takes it" if odometry else ""
+    return f"the bag has {what}: the vehicle's poses and the cameras' mounts have to be recorded with the images{more}"
 
 
 def check_topic(bag: BagReader, topic: str, kinds: tuple[str, ...], what: str, remedy: str) -> None:
@@ -249,6 +269,7 @@ class Replay:
     def _note(self, frame: Frame, occupancy: Occupancy) -> None:
         self.report.grids += 1
         self.report.instances = occupancy.instances
+        self.report.ego_motion[occupancy.history.ego_motion] += 1
         if occupancy.boxes is not None and occupancy.boxes.instance_id is not None:
             self.report.things += len(occupancy.boxes)
             self.report.numbers.update(occupancy.boxes.instance_id.tolist())

@@ -34,9 +34,9 @@ def write_street_bag(
     """Write a drive through a simulated street as a rosbag2 (a folder, or one file where `path` ends with .mcap).
 
     Topics are those of `config/rigs`: `/<camera>/image_raw/compressed` and `/<camera>/camera_info` at each camera's own
-    shutter time, `/tf` (odom to base_link at 100 Hz) and `/tf_static` (base_link to the optical frames).  With `grid`,
-    the truth on this grid: `/truth/occupancy` and `/truth/boxes` with the stamp of the first camera's image,
-    `/truth/labels` once.  The same arguments give the same messages.
+    shutter time, `/tf` (odom to base_link at 100 Hz), `/odom` (50 Hz), `/imu` (100 Hz) and `/tf_static` (base_link to
+    the optical frames and the IMU).  With `grid`, the truth on this grid: `/truth/occupancy` and `/truth/boxes` with
+    the stamp of the first camera's image, and `/truth/labels` once.  The same arguments give the same messages.
 
     Args:
         labels: the classes of the truth.

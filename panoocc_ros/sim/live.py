@@ -24,7 +24,8 @@ from panoocc_core.sim.drive_renderer import LEAD_S, Drive, RenderedSet, RenderSe
 
 from ..health.verdicts import OK, WARN, Health
 from .faults import Event, Faults
-from .messages import first_events, odometry_event, set_events
+from .messages import first_events, motion_events, set_events
+from .true_motion import TrueMotion
 
 AHEAD_S = 3.0  # how far ahead is rendered
 AHEAD_SETS = 40  # ... at most
@@ -55,6 +56,7 @@ class _Street:
     times_s: list[float]  # of the poses
     poses: "Future[Any]"
     told: int = 0  # poses that were given out
+    motion: TrueMotion | None = None  # once there are poses
 
 
 @dataclass(frozen=True, slots=True)
@@ -233,9 +235,12 @@ class LiveDrive:
     def _give_poses(self) -> None:
         while self._streets and self._streets[0].poses.done():
             street = self._streets[0]
+            if street.motion is None:
+                street.motion = TrueMotion(_result_of(street.poses), np.array(street.times_s))
             while street.told < len(street.times_s) and street.times_s[street.told] <= self._now_s:
                 stamp_ns = self._stamp_ns(street.times_s[street.told])
-                self._faults.push(odometry_event(_result_of(street.poses)[street.told], stamp_ns))
+                for event in motion_events(street.motion, street.told, stamp_ns):
+                    self._faults.push(event)
                 street.told += 1
             if street.told < len(street.times_s):
                 return

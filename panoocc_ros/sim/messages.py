@@ -18,12 +18,14 @@ from panoocc_core.sim.drive_renderer import Drive, RenderedSet, RenderSetup, all
 from panoocc_core.sim.lidar import Lidar, true_points
 
 from ..messages.truth import TYPES, label_messages, truth_messages
-from ..messages.types import CAMERA_INFO, COMPRESSED_IMAGE, POINT_CLOUD, TRANSFORMS, new_message
+from ..messages.types import CAMERA_INFO, COMPRESSED_IMAGE, IMU, ODOMETRY, POINT_CLOUD, TRANSFORMS, new_message
 from .faults import TF_TOPIC, Event
+from .true_motion import TrueMotion
 
 START_NS = 1_700_000_000 * NS_PER_S  # stamp of the scene's time 0
 ODOM_FRAME, BASE_FRAME = "odom", "base_link"
 LIDAR_TOPIC, LIDAR_FRAME = "/lidar/points", "lidar"
+ODOMETRY_TOPIC, IMU_TOPIC, IMU_FRAME, IMU_HEIGHT_M = "/odom", "/imu", "imu", 0.4
 
 
 def street_events(
@@ -41,8 +43,12 @@ def street_events(
     offsets = [camera.shutter_offset_s for camera in setup.rig]
     yield from first_events(setup, _stamp_ns(setup.span_s(drive)[0]), has_lidar=lidar_hz > 0)
     scene = Scene(drive.seed, drive.scene_seconds)
+    poses = np.stack([scene.world_from_ego(time_s) for time_s in setup.pose_times_s(drive).tolist()])
+    motion = TrueMotion(poses, setup.pose_times_s(drive))
     pending = [
-        odometry_event(scene.world_from_ego(time_s), _stamp_ns(time_s)) for time_s in setup.pose_times_s(drive).tolist()
+        event
+        for number, time_s in enumerate(setup.pose_times_s(drive).tolist())
+        for event in motion_events(motion, number, _stamp_ns(time_s))
     ]
     begin_s, end_s = setup.span_s(drive)
     turns_s: list[float] = np.arange(begin_s, end_s, 1 / lidar_hz).tolist() if lidar_hz else []
@@ -68,6 +74,8 @@ def _stamp_ns(time_s: float, zero_ns: int = START_NS) -> int:
 def first_events(setup: RenderSetup, stamp_ns: int, has_lidar: bool = False) -> list[Event]:
     """What is said once, latched: the sensors' mounts, and the meaning of the truth's classes."""
     mounts = static_transforms(setup.rig, stamp_ns)
+    imu_pose = rigid(np.eye(3), np.array([0.0, 0.0, IMU_HEIGHT_M]))
+    mounts.transforms.append(_transform(BASE_FRAME, IMU_FRAME, stamp_ns, imu_pose))
     if has_lidar:  # in the same message: of a latched topic the last one is kept
         pose = rigid(np.eye(3), np.array([0.0, 0.0, Lidar().height_m]))
         mounts.transforms.append(_transform(BASE_FRAME, LIDAR_FRAME, stamp_ns, pose))
@@ -149,21 +157,48 @@ def lidar_event(scene: Scene, time_s: float, stamp_ns: int) -> Event:
     return Event(LIDAR_TOPIC, POINT_CLOUD, stamp_ns, message)
 
 
-def odometry_event(world_from_ego: Matrix, stamp_ns: int) -> Event:
-    """The vehicle's pose [4, 4] as a transform on /tf."""
-    message = new_message(TRANSFORMS)
-    message.transforms = [_transform(ODOM_FRAME, BASE_FRAME, stamp_ns, world_from_ego)]
-    return Event(TF_TOPIC, TRANSFORMS, stamp_ns, message)
+def motion_events(motion: TrueMotion, number: int, stamp_ns: int) -> list[Event]:
+    """What is said of the vehicle's motion at pose `number`: a transform, the IMU, and every other time odometry."""
+    transform = new_message(TRANSFORMS)
+    transform.transforms = [_transform(ODOM_FRAME, BASE_FRAME, stamp_ns, motion.world_from_ego[number])]
+    events = [Event(TF_TOPIC, TRANSFORMS, stamp_ns, transform), _imu_event(motion, number, stamp_ns)]
+    return [*events, _odometry_event(motion, number, stamp_ns)] if number % 2 == 0 else events
+
+
+def _odometry_event(motion: TrueMotion, number: int, stamp_ns: int) -> Event:
+    message = new_message(ODOMETRY)
+    _head(message, stamp_ns, ODOM_FRAME)
+    message.child_frame_id = BASE_FRAME
+    _fill_pose(message.pose.pose.position, message.pose.pose.orientation, motion.world_from_ego[number])
+    _fill_vector(message.twist.twist.linear, motion.velocity_mps[number])
+    _fill_vector(message.twist.twist.angular, motion.rotation_rate_radps[number])
+    return Event(ODOMETRY_TOPIC, ODOMETRY, stamp_ns, message)
+
+
+def _imu_event(motion: TrueMotion, number: int, stamp_ns: int) -> Event:
+    message = new_message(IMU)
+    _head(message, stamp_ns, IMU_FRAME)
+    message.orientation_covariance[0] = -1.0  # it measures none
+    _fill_vector(message.angular_velocity, motion.rotation_rate_radps[number])
+    _fill_vector(message.linear_acceleration, motion.acceleration_mps2[number])
+    return Event(IMU_TOPIC, IMU, stamp_ns, message)
 
 
 def _transform(parent: str, child: str, stamp_ns: int, parent_from_child: Matrix) -> Any:
     stamped = new_message("geometry_msgs/msg/TransformStamped")
     _head(stamped, stamp_ns, parent)
     stamped.child_frame_id = child
-    move, turn = stamped.transform.translation, stamped.transform.rotation
-    move.x, move.y, move.z = (float(value) for value in parent_from_child[:3, 3])
-    turn.x, turn.y, turn.z, turn.w = (float(q) for q in quaternion_from_rotation(parent_from_child[:3, :3]))
+    _fill_pose(stamped.transform.translation, stamped.transform.rotation, parent_from_child)
     return stamped
+
+
+def _fill_pose(place: Any, turn: Any, pose: Matrix) -> None:
+    _fill_vector(place, pose[:3, 3])
+    turn.x, turn.y, turn.z, turn.w = (float(q) for q in quaternion_from_rotation(pose[:3, :3]))
+
+
+def _fill_vector(item: Any, numbers: Matrix) -> None:
+    item.x, item.y, item.z = (float(number) for number in numbers)
 
 
 def _head(message: Any, stamp_ns: int, frame: str) -> None:

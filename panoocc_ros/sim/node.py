@@ -18,7 +18,7 @@ from panoocc_core.sim.pool import WORKER_KILLED
 from ..health.publisher import Diagnostics
 from ..messages.fields import set_stamp
 from ..messages.truth import TYPES
-from ..messages.types import CAMERA_INFO, COMPRESSED_IMAGE, TRANSFORMS, typestore
+from ..messages.types import CAMERA_INFO, COMPRESSED_IMAGE, IMU, ODOMETRY, TRANSFORMS, typestore
 from ..ros.exit_codes import BAD_INPUT, FAILED, OK
 from ..ros.graph import message_class, qos
 from ..ros.parameter_fields import SettingsError
@@ -26,7 +26,7 @@ from ..ros.parameters import declared, refusals_named
 from ..ros.signals import stopped_by_signals
 from .faults import TF_TOPIC, Event
 from .live import LiveDrive, RenderError, live_healths
-from .messages import START_NS
+from .messages import IMU_TOPIC, ODOMETRY_TOPIC, START_NS
 from .settings import SimSettings
 from .setup import drive_of, faults_of, setup_of
 
@@ -65,6 +65,7 @@ class SimulatorNode(Node):
 
     def _publishers_by_topic(self) -> dict[str, Publisher]:
         topics = [("/tf_static", TRANSFORMS, qos(latched=True, depth=1)), (TF_TOPIC, TRANSFORMS, qos(depth=TF_DEPTH))]
+        topics += [(ODOMETRY_TOPIC, ODOMETRY, qos(depth=TF_DEPTH)), (IMU_TOPIC, IMU, qos(depth=TF_DEPTH))]
         for name in map(frame_id, self._setup.rig):
             topics.append((f"/{name}/image_raw/compressed", COMPRESSED_IMAGE, qos(depth=SENSOR_DEPTH)))
             topics.append((f"/{name}/camera_info", CAMERA_INFO, qos(depth=SENSOR_DEPTH)))

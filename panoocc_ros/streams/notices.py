@@ -17,6 +17,7 @@ NoticeKind = Literal[
     "unusable",
     "network_frame",
     "grid_frame",
+    "motion",
 ]
 
 
@@ -28,12 +29,12 @@ class Notice:
     transform (`late_transform`), and by how much; a camera's `clock` is another one or stands; an image lies too far
     `apart` from the reference camera's; a CameraInfo (`calibration`) disagrees with the calibration file, or is of
     another frame than the images; a camera's images are `unusable`, one after the other; the `network_frame` is not
-    where the weights were trained; the `grid_frame` is not known.  A notice goes when its cause is seen to be mended;
-    else its age tells whether it still matters.
+    where the weights were trained; the `grid_frame` is not known; an IMU or an odometry cannot serve the vehicle's
+    `motion`.  A notice goes when its cause is seen to be mended; else its age tells whether it still matters.
     """
 
     kind: NoticeKind
-    subject: str  # a camera's name, or the frame of a transform: the kind says which; "" where there is one only
+    subject: str  # a camera's name, the frame of a transform, a topic: the kind says which; "" where there is one only
     text: str  # a sentence that names camera, frame or topic
     count: int  # how often it was seen
     since_s: float  # seconds since it was first seen

@@ -19,6 +19,7 @@ import numpy as np
 from panoocc_core.geometry import NS_PER_S, Matrix, check_rigid, invert
 
 from .edge import CONTRADICTION, Edge, TransformError, doubted, shown
+from .track import Track
 
 MAX_NAME = 256  # characters of a frame's name
 MAX_SENDERS = 4  # of one frame that are told apart
@@ -110,6 +111,36 @@ class TransformBuffer:
         common_from_source = _climb(sources[common], stamp_ns)
         return invert(_climb(targets[common], stamp_ns)) @ common_from_source if targets[common] else common_from_source
 
+    def fixed(self, target: str, source: str) -> Matrix:
+        """`target_from_source` [4, 4] of two frames that do not move against each other, at any time.
+
+        Raises:
+            UnknownFrame, NotConnected: see these classes.
+        """
+        target, source = clean_frame(target), clean_frame(source)
+        if target == source:
+            return np.eye(4)
+        self._check_known(target)
+        self._check_known(source)
+        sources, targets = self._fixed_paths(source), self._fixed_paths(target)
+        common = next((name for name in sources if name in targets), None)
+        if common is None:
+            raise NotConnected(f"no fixed transform joins {shown(target)!r} and {shown(source)!r}")
+        return invert(_climb(targets[common], 0)) @ _climb(sources[common], 0)
+
+    def _fixed_paths(self, frame: str) -> dict[str, tuple[Edge, ...]]:
+        """The frames above one, itself first, as far as nothing moves, and the edges that lead up to each."""
+        paths: dict[str, tuple[Edge, ...]] = {frame: ()}
+        edges: tuple[Edge, ...] = ()
+        while frame in self._frames:
+            fixed = [one for (_, static), one in self._frames[frame].edges.items() if static and one.track.stamps_ns]
+            if not fixed or fixed[-1].parent in paths:
+                break
+            self._frames[frame].is_used, edges = True, (*edges, fixed[-1])
+            frame = fixed[-1].parent
+            paths[frame] = edges
+        return paths
+
     def ancestors(self, frame: str, stamp_ns: int) -> dict[str, bool]:
         """The frames above one at a time, the nearest first, and whether each moves against the one below it.
 
@@ -147,7 +178,7 @@ class TransformBuffer:
         for frame in self._frames.values():
             for edge in frame.edges.values():
                 if not edge.static:
-                    edge.restart()
+                    edge.track.restart()
 
     def _frame(self, child: str, static: bool) -> _Frame:
         """What is known of a child; room is made where it is new."""
@@ -174,7 +205,8 @@ class TransformBuffer:
         if len(frame.edges) >= MAX_SENDERS:
             spare = next((key for key in frame.edges if not key[1]), next(iter(frame.edges)))
             self._forget_parent(frame.edges.pop(spare))
-        edge = frame.edges[parent, static] = Edge(parent, child, static, self.keep_ns, self.max_samples)
+        track: Track[Matrix] = Track(self.keep_ns, self.max_samples)
+        edge = frame.edges[parent, static] = Edge(parent, child, static, track)
         self._parents[parent] += 1
         return edge
 
@@ -194,7 +226,7 @@ class TransformBuffer:
             below = waiting.popleft()
             if below not in self._frames:
                 continue
-            edges = [edge for edge in reversed(self._frames[below].edges.values()) if edge.stamps_ns]
+            edges = [edge for edge in reversed(self._frames[below].edges.values()) if edge.track.stamps_ns]
             serving = [edge for edge in edges if edge.serves(stamp_ns)]
             for edge in serving if serving or sure else edges:
                 if edge.parent not in paths:
@@ -236,7 +268,7 @@ class TransformBuffer:
 
     def _check_known(self, name: str) -> None:
         frame = self._frames.get(name)
-        if name in self._parents or (frame is not None and any(edge.stamps_ns for edge in frame.edges.values())):
+        if name in self._parents or (frame is not None and any(edge.track.stamps_ns for edge in frame.edges.values())):
             return
         raise UnknownFrame(
             f"no transform has named the frame {shown(name)!r}{self.why_refused(name)}; known frames: {self._known()}",

@@ -22,12 +22,12 @@ from panoocc_core.pictures.voxel_view import VoxelVolume
 from panoocc_core.types import ScoredBoxes
 
 from ..frames.images import decode
-from ..frames.resolver import FIXED_FRAMES
 from ..health.verdicts import TIMING, summary_from_values
 from ..messages.fields import stamp_ns, transforms
 from ..messages.types import CAMERA_INFO, IMAGE_TYPES, TRANSFORMS
 from ..messages.vision import boxes_from_message
 from ..messages.voxel_grid import labels_from_message
+from ..motion.poses import FIXED_FRAMES
 from ..streams.edge import TransformError
 from ..streams.transforms import TransformBuffer, clean_frame
 from .numbers import boxes_of, numbered_voxels

@@ -10,7 +10,7 @@ EMPTY = {"waiting": 0, "collecting": 0, "waiting_for": None, "last_drop": None, 
 FINE = (
     EMPTY
     | {"sets": 6, "ready": 6, "notices": (), "missing_info": (), "fixed_frame": "odom"}
-    | {"network_frame": "that of the model preset"}
+    | {"network_frame": "that of the model preset", "pose_source": "transforms (/tf)"}
     | {"geometry": None, "pictures": {}, "last_texts": {}}
 )
 

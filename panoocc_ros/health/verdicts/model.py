@@ -19,7 +19,7 @@ def model_health(
     values = dict(facts)
     values |= {f"memory_mb.{kind}": f"{size / 1e6:.0f}" for kind, size in memory_bytes.items()}
     values |= {"history_fused": str(accounts.history_fused), "history_s": f"{accounts.history_s:.1f}"}
-    values["states_kept"] = str(accounts.states_kept)
+    values["ego_motion"], values["states_kept"] = accounts.ego_motion, str(accounts.states_kept)
     values["failures"] = str(accounts.failures)
     values |= {f"resets.{reason}": str(count) for reason, count in sorted(accounts.resets.items())}
     if accounts.is_failure:

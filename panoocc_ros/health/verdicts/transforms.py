@@ -2,14 +2,14 @@
 
 from collections.abc import Mapping, Sequence
 
-from ...frames.sets import AssemblerStatus
+from ...frames.sets import NO_MOTION, AssemblerStatus
 from ...streams.notices import NoticeKind
 from .health import ERROR, OK, WARN, Health
 from .lately import of_now
 
 TRANSFORM_NOTICES: tuple[NoticeKind, ...] = (
     *("refused", "contradiction", "late_transform"),
-    *("network_frame", "grid_frame"),
+    *("network_frame", "grid_frame", "motion"),
 )
 MAX_NOTICES = 3  # in one message
 
@@ -24,12 +24,13 @@ def transforms_health(
         problems: what is wrong with the publishers of the transforms.
     """
     lost, lost_lately = (
-        sum(count for (reason, _), count in counts.items() if reason.startswith("tf_"))
+        sum(count for (reason, _), count in counts.items() if reason.startswith("tf_") or reason == NO_MOTION)
         for counts in (status.set_drops, lost_sets)
     )
     values = {"fixed_frame": status.fixed_frame or "not known yet", "network_frame": status.network_frame}
-    values |= {"sets_lost": str(lost)}
+    values |= {"pose_source": status.pose_source, "sets_lost": str(lost)}
     values |= {f"transforms.{reason}": str(count) for reason, count in sorted(status.transform_drops.items())}
+    values |= {f"{topic}.{reason}": str(count) for (reason, topic), count in sorted(status.motion_drops.items())}
     notices = [one.text for one in of_now(status, *TRANSFORM_NOTICES)]
     warnings = [*notices[:MAX_NOTICES], *problems]
     if status.tf_missing is not None and lost_lately:
