@@ -22,9 +22,9 @@ from .shared.failures import status_of
 
 DESCRIPTION = """\
 Writes a rosbag2 (MCAP) of a drive through a simulated street: every camera of a rig as JPEG, each with its own shutter
-time and its calibration, the vehicle's poses on /tf and the cameras' mounts on /tf_static.  The truth goes along on
-/truth/occupancy (classes, instances, and what the cameras can see) and /truth/boxes, with the stamps that a network's
-grids will have.  The same arguments give the same street.
+time and its calibration, the vehicle's motion on /tf, /odom and /imu, and the mounts on /tf_static.  The truth goes
+along on /truth/occupancy (classes, instances, and what the cameras can see) and /truth/boxes, with the stamps that a
+network's grids will have.  The same arguments give the same street.
 """
 EPILOG = f"""\
 examples:

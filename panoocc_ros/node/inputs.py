@@ -11,7 +11,7 @@ from rclpy.qos import QoSProfile
 from rclpy.subscription import Subscription
 
 from ..frames.rig import Rig, RigCamera
-from ..messages.types import CAMERA_INFO, IMAGE_TYPES, TRANSFORMS
+from ..messages.types import CAMERA_INFO, IMAGE_TYPES, IMU, ODOMETRY, TRANSFORMS
 from ..ros.callbacks import Guard
 from ..ros.graph import Offer, message_class, offers, qos, unheard
 from ..ros.parameter_fields import SettingsError
@@ -33,6 +33,12 @@ class Receiver(Protocol):
     def on_transforms(self, message: Any, static: bool) -> None:
         """A tf2_msgs/TFMessage."""
 
+    def on_odometry(self, message: Any) -> None:
+        """A nav_msgs/Odometry."""
+
+    def on_imu(self, message: Any) -> None:
+        """A sensor_msgs/Imu."""
+
 
 @dataclass(slots=True)
 class _Feed:
@@ -45,6 +51,7 @@ class _Feed:
     has_one_sender: bool = True
     is_sent_once: bool = False
     may_be_latched: bool = False  # a latched publisher's last message is asked for where there is one
+    parameter: str = "rig"  # that names the topic
     type: str = ""
     subscriptions: list[Subscription] = field(default_factory=list)
 
@@ -112,7 +119,8 @@ class Inputs:
                 for profile in feed.profiles
             ]
         except InvalidTopicNameException as error:
-            raise SettingsError(f"parameter rig: {feed.topic!r} cannot be a topic: {error}".splitlines()[0]) from error
+            reason = f"{feed.topic!r} cannot be a topic: {error}".splitlines()[0]
+            raise SettingsError(reason, feed.parameter) from error
 
 
 def _feeds(rig: Rig, settings: NodeSettings, receiver: Receiver) -> list[_Feed]:
@@ -121,6 +129,12 @@ def _feeds(rig: Rig, settings: NodeSettings, receiver: Receiver) -> list[_Feed]:
     both = (qos(latched=True, depth=TF_QUEUE), qos(depth=TF_QUEUE))  # some bridges and players send them volatile
     feeds.append(_Feed(rig.tf_topic, (TRANSFORMS,), both[1:], on_tf, has_one_sender=False))
     feeds.append(_Feed(rig.tf_static_topic, (TRANSFORMS,), both, on_tf_static, has_one_sender=False, is_sent_once=True))
+    fast = (qos(reliable=False, depth=TF_QUEUE),)  # matches reliable senders too
+    if settings.odometry_topic:
+        on_odometry = receiver.on_odometry
+        feeds.append(_Feed(settings.odometry_topic, (ODOMETRY,), fast, on_odometry, parameter="odometry_topic"))
+    if settings.imu_topic:
+        feeds.append(_Feed(settings.imu_topic, (IMU,), fast, receiver.on_imu, parameter="imu_topic"))
     return feeds
 
 

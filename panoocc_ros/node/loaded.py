@@ -44,7 +44,7 @@ def load(settings: NodeSettings, logger: Any) -> Loaded:
         SettingsError: a parameter cannot be used.
     """
     begin_s = time.perf_counter()
-    config = chosen_config(settings.model, camera_limits(settings), settings.instances)
+    config = chosen_config(settings.model, camera_limits(settings), settings.instances, settings.ego_motion)
     rig = chosen_rig(
         settings.rig,
         config,

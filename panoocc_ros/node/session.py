@@ -8,8 +8,9 @@ import time
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
 
+from nav_msgs.msg import Odometry
 from rclpy.node import Node
-from sensor_msgs.msg import CameraInfo, CompressedImage, Image
+from sensor_msgs.msg import CameraInfo, CompressedImage, Image, Imu
 from tf2_msgs.msg import TFMessage
 
 from panoocc_core import OccupancyStream
@@ -132,6 +133,14 @@ class Session:
         """Take transforms of /tf or /tf_static."""
         self._assembler.on_transforms(message, static)
         self._poll_for_waiting()
+
+    def on_odometry(self, message: Odometry) -> None:
+        """Take the vehicle's pose and twist."""
+        self._assembler.on_odometry(message)
+
+    def on_imu(self, message: Imu) -> None:
+        """Take the vehicle's acceleration and rotation rate."""
+        self._assembler.on_imu(message)
 
     def request_reset(self, reason: str) -> None:
         """Have the memory cleared before the next set."""

@@ -104,7 +104,9 @@ class StatusReport:
             )
             for camera in rig.cameras
         ]
-        transforms = transforms_health(status, lost, [*problems[rig.tf_topic], *problems[rig.tf_static_topic]])
+        motion = filter(None, (self.settings.odometry_topic, self.settings.imu_topic))
+        topics = (rig.tf_topic, rig.tf_static_topic, *motion)
+        transforms = transforms_health(status, lost, [text for topic in topics for text in problems[topic]])
         return [*cameras, transforms, sets_health(status, lost, self._lately.incomplete_sets)]
 
     def _log_bad(self, status: AssemblerStatus, healths: Sequence[Health]) -> None:

@@ -70,3 +70,32 @@ def pose_of(pose):
 def listed(grid):
     """Numbers of the voxels that a sparse panoocc/VoxelGrid lists."""
     return np.flatnonzero(np.unpackbits(np.array(grid.occupied, np.uint8), bitorder="little"))
+
+
+def odometry(stamp_ns, pose, velocity=(0, 0, 0), turn=(0, 0, 0), parent="odom", child="base_link"):
+    """A nav_msgs/Odometry of a pose [4, 4] and a twist in the child's frame."""
+    message = new_message("nav_msgs/msg/Odometry")
+    fill_header(message.header, stamp_ns, parent)
+    message.child_frame_id = child
+    place, rotation = message.pose.pose.position, message.pose.pose.orientation
+    place.x, place.y, place.z = pose[:3, 3].tolist()
+    rotation.x, rotation.y, rotation.z, rotation.w = quaternion_from_rotation(pose[:3, :3]).tolist()
+    linear, angular = message.twist.twist.linear, message.twist.twist.angular
+    linear.x, linear.y, linear.z = map(float, velocity)
+    angular.x, angular.y, angular.z = map(float, turn)
+    return message
+
+
+def imu(stamp_ns, acceleration=(0, 0, 9.81), turn=(0, 0, 0), frame="imu", lacks=()):
+    """A sensor_msgs/Imu; `lacks`: "acceleration", "turn"."""
+    message = new_message("sensor_msgs/msg/Imu")
+    fill_header(message.header, stamp_ns, frame)
+    linear, angular = message.linear_acceleration, message.angular_velocity
+    linear.x, linear.y, linear.z = map(float, acceleration)
+    angular.x, angular.y, angular.z = map(float, turn)
+    for name, covariance in (
+        ("acceleration", message.linear_acceleration_covariance),
+        ("turn", message.angular_velocity_covariance),
+    ):
+        covariance[0] = -1.0 if name in lacks else 0.0
+    return message

@@ -54,7 +54,7 @@ class Clock:
 
 
 def occupancy(reset=None, ages=(0.5,)):
-    return SimpleNamespace(history=SimpleNamespace(reset=reset, ages_s=ages, states_kept=2))
+    return SimpleNamespace(history=SimpleNamespace(reset=reset, ages_s=ages, states_kept=2, ego_motion="poses"))
 
 
 # --- time ---

@@ -1,6 +1,7 @@
 """Bags of simulated streets: what is in them is what the simulator knows, and the assembler can use it."""
 
 import errno
+import math
 import os
 import signal
 from pathlib import Path
@@ -22,6 +23,7 @@ from panoocc_ros.frames.rig import load_rig
 from panoocc_ros.messages.clouds import positions_m
 from panoocc_ros.messages.fields import stamp_ns
 from panoocc_ros.messages.truth import BOXES, LABELS, TRUE_OCCUPANCY
+from panoocc_ros.messages.types import typestore
 from panoocc_ros.sim.bag import write_street_bag
 from panoocc_ros.sim.faults import Faults, parse_fault
 from panoocc_ros.sim.messages import LIDAR_FRAME, LIDAR_TOPIC, START_NS
@@ -46,6 +48,7 @@ def test_topics_are_those_of_the_rig_file(bag: Path) -> None:
     with BagReader(bag) as reader:
         topics = reader.topics
     expected = {"/tf": "tf2_msgs/msg/TFMessage", "/tf_static": "tf2_msgs/msg/TFMessage"}
+    expected |= {"/odom": "nav_msgs/msg/Odometry", "/imu": "sensor_msgs/msg/Imu"}
     for camera in load_rig("nuscenes").cameras:
         expected[camera.topic] = "sensor_msgs/msg/CompressedImage"
         expected[camera.info_topic] = "sensor_msgs/msg/CameraInfo"
@@ -100,7 +103,7 @@ def test_the_assembler_makes_frames_with_the_simulator_s_poses(bag: Path) -> Non
                 assembler.on_image(topics[raw.topic], message, raw.stamp_ns)
             elif raw.topic in infos:
                 assembler.on_camera_info(infos[raw.topic], message)
-            else:
+            elif raw.topic.startswith("/tf"):
                 assembler.on_transforms(message, raw.topic == "/tf_static")
             while (ready := assembler.poll(raw.stamp_ns)) is not None:
                 frames.append(assembler.frame(ready))
@@ -117,6 +120,21 @@ def test_the_assembler_makes_frames_with_the_simulator_s_poses(bag: Path) -> Non
             np.testing.assert_allclose(image.ego_from_camera, camera.ego_from_camera, atol=1e-9)
             np.testing.assert_allclose(image.intrinsics, camera.intrinsics)
             assert image.size_hw == (camera.height, camera.width)
+
+
+def test_odometry_and_imu_tell_the_motion_of_the_poses(messages: list[RawMessage]) -> None:
+    read = typestore().deserialize_cdr
+    odometry = [read(m.data, m.type) for m in messages if m.topic == "/odom"]
+    imus = [read(m.data, m.type) for m in messages if m.topic == "/imu"]
+    assert len(imus) in (2 * len(odometry), 2 * len(odometry) - 1)
+    places = np.array([(m.pose.pose.position.x, m.pose.pose.position.y) for m in odometry])
+    speeds = np.array([m.twist.twist.linear.x for m in odometry])
+    travelled_m = np.linalg.norm(np.diff(places, axis=0), axis=1).sum()
+    assert speeds[:-1].sum() * 0.02 == pytest.approx(travelled_m, rel=0.02)
+    assert [m.linear_acceleration.z for m in imus] == pytest.approx([9.81] * len(imus))
+    turned_rad = np.unwrap([2 * math.atan2(m.pose.pose.orientation.z, m.pose.pose.orientation.w) for m in odometry])
+    by_rates_rad = sum(m.angular_velocity.z for m in imus[:-1]) * 0.01
+    assert by_rates_rad == pytest.approx(turned_rad[-1] - turned_rad[0], abs=2e-3)
 
 
 def test_transforms_reach_beyond_all_shutters_at_100_hz(messages: list[RawMessage]) -> None:
@@ -372,7 +390,7 @@ def test_a_lidar_turns_at_its_rate_and_sees_the_ground_below_it(tmp_path):
         clouds = [bag.deserialise(message) for message in bag.messages([LIDAR_TOPIC])]
         (mounts,) = [bag.deserialise(message).transforms for message in bag.messages(["/tf_static"])]
     (mount,) = (one for one in mounts if one.child_frame_id == LIDAR_FRAME)
-    assert len(mounts) == 7
+    assert len(mounts) == 8  # of six cameras, and the IMU
     stamps = [stamp_ns(cloud.header.stamp) for cloud in clouds]
     assert len(clouds) >= 4 and np.abs(np.diff(stamps) - 250_000_000).max() <= 1
     for cloud in clouds:
