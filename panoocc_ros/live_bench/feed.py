@@ -12,7 +12,7 @@ from ..bags.bag import BagError, BagReader
 from ..frames.rig import Rig
 from ..messages.fields import stamp_ns
 from ..messages.types import CAMERA_INFO, typestore
-from ..sim.messages import odometry_event
+from ..sim.messages import pose_event
 
 TF_HZ = 100.0
 SPEED_MPS = 8.0
@@ -115,5 +115,5 @@ def _stamped(cdr: bytes, stamp: int) -> bytes:
 
 def _pose(rig: Rig, due_ns: int, begin_ns: int) -> Message:
     ahead_m = SPEED_MPS * (due_ns - begin_ns) / NS_PER_S
-    event = odometry_event(rigid(np.eye(3), np.array([ahead_m, 0.0, 0.0])), due_ns)
+    event = pose_event(rigid(np.eye(3), np.array([ahead_m, 0.0, 0.0])), due_ns)
     return Message(due_ns, rig.tf_topic, bytes(typestore().serialize_cdr(event.message, event.type)))

@@ -159,10 +159,15 @@ def lidar_event(scene: Scene, time_s: float, stamp_ns: int) -> Event:
 
 def motion_events(motion: TrueMotion, number: int, stamp_ns: int) -> list[Event]:
     """What is said of the vehicle's motion at pose `number`: a transform, the IMU, and every other time odometry."""
-    transform = new_message(TRANSFORMS)
-    transform.transforms = [_transform(ODOM_FRAME, BASE_FRAME, stamp_ns, motion.world_from_ego[number])]
-    events = [Event(TF_TOPIC, TRANSFORMS, stamp_ns, transform), _imu_event(motion, number, stamp_ns)]
+    events = [pose_event(motion.world_from_ego[number], stamp_ns), _imu_event(motion, number, stamp_ns)]
     return [*events, _odometry_event(motion, number, stamp_ns)] if number % 2 == 0 else events
+
+
+def pose_event(world_from_ego: Matrix, stamp_ns: int) -> Event:
+    """The vehicle's pose [4, 4] as a transform on /tf."""
+    message = new_message(TRANSFORMS)
+    message.transforms = [_transform(ODOM_FRAME, BASE_FRAME, stamp_ns, world_from_ego)]
+    return Event(TF_TOPIC, TRANSFORMS, stamp_ns, message)
 
 
 def _odometry_event(motion: TrueMotion, number: int, stamp_ns: int) -> Event:

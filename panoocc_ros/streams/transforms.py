@@ -166,7 +166,9 @@ class TransformBuffer:
     @property
     def frames(self) -> tuple[str, ...]:
         """The names of all frames, those that are only parents among them, in the order of the alphabet."""
-        sent = (name for name, frame in self._frames.items() if any(edge.stamps_ns for edge in frame.edges.values()))
+        sent = (
+            name for name, frame in self._frames.items() if any(edge.track.stamps_ns for edge in frame.edges.values())
+        )
         return tuple(sorted({*self._parents, *sent}))
 
     def why_refused(self, *frames: str) -> str:

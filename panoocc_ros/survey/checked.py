@@ -95,8 +95,9 @@ def _judge_motion(report: RigReport, rig: Rig, intake: Intake, resolver: Resolve
     except TransformError as error:
         report.fault(f"no pose of the vehicle on {rig.tf_topic}: {error}")
         return
-    assert resolver.fixed_frame is not None
-    above = resolver.buffer.chain(resolver.fixed_frame, rig.base_frame, at_ns)
+    fixed_frame = resolver.motion.poses.fixed_frame
+    assert fixed_frame is not None
+    above = resolver.buffer.chain(fixed_frame, rig.base_frame, at_ns)
     for camera in report.cameras:
         if camera.chain[:1] == (rig.base_frame,):
             camera.chain = (*above, *camera.chain[1:])

@@ -7,9 +7,9 @@ from statistics import median
 from panoocc_core.config import ModelConfig
 
 from ..frames.directions import fitting_names, in_words, misfit_deg
-from ..frames.resolver import FIXED_FRAMES
 from ..frames.rig import Rig, RigCamera
 from ..messages.types import TRANSFORMS
+from ..motion.poses import FIXED_FRAMES
 from ..streams.edge import TransformError
 from ..streams.transforms import TransformBuffer
 from .finding_cameras import FoundCamera, found_cameras
