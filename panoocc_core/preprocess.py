@@ -13,7 +13,7 @@ from numpy.typing import NDArray
 from torch import Tensor
 from torch.nn import functional
 
-from .base.reduction import REDUCTIONS, Pixels, reduced, reduced_from_pixels
+from .base.reduction import REDUCTIONS, Fit, Pixels, reduced, reduced_from_pixels
 from .config import ImageConfig, ModelConfig
 from .geometry import Matrix, invert
 from .optics import CameraView, Projections
@@ -127,6 +127,16 @@ def reduction(size_hw: tuple[int, int], config: ImageConfig) -> int:
     _, _, rows, columns = crop_window(size_hw, config)
     spare = min(rows / config.height, columns / config.width) if config.preparation == "direct" else 1
     return max(times for times in REDUCTIONS if times <= max(1, spare))
+
+
+def fit(size_hw: tuple[int, int], config: ImageConfig) -> Fit:
+    """How much smaller images of a size are made before they are given to `prepare`: where they are undistorted, to the
+    scale of the network's input, so that they are cropped and nothing else."""
+    times = reduction(size_hw, config)
+    if config.preparation != "direct":
+        return Fit(times)
+    (height, width), scale = size_hw, max(config.height / size_hw[0], config.width / size_hw[1])
+    return Fit(times, (max(config.height, round(height * scale)), max(config.width, round(width * scale))))
 
 
 def network_pixels(image: Tensor, config: ImageConfig, device: torch.device = CPU) -> Tensor:

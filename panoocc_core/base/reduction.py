@@ -1,11 +1,20 @@
 """Images made smaller by whole numbers: one pixel for each square of them."""
 
+from typing import NamedTuple
+
 import cv2
 import numpy as np
 from numpy.typing import NDArray
 
 Pixels = NDArray[np.uint8]  # [height, width, 3]
 REDUCTIONS = (1, 2, 4, 8)  # times that decoders of JPEGs make an image smaller
+
+
+class Fit(NamedTuple):
+    """How much smaller images of one size are made on their way to a network."""
+
+    reduction: int = 1  # times, when they are decoded
+    undistorted_hw: tuple[int, int] | None = None  # height and width of the image without distortion; None: as before
 
 
 def reduced_hw(size_hw: tuple[int, int], reduction: int) -> tuple[int, int]:
@@ -29,5 +38,9 @@ def reduced(rgb: Pixels, reduction: int) -> Pixels:
 
 def reduced_from_pixels(reduction: int) -> NDArray[np.float64]:
     """[3, 3] map of homogeneous pixels of an image to those of the reduced one; whole numbers are centres."""
-    scale = 1 / reduction
-    return np.array([[scale, 0, (scale - 1) / 2], [0, scale, (scale - 1) / 2], [0, 0, 1.0]])
+    return scaled_from_pixels(1 / reduction, 1 / reduction)
+
+
+def scaled_from_pixels(scale_y: float, scale_x: float) -> NDArray[np.float64]:
+    """[3, 3] map of homogeneous pixels of an image to those of one of another size; whole numbers are centres."""
+    return np.array([[scale_x, 0, (scale_x - 1) / 2], [0, scale_y, (scale_y - 1) / 2], [0, 0, 1.0]])

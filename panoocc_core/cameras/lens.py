@@ -10,7 +10,7 @@ from typing import Any, Literal, NamedTuple
 import cv2
 import numpy as np
 
-from ..base.reduction import Pixels, reduced_from_pixels, reduced_hw
+from ..base.reduction import Fit, Pixels, reduced_from_pixels, reduced_hw, scaled_from_pixels
 from ..geometry import Matrix
 from ..optics import CameraView, LensModel
 from .image_bytes import MAX_NAME, MAX_PIXELS, ImageError, check_expected, check_pixels, one_line
@@ -68,11 +68,11 @@ class Calibration:
     intrinsics: Matrix  # [3, 3] of the rectified image
     camera_from_rectified: Matrix  # [3, 3] rotation; identity but for rectified stereo pairs
     maps: tuple[Any, Any] | None  # for cv2.remap; None: no distortion to undo
-    reduction: int = 1  # times that images are smaller than they are sent (`base.reduction`); all else holds for these
+    reduction: int = 1  # times that images are smaller than they are sent when they are rectified (`base.reduction`)
     lens: LensModel | None = None  # whose distortion the image keeps
 
     def rectify(self, image: Pixels) -> Pixels:
-        """The image without lens distortion, but for that of `lens`.
+        """The reduced image without lens distortion, but for that of `lens`; it may become smaller.
 
         Raises:
             CalibrationError: the image has another size than the calibration, or OpenCV cannot undistort it.
@@ -90,7 +90,7 @@ class Calibration:
 def calibration(
     info: Any,
     is_rectified: bool,
-    reduction: Callable[[tuple[int, int]], int] = lambda size_hw: 1,
+    fit: Callable[[tuple[int, int]], Fit] = lambda size_hw: Fit(),
     use: LensUse = "undistort",
 ) -> Calibration:
     """The calibration in a CameraInfo message, for a raw or a rectified image.
@@ -99,8 +99,8 @@ def calibration(
     image has the camera matrix P and the axes that R turns the camera's into; a raw one keeps K when it is undistorted.
 
     Args:
-        reduction: how many times smaller images of some size are made before they are undistorted; where the size is
-            not known, they are left as they are.
+        fit: how much smaller images of some size are made; where the size is not known, they are left as they are.
+            Undistorting and resizing are one step.
         use: what becomes of the distortion of a raw image.
 
     Raises:
@@ -117,15 +117,13 @@ def calibration(
     if np.abs(rotation).max() > 2 or np.abs(rotation.T @ rotation - np.eye(3)).max() > 1e-3:
         raise CalibrationError("R is not a rotation")
     distortion = np.zeros(0) if is_rectified else _distortion(info)
-    times = 1 if size is None else reduction(size)
-    raw, intrinsics = (reduced_from_pixels(times) @ matrix for matrix in (raw, intrinsics))
-    small = None if size is None else reduced_hw(size, times)
-    is_fisheye, maps, lens = info.distortion_model in FISHEYE_MODELS, None, None
+    fitted, is_fisheye = Fit() if size is None else fit(size), info.distortion_model in FISHEYE_MODELS
+    intrinsics, maps, lens = reduced_from_pixels(fitted.reduction) @ intrinsics, None, None
     if distortion.size and use == "project":
-        lens = _lens_model(raw, distortion, is_fisheye, small)
+        lens = _lens_model(raw, distortion, is_fisheye, size)
     elif distortion.size:
-        maps = _maps(raw, distortion, is_fisheye, small)
-    return Calibration(size, intrinsics, rotation.T.copy(), maps, times, lens)
+        intrinsics, maps = _undistorting(raw, distortion, is_fisheye, size, fitted)
+    return Calibration(size, intrinsics, rotation.T.copy(), maps, fitted.reduction, lens)
 
 
 def same_calibration(first: Any, second: Any) -> bool:
@@ -225,10 +223,17 @@ def _size(info: Any) -> tuple[int, int] | None:
     return size
 
 
-def _maps(raw: Matrix, distortion: Matrix, is_fisheye: bool, size: tuple[int, int] | None) -> tuple[Any, Any]:
+def _undistorting(
+    raw: Matrix, distortion: Matrix, is_fisheye: bool, size: tuple[int, int] | None, fitted: Fit
+) -> tuple[Matrix, tuple[Any, Any]]:
+    """Camera matrix [3, 3] of the undistorted image, and the maps for cv2.remap that make it of the reduced one."""
     if size is None:
         raise CalibrationError("height and width are zero, so that the lens distortion cannot be undone")
     initialise = cv2.fisheye.initUndistortRectifyMap if is_fisheye else cv2.initUndistortRectifyMap
+    height, width = fitted.undistorted_hw or reduced_hw(size, fitted.reduction)
+    scale = 1 / fitted.reduction
+    scales = (scale, scale) if fitted.undistorted_hw is None else (height / size[0], width / size[1])
+    undistorted, taken = scaled_from_pixels(*scales) @ raw, reduced_from_pixels(fitted.reduction) @ raw
     try:
         share = _usable_share(initialise, raw, distortion, size)
         if share < MIN_USABLE:
@@ -237,7 +242,7 @@ def _maps(raw: Matrix, distortion: Matrix, is_fisheye: bool, size: tuple[int, in
                 "are the coefficients those of this lens, in the order of distortion_model? If they are, the lens sees "
                 "too much for a flat picture: set lens: project, which leaves the picture as it is"
             )
-        return initialise(raw, distortion, np.eye(3), raw, size[::-1], cv2.CV_16SC2)
+        return undistorted, initialise(taken, distortion, np.eye(3), undistorted, (width, height), cv2.CV_16SC2)
     except cv2.error as error:
         raise CalibrationError(f"the lens distortion cannot be undone: {one_line(error)}") from error
 

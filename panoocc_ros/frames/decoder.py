@@ -5,12 +5,13 @@ import threading
 from concurrent.futures import ThreadPoolExecutor
 from typing import Any
 
+from panoocc_core.base.reduction import Fit
 from panoocc_core.cameras.image_bytes import ImageError
 from panoocc_core.cameras.lens import Calibration, CalibrationError, calibration
 from panoocc_core.cameras.rectified import rectified_image
 from panoocc_core.cameras.upright import quarter_turns
 from panoocc_core.config import ImageConfig
-from panoocc_core.preprocess import reduction
+from panoocc_core.preprocess import fit
 from panoocc_core.types import CameraImage
 
 from .picture_watch import PictureWatch
@@ -84,10 +85,14 @@ class FrameDecoder:
             known = self._calibrations.get(name)
             if known is None or known[0] is not info or known[1] != is_sideways:
                 is_rectified = self._rig.camera(name).is_rectified
-                lens = calibration(info, is_rectified, lambda size_hw: self._reduction(size_hw, is_sideways))
+                lens = calibration(info, is_rectified, lambda size_hw: self._fit(size_hw, is_sideways))
                 known = self._calibrations[name] = (info, is_sideways, lens)
             return known[2]
 
-    def _reduction(self, size_hw: tuple[int, int], is_sideways: bool) -> int:
-        upright_hw = size_hw[::-1] if is_sideways else size_hw
-        return 1 if self._images is None else reduction(upright_hw, self._images)
+    def _fit(self, size_hw: tuple[int, int], is_sideways: bool) -> Fit:
+        if self._images is None:
+            return Fit()
+        if not is_sideways:
+            return fit(size_hw, self._images)
+        reduction, undistorted_hw = fit(size_hw[::-1], self._images)
+        return Fit(reduction, undistorted_hw and undistorted_hw[::-1])

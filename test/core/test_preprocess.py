@@ -6,10 +6,12 @@ import numpy as np
 import pytest
 import torch
 
+from panoocc_core.base.reduction import Fit
 from panoocc_core.config import model_config, presets
 from panoocc_core.geometry import rigid
 from panoocc_core.preprocess import (
     crop_window,
+    fit,
     input_from_pixels,
     network_pixels,
     normalised_and_padded,
@@ -113,6 +115,16 @@ def test_images_that_fit_are_taken_as_they_are():
 def test_an_image_is_reduced_as_long_as_it_shows_more_than_the_network_is_given(size_hw, times):
     assert reduction(size_hw, model_config("nano").images) == times
     assert reduction(size_hw, OCC.images) == reduction(size_hw, PAN.images) == 1
+
+
+@pytest.mark.parametrize("size_hw", [(900, 1600), (1080, 1920), (901, 1603), (480, 640), (1100, 480), (100, 200)])
+def test_an_undistorted_image_needs_no_resizing_any_more(size_hw):
+    config = model_config("nano").images
+    undistorted_hw = fit(size_hw, config).undistorted_hw
+    assert crop_window(undistorted_hw, config)[2:] == (112, 256)
+    scale_y, scale_x = (after / before for after, before in zip(undistorted_hw, size_hw))
+    assert scale_y == pytest.approx(scale_x, abs=0.6 / min(size_hw))
+    assert fit(size_hw, OCC.images) == Fit()
 
 
 def test_published_networks_are_prepared_as_they_were_trained():

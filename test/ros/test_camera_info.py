@@ -4,7 +4,7 @@ import cv2
 import numpy as np
 import pytest
 
-from panoocc_core.base.reduction import reduced
+from panoocc_core.base.reduction import Fit, reduced
 from panoocc_core.cameras.lens import CalibrationError, calibration, same_calibration
 from test.ros.messages import camera_info, picture
 
@@ -42,26 +42,24 @@ def test_undistorting_moves_a_point_to_where_the_pinhole_model_sees_it(model, di
             assert np.abs(found - seen).max() > 1.5
 
 
-@pytest.mark.parametrize("times", [2, 4])
-def test_a_reduced_picture_is_undistorted_as_the_whole_one(times):
+@pytest.mark.parametrize(("times", "undistorted_hw"), [(2, None), (4, None), (2, (150, 200)), (1, (120, 160))])
+def test_an_image_is_reduced_undistorted_and_resized_as_a_whole_one(times, undistorted_hw):
     random = np.random.default_rng(0)
     image = cv2.resize(random.integers(0, 256, (9, 12, 3), dtype=np.uint8), (638, 479), interpolation=cv2.INTER_CUBIC)
     info = camera_info(size_hw=(479, 638), focal=500.0, distortion=(-0.3, 0.1, 0.001, -0.002, 0.01))
-    whole, small = calibration(info, False), calibration(info, False, lambda size_hw: times)
+    whole, small = calibration(info, False), calibration(info, False, lambda size_hw: Fit(times, undistorted_hw))
     assert (small.size_hw, small.reduction) == ((479, 638), times)
     taken = reduced(image, times)
-    found, expected = small.rectify(taken), reduced(whole.rectify(image), times)
-    inner = np.s_[8:-8, 8:-8]
-    assert (
-        np.abs(found[inner].astype(float) - expected[inner]).mean()
-        < 1
-        < np.abs(taken[inner].astype(float) - expected[inner]).mean()
-    )
-    point = np.array([0.3, -0.2, 1.0])
-    x, y, _ = whole.intrinsics @ point
-    assert small.intrinsics @ point == pytest.approx(((x + 0.5) / times - 0.5, (y + 0.5) / times - 0.5, 1.0))
+    found = small.rectify(taken)
+    assert found.shape[:2] == (undistorted_hw or taken.shape[:2])
+    y, x = np.mgrid[: found.shape[0], : found.shape[1]]  # what lies there in the whole image
+    u, v, w = np.tensordot(whole.intrinsics @ np.linalg.inv(small.intrinsics), [x, y, np.ones_like(x)], 1)
+    places = (u / w).astype(np.float32), (v / w).astype(np.float32)
+    wanted, untouched = (cv2.remap(one, *places, cv2.INTER_LINEAR) for one in (whole.rectify(image), image))
+    off, moved = (np.abs(found[8:-8, 8:-8].astype(float) - one[8:-8, 8:-8]).mean() for one in (wanted, untouched))
+    assert off < 1 < moved
     with pytest.raises(CalibrationError, match=f"its CameraInfo is for {taken.shape[1]}x{taken.shape[0]}"):
-        small.rectify(image)
+        small.rectify(image[1:])
 
 
 def test_a_rectified_image_has_p_and_the_axes_of_r():
