@@ -53,8 +53,7 @@ def checked(intake: Intake, rig: Rig, config: ModelConfig, given: CalibrationFil
             f"on {others}: do the drivers run, is it the right rig file? `panoocc rig make` writes one"
         )
         return report
-    resolver = Resolver(replace(rig, network_frame=None), given, config)
-    resolver.buffer = TransformBuffer(KEEP_NS)
+    resolver = Resolver(replace(rig, network_frame=None), given, config, buffer=TransformBuffer(KEEP_NS))
     resolver.has_static = rig.tf_static_topic in intake.heard
     for text in fill(resolver.buffer, intake, lambda topic: topic == rig.tf_static_topic):
         report.fault(text)
