@@ -79,7 +79,7 @@ def bench_rendering(
     return RenderReport(
         cameras=len(rig),
         size_hw=(rig[0].height, rig[0].width),
-        hardware=f"{_cpu_name()}, one thread, torch {torch.__version__}",
+        hardware=f"{cpu_name()}, one thread, torch {torch.__version__}",
         sets=len(cpu_s),
         wall_s=median(wall_s),
         cpu_s=median(cpu_s),
@@ -180,10 +180,11 @@ def hardware(device: torch.device) -> str:
     """What the numbers were measured on."""
     if device.type == "cuda":
         return torch.cuda.get_device_name(device)
-    return f"{_cpu_name()}, {torch.get_num_threads()} threads, torch {torch.__version__}"
+    return f"{cpu_name()}, {torch.get_num_threads()} threads, torch {torch.__version__}"
 
 
-def _cpu_name() -> str:
+def cpu_name() -> str:
+    """The processor's name."""
     try:
         with open("/proc/cpuinfo") as lines:
             return next(line.split(":", 1)[1].strip() for line in lines if line.startswith("model name"))

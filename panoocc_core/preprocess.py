@@ -151,6 +151,9 @@ def network_pixels(image: Tensor, config: ImageConfig, device: torch.device = CP
 def _direct(image: Pixels, config: ImageConfig) -> Pixels:
     """Crop and resize in one step: what the reduction leaves is at most twice too large, and no pixel is skipped."""
     size_hw = image.shape[0], image.shape[1]
+    top, left, rows, columns = crop_window(size_hw, config)
+    if (rows, columns) == (config.height, config.width):
+        return image[top : top + rows, left : left + columns]
     times = reduction(size_hw, config)
     image_from_input = reduced_from_pixels(times) @ np.linalg.inv(input_from_pixels(size_hw, config))
     flags = cv2.INTER_LINEAR | cv2.WARP_INVERSE_MAP

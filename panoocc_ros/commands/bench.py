@@ -25,6 +25,7 @@ from panoocc_core.bench import (
     rendering_table,
     table,
 )
+from panoocc_core.image_bench import ImageReport, bench_images, images_table
 from panoocc_core.sim import load_sim_rig
 
 from ..bags.bag import BagError, BagReader
@@ -49,6 +50,7 @@ from .shared.failures import Ended, status_of
 
 NETWORKS = ("nano", "pano_small_occ3d")  # that are measured where none is named
 LIVE_SETS = 2  # of a simulated street that are sent by turns
+HD_HW = (1080, 1920)  # beside the size of the street's images
 DRAWN_WIDTH_PX = 256  # of the images whose rendering is measured: those of nano
 GRIDS_HZ = 10.0  # at which the default rates of outputs are reckoned
 TRAINED = "nano"  # its shipped weights make the grids and things whose messages are measured
@@ -59,7 +61,8 @@ The table gives wall and CPU time of every stage.  Two numbers compare machines:
 the same machine would have done in the time of a frame, and the time of the sampling operator against the usual torch
 formulation, both measured in the same run.  Without --bag the rendering of simulated streets is measured too, in one
 thread: images of the size that nano takes, of the first network's cameras.  So are the messages of every output, of
-what nano's shipped weights see in a street: their size, and the CPU time of making and serialising them in one thread.
+what nano's shipped weights see in a street: their size, and the CPU time of making and serialising them in one thread;
+and the steps that an image takes to the network, decoded whole or no larger than needed, in one thread.
 
 --live starts the node, a recorder and a process that sends the images of a bag (default: two sets of a simulated
 street, in full size) as drivers do; once with the package's profile of Fast DDS and once without.  Without --model the
@@ -144,6 +147,7 @@ def _bench(arguments: argparse.Namespace) -> None:
         numbers: dict[str, Any] = {"networks": networks}
         if streets:
             numbers |= _measure_outputs(paths[_trained_street()], arguments)
+            numbers["images"] = [report.as_dict() for report in _measure_images(paths[_trained_street()])]
     if streets:
         numbers["rendering"] = _measure_rendering(streets[0]).as_dict()
     if arguments.json is not None:
@@ -273,6 +277,19 @@ def _measure_outputs(bag: Path, arguments: argparse.Namespace) -> dict[str, Any]
         "found_cpu_ms": stages,
         "outputs_of": {"model": config.name, "frames": len(results), "hardware": machine},
     }
+
+
+def _measure_images(bag: Path) -> list[ImageReport]:
+    """What the images of a street cost on their way to the network, in their own size and in another usual one."""
+    config = chosen_config(TRAINED)
+    topics = [camera.topic for camera in rig_for(config, chosen_rig("auto", config)).cameras]
+    with BagReader(bag) as reader:
+        first = itertools.islice(reader.messages(topics), len(topics))
+        jpegs = [bytes(memoryview(reader.deserialise(raw).data)) for raw in first]
+    with tqdm(unit="image", desc="images", disable=None) as bar:
+        reports = [bench_images(jpegs, config.images, size_hw, bar.update) for size_hw in (None, HD_HW)]
+    print(images_table(reports) + "\n", flush=True)
+    return reports
 
 
 def _measure_rendering(rig_name: str) -> RenderReport:

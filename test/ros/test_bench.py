@@ -37,6 +37,9 @@ def test_a_simulated_street_gives_networks_and_rendering(small_bag, tmp_path, ca
         sum(value for stage, value in network["cpu_ms"].items() if stage != "total")
     )
     assert rendering["cameras"] == 6 and rendering["size_hw"] == [144, 256] and rendering["sets"] == 9
+    (small, large), steps = numbers["images"], {"decode", "decode, reduced", "undistort", "stepwise", "direct"}
+    assert large["size_hw"] == [1080, 1920] and large["reduction"] == 4 and steps <= set(small["cpu_ms"])
+    assert large["cpu_ms"]["direct"] < large["cpu_ms"]["stepwise"]  # ten times
     text = capsys.readouterr().out
     assert "nano on" in text and "sets per CPU second" in text
 
