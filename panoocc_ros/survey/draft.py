@@ -17,7 +17,8 @@ from .intake import Intake
 from .stamps import Offset, Timing, offset, timing
 from .tree import fill, vehicle_frame
 
-NARROW_HANDICAP = 0.25  # degrees that a camera looks further away for every degree that it sees less than the widest
+# What speaks against a camera where there are more than names, as if it looked so many degrees further away:
+NARROW, NO_INFO = 0.25, 45.0  # for every degree that it sees less than the widest one; that it sends no CameraInfo
 FAR_DEG = 40.0  # from where a name says, beyond which it is a guess
 EVEN_MS = 1.0  # shutters that are no further apart fire together
 MIN_SPREAD_MS, USUAL_SPREAD_MS = 10.0, 50.0
@@ -149,7 +150,7 @@ def _handicaps(found: Sequence[FoundCamera], wanted: int) -> dict[str, float]:
         return {}
     widest = max((camera.width_deg or 0.0 for camera in found), default=0.0)
     return {
-        camera.topic: NARROW_HANDICAP * (widest - (camera.width_deg or 0.0)) + (45.0 if camera.info is None else 0.0)
+        camera.topic: NARROW * (widest - (camera.width_deg or 0.0)) + (NO_INFO if camera.info is None else 0.0)
         for camera in found
     }
 

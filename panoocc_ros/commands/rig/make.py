@@ -59,7 +59,7 @@ def _run(arguments: argparse.Namespace) -> None:
         part.write_text(text, encoding="utf-8")
     print(_summary(draft))
     for line in text.splitlines():
-        if CHECK in line:
+        if f"{CHECK}:" in line:
             print(f"panoocc rig make: {line.strip(' #')}", file=sys.stderr)
     out = str(arguments.out).encode(errors="backslashreplace").decode()
     print(f"written: {out}")
