@@ -52,7 +52,6 @@ FLOORS = {
         ("sim", "metrics"),
         ("data", "evaluation", "capacity", "pictures"),
         ("train", "bench"),
-        ("image_bench",),
         ("__init__",),
     ),
     "panoocc_ros": (

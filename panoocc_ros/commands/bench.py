@@ -17,15 +17,17 @@ from panoocc_core.base.rig_files import AUTO, rig_with
 from panoocc_core.base.whole_files import write_json
 from panoocc_core.bench import (
     BenchReport,
+    ImageReport,
     RenderReport,
     bench,
+    bench_images,
     bench_rendering,
     hardware,
+    images_table,
     one_thread,
     rendering_table,
     table,
 )
-from panoocc_core.image_bench import ImageReport, bench_images, images_table
 from panoocc_core.sim import load_sim_rig
 
 from ..bags.bag import BagError, BagReader

@@ -12,13 +12,13 @@ from typing import Any
 import cv2
 import torch
 
-from .network import Network
-from .ops.deform_attn import deform_attn, reference
-from .sim.camera import Rig
-from .sim.renderer import Renderer
-from .sim.scene import Scene
-from .stream import OccupancyStream
-from .types import Frame
+from ..network import Network
+from ..ops.deform_attn import deform_attn, reference
+from ..sim.camera import Rig
+from ..sim.renderer import Renderer
+from ..sim.scene import Scene
+from ..stream import OccupancyStream
+from ..types import Frame
 
 GEMM_SIDE = 2048
 

@@ -10,11 +10,11 @@ import cv2
 import numpy as np
 import torch
 
-from .bench import cpu_name, one_thread
-from .cameras.image_bytes import picture_of
-from .cameras.lens import LensInfo, calibration
-from .config import ImageConfig
-from .preprocess import fit, network_pixels
+from ..cameras.image_bytes import picture_of
+from ..cameras.lens import LensInfo, calibration
+from ..config import ImageConfig
+from ..preprocess import fit, network_pixels
+from .measured import cpu_name, one_thread
 
 T = TypeVar("T")
 

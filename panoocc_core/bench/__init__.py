@@ -1,0 +1,27 @@
+"""Measurements: networks stage by stage, the rendering of images, and the steps of an image to the network."""
+
+from .image_steps import ImageReport, bench_images, images_table
+from .measured import (
+    BenchReport,
+    RenderReport,
+    bench,
+    bench_rendering,
+    hardware,
+    one_thread,
+    rendering_table,
+    table,
+)
+
+__all__ = [
+    "BenchReport",
+    "ImageReport",
+    "RenderReport",
+    "bench",
+    "bench_images",
+    "bench_rendering",
+    "hardware",
+    "images_table",
+    "one_thread",
+    "rendering_table",
+    "table",
+]
