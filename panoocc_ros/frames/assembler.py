@@ -141,6 +141,8 @@ class FrameAssembler:
     def on_transforms(self, message: Any, static: bool) -> None:
         """Take a tf2_msgs TFMessage of the rig's tf_topic or tf_static_topic."""
         self._resolver.has_static |= static
+        if not static:
+            self._counters.transforms_ns = self._clock_ns
         surplus = len(message.transforms) - MAX_TRANSFORMS
         if surplus > 0:
             self._counters.transform_drops["refused"] += surplus
@@ -226,7 +228,7 @@ class FrameAssembler:
 
     def status(self, now_ns: int) -> AssemblerStatus:
         """A copy of the counters."""
-        now = self._now(now_ns)
+        now, came_ns = self._now(now_ns), self._counters.transforms_ns
         with self._lock:
             drops, texts = Counter(self._counters.set_drops), dict(self._counters.last_texts)
             refused = Counter(self._counters.refused)
@@ -252,6 +254,8 @@ class FrameAssembler:
             notices=self._notices.read(now),
             blank=blank,
             reused=reused,
+            spread_ns=self._counters.spread_ns,
+            transforms_age_s=None if came_ns is None else (now - came_ns) / NS_PER_S,
             missing_info=self._resolver.missing_info,
             fixed_frame=self._resolver.motion.poses.fixed_frame,
             pose_source=self._resolver.motion.pose_source,
@@ -264,6 +268,8 @@ class FrameAssembler:
     def _now(self, now_ns: int) -> int:
         if self._clock_ns == CLOCK_UNKNOWN:
             self._notices.date(now_ns)
+            if self._counters.transforms_ns is not None:
+                self._counters.transforms_ns = now_ns
         if now_ns + self._lag_ns < self._clock_ns:
             self._lag_ns = self._clock_ns - now_ns  # the caller's clock went back; ours does not
         self._clock_ns = now_ns + self._lag_ns
@@ -358,6 +364,7 @@ class FrameAssembler:
                 self._note_or_clear("motion", topic, ready.motion_problems.get(topic))
             self._reset, self._is_set_unused = None, True
             self._counters.ready += 1
+            self._counters.spread_ns = ready.messages.spread_ns
             self._counters.tf_missing = None
             with self._lock:
                 self._counters.blank.update(ready.messages.blank)

@@ -80,6 +80,8 @@ class AssemblerStatus:
     notices: tuple[Notice, ...]  # newest first
     blank: Counter[str]  # by camera: sets in which it sees nothing, since no image of it came, or none that can be used
     reused: Counter[str]  # ... with an image that an earlier set had already
+    spread_ns: int | None  # from the oldest to the newest image of the last set with transforms, but for reused ones
+    transforms_age_s: float | None  # since something came on the rig's tf_topic; None: nothing yet
     missing_info: tuple[str, ...]  # cameras without CameraInfo
     fixed_frame: str | None
     pose_source: str  # who says where the vehicle is
@@ -106,6 +108,8 @@ class Counters:
     blank: Counter[str] = field(default_factory=Counter)
     reused: Counter[str] = field(default_factory=Counter)
     refused: Counter[tuple[str, str]] = field(default_factory=Counter)  # as image_drops
+    spread_ns: int | None = None
+    transforms_ns: int | None = None  # when something came last, by the assembler's clock
     last_drop: str | None = None
     last_texts: dict[tuple[str, str], str] = field(default_factory=dict)
     tf_missing: str | None = None

@@ -55,7 +55,7 @@ class Report:
     """/diagnostics and `~/status` (latched): every `period_s`, and at once when the level of a status changes."""
 
     def __init__(self, node: Node, period_s: float) -> None:
-        self.period_s = period_s
+        self._node, self.period_s = node, period_s
         self._diagnostics = Diagnostics(node)
         self._text = StatusText(self._diagnostics.name)
         self._publisher = node.create_publisher(String, "~/status", qos(latched=True, depth=1))
@@ -78,5 +78,7 @@ class Report:
 
     def alarm(self, text: str) -> None:
         """From another thread: the one that calls `tell` hangs."""
+        if not self._node.context.ok():  # it hangs while the process ends
+            return
         self._diagnostics.publish([Health(OUTPUT, ERROR, text)])
         self._publisher.publish(String(data=f"{self._diagnostics.name}: ERROR, {text}"))

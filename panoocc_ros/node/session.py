@@ -19,7 +19,7 @@ from panoocc_core.base.memory_use import memory_in_use
 from ..frames.assembler import FrameAssembler
 from ..frames.sets import ReadySet
 from ..health.arrivals import Arrivals
-from ..health.latency import Excess, StageTimes, Summary
+from ..health.latency import StageTimes, Summary
 from ..health.ledger import Ledger
 from ..health.running_time import RunningTime
 from ..health.stages import (
@@ -32,7 +32,7 @@ from ..health.stages import (
     READY_TO_OUTPUT,
     STAMP_TO_OUTPUT,
 )
-from ..health.verdicts import ERROR, WARN, Health, StepTime
+from ..health.verdicts import Health, StepTime
 from ..messages.fields import stamp_ns
 from ..outputs.catalogue import GRID_2D
 from ..ros.callbacks import Guard
@@ -200,22 +200,12 @@ class Session:
             self._problems,
             self.step_time,
             self._summary,
-            self._exceeded(),
+            self._times,
             memory_in_use(self._stream.network.device),
             self._outputs.subscribers,
             self.is_enabled,
         )
         return healths + ([] if self._clouds is None else [self._clouds.health()])
-
-    def _exceeded(self) -> dict[int, Excess | None]:
-        """Level -> the newest run of sets that took longer than its limit."""
-        settings = self._status.settings
-        limits_ms = {WARN: settings.latency_warn_ms, ERROR: settings.latency_error_ms}
-        return {
-            level: self._times.excess(READY_TO_OUTPUT, limit_ms, settings.latency_consecutive_s)
-            for level, limit_ms in limits_ms.items()
-            if limit_ms
-        }
 
     def close(self) -> bool:
         """Hear nothing more, end the worker; returns whether it ended in time.

@@ -9,10 +9,12 @@ from ..frames.rig import Rig
 from ..frames.sets import AssemblerStatus
 from ..health.arrivals import Arrivals
 from ..health.health_log import HealthLog
-from ..health.latency import Excess, Summary
+from ..health.latency import Excess, StageTimes, Summary
 from ..health.ledger import Accounts
 from ..health.running_time import RunningTime
+from ..health.stages import READY_TO_OUTPUT
 from ..health.verdicts import (
+    ERROR,
     OUTPUT,
     WARN,
     Health,
@@ -57,7 +59,7 @@ class StatusReport:
         problems: Mapping[str, list[str]],
         step: StepTime,
         summary: Summary,
-        exceeded: Mapping[int, Excess | None],
+        times: StageTimes,
         memory_bytes: Mapping[str, int],
         subscribers: int,
         is_enabled: bool = True,
@@ -66,7 +68,7 @@ class StatusReport:
 
         Args:
             problems: topic -> what is wrong with its publishers.
-            exceeded: see `timing_health`.
+            summary: of these times.
             memory_bytes: what the process has taken, by kind.
             subscribers: of the grids.
             is_enabled: sets are worked on.
@@ -78,7 +80,7 @@ class StatusReport:
         output = output_health(status, accounts, step, not worker.busy, subscribers, clock, inputs, has_error)
         if not is_enabled:
             output = replace(output, level=max(WARN, output.level), message=SWITCHED_OFF)
-        timing = timing_health(summary, exceeded)
+        timing = timing_health(summary, self._exceeded(times))
         self._log_bad(status, [clock, *inputs, timing, output])
         return [
             clock,
@@ -108,6 +110,16 @@ class StatusReport:
         topics = (rig.tf_topic, rig.tf_static_topic, *motion)
         transforms = transforms_health(status, lost, [text for topic in topics for text in problems[topic]])
         return [*cameras, transforms, sets_health(status, lost, self._lately.incomplete_sets)]
+
+    def _exceeded(self, times: StageTimes) -> dict[int, Excess | None]:
+        """Level -> the newest run of sets that took longer than its limit."""
+        settings = self.settings
+        limits_ms = {WARN: settings.latency_warn_ms, ERROR: settings.latency_error_ms}
+        return {
+            level: times.excess(READY_TO_OUTPUT, limit_ms, settings.latency_consecutive_s)
+            for level, limit_ms in limits_ms.items()
+            if limit_ms
+        }
 
     def _log_bad(self, status: AssemblerStatus, healths: Sequence[Health]) -> None:
         """Into the log, but for geometry, model and callbacks: these are logged where they arise."""

@@ -46,8 +46,9 @@ class MessageSet:
 
     @property
     def spread_ns(self) -> int:
-        """Time from the oldest to the newest image."""
-        return max(self.stamps_ns.values()) - min(self.stamps_ns.values())
+        """Time from the oldest to the newest image, but for those of earlier sets."""
+        own_ns = [stamp_ns for name, stamp_ns in self.stamps_ns.items() if name not in self.reused]
+        return max(own_ns) - min(own_ns)
 
 
 class Synchroniser:

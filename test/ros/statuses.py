@@ -6,7 +6,15 @@ from collections import Counter
 from panoocc_ros.frames.sets import AssemblerStatus
 from panoocc_ros.health.verdicts import ERROR, OK, Health, StepTime, output_health
 
-EMPTY = {"waiting": 0, "collecting": 0, "waiting_for": None, "last_drop": None, "tf_missing": None}
+EMPTY = {
+    "spread_ns": None,
+    "transforms_age_s": None,
+    "waiting": 0,
+    "collecting": 0,
+    "waiting_for": None,
+    "last_drop": None,
+    "tf_missing": None,
+}
 FINE = (
     EMPTY
     | {"sets": 6, "ready": 6, "notices": (), "missing_info": (), "fixed_frame": "odom"}

@@ -86,6 +86,27 @@ def test_every_camera_has_the_pose_of_its_own_shutter_time():
     assert rotation_angle_rad(poses["RIGHT"][:3, :3].T @ poses["LEFT"][:3, :3]) == pytest.approx(0.0172, abs=1e-3)
 
 
+def test_the_status_knows_the_spread_of_a_set_and_the_age_of_the_last_pose():
+    assembler = ready_assembler(deadline_s=0.1, camera_timeout_s=0.5)
+    assert assembler.status(T0).transforms_age_s is None and assembler.status(T0).spread_ns is None
+    send_tf(assembler, T0 - 60 * MS, T0 + 260 * MS)
+    send_images(assembler, 0)
+    assert len(drain(assembler, T0 + 100 * MS)) == 1
+    assert assembler.status(T0 + 500 * MS).spread_ns == OFFSETS_NS["RIGHT"] - OFFSETS_NS["LEFT"]
+    send_tf(assembler, T0 + 280 * MS, T0 + 300 * MS)
+    assert assembler.status(T0 + 700 * MS).transforms_age_s == pytest.approx(0.2)
+    send_images(assembler, 2, names=("FRONT", "RIGHT"), now=T0 + 700 * MS)
+    assert len(drain(assembler, T0 + 900 * MS)) == 1  # with the image of LEFT that was there before
+    status = assembler.status(T0 + 900 * MS)
+    assert status.reused == {"LEFT": 1} and status.spread_ns == OFFSETS_NS["RIGHT"]
+
+
+def test_a_pose_that_comes_before_the_clock_is_known_comes_when_it_is():
+    assembler = FrameAssembler(RIG)
+    send_tf(assembler, T0, T0)
+    assert assembler.status(T0 + 5 * NS_PER_S).transforms_age_s == 0.0
+
+
 def test_a_set_waits_until_a_sample_lies_behind_its_last_image():
     assembler = ready_assembler()
     send_tf(assembler, T0 - 60 * MS, T0 + 20 * MS)

@@ -269,6 +269,13 @@ def test_transforms():
     assert "VOLATILE" in transforms_health(status(), {}, ["/tf_static is VOLATILE"]).message
 
 
+def test_the_spread_of_a_set_and_the_age_of_the_last_pose_are_values():
+    known = status(spread_ns=35_000_000, transforms_age_s=0.5)
+    assert sets_health(known, {}, {}).values["spread_ms"] == "35.0"
+    assert transforms_health(known, {}, []).values["last_transform_age_s"] == "0.50"
+    assert transforms_health(status(), {}, []).values["last_transform_age_s"] == "never"
+
+
 def test_transforms_are_no_error_for_ever_when_the_images_stop():
     clock = Clock()
     lately = Lately(clock)

@@ -101,6 +101,8 @@ def sets_health(
         incomplete: those lately in which an older image of a camera stands in, or none, by camera.
     """
     values = {"formed": str(status.sets), "with_transforms": str(status.ready), "waiting": str(status.waiting)}
+    if status.spread_ns is not None:
+        values["spread_ms"] = f"{status.spread_ns / 1e6:.1f}"
     if status.waiting_for:
         values["waiting_for"] = status.waiting_for
     for name, counts in (

@@ -4,7 +4,7 @@ from collections.abc import Mapping, Sequence
 
 from ...frames.sets import NO_MOTION, AssemblerStatus
 from ...streams.notices import NoticeKind
-from .health import ERROR, OK, WARN, Health
+from .health import ERROR, OK, WARN, Health, age_text
 from .lately import of_now
 
 TRANSFORM_NOTICES: tuple[NoticeKind, ...] = (
@@ -28,7 +28,8 @@ def transforms_health(
         for counts in (status.set_drops, lost_sets)
     )
     values = {"fixed_frame": status.fixed_frame or "not known yet", "network_frame": status.network_frame}
-    values |= {"pose_source": status.pose_source, "sets_lost": str(lost)}
+    values |= {"pose_source": status.pose_source, "last_transform_age_s": age_text(status.transforms_age_s)}
+    values |= {"sets_lost": str(lost)}
     values |= {f"transforms.{reason}": str(count) for reason, count in sorted(status.transform_drops.items())}
     values |= {f"{topic}.{reason}": str(count) for (reason, topic), count in sorted(status.motion_drops.items())}
     notices = [one.text for one in of_now(status, *TRANSFORM_NOTICES)]
