@@ -20,7 +20,7 @@ from ...survey.findings import RigReport
 from ..shared import options
 from ..shared.failures import Ended, status_of
 from ..shared.results import check_results
-from .sources import add_source, looked_at
+from .looking import add_source, looked_at
 
 HELP = "measure and draw what the cameras of a rig send, and say what is wrong"
 DESCRIPTION = """\

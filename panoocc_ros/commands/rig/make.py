@@ -14,7 +14,7 @@ from ...survey.rig_text import CHECK, MARK, rig_text
 from ..shared import options
 from ..shared.failures import Ended, status_of
 from ..shared.results import check_results
-from .sources import add_source, looked_at, named
+from .looking import add_source, looked_at, named
 
 HELP = "write a rig file from the topics of a bag, or of what is published now"
 DESCRIPTION = """\
