@@ -1,28 +1,41 @@
 """One set of images with all that became of it, as a bag for a report: `panoocc run` makes the same set of it again.
 
-Images and CameraInfo stand on their topics as they came; the mounts on /tf_static, and the vehicle's pose at every
-shutter on /tf, are those that were used.  What was said about them, as texts and grids, stands below /panoocc.
+Images and CameraInfo stand on their topics as they came.  Mounts on /tf_static, the vehicle's pose at every shutter on
+/tf, and its rates, where there are topics of odometry and IMU, are those that were used.  Below /panoocc stands what
+became of the set: grid, classes, texts.
 """
 
 import os
 import time
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
 
 from panoocc_core.cameras.lens import LensInfo
 from panoocc_core.geometry import Matrix, quaternion_from_rotation
+from panoocc_core.types import VehicleMotion
 
 from ..frames.rig import Rig, RigCamera
 from ..frames.sets import ReadySet
 from ..messages.fields import fill_header
-from ..messages.types import CAMERA_INFO, COMPRESSED_IMAGE, IMAGE, IMAGE_TYPES, TRANSFORMS, new_message
+from ..messages.types import (
+    CAMERA_INFO,
+    COMPRESSED_IMAGE,
+    IMAGE,
+    IMAGE_TYPES,
+    IMU,
+    ODOMETRY,
+    TRANSFORMS,
+    new_message,
+)
+from ..motion.motion_options import MotionOptions
 from ..streams.transforms import clean_frame
 from .bag import PREFIX, BagWriteError
 from .writer import BagWriter
 
 STRING = "std_msgs/msg/String"
 NAME, ENDING = "panoocc_set", ".mcap"
+ZERO = (0.0, 0.0, 0.0)
 MAX_BAGS = 200  # in one folder
 MAX_IMAGE_BYTES = 1 << 30  # of one set
 ToBytes = Callable[[Any], bytes]  # a message as it came -> CDR
@@ -64,12 +77,19 @@ def free_path(folder: Path) -> Path:
 
 
 def write_set(
-    path: Path, rig: Rig, ready: ReadySet, made: Sequence[Made], texts: Mapping[str, str], to_bytes: ToBytes
+    path: Path,
+    rig: Rig,
+    sources: MotionOptions,
+    ready: ReadySet,
+    made: Sequence[Made],
+    texts: Mapping[str, str],
+    to_bytes: ToBytes,
 ) -> None:
     """Write a set.
 
     Args:
         rig: its topics and frames.
+        sources: its topics of odometry and IMU.
         made: what became of it.
         texts: topic below /panoocc -> text.
 
@@ -87,6 +107,11 @@ def write_set(
         for stamp_ns, world_from_ego in poses.items():
             items = [(ready.fixed_frame, rig.base_frame, world_from_ego)]
             writer.write(rig.tf_topic, TRANSFORMS, stamp_ns, _transforms(stamp_ns, items), latched=False)
+            if sources.odometry_topic:
+                message = _odometry(stamp_ns, ready, rig.base_frame, world_from_ego)
+                writer.write(sources.odometry_topic, ODOMETRY, stamp_ns, message)
+        if sources.imu_topic:
+            writer.write(sources.imu_topic, IMU, ready.stamp_ns, _imu(ready, rig.base_frame))
         for camera in rig.cameras:
             _write_camera(writer, camera, ready, begin_ns, to_bytes)
         for one in made:
@@ -135,11 +160,40 @@ def _transforms(stamp_ns: int, items: Sequence[tuple[str, str, Matrix]]) -> Any:
     for parent, child, parent_from_child in items:
         one = new_message("geometry_msgs/msg/TransformStamped", child_frame_id=child)
         fill_header(one.header, stamp_ns, parent)
-        place, turn = one.transform.translation, one.transform.rotation
-        place.x, place.y, place.z = parent_from_child[:3, 3].tolist()
-        turn.x, turn.y, turn.z, turn.w = quaternion_from_rotation(parent_from_child[:3, :3]).tolist()
+        _fill(one.transform.translation, parent_from_child[:3, 3])
+        _fill(one.transform.rotation, quaternion_from_rotation(parent_from_child[:3, :3]), "xyzw")
         message.transforms.append(one)
     return message
+
+
+def _odometry(stamp_ns: int, ready: ReadySet, base_frame: str, world_from_ego: Matrix) -> Any:
+    """A pose, and the velocity of the set; 0 where that was not measured."""
+    message = new_message(ODOMETRY, child_frame_id=base_frame)
+    fill_header(message.header, stamp_ns, ready.fixed_frame)
+    pose, twist, motion = message.pose.pose, message.twist.twist, ready.motion or VehicleMotion()
+    _fill(pose.position, world_from_ego[:3, 3])
+    _fill(pose.orientation, quaternion_from_rotation(world_from_ego[:3, :3]), "xyzw")
+    _fill(twist.linear, motion.velocity_mps or ZERO)
+    _fill(twist.angular, motion.rotation_rate_radps or ZERO)
+    return message
+
+
+def _imu(ready: ReadySet, base_frame: str) -> Any:
+    """Rates as if they had been measured in the vehicle's frame; a covariance of -1 where they were not."""
+    message, motion = new_message(IMU), ready.motion or VehicleMotion()
+    fill_header(message.header, ready.stamp_ns, base_frame)
+    for name, numbers in (
+        ("angular_velocity", motion.rotation_rate_radps),
+        ("linear_acceleration", motion.acceleration_mps2),
+    ):
+        _fill(getattr(message, name), numbers or ZERO)
+        getattr(message, f"{name}_covariance")[0] = -1.0 if numbers is None else 0.0
+    return message
+
+
+def _fill(item: Any, numbers: Iterable[float], names: str = "xyz") -> None:
+    for name, number in zip(names, numbers, strict=True):
+        setattr(item, name, float(number))
 
 
 def _info(info: LensInfo, frame: str, stamp_ns: int) -> Any:

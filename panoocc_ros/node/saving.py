@@ -4,6 +4,7 @@ import threading
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
+from typing import TypeVar
 
 from rclpy.node import Node
 
@@ -11,8 +12,11 @@ from ..bags.bag import BagWriteError
 from ..bags.saved_set import Made, default_folder, free_path, write_set
 from ..frames.rig import Rig
 from ..frames.sets import ReadySet
+from ..motion.motion_options import MotionOptions
 from ..ros.graph import to_bytes
 from ..ros.throttle import ProblemLog
+
+Options = TypeVar("Options")
 
 
 @dataclass(frozen=True, slots=True)
@@ -24,8 +28,9 @@ class _Request:
 class Saving:
     """Saves a set when it is asked to.  `take` belongs to the worker's thread, the others to the executor's."""
 
-    def __init__(self, node: Node, rig: Rig, log: ProblemLog) -> None:
+    def __init__(self, node: Node, rig: Rig, sources: MotionOptions, log: ProblemLog) -> None:
         self.rig, self._log, self._logger = _absolute(node, rig), log, node.get_logger()
+        self._sources = _resolved(node, sources, ("odometry_topic", "imu_topic"))
         self._request: _Request | None = None
         self._thread: threading.Thread | None = None
 
@@ -71,7 +76,7 @@ class Saving:
     def _write(self, request: _Request, ready: ReadySet, made: Sequence[Made], problem: str) -> None:
         texts = {**request.texts, "problem": problem} if problem else request.texts
         try:
-            write_set(request.path, self.rig, ready, made, texts, to_bytes)
+            write_set(request.path, self.rig, self._sources, ready, made, texts, to_bytes)
         except BagWriteError as error:
             self._log.error("save", f"the set was not saved: {error}")
         except Exception as error:  # of any kind: a fault of ours, and nobody else would hear of it in this thread
@@ -86,5 +91,10 @@ def _absolute(node: Node, rig: Rig) -> Rig:
         replace(one, topic=node.resolve_topic_name(one.topic), info_topic=node.resolve_topic_name(one.info_topic))
         for one in rig.cameras
     )
-    names = {key: node.resolve_topic_name(getattr(rig, key)) for key in ("tf_topic", "tf_static_topic")}
-    return replace(rig, cameras=cameras, **names)
+    return _resolved(node, replace(rig, cameras=cameras), ("tf_topic", "tf_static_topic"))
+
+
+def _resolved(node: Node, options: Options, keys: Sequence[str]) -> Options:
+    """The same with the full names of some topics, as far as they are named."""
+    names = {key: node.resolve_topic_name(topic) for key in keys if (topic := getattr(options, key))}
+    return replace(options, **names)  # type: ignore[type-var]

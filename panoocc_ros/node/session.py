@@ -109,7 +109,7 @@ class Session:
             except SettingsError:
                 self._inputs.close()
                 raise
-        self._stage_topics, self.saving = StageTopics(node), Saving(node, loaded.rig, self._log)
+        self._stage_topics, self.saving = StageTopics(node), Saving(node, loaded.rig, settings, self._log)
         self._worker = Worker(self._work, self._on_failure, keep_reset, "inference")
         node.get_logger().info(f"the frame of the voxels is {self._assembler.network_frame}")
 
