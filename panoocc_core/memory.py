@@ -117,12 +117,9 @@ def _same_camera(known: Calibration, camera: CameraImage, config: TemporalConfig
 
 
 def _same_lens(known: LensModel | None, lens: LensModel | None, config: TemporalConfig) -> bool:
-    if known is None or lens is None or known == lens:
-        return known == lens
-    if (known.kind, known.turns, len(known.coefficients)) != (lens.kind, lens.turns, len(lens.coefficients)):
-        return False
-    # Shares of the distance from the centre, as a change of the focal length is.
-    return bool(np.abs(np.subtract(known.coefficients, lens.coefficients)).max() <= config.max_focal_change)
+    if known is None or lens is None:
+        return known is lens
+    return known.differs_from(lens) <= config.max_focal_change
 
 
 def _same_mount(known: Matrix, mount: Matrix, config: TemporalConfig) -> bool:

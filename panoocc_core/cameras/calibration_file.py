@@ -54,7 +54,7 @@ class CameraIntrinsics:
         if not (0 < self.width <= 2**16 and 0 < self.height <= 2**16):
             raise ValueError(f"width and height must be 1..65536, not {self.width}x{self.height}")
         try:
-            calibration(self.info, is_rectified=False)
+            calibration(self.info, is_rectified=False, use="project")  # whoever undistorts it may ask for more
         except CalibrationError as error:
             raise ValueError(str(error)) from error
 

@@ -13,7 +13,7 @@ from ..geometry import Matrix
 from ..types import CameraImage, Frame
 from .calibration_file import CalibrationFile, load_calibration
 from .image_bytes import ImageError, check_pixels, one_line, picture_of
-from .lens import CalibrationError, calibration
+from .lens import CalibrationError, LensUse, calibration
 from .rectified import rectified_image
 
 CALIBRATION = "calibration.yaml"  # in a folder of images, where no other file is named
@@ -27,6 +27,7 @@ def read_frame(
     cameras: Sequence[str] | None = None,
     stamp_ns: int = 0,
     world_from_ego: Matrix | None = None,
+    lens: LensUse = "undistort",
 ) -> Frame:
     """The frame of a set of images that were taken at one instant.
 
@@ -38,6 +39,7 @@ def read_frame(
         cameras: those of the network; None: all that `images` names, of a folder all of the calibration.
         stamp_ns: when they were taken.
         world_from_ego: pose [4, 4] of the vehicle at `stamp_ns` in a frame that does not move; None: identity.
+        lens: whether the distortion of lenses is taken out of the images, or stays and voxels are projected through it.
 
     Raises:
         ConfigError: the calibration cannot be used.
@@ -57,7 +59,7 @@ def read_frame(
     pose = np.eye(4) if world_from_ego is None else world_from_ego
 
     def read(name: str) -> CameraImage:
-        return _camera_image(name, files[name], given, Path(calibration), stamp_ns, pose)
+        return _camera_image(name, files[name], given, Path(calibration), stamp_ns, pose, lens)
 
     with ThreadPoolExecutor(min(len(wanted), os.cpu_count() or 1)) as pool:
         taken = tuple(pool.map(read, wanted))
@@ -105,7 +107,7 @@ def _check_calibrated(given: CalibrationFile, wanted: Sequence[str], path: Path)
 
 
 def _camera_image(
-    name: str, file: Path, given: CalibrationFile, path: Path, stamp_ns: int, world_from_ego: Matrix
+    name: str, file: Path, given: CalibrationFile, path: Path, stamp_ns: int, world_from_ego: Matrix, use: LensUse
 ) -> CameraImage:
     info = given.infos[name]
 
@@ -118,7 +120,7 @@ def _camera_image(
             )
 
     try:
-        lens = calibration(info, is_rectified=False)
+        lens = calibration(info, is_rectified=False, use=use)
         taken = picture_of(_bytes_of(file), check_claim)
         return rectified_image(name, taken, lens, given.mounts[name], stamp_ns, world_from_ego)[0]
     except (ImageError, ImageFileError, CalibrationError) as error:

@@ -116,11 +116,12 @@ def calibration(
     rotation = r if is_rectified and r.any() else np.eye(3)
     if np.abs(rotation).max() > 2 or np.abs(rotation.T @ rotation - np.eye(3)).max() > 1e-3:
         raise CalibrationError("R is not a rotation")
-    distortion = np.zeros(0) if is_rectified else _distortion(info)
+    distortion = np.zeros(0) if is_rectified else _distortion(info.distortion_model, info.d)
     fitted, is_fisheye = Fit() if size is None else fit(size), info.distortion_model in FISHEYE_MODELS
     intrinsics, maps, lens = reduced_from_pixels(fitted.reduction) @ intrinsics, None, None
     if distortion.size and use == "project":
-        lens = _lens_model(raw, distortion, is_fisheye, size)
+        lens = lens_model(info.distortion_model, distortion)
+        _check_field(raw, lens, size)
     elif distortion.size:
         intrinsics, maps = _undistorting(raw, distortion, is_fisheye, size, fitted)
     return Calibration(size, intrinsics, rotation.T.copy(), maps, fitted.reduction, lens)
@@ -176,12 +177,32 @@ def _camera_matrix(name: str, matrix: Matrix, info: Any, size_hw: tuple[int, int
     return out
 
 
-def _distortion(info: Any) -> Matrix:
+def lens_model(model: str, coefficients: Any) -> LensModel | None:
+    """The lens of a distortion_model and D of sensor_msgs/CameraInfo; None where it distorts nothing.
+
+    Raises:
+        CalibrationError: the model is unknown, or its coefficients are not finite or of another number.
+    """
+    distortion = _distortion(model, coefficients)
+    if not distortion.size:
+        return None
+    return LensModel("equidistant" if model in FISHEYE_MODELS else "perspective", tuple(distortion.tolist()))
+
+
+def distortion_of(lens: LensModel | None) -> tuple[str, Matrix]:
+    """distortion_model and D [n] of sensor_msgs/CameraInfo of a lens; None: without distortion."""
+    if lens is None:
+        return "plumb_bob", np.zeros(5)
+    wide = "plumb_bob" if len(lens.coefficients) <= DISTORTION_MODELS["plumb_bob"][-1] else "rational_polynomial"
+    return "equidistant" if lens.kind == "equidistant" else wide, np.array(lens.coefficients)
+
+
+def _distortion(model: str, coefficients: Any) -> Matrix:
     """The lens model's coefficients, of a number that OpenCV takes; empty where there is nothing to undo."""
-    values = np.asarray(info.d, dtype=np.float64).reshape(-1)
+    values = np.asarray(coefficients, dtype=np.float64).reshape(-1)
     if not np.isfinite(values).all():
         raise CalibrationError("D has entries that are not finite")
-    model, is_fisheye = info.distortion_model, info.distortion_model in FISHEYE_MODELS
+    is_fisheye = model in FISHEYE_MODELS
     # All zero is a pinhole without distortion, but a fisheye that follows r = f * theta exactly.
     if not values.any():
         return np.zeros(4 if is_fisheye else 0)
@@ -247,8 +268,7 @@ def _undistorting(
         raise CalibrationError(f"the lens distortion cannot be undone: {one_line(error)}") from error
 
 
-def _lens_model(raw: Matrix, distortion: Matrix, is_fisheye: bool, size: tuple[int, int] | None) -> LensModel:
-    lens = LensModel("equidistant" if is_fisheye else "perspective", tuple(distortion.tolist()))
+def _check_field(raw: Matrix, lens: LensModel | None, size: tuple[int, int] | None) -> None:
     if size is not None:
         rows, columns = 24, 32
         pixels = np.stack(np.meshgrid(np.arange(columns) + 0.5, np.arange(rows) + 0.5), axis=-1).reshape(-1, 2)
@@ -259,7 +279,6 @@ def _lens_model(raw: Matrix, distortion: Matrix, is_fisheye: bool, size: tuple[i
                 f"D leaves {100 * share:.0f} % of the picture usable (what is further from its centre, the lens model "
                 "cannot tell): are the coefficients those of this lens, in the order of distortion_model?"
             )
-    return lens
 
 
 def _usable_share(initialise: Any, raw: Matrix, distortion: Matrix, size: tuple[int, int]) -> float:

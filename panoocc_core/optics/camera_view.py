@@ -11,7 +11,7 @@ from ..geometry import Matrix
 from .lens_model import NEAR_M, LensModel, imaged
 from .projections import LensedImage, lens_groups
 
-_STEPS, _TURN_RAD, _CLOSE = 12, 1e-6, 1e-7  # of Newton's method; the last one in focal lengths
+_STEPS, _TURN_RAD, _CLOSE = 12, 1e-6, 1e-9  # of Newton's method; the last one in distances from the picture's centre
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -61,19 +61,23 @@ def _rays(lens: LensModel, places: Matrix) -> Matrix:
     along = placed(np.stack((angles, np.zeros_like(angles)), axis=1))[:, 0]
     away = np.linalg.norm(places, axis=1, keepdims=True)
     turns = np.interp(away, along - along[0], angles) / np.maximum(away, 1e-12) * places
+    left = np.arange(len(turns))  # those that are not there yet
     for _ in range(_STEPS):
-        error = placed(turns) - places
-        across, down = (
-            (placed(turns + step) - placed(turns - step)) / (2 * _TURN_RAD) for step in np.eye(2) * _TURN_RAD
-        )
+        at, here = turns[left], placed(turns[left])
+        error = here - places[left]
+        is_off = np.linalg.norm(error, axis=1) > _CLOSE * (1 + away[left, 0])
+        left, at, here, error = left[is_off], at[is_off], here[is_off], error[is_off]
+        inwards = np.where(at > 0, -_TURN_RAD, _TURN_RAD)  # beyond the field nothing changes
+        across, down = ((placed(at + inwards * axis) - here) / (inwards @ axis)[:, None] for axis in np.eye(2))
         determinant = across[:, 0] * down[:, 1] - across[:, 1] * down[:, 0]
         determinant = np.where(np.abs(determinant) < 1e-9, np.inf, determinant)  # at the field's edge: no step
-        turns[:, 0] -= (error[:, 0] * down[:, 1] - error[:, 1] * down[:, 0]) / determinant
-        turns[:, 1] -= (error[:, 1] * across[:, 0] - error[:, 0] * across[:, 1]) / determinant
-        length = np.linalg.norm(turns, axis=1, keepdims=True)
-        turns *= np.minimum(1, lens.field_rad / np.maximum(length, 1e-12))
-    found = np.linalg.norm(placed(turns) - places, axis=1) < _CLOSE
-    return np.where(found[:, None], _directions(turns), np.nan)
+        at[:, 0] -= (error[:, 0] * down[:, 1] - error[:, 1] * down[:, 0]) / determinant
+        at[:, 1] -= (error[:, 1] * across[:, 0] - error[:, 0] * across[:, 1]) / determinant
+        length = np.linalg.norm(at, axis=1, keepdims=True)
+        turns[left] = at * np.minimum(1, lens.field_rad / np.maximum(length, 1e-12))
+    directions = _directions(turns)
+    directions[left] = np.nan
+    return directions
 
 
 def _directions(turns: Matrix) -> Matrix:

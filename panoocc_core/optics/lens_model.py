@@ -59,6 +59,12 @@ class LensModel:
         cosine, sine = ((1, 0), (0, 1), (-1, 0), (0, -1))[self.turns % 4]
         return np.array([[cosine, -sine, 0], [sine, cosine, 0], [0, 0, 1.0]])
 
+    def differs_from(self, other: "LensModel") -> float:
+        """The largest change of a coefficient, which is a share of the distance from the picture's centre, as that of a
+        focal length is; infinite where the lenses are of two kinds."""
+        mine, theirs = ((one.kind, one.turns, len(one.coefficients)) for one in (self, other))
+        return float(np.abs(np.subtract(self.coefficients, other.coefficients)).max()) if mine == theirs else math.inf
+
     def turned(self, turns: int) -> "LensModel":
         """The lens of a picture that was turned by so many quarter turns more."""
         return LensModel(self.kind, self.coefficients, (self.turns + turns) % 4)

@@ -3,7 +3,8 @@
 Pictures are RGB uint8 [height, width, 3].  Each camera is drawn from its own pose at its own shutter.
 """
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
+from typing import Any
 
 import cv2
 import numpy as np
@@ -11,11 +12,13 @@ from numpy.typing import NDArray
 
 from ..geometry import BOX_EDGES, Matrix, box_corners_m
 from ..labels import GROUND, instance_colours
-from ..preprocess import pixels_from_ego
+from ..optics import CameraView
+from ..preprocess import view_of
 from ..types import CameraImage, Frame, GridGeometry, Occupancy, ScoredBoxes
 from .canvas import WARNING, Image, blank, letterbox, put_camera
 from .marks import draw_marks, numbers_of
 from .render import camera_mosaic
+from .through_lens import layer_through_lens, pieces
 from .voxel_view import VoxelVolume, voxels_of
 
 OLD_S = 0.1  # images that are further than this from the frame's stamp are marked
@@ -116,13 +119,14 @@ def camera_overlay(
     height, width = camera.size_hw
     scale_y, scale_x = size_hw[0] / height, size_hw[1] / width
     pixels_from_pixels = np.array([[scale_x, 0, (scale_x - 1) / 2], [0, scale_y, (scale_y - 1) / 2], [0, 0, 1]])
-    image_from_ego = pixels_from_pixels @ pixels_from_ego(camera, frame)
+    view = view_of(camera, frame)
+    view = replace(view, image_from_camera=pixels_from_pixels @ view.image_from_camera)
     picture = resized(camera.image.cpu().numpy(), size_hw)
-    code = _painted(surface, image_from_ego, size_hw)
+    code = _painted(surface, view, size_hw)
     _blend(picture, code, surface)
-    _draw_ground(picture, code, surface, image_from_ego)
+    _draw_ground(picture, code, surface, view)
     if boxes is not None and len(boxes):
-        _draw_boxes(picture, code, surface, image_from_ego, boxes)
+        _draw_boxes(picture, code, surface, view, boxes)
     age_s = (frame.stamp_ns - camera.stamp_ns) * 1e-9
     if abs(age_s) > OLD_S:
         put_camera(picture, camera.name, f"{abs(age_s):.2f} s {'old' if age_s > 0 else 'ahead'}", WARNING)
@@ -166,20 +170,30 @@ def resized(image: Image, size_hw: tuple[int, int]) -> Image:
     return np.asarray(cv2.resize(image, size_hw[::-1], interpolation=cv2.INTER_LINEAR), np.uint8)
 
 
-def _painted(surface: Surface, image_from_ego: Matrix, size_hw: tuple[int, int]) -> Image:
+def _projected(view: CameraView, points: NDArray[Any]) -> tuple[NDArray[Any], NDArray[np.bool_]]:
+    """Pixels [..., 2] of points [..., 3], in their type, and which [...] are before the camera."""
+    if view.lens is not None:
+        return view.pixels(points)
+    matrix = (view.image_from_camera @ view.camera_from_points).astype(points.dtype)
+    local = points @ matrix[:, :3].T + matrix[:, 3]
+    return local[..., :2] / np.maximum(local[..., 2:], _NEAR_M), local[..., 2] > _NEAR_M
+
+
+def _painted(surface: Surface, view: CameraView, size_hw: tuple[int, int]) -> Image:
     """Which face every pixel [height, width] shows: 0 none, else 1 + 3 * group + axis.
 
     What stands hides the ground, and is painted from far to near.
     """
     g = surface.geometry
     # In units of voxels: voxel i reaches from i to i + 1.
-    image_from_grid = image_from_ego @ g.ego_from_grid @ np.diag([*g.voxel_size_m, 1.0])
-    eye = np.linalg.solve(image_from_grid[:, :3], -image_from_grid[:, 3])
+    camera_from_grid = view.camera_from_points @ g.ego_from_grid @ np.diag([*g.voxel_size_m, 1.0])
+    eye = np.linalg.solve(camera_from_grid[:, :3], -camera_from_grid[:, 3])
+    view = replace(view, camera_from_points=camera_from_grid)
     code = np.zeros(size_hw, np.uint8)
     for layer, groups in surface.ground:
         if layer + 1 < eye[2]:
-            _paint_layer(code, groups, image_from_grid, layer + 1)
-    pixels, value = _faces(surface, image_from_grid.astype(np.float32), eye.astype(np.float32), size_hw)
+            _paint_layer(code, groups, view, eye, layer + 1)
+    pixels, value = _faces(surface, view, eye.astype(np.float32), size_hw)
     span = np.ptp(pixels, axis=1).max(axis=1)
     is_dot = span <= _DOT_PX
     _paint_dots(code, pixels[is_dot].mean(axis=1), value[is_dot])
@@ -188,27 +202,38 @@ def _painted(surface: Surface, image_from_ego: Matrix, size_hw: tuple[int, int])
     return code
 
 
-def _paint_layer(code: Image, groups: NDArray[np.uint8], image_from_grid: Matrix, height: int) -> None:
+def _paint_layer(code: Image, groups: NDArray[np.uint8], view: CameraView, eye: Matrix, height: int) -> None:
     """One layer of ground [X, Y], whose upper side lies at a height in voxels."""
+    size_hw = (code.shape[0], code.shape[1])
+    values = np.where(groups > 0, 3 * groups, 0).astype(np.uint8)  # 1 + 3 * group + axis z
+    if view.lens is not None:
+        shown = layer_through_lens(values, view, eye, height, size_hw)
+    else:
+        shown = _layer(values, view.image_from_camera @ view.camera_from_points, height, size_hw)
+    cv2.copyTo(shown, shown, code)
+
+
+def _layer(values: NDArray[np.uint8], image_from_grid: Matrix, height: int, size_hw: tuple[int, int]) -> Image:
+    """A layer as a pinhole camera shows it [height, width]."""
     image_from_plane = image_from_grid[:, [0, 1, 3]].copy()  # of x and y in voxels
     image_from_plane[:, 2] += height * image_from_grid[:, 2]
     across, down, depth = image_from_plane[2]
-    depths = across * (np.arange(groups.shape[0]) + 0.5)[:, None] + down * (np.arange(groups.shape[1]) + 0.5) + depth
+    depths = across * (np.arange(values.shape[0]) + 0.5)[:, None] + down * (np.arange(values.shape[1]) + 0.5) + depth
     # What lies behind the camera would appear above the horizon.
-    texture = np.where((depths > _NEAR_M) & (groups > 0), 3 * groups, 0).astype(np.uint8)  # 1 + 3 * group + axis z
+    texture = np.where(depths > _NEAR_M, values, 0).astype(np.uint8)
     image_from_texture = image_from_plane @ np.array(
         [[0, 1, 0.5], [1, 0, 0.5], [0, 0, 1]]
     )  # its pixels: column y, row x
-    warped = cv2.warpPerspective(texture, image_from_texture, code.shape[::-1], flags=cv2.INTER_NEAREST)
-    cv2.copyTo(warped, warped, code)
+    warped = cv2.warpPerspective(texture, image_from_texture, size_hw[::-1], flags=cv2.INTER_NEAREST)
+    return np.asarray(warped, np.uint8)
 
 
 def _faces(
-    surface: Surface, image_from_grid: NDArray[np.float32], eye: NDArray[np.float32], size_hw: tuple[int, int]
+    surface: Surface, view: CameraView, eye: NDArray[np.float32], size_hw: tuple[int, int]
 ) -> tuple[NDArray[np.float32], NDArray[np.int64]]:
     """Corners [m, 4, 2] in pixels and codes [m] of the faces that look at the eye, the farthest first."""
     middle = surface.index + np.float32(0.5)
-    seen = np.flatnonzero(_in_view(image_from_grid, middle, size_hw))
+    seen = np.flatnonzero(_in_view(view, middle, size_hw))
     away = (middle[seen] - eye) * np.array(surface.geometry.voxel_size_m, np.float32)
     seen = seen[np.argsort(-(away**2).sum(axis=1))]
     middle, towards = middle[seen], eye - middle[seen]
@@ -216,17 +241,20 @@ def _faces(
     is_open = surface.is_open[seen]
     row, axis = np.nonzero(np.where(is_higher, is_open[..., 1], is_open[..., 0]) & (np.abs(towards) > 0.5))
     offsets = _CORNERS[axis, is_higher[row, axis].astype(np.intp)]  # [m, 4, 3]
-    local = (middle[row][:, None] + offsets) @ image_from_grid[:, :3].T + image_from_grid[:, 3]
-    before = (local[..., 2] > _NEAR_M).all(axis=1)
-    local = local[before]
+    pixels, is_before = _projected(view, middle[row][:, None] + offsets)
+    before = is_before.all(axis=1)
     code = 1 + 3 * surface.group[seen[row[before]]].astype(np.int64) + axis[before]
-    return local[..., :2] / local[..., 2:], code
+    return pixels[before], code
 
 
-def _in_view(
-    image_from_grid: NDArray[np.float32], middle: NDArray[np.float32], size_hw: tuple[int, int]
-) -> NDArray[np.bool_]:
+def _in_view(view: CameraView, middle: NDArray[np.float32], size_hw: tuple[int, int]) -> NDArray[np.bool_]:
     """Which voxels [n] may reach into the image."""
+    if view.lens is not None:
+        pixels, before = view.pixels(middle)
+        margin = 0.1 * max(size_hw)
+        inside = (pixels > -margin) & (pixels < np.array(size_hw[::-1]) + margin)
+        return np.asarray(before & inside.all(axis=1))
+    image_from_grid = (view.image_from_camera @ view.camera_from_points).astype(np.float32)
     x, y, depth = image_from_grid[:, :3] @ middle.T + image_from_grid[:, 3:]
     reach = np.linalg.norm(image_from_grid[:, :3], axis=1)  # of pixels times depth, from a voxel's middle
     height, width = size_hw
@@ -268,7 +296,7 @@ def _mask(code: Image, wanted: NDArray[np.bool_], others: bool = False) -> Image
     return np.asarray(cv2.LUT(code, table), np.uint8)
 
 
-def _draw_ground(picture: Image, code: Image, surface: Surface, image_from_ego: Matrix) -> None:
+def _draw_ground(picture: Image, code: Image, surface: Surface, view: CameraView) -> None:
     """Lines along and across the vehicle on its plane z = 0, as far as the grid reaches, where nothing stands."""
     g = surface.geometry
     size = np.array(g.shape_xyz) * g.voxel_size_m
@@ -281,7 +309,7 @@ def _draw_ground(picture: Image, code: Image, surface: Surface, image_from_ego: 
         line = np.zeros((len(across), 2, 3))
         line[:, 0, axis], line[:, 1, axis], line[..., 1 - axis] = low[axis], high[axis], across[:, None]
         ends.append(line)
-    pixels, is_seen = segments(np.concatenate(ends), image_from_ego)
+    pixels, is_seen = segments(np.concatenate(ends), view)
     lines = np.zeros(code.shape, np.uint8)
     cv2.polylines(lines, list(sixteenths(pixels[is_seen])), False, _LINE_SHARE, 1, cv2.LINE_AA, 4)
     is_free = _mask(code, np.repeat(surface.is_ground, 3), others=True)
@@ -290,12 +318,12 @@ def _draw_ground(picture: Image, code: Image, surface: Surface, image_from_ego: 
     picture[at] = (picture[at] * (1 - share) + 255 * share).astype(np.uint8)
 
 
-def _draw_boxes(picture: Image, code: Image, surface: Surface, image_from_ego: Matrix, boxes: ScoredBoxes) -> None:
+def _draw_boxes(picture: Image, code: Image, surface: Surface, view: CameraView, boxes: ScoredBoxes) -> None:
     counts = cv2.calcHist([code], [0], None, [256], [0, 256])[1 : 1 + 3 * len(surface.colours), 0]
     is_hidden = (counts.reshape(-1, 3).sum(axis=1) == 0) & (surface.number > 0)
     boxes = boxes.select(~np.isin(numbers_of(boxes), surface.number[is_hidden]))
     corners_m = box_corners_m(boxes.centre_m, boxes.size_m, boxes.yaw_rad)
-    pixels, is_seen = segments(corners_m[:, BOX_EDGES], image_from_ego)  # [n, 12, 2, 2], [n, 12]
+    pixels, is_seen = segments(corners_m[:, BOX_EDGES], view)  # [n, m, 2, 2], [n, m]
     of_seen = is_seen[..., None, None]
     low = np.where(of_seen, pixels, np.inf).min(axis=(1, 2))
     high = np.where(of_seen, pixels, -np.inf).max(axis=(1, 2))
@@ -304,9 +332,13 @@ def _draw_boxes(picture: Image, code: Image, surface: Surface, image_from_ego: M
     draw_marks(picture, outlines, None, numbers_of(boxes)[kept], above=True)
 
 
-def segments(ends_m: NDArray[np.float64], image_from_ego: Matrix) -> tuple[NDArray[np.float64], NDArray[np.bool_]]:
-    """Where lines between two points [..., 2, 3] of the ego frame lie in an image [..., 2, 2], cut off before the
-    camera, and which [...] are before it at all."""
+def segments(ends_m: NDArray[np.float64], view: CameraView) -> tuple[NDArray[np.float64], NDArray[np.bool_]]:
+    """Where lines between two points [..., n, 2, 3] of the ego frame lie in an image [..., m, 2, 2], cut off before the
+    camera, and which [..., m] are before it at all; through a lens, which bends them, they are many short ones."""
+    if view.lens is not None:
+        pixels, is_before = view.pixels(pieces(ends_m))
+        return pixels, np.asarray(is_before.all(axis=-1))
+    image_from_ego = view.image_from_camera @ view.camera_from_points
     local = ends_m @ image_from_ego[:, :3].T + image_from_ego[:, 3]
     depth = local[..., 2]
     is_seen = np.asarray((depth > _NEAR_M).any(axis=-1))

@@ -6,14 +6,17 @@ Each camera is drawn from its own pose: the vehicle's motion plays no part.
 """
 
 from collections.abc import Mapping, Sequence
+from dataclasses import replace
 from itertools import product
 
 import cv2
 import numpy as np
 from numpy.typing import NDArray
 
-from ..geometry import BOX_EDGES, Matrix, invert
+from ..geometry import BOX_EDGES
 from ..labels import Colour
+from ..optics import CameraView
+from ..preprocess import view_of
 from ..types import CameraImage, GridGeometry
 from .canvas import TEXT, WARNING, Image, blank, letterbox, put_camera, put_text
 from .overlay import resized, segments, sixteenths
@@ -25,7 +28,7 @@ _GROUND, _AHEAD, _GRID, _HORIZON = (235, 235, 235), (255, 70, 60), (70, 190, 255
 _ARROW_M, _HEAD_M = 10.0, 1.2
 _PIECES = 24  # of a long line: its far end may lie behind the camera
 _LABEL_PX = (60, 13)  # width and height of a label
-_NEAREST_M = 0.3
+_FAR_M = 1e6  # the horizon
 
 
 def rig_view(camera: CameraImage, geometry: GridGeometry, size_hw: tuple[int, int], note: str = "") -> Image:
@@ -37,13 +40,14 @@ def rig_view(camera: CameraImage, geometry: GridGeometry, size_hw: tuple[int, in
     height, width = camera.size_hw
     scale_y, scale_x = size_hw[0] / height, size_hw[1] / width
     pixels_from_pixels = np.array([[scale_x, 0, (scale_x - 1) / 2], [0, scale_y, (scale_y - 1) / 2], [0, 0, 1]])
-    image_from_ego = pixels_from_pixels @ camera.intrinsics @ invert(camera.ego_from_camera)[:3]
+    view = view_of(camera)
+    view = replace(view, image_from_camera=pixels_from_pixels @ view.image_from_camera)
     picture = resized(camera.image.cpu().numpy(), size_hw)
-    _draw(picture, _ground_lines(), image_from_ego, _GROUND, 0.55)
-    _draw(picture, _cut(_grid_edges(geometry)), image_from_ego, _GRID, 0.9)
-    _draw_horizon(picture, pixels_from_pixels @ camera.intrinsics, camera.ego_from_camera)
-    _draw(picture, _cut(_arrow()), image_from_ego, _AHEAD, 1.0, thickness=2)
-    _label(picture, image_from_ego)
+    _draw(picture, _ground_lines(), view, _GROUND, 0.55)
+    _draw(picture, _cut(_grid_edges(geometry)), view, _GRID, 0.9)
+    _draw(picture, _horizon(camera.ego_from_camera[:3, 3]), view, _HORIZON, 1.0)
+    _draw(picture, _cut(_arrow()), view, _AHEAD, 1.0, thickness=2)
+    _label(picture, view)
     put_camera(picture, camera.name, note, WARNING if note else TEXT)
     return picture
 
@@ -109,36 +113,28 @@ def _cut(lines: NDArray[np.float64]) -> NDArray[np.float64]:
 
 
 def _draw(
-    picture: Image, lines: NDArray[np.float64], image_from_ego: Matrix, colour: Colour, share: float, thickness: int = 1
+    picture: Image, lines: NDArray[np.float64], view: CameraView, colour: Colour, share: float, thickness: int = 1
 ) -> None:
-    pixels, is_seen = segments(lines, image_from_ego)
+    pixels, is_seen = segments(lines, view)
     layer = picture.copy()
     cv2.polylines(layer, list(sixteenths(pixels[is_seen])), False, colour, thickness, cv2.LINE_AA, 4)
     cv2.addWeighted(layer, share, picture, 1 - share, 0, dst=picture)
 
 
-def _draw_horizon(picture: Image, intrinsics: Matrix, ego_from_camera: Matrix) -> None:
-    """Where the plane z = 0 ends, infinitely far away."""
-    line = np.linalg.inv(intrinsics).T @ ego_from_camera[2, :3]  # a u + b v + c = 0
-    width = picture.shape[1]
-    if abs(line[1]) < abs(line[0]) / 20 or abs(line[1]) < 1e-12:
-        return
-    for left in range(0, width, 16):
-        ends = [(u, -(line[0] * u + line[2]) / line[1]) for u in (left, min(left + 8, width))]
-        if all(abs(v) < 4 * picture.shape[0] for _, v in ends):
-            first, last = sixteenths(np.array(ends))
-            cv2.line(picture, first.tolist(), last.tolist(), _HORIZON, 1, cv2.LINE_AA, 4)
+def _horizon(camera_m: NDArray[np.float64]) -> NDArray[np.float64]:
+    """Where the plane z = 0 ends, far away all around a place [3], as dashes [n, 2, 3]."""
+    azimuth = np.radians(np.arange(360.0)).reshape(-1, 2)
+    return camera_m + _FAR_M * np.stack((np.cos(azimuth), np.sin(azimuth), np.zeros_like(azimuth)), axis=-1)
 
 
-def _label(picture: Image, image_from_ego: Matrix) -> None:
+def _label(picture: Image, view: CameraView) -> None:
     """Places on the ground, metres ahead and to the left, in eight directions from the vehicle; no two on one spot."""
     height, width = picture.shape[:2]
     taken: list[tuple[float, float]] = []
     for distance_m, (ahead, left) in product(_LABELLED_M, _DIRECTIONS):
-        u, v, depth = image_from_ego @ np.array([distance_m * ahead, distance_m * left, 0.0, 1.0])
-        if depth <= _NEAREST_M:
+        (u, v), is_before = view.pixels(np.array([distance_m * ahead, distance_m * left, 0.0]))
+        if not is_before:
             continue
-        u, v = u / depth, v / depth
         is_free = not any(abs(u - x) < _LABEL_PX[0] and abs(v - y) < _LABEL_PX[1] for x, y in taken)
         if is_free and 0 < u < width - _LABEL_PX[0] and _LABEL_PX[1] < v < height:
             taken.append((u, v))

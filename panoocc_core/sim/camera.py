@@ -10,13 +10,14 @@ import numpy as np
 
 from ..base.image_files import MAX_IMAGE_SIDE
 from ..geometry import Matrix, check_rigid, rigid
+from ..optics import LensModel
 
 OPTICAL_FROM_FORWARD = np.array([[0.0, -1.0, 0.0], [0.0, 0.0, -1.0], [1.0, 0.0, 0.0]])  # REP-103: z ahead, x right
 
 
 @dataclass(frozen=True, slots=True, eq=False)
 class SimCamera:
-    """A pinhole camera without distortion.
+    """A camera: a pinhole without distortion, or a lens.
 
     Raises:
         ValueError: size, intrinsics or mounting are not usable; the message names the camera.
@@ -28,6 +29,7 @@ class SimCamera:
     intrinsics: Matrix  # [3, 3], pixels
     ego_from_camera: Matrix  # [4, 4], optical frame
     shutter_offset_s: float = 0.0  # after the stamp of the set
+    lens: LensModel | None = None
 
     def __post_init__(self) -> None:
         if not (0 < self.width <= MAX_IMAGE_SIDE and 0 < self.height <= MAX_IMAGE_SIDE):

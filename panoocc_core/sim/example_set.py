@@ -10,6 +10,7 @@ import yaml
 from ..base.overwriting import why_taken
 from ..base.whole_files import whole_file
 from ..cameras.image_set import CALIBRATION, ENDINGS
+from ..cameras.lens import distortion_of
 from ..geometry import quaternion_from_rotation
 from .camera import Rig, SimCamera
 from .capture import capture
@@ -67,7 +68,7 @@ def _why_foreign(folder: Path, names: set[str]) -> str | None:
 
 def _entry(camera: SimCamera) -> dict[str, Any]:
     """A camera in a calibration file."""
-    pose = camera.ego_from_camera
+    pose, (model, distortion) = camera.ego_from_camera, distortion_of(camera.lens)
     return {
         "name": camera.name,
         "ego_from_camera": {
@@ -78,5 +79,6 @@ def _entry(camera: SimCamera) -> dict[str, Any]:
             "width": camera.width,
             "height": camera.height,
             "K": [float(value) for value in camera.intrinsics.ravel()],
+            **({} if camera.lens is None else {"distortion_model": model, "D": [float(value) for value in distortion]}),
         },
     }

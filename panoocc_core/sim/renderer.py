@@ -1,5 +1,6 @@
 """Pictures of a scene as its cameras take them: colour, class, instance and depth of every pixel."""
 
+from collections.abc import Callable
 from dataclasses import dataclass
 
 import numpy as np
@@ -10,6 +11,7 @@ from torch import Tensor
 from ..labels import OCC3D
 from . import shading
 from .camera import Rig, SimCamera
+from .lens_sides import lens_sides
 from .materials import surface
 from .rays import FAR_M, GROUND, SKY, DeviceHits, cast_on
 from .scene import Scene
@@ -30,7 +32,7 @@ class Picture:
     rgb: NDArray[np.uint8]  # [height, width, 3]
     class_id: NDArray[np.uint8]  # [height, width], ids of labels.OCC3D; the sky is free
     instance_id: NDArray[np.int32]  # [height, width], 0 = stuff and sky
-    depth_m: Floats  # [height, width], along the optical axis; inf for the sky
+    depth_m: Floats  # [height, width], along the optical axis, through a lens along the ray; inf for the sky
 
 
 class Renderer:
@@ -59,19 +61,23 @@ class Renderer:
     @torch.inference_mode()
     def picture(self, camera: SimCamera, time_s: float) -> Picture:
         """What `camera` sees when its shutter opens at `time_s`."""
-        shapes = self.scene.shapes_at(time_s)
+        world_from_ego, shapes = self.scene.world_from_ego(time_s), self.scene.shapes_at(time_s)
         solids = solid_table(shapes, self.device)
-        world_from_camera = self.scene.world_from_ego(time_s) @ camera.ego_from_camera
-        hits = cast_on(self.device, camera, world_from_camera, shapes)
-        shadows = self._shadows(shapes, world_from_camera[:3, 3].astype(np.float32))
-        if self.supersample == 1:
-            colours = self._colours(hits, solids, shadows)
-        else:
-            n = self.supersample
-            fine = cast_on(self.device, camera.scaled(n), world_from_camera, shapes)
-            colours = self._colours(fine, solids, shadows)
-            colours = colours.view(3, camera.height, n, camera.width, n).mean(dim=(2, 4))
-        return self._labelled(hits, solids, self._exposed(colours, camera, time_s))
+        shadows = self._shadows(shapes, (world_from_ego @ camera.ego_from_camera)[:3, 3].astype(np.float32))
+
+        def taken(pinhole: SimCamera) -> Picture:
+            world_from_camera = world_from_ego @ pinhole.ego_from_camera
+            hits = cast_on(self.device, pinhole, world_from_camera, shapes)
+            if self.supersample == 1:
+                colours = self._colours(hits, solids, shadows)
+            else:
+                n = self.supersample
+                fine = cast_on(self.device, pinhole.scaled(n), world_from_camera, shapes)
+                colours = self._colours(fine, solids, shadows)
+                colours = colours.view(3, pinhole.height, n, pinhole.width, n).mean(dim=(2, 4))
+            return self._labelled(hits, solids, self._exposed(colours, pinhole, time_s))
+
+        return taken(camera) if camera.lens is None else _through_lens(camera, taken)
 
     def pictures(self, rig: Rig, time_s: float) -> dict[str, Picture]:
         """One picture per camera, each at its own shutter time after `time_s`."""
@@ -145,6 +151,18 @@ class Renderer:
         instance_id = torch.where(hits.shape >= 0, _taken(solids.instance_id, solid), 0)
         arrays = (rgb, class_id.to(torch.uint8), instance_id, hits.depth_m)
         return Picture(*(array.cpu().numpy() for array in arrays))
+
+
+def _through_lens(camera: SimCamera, taken: Callable[[SimCamera], Picture]) -> Picture:
+    """The picture of a camera with a lens, of those that pinholes take of its sides."""
+    sides = lens_sides(camera)
+    pictures = [taken(side) for side in sides.cameras(camera)]
+    return Picture(
+        rgb=sides.through([one.rgb for one in pictures], 0, smooth=True),
+        class_id=sides.through([one.class_id for one in pictures], _FREE),
+        instance_id=sides.through([one.instance_id for one in pictures], 0),
+        depth_m=sides.through([one.depth_m for one in pictures], np.inf) * sides.stretch,
+    )
 
 
 def _taken(values: Tensor, index: Tensor) -> Tensor:

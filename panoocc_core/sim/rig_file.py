@@ -1,16 +1,19 @@
 """Rigs of the simulator as YAML files: `config/sim_rigs/<name>.yaml`, or one's own."""
 
+import math
 import re
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Literal
 
 import numpy as np
 
 from ..base.image_files import MAX_IMAGE_SIDE
 from ..base.ranges import Length, Within, check_ranges, shown
 from ..base.strict_yaml import ConfigError, build, load_yaml, named_yaml
+from ..cameras.lens import CalibrationError, lens_model
 from ..geometry import Matrix
+from ..optics import LensModel
 from .camera import Rig, SimCamera, mounted, pinhole
 
 MAX_SCALE = 4
@@ -22,11 +25,13 @@ Pixels = Annotated[float, Within(-10 * MAX_IMAGE_SIDE, 10 * MAX_IMAGE_SIDE)]
 _NAME = re.compile(r"[a-z_][a-z0-9_]{0,99}")  # a part of a topic's name, in small letters as they are used there
 _VEHICLE_FRAMES = ("base_link", "odom")
 _MIN_WIDTH, _MIN_HEIGHT = 16, 9
+_WIDEST_DEG = 178.0  # of a flat picture
 
 
 @dataclass(frozen=True, slots=True)
 class RigFileCamera:
-    """One camera as its file describes it.  Lens: either `horizontal_fov_deg`, or fx, fy, cx and cy in pixels.
+    """One camera as its file describes it.  Lens: either `horizontal_fov_deg`, or fx, fy, cx and cy in pixels; with
+    distortion under the names of sensor_msgs/CameraInfo.
 
     Raises:
         ValueError: the lens is given in both ways, in part, or not at all, a value is out of range, or the name
@@ -41,11 +46,14 @@ class RigFileCamera:
     pitch_deg: Degrees = 0.0  # down is positive
     roll_deg: Degrees = 0.0  # lowering the right side is positive
     shutter_offset_s: Annotated[float, Within(-1, 1)] = 0.0  # after the stamp of the set
-    horizontal_fov_deg: Annotated[float, Within(1, 178)] | None = None  # square pixels, axis through the middle
+    # Square pixels, axis through the middle; of the lens without its coefficients.
+    horizontal_fov_deg: Annotated[float, Within(1, 350)] | None = None
     fx: Focal | None = None
     fy: Focal | None = None
     cx: Pixels | None = None
     cy: Pixels | None = None
+    distortion_model: Literal["plumb_bob", "rational_polynomial", "equidistant"] = "plumb_bob"
+    D: Annotated[tuple[float, ...], Length(0, 14)] = ()
 
     def __post_init__(self) -> None:
         check_ranges(self)
@@ -64,6 +72,12 @@ class RigFileCamera:
         given = [value is not None for value in (self.fx, self.fy, self.cx, self.cy)]
         if any(given) != all(given) or all(given) == (self.horizontal_fov_deg is not None):
             raise ValueError("give either horizontal_fov_deg or all of fx, fy, cx and cy")
+        if (self.horizontal_fov_deg or 0) > _WIDEST_DEG and self.distortion_model != "equidistant":
+            raise ValueError(
+                f"camera {self.name}: horizontal_fov_deg {self.horizontal_fov_deg:g} is more than {_WIDEST_DEG:g}, "
+                "which takes the distortion_model equidistant"
+            )
+        self._lens()
 
     def camera(self, scale: float) -> SimCamera:
         """The camera with `scale` times as many pixels along each side.
@@ -73,12 +87,22 @@ class RigFileCamera:
         """
         mount = mounted(self.position_m, self.yaw_deg, self.pitch_deg, self.roll_deg)
         if self.horizontal_fov_deg is None:
-            whole = SimCamera(self.name, self.width, self.height, self._matrix(), mount, self.shutter_offset_s)
+            whole = SimCamera(
+                self.name, self.width, self.height, self._matrix(), mount, self.shutter_offset_s, self._lens()
+            )
             return whole.scaled(scale)
         width = max(_MIN_WIDTH, round(self.width * scale))
         height = max(_MIN_HEIGHT, round(self.height * scale))
-        lens = pinhole(width, height, self.horizontal_fov_deg)
-        return SimCamera(self.name, width, height, lens, mount, self.shutter_offset_s)
+        intrinsics = pinhole(width, height, min(self.horizontal_fov_deg, _WIDEST_DEG))
+        if self.distortion_model == "equidistant":
+            intrinsics[0, 0] = intrinsics[1, 1] = width / math.radians(self.horizontal_fov_deg)
+        return SimCamera(self.name, width, height, intrinsics, mount, self.shutter_offset_s, self._lens())
+
+    def _lens(self) -> LensModel | None:
+        try:
+            return lens_model(self.distortion_model, self.D)
+        except CalibrationError as error:
+            raise ValueError(f"camera {self.name}: {error}") from error
 
     def _matrix(self) -> Matrix:
         return np.array([[self.fx, 0, self.cx], [0, self.fy, self.cy], [0, 0, 1]], dtype=np.float64)
@@ -93,6 +117,7 @@ class RigFile:
     """
 
     cameras: Annotated[tuple[RigFileCamera, ...], Length(1, 100)]
+    auto: bool = True  # whether `auto` may mean it
 
     def __post_init__(self) -> None:
         check_ranges(self)

@@ -8,11 +8,13 @@ import numpy as np
 from numpy.typing import NDArray
 
 from ..geometry import Matrix, invert
+from ..optics import CameraView
 from ..types import GridGeometry
+from .lens_sides import lens_sides
 from .rays import cast
 from .rig import Rig, SimCamera
 from .scene import Scene
-from .shapes import Floats
+from .shapes import Floats, ShapeTable
 from .truth import Truth
 
 _MIN_DEPTH_M = 0.05
@@ -25,7 +27,7 @@ class View:
 
     camera: SimCamera
     world_from_camera: Matrix  # [4, 4]
-    depth_m: Floats  # [height, width], along the optical axis; inf for the sky
+    depth_m: Floats  # [height, width], along the optical axis, through a lens along the ray; inf for the sky
 
 
 def camera_mask(scene: Scene, rig: Rig, truth: Truth, time_s: float) -> NDArray[np.bool_]:
@@ -33,10 +35,17 @@ def camera_mask(scene: Scene, rig: Rig, truth: Truth, time_s: float) -> NDArray[
     views = []
     for camera in rig:
         shutter_s = time_s + camera.shutter_offset_s
-        world_from_camera = scene.world_from_ego(shutter_s) @ camera.ego_from_camera
-        depth_m = cast(camera, world_from_camera, scene.shapes_at(shutter_s)).depth_m
-        views.append(View(camera, world_from_camera, depth_m))
+        world_from_ego, shapes = scene.world_from_ego(shutter_s), scene.shapes_at(shutter_s)
+        views.append(View(camera, world_from_ego @ camera.ego_from_camera, _depth_m(camera, world_from_ego, shapes)))
     return mask_from_views(views, truth.geometry, truth.world_from_ego)
+
+
+def _depth_m(camera: SimCamera, world_from_ego: Matrix, shapes: ShapeTable) -> Floats:
+    if camera.lens is None:
+        return cast(camera, world_from_ego @ camera.ego_from_camera, shapes).depth_m
+    sides = lens_sides(camera)
+    taken = [_depth_m(side, world_from_ego, shapes) for side in sides.cameras(camera)]
+    return np.asarray(sides.through(taken, np.inf) * sides.stretch)
 
 
 def mask_from_views(views: Sequence[View], geometry: GridGeometry, world_from_ego: Matrix) -> NDArray[np.bool_]:
@@ -58,13 +67,13 @@ def _sees(view: View, centres: Matrix, world_from_grid: Matrix, voxel_size_m: Ma
     """Whether a view sees points [n, 3] of the grid's frame."""
     camera_from_grid = invert(view.world_from_camera) @ world_from_grid
     points = centres @ camera_from_grid[:3, :3].T + camera_from_grid[:3, 3]
-    depth = points[:, 2]
-    safe = np.maximum(depth, _MIN_DEPTH_M)
-    pixels = (points / safe[:, None]) @ view.camera.intrinsics[:2].T
+    lens = view.camera.lens
+    depth = points[:, 2] if lens is None else np.linalg.norm(points, axis=1)
+    pixels, in_field = CameraView(view.camera.intrinsics, np.eye(4)[:3], lens).pixels(points)
     rows, columns = view.depth_m.shape
-    inside = (depth > _MIN_DEPTH_M) & ((pixels >= 0) & (pixels <= (columns - 1, rows - 1))).all(axis=1)
+    inside = in_field & (depth > _MIN_DEPTH_M) & ((pixels >= 0) & (pixels <= (columns - 1, rows - 1))).all(axis=1)
     found = np.zeros(len(points), bool)
-    along = points[inside] / depth[inside, None]  # one metre deep
+    along = points[inside] / depth[inside, None]  # one metre
     half_voxel = np.abs(along @ camera_from_grid[:3, :3]) @ voxel_size_m / 2 / (along**2).sum(axis=1)
     found[inside] = depth[inside] <= _surface_depth(view.depth_m, pixels[inside]) + half_voxel
     return found

@@ -68,7 +68,7 @@ def _look(is_occupied: Tensor, metres: Matrix, eyes: Eyes, columns: ViewedColumn
     distance_m = np.hypot(away_m[:, 0], away_m[:, 1])
     base_m = (0.5 - position[:, 2]) * metres[2]  # of the lowest layer's middle above the camera
     ends_rad = np.arctan2(base_m[:, None] + (columns.layers - (0, 1)) * metres[2], distance_m[:, None])
-    fans = _fans(eyes, metres, float(distance_m.max()), float(ends_rad.min()), float(ends_rad.max()))
+    fans = _fans(eyes, columns, metres, float(distance_m.max()), float(ends_rad.min()), float(ends_rad.max()))
     octets = _shadows(is_occupied, metres, eyes, fans).view(torch.uint8)  # [samples + 1, rays, words * 8]
 
     turn_rad = (np.arctan2(away_m[:, 1], away_m[:, 0]) - fans.first_rad[columns.eye]) % (2 * np.pi)
@@ -89,8 +89,12 @@ def _look(is_occupied: Tensor, metres: Matrix, eyes: Eyes, columns: ViewedColumn
         bins = elevation.to(torch.int32).clamp_(0, fans.words * _WORD - 1)
         octet = here(place[part])[:, None] * (fans.words * 8) + (bins >> 3)  # of a little-endian word
         is_dark = octets.take(octet) >> (bins & 7).to(torch.uint8) & 1
-        first, end = here(columns.layers[part].T).unsqueeze(-1)
-        is_shown = (layer >= first) & (layer < end)
+        mask = columns.shown.get(int(columns.eye[part.start]))
+        if mask is None:
+            first, end = here(columns.layers[part].T).unsqueeze(-1)
+            is_shown = (layer >= first) & (layer < end)
+        else:
+            is_shown = here(mask)
         x, y = here(columns.place[part].T)
         shown[x, y] |= is_shown
         seen[x, y] |= is_shown & (is_dark == 0)
@@ -101,8 +105,10 @@ def _parts(eye: NDArray[np.int64]) -> list[slice]:
     return [slice(begin, end) for begin, end in zip(ends, ends[1:])]
 
 
-def _fans(eyes: Eyes, metres: Matrix, farthest_m: float, low_rad: float, high_rad: float) -> _Fans:
-    begin_rad, end_rad = azimuths_rad(eyes, metres)
+def _fans(
+    eyes: Eyes, columns: ViewedColumns, metres: Matrix, farthest_m: float, low_rad: float, high_rad: float
+) -> _Fans:
+    begin_rad, end_rad = azimuths_rad(eyes, columns, metres)
     voxel_m, first_m = float(metres[:2].min()), float(np.hypot(metres[0], metres[1]))
     farthest_m = max(farthest_m, first_m)
     rays_per_rad = min(_RAYS_A_VOXEL * farthest_m / voxel_m, _MOST_RAYS_PER_RAD)

@@ -3,11 +3,13 @@
 import argparse
 import sys
 from pathlib import Path
+from typing import get_args
 
 import numpy as np
 
 from panoocc_core import Frame, ModelConfig, Occupancy, OccupancyStream, overlay, picture, read_frame
 from panoocc_core.cameras.image_set import CALIBRATION
+from panoocc_core.cameras.lens import LensUse
 from panoocc_core.data.grid_file import is_grid_file, save_grid
 from panoocc_core.pictures.figures import is_marked, save_marked
 
@@ -51,6 +53,13 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         metavar="FILE",
         help=f"YAML file with mount and intrinsics of every camera (default: FOLDER/{CALIBRATION})",
     )
+    parser.add_argument(
+        "--lens",
+        choices=get_args(LensUse),
+        default="undistort",
+        help="lens distortion: undistort images, which cuts off what lies beyond a flat picture (default), or leave "
+        "them and project the voxels through the lens",
+    )
     network = parser.add_argument_group("network")
     options.add(network, "--model", default="nano")
     options.add(network.add_mutually_exclusive_group(), "--checkpoint", "--seeded-weights")
@@ -91,7 +100,7 @@ def _run(arguments: argparse.Namespace) -> None:
 def _frame(arguments: argparse.Namespace, config: ModelConfig) -> Frame:
     given, calibration = arguments.images, arguments.calibration
     if len(given) == 1 and "=" not in given[0]:
-        return read_frame(calibration or Path(given[0]) / CALIBRATION, given[0], config.cameras)
+        return read_frame(calibration or Path(given[0]) / CALIBRATION, given[0], config.cameras, lens=arguments.lens)
     files: dict[str, str] = {}
     for word in given:
         name, equals, file = word.partition("=")
@@ -104,7 +113,7 @@ def _frame(arguments: argparse.Namespace, config: ModelConfig) -> Frame:
         files[name] = file
     if calibration is None:
         raise ValueError("--calibration is missing: a YAML file with mount and intrinsics of every camera")
-    return read_frame(calibration, files, config.cameras)
+    return read_frame(calibration, files, config.cameras, lens=arguments.lens)
 
 
 def _check_outputs(arguments: argparse.Namespace) -> None:

@@ -146,6 +146,7 @@ def add_input_options(parser: argparse.ArgumentParser) -> None:
         help="YAML file with mounts and intrinsics, in place of /tf_static and CameraInfo",
     )
     options.add_parameters(inputs, AssemblerOptions, *MOTION)
+    options.add_parameters(inputs, NodeSettings, "lens")
     options.add_parameters(inputs, AssemblerOptions, "missing_camera", "reuse_age_s", "camera_timeout_s")
     usual = "as long as it takes; a number counts what is late after reading ahead"
     options.add_parameters(inputs, AssemblerOptions, "deadline_s", "tf_timeout_s", usual=usual)
@@ -228,6 +229,7 @@ def recorded_rig(arguments: argparse.Namespace, config: ModelConfig) -> Rig:
         arguments.base_frame,
         arguments.fixed_frame,
         arguments.spread_ms,
+        arguments.lens,
     )
     topics = {"tf_topic": arguments.tf_topic, "tf_static_topic": arguments.tf_static_topic}
     try:

@@ -84,8 +84,10 @@ class FrameDecoder:
         with self._lock:
             known = self._calibrations.get(name)
             if known is None or known[0] is not info or known[1] != is_sideways:
-                is_rectified = self._rig.camera(name).is_rectified
-                lens = calibration(info, is_rectified, lambda size_hw: self._fit(size_hw, is_sideways))
+                camera = self._rig.camera(name)
+                lens = calibration(
+                    info, camera.is_rectified, lambda size_hw: self._fit(size_hw, is_sideways), camera.lens
+                )
                 known = self._calibrations[name] = (info, is_sideways, lens)
             return known[2]
 

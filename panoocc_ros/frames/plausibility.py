@@ -12,8 +12,8 @@ import torch
 from numpy.typing import NDArray
 
 from panoocc_core.config import ModelConfig
-from panoocc_core.geometry import Matrix, invert, shift_and_turn
-from panoocc_core.preprocess import crop_window
+from panoocc_core.geometry import Matrix, shift_and_turn
+from panoocc_core.preprocess import crop_window, pixels_of_points
 from panoocc_core.types import CameraImage, Frame
 
 from .directions import degrees_apart, in_words, looks_deg, said_yaw_deg
@@ -27,6 +27,7 @@ _MAX_OFF_MIDDLE_XY = (0.2, 0.45)  # principal point, in widths and heights of th
 _MIN_OVERLAP, _SAME_AXIS_DEG = 0.9, 5.0  # two views that are one
 _SAME_MOUNT_M, _SAME_MOUNT_DEG = 1e-3, 0.05
 _MAX_ASTRAY_DEG = 75.0  # between where a camera looks and where its name says
+_HORIZON_M = 1e6  # how far away
 _MOVED_M, _MOVED_DEG, _MOVED_SIDES = 0.05, 1.0, 0.02  # from here on a calibration is another one
 
 _OPTICAL = (
@@ -118,11 +119,8 @@ def _grid_points_m(config: ModelConfig) -> Matrix:
 
 
 def _view(camera: CameraImage, points_m: Matrix, config: ModelConfig) -> _View:
-    camera_from_ego = invert(camera.ego_from_camera)
-    local = points_m @ camera_from_ego[:3, :3].T + camera_from_ego[:3, 3]
-    x, y, depth = camera.intrinsics @ local.T
-    is_ahead = depth > 0.1
-    x, y = (np.divide(part, depth, out=np.full_like(part, -1.0), where=is_ahead) for part in (x, y))
+    pixels, is_ahead = pixels_of_points(camera, points_m)
+    x, y = pixels.T
     top, first, rows, columns = crop_window(camera.size_hw, config.images)
     sees = is_ahead & (x >= first) & (x < first + columns) & (y >= top) & (y < top + rows)
     return _View(camera, sees, _horizon_row(camera), (top, top + rows - 1))
@@ -131,11 +129,23 @@ def _view(camera: CameraImage, points_m: Matrix, config: ModelConfig) -> _View:
 def _horizon_row(camera: CameraImage) -> float | None:
     """The row at which the middle column meets the horizon."""
     height, width = camera.size_hw
+    if camera.lens is not None:
+        return _bent_horizon_row(camera)
     column = np.array([[width / 2, 0, 1], [width / 2, height - 1, 1]]).T
     top_z, bottom_z = (camera.ego_from_camera[:3, :3] @ np.linalg.inv(camera.intrinsics) @ column)[2]
     if top_z <= 0:
         return None  # it looks down
     return float(top_z / (top_z - bottom_z) * (height - 1)) if bottom_z < 0 else math.inf
+
+
+def _bent_horizon_row(camera: CameraImage) -> float | None:
+    azimuth = np.radians(np.arange(0, 360, 0.5))
+    ways = np.stack((np.cos(azimuth), np.sin(azimuth), np.zeros_like(azimuth)), axis=1)
+    pixels, seen = pixels_of_points(camera, camera.ego_from_camera[:3, 3] + _HORIZON_M * ways)
+    if not seen.any():
+        return None if camera.ego_from_camera[2, 2] < 0 else math.inf
+    middle = np.abs(pixels[:, 0] - camera.size_hw[1] / 2)
+    return float(pixels[np.where(seen, middle, np.inf).argmin(), 1])
 
 
 def _mount_distance(view: _View) -> str | None:
@@ -289,4 +299,8 @@ def _differs(one: CameraImage, judged: CameraImage) -> bool:
     """Whether a camera's calibration is another one, and does not merely tremble."""
     if one.size_hw != judged.size_hw or not _is_near(one, judged, _MOVED_M, _MOVED_DEG):
         return True
-    return bool(np.abs(one.intrinsics - judged.intrinsics).max() > _MOVED_SIDES * max(one.size_hw))
+    if one.lens is None or judged.lens is None:
+        is_same_lens = one.lens is judged.lens
+    else:
+        is_same_lens = one.lens.differs_from(judged.lens) <= _MOVED_SIDES
+    return not is_same_lens or bool(np.abs(one.intrinsics - judged.intrinsics).max() > _MOVED_SIDES * max(one.size_hw))

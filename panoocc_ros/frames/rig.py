@@ -6,6 +6,7 @@ from typing import Annotated
 from panoocc_core.base.ranges import Length, Text, Within, check_ranges
 from panoocc_core.base.rig_files import AUTO
 from panoocc_core.base.strict_yaml import ConfigError, build, load_yaml, named_yaml
+from panoocc_core.cameras.lens import LensUse
 
 from ..streams.transforms import clean_frame
 
@@ -24,6 +25,7 @@ class RigCamera:
     compressed: bool | None = None  # CompressedImage? None: as the graph or the bag says
     frame: Text | None = None  # optical frame, where the images' header.frame_id is empty or wrong
     rectified: bool | None = None  # None: rectified when the topic is called so (image_rect)
+    lens: LensUse = "undistort"  # of images with distortion; "project" leaves it in them, for views beyond 120 degrees
     shutter_offset_ms: OffsetMs = 0.0  # how much later than the reference camera this one is exposed
 
     def __post_init__(self) -> None:

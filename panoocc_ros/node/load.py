@@ -13,6 +13,7 @@ from panoocc_core.base.devices import usable_device
 from panoocc_core.base.rig_files import AUTO, rig_with
 from panoocc_core.base.strict_yaml import ConfigError
 from panoocc_core.cameras.calibration_file import CalibrationFile, load_calibration
+from panoocc_core.cameras.lens import CalibrationError, LensUse, calibration
 from panoocc_core.labels import InstanceSource
 from panoocc_core.network import Network
 from panoocc_core.weights.checkpoint import NoWeightsError
@@ -28,9 +29,10 @@ def chosen_rig(
     base_frame: str = "",
     fixed_frame: str = "",
     spread_ms: float = 0.0,
+    lens: LensUse | Literal[""] = "",
 ) -> Rig:
-    """A rig by its name or file, "auto" for the one with the network's cameras, with frames and spread laid over it
-    where they are given.
+    """A rig by its name or file, "auto" for the one with the network's cameras, with frames, spread and what
+    becomes of the distortion of all its lenses laid over it where they are given.
 
     Raises:
         SettingsError: it cannot be used; `names` says "rig".
@@ -38,7 +40,8 @@ def chosen_rig(
     changes = {"base_frame": base_frame, "fixed_frame": fixed_frame, "spread_ms": spread_ms}
     with _settings("rig"):
         rig = load_rig(rig_with("rigs", config.cameras) if name == AUTO else name)
-        return replace(rig, **{key: value for key, value in changes.items() if value})  # type: ignore[arg-type]
+        cameras = tuple(replace(camera, lens=lens or camera.lens) for camera in rig.cameras)
+        return replace(rig, cameras=cameras, **{key: value for key, value in changes.items() if value})  # type: ignore[arg-type]
 
 
 def rig_for(config: ModelConfig, rig: Rig, network_frame: str = "") -> Rig:
@@ -105,7 +108,16 @@ def chosen_calibration(path: str | Path | None, rig: Rig) -> CalibrationFile | N
         SettingsError: the file cannot be used, or names a camera that the rig lacks.
     """
     with _settings("calibration"):
-        return load_calibration(path, rig.names) if path else None
+        if not path:
+            return None
+        found = load_calibration(path, rig.names)
+        for name, info in found.infos.items():
+            camera = rig.camera(name)
+            try:
+                calibration(info, camera.is_rectified, use=camera.lens)
+            except CalibrationError as error:
+                raise ConfigError(f"{path}: camera {name!r}: {error}") from error
+        return found
 
 
 def placed_by(calibration: CalibrationFile | None, config: ModelConfig) -> ModelConfig:

@@ -51,6 +51,7 @@ def load(settings: NodeSettings, logger: Any) -> Loaded:
         settings.base_frame,
         settings.fixed_frame,
         settings.sync_spread_ms,
+        settings.lens,
     )
     for sentence in unused(config, rig, settings.network_frame):
         logger.info(sentence)

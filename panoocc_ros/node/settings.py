@@ -60,6 +60,12 @@ class NodeSettings(OutputOptions, AssemblerOptions):
     calibration: str = parameter(
         "", "YAML file with mounts and intrinsics, in place of /tf_static and CameraInfo; empty: they are sent."
     )
+    lens: Literal["", "undistort", "project"] = parameter(
+        "",
+        "Lens distortion of images that are not rectified: undistort takes it out of the picture, which cuts off what "
+        "lies beyond a flat one; project leaves it there and projects the voxels through the lens; empty: the rig's.",
+        choices=("", "undistort", "project"),
+    )
     max_focal_change: float = parameter(
         0.0,
         "Share by which a focal length may change before the memory is cleared; 0 takes the network's.",

@@ -12,6 +12,7 @@ from typing import Any
 
 import numpy as np
 
+from panoocc_core.cameras.lens import distortion_of
 from panoocc_core.geometry import NS_PER_S, Matrix, quaternion_from_rotation, rigid
 from panoocc_core.sim import Rig, Scene, SimCamera
 from panoocc_core.sim.drive_renderer import Drive, RenderedSet, RenderSetup, all_rendered, frame_id
@@ -125,11 +126,12 @@ def _camera_events(camera: SimCamera, stamp_ns: int, jpeg: bytes) -> list[Event]
 
 
 def camera_info(camera: SimCamera, stamp_ns: int) -> Any:
-    """sensor_msgs/CameraInfo of a camera without distortion."""
+    """sensor_msgs/CameraInfo of a camera."""
     info = new_message(CAMERA_INFO)
     _head(info, stamp_ns, frame_id(camera))
-    info.height, info.width, info.distortion_model = camera.height, camera.width, "plumb_bob"
-    info.d, info.r = np.zeros(5), np.eye(3).ravel()
+    info.height, info.width = camera.height, camera.width
+    info.distortion_model, info.d = distortion_of(camera.lens)
+    info.r = np.eye(3).ravel()
     info.k = camera.intrinsics.ravel()
     info.p = np.hstack((camera.intrinsics, np.zeros((3, 1)))).ravel()
     return info

@@ -109,7 +109,7 @@ def _lens(
                 "different ones): are there two senders?"
             )
     try:
-        return calibration(info, entry.is_rectified)
+        return calibration(info, entry.is_rectified, use=entry.lens)
     except CalibrationError as error:
         where = "the calibration file" if given is not None else entry.info_topic
         report.fault(f"{entry.name}: CameraInfo of {where} cannot be used: {error}")

@@ -54,7 +54,8 @@ def test_every_shipped_rig_fits_its_topics():
     """`config/rigs` names the same cameras, and lets their shutters be as far apart as they are here."""
     topics = listing("rigs")
     for name, path in listing("sim_rigs").items():
-        rig, wanted = load_sim_rig(path), yaml.safe_load(topics[name].read_text())
+        topics_of = topics["nuscenes" if name == "fisheye" else name]  # fisheyes in the places of nuScenes' cameras
+        rig, wanted = load_sim_rig(path), yaml.safe_load(topics_of.read_text())
         assert [camera.name for camera in rig] == [camera["name"] for camera in wanted["cameras"]]
         reference = next(camera for camera in rig if camera.name == wanted["reference"])
         apart_s = [abs(camera.shutter_offset_s - reference.shutter_offset_s) for camera in rig]
@@ -96,7 +97,9 @@ def test_pitch_looks_down_and_roll_lowers_the_right_side():
         ({"position_m": [1, 2]}, "must be a list of 3 values, not 2"),
         ({"position_m": [1, 2, float("nan")]}, r"cameras\[0\]: position_m\[2\] must be -1000 to 1000, not nan"),
         ({"yaw_deg": float("inf")}, "yaw_deg must be -360 to 360, not inf"),
-        ({"horizontal_fov_deg": 180}, "horizontal_fov_deg must be 1 to 178"),
+        ({"horizontal_fov_deg": 351}, "horizontal_fov_deg must be 1 to 350"),
+        ({"horizontal_fov_deg": 180}, "more than 178, which takes the distortion_model equidistant"),
+        ({"distortion_model": "equidistant", "D": [0.1] * 5}, "camera A: equidistant takes 4 coefficients, D has 5"),
         ({"horizontal_fov_deg": None}, "give either horizontal_fov_deg or all of fx, fy, cx and cy"),
         (LENS, "give either horizontal_fov_deg or all of"),
         ({"horizontal_fov_deg": None, "fx": 100.0}, "give either horizontal_fov_deg or all of"),
@@ -130,5 +133,7 @@ def test_files_that_are_no_rig(tmp_path):
         load_sim_rig(written(tmp_path, CAMERA, fps=10))
     with pytest.raises(ConfigError, match="the key 'yaw_deg' is missing"):
         load_sim_rig(written(tmp_path, {key: value for key, value in CAMERA.items() if key != "yaw_deg"}))
-    with pytest.raises(ConfigError, match="unknown simulated rig 'kitti': give a YAML file or one of nuscenes, waymo"):
+    with pytest.raises(
+        ConfigError, match="unknown simulated rig 'kitti': give a YAML file or one of fisheye, nuscenes, waymo"
+    ):
         load_sim_rig("kitti")
