@@ -11,7 +11,8 @@ from panoocc_core.types import Frame
 
 from ..frames.resolver import Resolver
 from ..frames.rig import Rig
-from ..messages.types import IMAGE_TYPES
+from ..messages.types import IMAGE_TYPES, ODOMETRY
+from ..motion.motion_options import MotionOptions
 from ..streams.edge import TransformError
 from ..streams.transforms import TransformBuffer
 from .findings import CameraReport, RigReport
@@ -22,20 +23,27 @@ from .tree import KEEP_NS, fill
 from .views import judge_views
 
 
-def topics_of(rig: Rig) -> set[str]:
-    """All that a rig names."""
+def topics_of(rig: Rig, sources: MotionOptions) -> set[str]:
+    """All that a rig and the sources of the vehicle's motion name."""
     cameras = {topic for camera in rig.cameras for topic in (camera.topic, camera.info_topic)}
-    return {*cameras, rig.tf_topic, rig.tf_static_topic}
+    return {*cameras, rig.tf_topic, rig.tf_static_topic, sources.odometry_topic} - {""}
 
 
-def checked(intake: Intake, rig: Rig, config: ModelConfig, given: CalibrationFile | None = None) -> RigReport:
+def checked(
+    intake: Intake,
+    rig: Rig,
+    config: ModelConfig,
+    given: CalibrationFile | None = None,
+    sources: MotionOptions | None = None,
+) -> RigReport:
     """The report on a rig.
 
     Args:
         config: the network's, whose grid and crop the views are of, and whose cameras are wanted.
         given: what counts in place of messages.
+        sources: where the vehicle's pose comes from; None: from the transforms.
     """
-    report = RigReport([])
+    report, sources = RigReport([]), sources or MotionOptions()
     missing = [name for name in config.cameras if name not in rig.names]
     if missing:
         report.fault(
@@ -53,10 +61,11 @@ def checked(intake: Intake, rig: Rig, config: ModelConfig, given: CalibrationFil
             f"on {others}: do the drivers run, is it the right rig file? `panoocc rig make` writes one"
         )
         return report
-    resolver = Resolver(replace(rig, network_frame=None), given, config, buffer=TransformBuffer(KEEP_NS))
+    resolver = Resolver(replace(rig, network_frame=None), given, config, "", sources, TransformBuffer(KEEP_NS))
     resolver.has_static = rig.tf_static_topic in intake.heard
     for text in fill(resolver.buffer, intake, lambda topic: topic == rig.tf_static_topic):
         report.fault(text)
+    _take_odometry(report, intake, resolver, sources)
     mounts, infos = ({}, {}) if given is None else (given.mounts, given.infos)
     for name in rig.names:
         given_of = mounts.get(name), infos.get(name)
@@ -92,11 +101,29 @@ def _judge_motion(report: RigReport, rig: Rig, intake: Intake, resolver: Resolve
     try:
         resolver.world_from(rig.base_frame, at_ns, may_guess=True)
     except TransformError as error:
-        report.fault(f"no pose of the vehicle on {rig.tf_topic}: {error}")
+        topics = named(topic for topic, kind in intake.topics.items() if kind == ODOMETRY)
+        odometry = "" if topics == "none" else f"; there is odometry on {topics}: --pose-source odometry takes one"
+        report.fault(f"no pose of the vehicle from {resolver.motion.pose_source}: {error}{odometry}")
         return
     fixed_frame = resolver.motion.poses.fixed_frame
     assert fixed_frame is not None
-    above = resolver.buffer.chain(fixed_frame, rig.base_frame, at_ns)
+    try:
+        above = resolver.buffer.chain(fixed_frame, rig.base_frame, at_ns)
+    except TransformError:  # by odometry
+        above = (fixed_frame, rig.base_frame)
     for camera in report.cameras:
         if camera.chain[:1] == (rig.base_frame,):
             camera.chain = (*above, *camera.chain[1:])
+
+
+def _take_odometry(report: RigReport, intake: Intake, resolver: Resolver, sources: MotionOptions) -> None:
+    """Give the resolver the odometry that it asks for; what is wrong with it is told once."""
+    texts: set[str] = set()
+    for topic, message in intake.odometry:
+        if topic == sources.odometry_topic:
+            try:
+                texts.add(resolver.motion.on_odometry(message) or "")
+            except ValueError as error:
+                texts.add(f"{topic}: a message was refused: {error}")
+    for text in sorted(texts - {""}):
+        report.fault(text)

@@ -8,7 +8,7 @@ from panoocc_core.config import ModelConfig
 
 from ..frames.directions import fitting_names, in_words, misfit_deg
 from ..frames.rig import Rig, RigCamera
-from ..messages.types import TRANSFORMS
+from ..messages.types import ODOMETRY, TRANSFORMS
 from ..motion.poses import FIXED_FRAMES
 from ..streams.edge import TransformError
 from ..streams.transforms import TransformBuffer
@@ -97,7 +97,11 @@ def drafted(intake: Intake, config: ModelConfig, base_frame: str = "") -> Draft:
     spread_ms, period_ms, of_times = _times(cameras)
     fixed = _fixed_frame(buffer, base, stamp_ns)
     if fixed is None:
-        checks.append(f"fixed_frame: nothing above {base or 'base_link'} moves: send the vehicle's pose on {tf_topic}")
+        odometry = ", ".join(topic for topic, kind in intake.topics.items() if kind == ODOMETRY)
+        remedy = f"take odometry ({odometry}) with pose_source odometry, or " if odometry else ""
+        checks.append(
+            f"fixed_frame: nothing above {base or 'base_link'} moves: {remedy}send the vehicle's pose on {tf_topic}"
+        )
     rig = Rig(
         cameras=tuple(camera.entry for camera in cameras),
         reference=reference,

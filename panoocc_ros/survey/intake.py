@@ -15,10 +15,10 @@ from panoocc_core.geometry import NS_PER_S
 
 from ..bags.bag import BagReader, BrokenMessage, RawMessage
 from ..messages.fields import stamp_ns
-from ..messages.types import CAMERA_INFO, COMPRESSED_IMAGE, IMAGE, IMAGE_TYPES, TRANSFORMS, typestore
+from ..messages.types import CAMERA_INFO, COMPRESSED_IMAGE, IMAGE, IMAGE_TYPES, ODOMETRY, TRANSFORMS, typestore
 from ..streams.transforms import clean_frame
 
-TYPES = (*IMAGE_TYPES, CAMERA_INFO, TRANSFORMS)
+TYPES = (*IMAGE_TYPES, CAMERA_INFO, TRANSFORMS, ODOMETRY)
 MAX_MESSAGES = 100_000  # of one topic whose stamps are kept
 MAX_STATIC = 1000  # messages of fixed transforms that are read of a bag, wherever they lie
 MAX_CALIBRATIONS = 4  # of one camera that are told apart
@@ -56,7 +56,8 @@ class Intake:
     deserialise: Callable[[RawMessage], Any]
     topics: Mapping[str, str]  # all that there are, and their types
     heard: dict[str, Heard] = field(default_factory=dict)
-    transforms: list[tuple[str, int, Any]] = field(default_factory=list)  # topic, arrival, message
+    transforms: list[tuple[str, Any]] = field(default_factory=list)  # topic, message
+    odometry: list[tuple[str, Any]] = field(default_factory=list)  # topic, message
     first_image_ns: int | None = None  # when it came
     senders: dict[str, tuple[str, ...]] = field(default_factory=dict)  # topic -> nodes that publish it, where known
 
@@ -75,10 +76,13 @@ class Intake:
         heard.arrivals_ns.append(raw.stamp_ns)
         if raw.type == TRANSFORMS:
             heard.stamps_ns += [stamp_ns(one.header.stamp) for one in message.transforms[:1]]
-            self.transforms.append((raw.topic, raw.stamp_ns, message))
+            self.transforms.append((raw.topic, message))
             return
         heard.stamps_ns.append(stamp_ns(message.header.stamp))
         heard.frames[clean_frame(message.header.frame_id)[:MAX_FRAME]] += 1
+        if raw.type == ODOMETRY:
+            self.odometry.append((raw.topic, message))
+            return
         heard.newest = message
         if raw.type == CAMERA_INFO:
             _note_calibration(heard.calibrations, message)

@@ -22,7 +22,7 @@ def fill(buffer: TransformBuffer, intake: Intake, is_static: Callable[[str], boo
         is_static: whether a topic has the fixed ones.
     """
     problems: dict[str, str] = {}
-    for topic, _, message in intake.transforms:
+    for topic, message in intake.transforms:
         for one in islice(transforms(message), MAX_TRANSFORMS):
             name = f"{shown(one.parent)} <- {shown(one.child)}"
             try:

@@ -8,10 +8,10 @@ from panoocc_core.geometry import rigid
 from panoocc_ros.bags.bag import RawMessage
 from panoocc_ros.bags.writer import BagWriter
 from panoocc_ros.frames.rig import load_rig
-from panoocc_ros.messages.types import typestore
+from panoocc_ros.messages.types import ODOMETRY, typestore
 from panoocc_ros.survey.intake import Intake, read
 from test.ros.drive import EGO_FROM_OPTICAL, IMAGE_TYPE, INFO_TYPE, T0, TF_TYPE, YAWS_DEG, turn
-from test.ros.messages import MS, camera_info, jpeg, picture, tf
+from test.ros.messages import MS, camera_info, jpeg, odometry, picture, tf
 
 RIG = load_rig("nuscenes")
 SIZE_HW = (90, 160)  # as wide as the networks' crop
@@ -42,6 +42,7 @@ class SurveyDrive:
     images: dict = field(default_factory=dict)  # camera -> (type, message of a stamp and a frame)
     base: str = "base_link"
     moves: bool = True
+    has_odometry: bool = False  # on /odometry, in place of /tf
 
     def frame(self, name):
         return self.frames.get(name, name.lower())
@@ -52,7 +53,10 @@ class SurveyDrive:
         events = [(T0 - 200 * MS, "/tf_static", TF_TYPE, tf(*mounts))]
         for at in range(T0 - 200 * MS, T0 + self.sets * PERIOD_NS + 200 * MS, 20 * MS) if self.moves else ():
             pose = rigid(np.eye(3), np.array([(at - T0) * 4e-9, 0.0, 0.0]))
-            events.append((at, "/tf", TF_TYPE, tf(("odom", self.base, at, pose))))
+            if self.has_odometry:
+                events.append((at, "/odometry", ODOMETRY, odometry(at, pose, child=self.base)))
+            else:
+                events.append((at, "/tf", TF_TYPE, tf(("odom", self.base, at, pose))))
         for k, camera in ((k, camera) for k in range(self.sets) for camera in self.rig.cameras):
             name = camera.name
             if k % self.every.get(name, 1) == 0:

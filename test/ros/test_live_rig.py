@@ -10,6 +10,7 @@ from test.ros.needs_ros import require_ros
 require_ros()
 
 from panoocc_core.config import model_config  # noqa: E402
+from panoocc_ros.motion.motion_options import MotionOptions  # noqa: E402
 from panoocc_ros.survey.checked import checked, topics_of  # noqa: E402
 from panoocc_ros.survey.draft import drafted  # noqa: E402
 from panoocc_ros.survey.topic_listener import Listener, listener  # noqa: E402
@@ -17,6 +18,8 @@ from test.ros.live import Peer  # noqa: E402
 from test.ros.survey_drive import RIG, SurveyDrive  # noqa: E402
 
 pytestmark = pytest.mark.live
+
+TOPICS = topics_of(RIG, MotionOptions())
 
 
 def test_what_is_published_makes_a_rig_and_passes_the_check():
@@ -32,14 +35,14 @@ def test_what_is_published_makes_a_rig_and_passes_the_check():
         draft = drafted(heard, model_config("nano"))
         assert {c.name: c.topic for c in draft.rig.cameras} == {c.name: c.topic for c in RIG.cameras}
         assert (draft.rig.base_frame, draft.fixed_frame) == ("base_link", "odom")
-        heard = Listener(peer.node, topics_of(RIG)).listen(1.0)
+        heard = Listener(peer.node, TOPICS).listen(1.0)
         # How evenly messages arrive is the machine's affair.
         faults = [
             text
             for text in checked(heard, draft.rig, model_config("nano")).faults
             if "when its images come" not in text
         ]
-        assert faults == [] and set(heard.heard) <= topics_of(RIG)
+        assert faults == [] and set(heard.heard) <= TOPICS
     finally:
         peer.close()
 

@@ -14,6 +14,7 @@ from panoocc_core.sim.example_set import write_example_set
 from panoocc_core.sim.rig import nuscenes_rig
 from panoocc_ros.commands.cli import main
 from panoocc_ros.messages.fields import fill_header
+from panoocc_ros.motion.motion_options import MotionOptions
 from panoocc_ros.ros.exit_codes import BAD_INPUT, NOT_WRITTEN, OK, RIG_AT_FAULT
 from panoocc_ros.survey.checked import checked
 from test.ros.drive import YAWS_DEG
@@ -80,7 +81,7 @@ def test_a_right_rig_has_no_faults_and_its_numbers_are_those_of_the_drive():
             {"mounts": mounts(CAM_FRONT_RIGHT=mount("CAM_FRONT_LEFT"), CAM_FRONT_LEFT=mount("CAM_FRONT_RIGHT"))},
             ("CAM_FRONT_RIGHT, CAM_FRONT_LEFT", "looking elsewhere than the name says"),
         ),
-        ({"moves": False}, ("no pose of the vehicle on /tf", "odom", "fixed_frame")),
+        ({"moves": False}, ("no pose of the vehicle from transforms (/tf)", "odom", "fixed_frame")),
         ({"frames": {"CAM_BACK": ""}}, ("CAM_BACK: header.frame_id of /cam_back", "`frame` in the rig file")),
     ],
     ids=lambda value: next(iter(value)) if isinstance(value, dict) else "",
@@ -157,6 +158,15 @@ def test_two_frames_on_one_topic_are_two_publishers():
         intake.take(message)
     found = checked(intake, RIG, NANO)
     assert any("CAM_BACK" in text and "several frames (cam_back, cam_rear)" in text for text in found.faults)
+
+
+def test_the_vehicle_s_pose_may_come_from_odometry():
+    intake = SurveyDrive(has_odometry=True).intake()
+    only = [text for text in checked(intake, RIG, NANO).faults if not text.startswith("no set of images")]
+    assert len(only) == 1 and "there is odometry on /odometry: --pose-source odometry" in only[0]
+    found = checked(intake, RIG, NANO, sources=MotionOptions("odometry", "/odometry"))
+    assert found.faults == [] and found.sets == (12, 12)
+    assert found.cameras[0].chain == ("odom", "base_link", "cam_front")
 
 
 def test_two_publishers_are_named():

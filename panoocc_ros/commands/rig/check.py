@@ -13,6 +13,7 @@ from panoocc_core.pictures.figures import is_marked, save_marked
 from panoocc_core.pictures.rig_view import rig_montage, rig_view
 from panoocc_core.stream import output_geometry
 
+from ...motion.motion_options import MotionOptions
 from ...node.load import chosen_calibration, chosen_config, chosen_rig, placed_by
 from ...ros.exit_codes import BAD_INPUT, FAILED, NOT_WRITTEN, RIG_AT_FAULT, explained
 from ...survey.checked import checked, checked_frame, topics_of
@@ -52,6 +53,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--calibration", type=Path, metavar="FILE", help="YAML file with mounts and intrinsics, in place of messages"
     )
+    options.add_parameters(parser, MotionOptions, "pose_source", "odometry_topic")
     add_source(parser)
     parser.add_argument(
         "--images",
@@ -98,8 +100,9 @@ def _checked_topics(arguments: argparse.Namespace, config: ModelConfig) -> tuple
     rig = chosen_rig(arguments.rig, config)
     _check_results(arguments, rig.names)
     calibration = chosen_calibration(arguments.calibration, rig)
-    intake = looked_at(arguments, topics_of(rig), lambda topic: topic == rig.tf_static_topic)
-    return checked(intake, rig, config, calibration), placed_by(calibration, config)
+    sources = MotionOptions(arguments.pose_source, arguments.odometry_topic)
+    intake = looked_at(arguments, topics_of(rig, sources), lambda topic: topic == rig.tf_static_topic)
+    return checked(intake, rig, config, calibration, sources), placed_by(calibration, config)
 
 
 def _files(folder: Path, names: tuple[str, ...]) -> dict[str, Path]:
