@@ -118,6 +118,11 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         metavar="HZ",
         help="with --live: sets of images a second (default: %(default)g)",
     )
+    parser.add_argument(
+        "--at-once",
+        action="store_true",
+        help="with --live: all cameras of a set send at one instant, as triggered ones do (default: as in the bag)",
+    )
     options.add(parser, "--instances", "--device", "--precision", "--threads", "--json")
 
 
@@ -231,7 +236,7 @@ def _live_alone(arguments: argparse.Namespace) -> None:
         bag = arguments.bag or _street(folder / "street.mcap", _street_rig(config, cameras), LIVE_SETS)
         given = {"device": arguments.device, "precision": arguments.precision, "threads": arguments.threads or 0}
         parameters = {"model": model, "seeded_weights": True, "rig": rig, "instances": arguments.instances, **given}
-        load = Load(bag, rig, cameras.names, parameters, arguments.live, arguments.rate)
+        load = Load(bag, rig, cameras.names, parameters, arguments.live, arguments.rate, arguments.at_once)
         for number, profile in enumerate((shipped_profile(), None)):
             out = folder / str(number)
             out.mkdir()

@@ -84,6 +84,7 @@ class Load:
     parameters: Mapping[str, Any]  # of the node
     seconds: float
     rate_hz: float
+    at_once: bool = False  # all cameras send at one instant, as triggered ones do; else as in the bag
 
     @property
     def sets(self) -> int:
@@ -152,7 +153,7 @@ def live_table(report: LiveReport) -> str:
 
 def _sender_command(load: Load, report: Path) -> list[str]:
     command = [sys.executable, "-m", "panoocc_ros.live_bench.sender", str(load.bag), "--report", str(report)]
-    command += ["--rig", load.rig, "--cameras", *load.cameras]
+    command += ["--rig", load.rig, "--cameras", *load.cameras, *(["--at-once"] if load.at_once else [])]
     return command + ["--rate", str(load.rate_hz), "--sets", str(load.sets), "--wait", str(START_S)]
 
 

@@ -9,6 +9,7 @@ import sys
 import time
 from collections import Counter
 from collections.abc import Sequence
+from dataclasses import replace
 from pathlib import Path
 from threading import Event
 from typing import Any
@@ -38,10 +39,11 @@ SETTLE_S = 1.0  # after everybody was found: discovery goes both ways
 class Cameras(Node):
     """The publishers of a bag's cameras, poses and mounts."""
 
-    def __init__(self, bag: Path, rig: Rig) -> None:
+    def __init__(self, bag: Path, rig: Rig, at_once: bool) -> None:
         super().__init__("cameras")
         with BagReader(bag) as reader:
-            mounts, self.feeds = mounts_and_feeds(reader, rig)
+            mounts, feeds = mounts_and_feeds(reader, rig)
+        self.feeds = tuple(replace(feed, offset_ns=0) for feed in feeds) if at_once else feeds
         self._rig = rig
         topics = {
             topic: (kind, qos(reliable=False, depth=SENSOR_DEPTH)) for topic, kind in topics_of(self.feeds).items()
@@ -81,7 +83,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
         rclpy.init(args=[], signal_handler_options=SignalHandlerOptions.NO)
         try:
             rig = load_rig(options.rig)
-            cameras = Cameras(options.bag, rig.select(tuple(options.cameras or rig.names)))
+            cameras = Cameras(options.bag, rig.select(tuple(options.cameras or rig.names)), options.at_once)
             end_s = time.monotonic() + options.wait
             while cameras.unheard and not stop.wait(0.05):
                 if time.monotonic() > end_s:
@@ -108,6 +110,7 @@ def _parser() -> argparse.ArgumentParser:
     parser.add_argument("--rate", type=number(0.1, 100), default=12.0, metavar="HZ", help="sets a second")
     parser.add_argument("--sets", type=whole_number(1, 1_000_000), default=240, help="how many sets")
     parser.add_argument("--wait", type=number(0, 3600), default=300.0, metavar="S", help="for listeners")
+    parser.add_argument("--at-once", action="store_true", help="all cameras at one instant, not as in the bag")
     parser.add_argument("--report", type=Path, required=True, metavar="FILE", help="what was sent, as JSON")
     return parser
 
