@@ -52,7 +52,10 @@ def _seen(frame: Frame, config: ModelConfig) -> NDArray[np.bool_]:
     sees = np.zeros((len(frame.cameras), *geometry.shape_xyz), np.bool_)
     layer = np.arange(geometry.shape_xyz[2])
     first, end = columns.layers.T[..., None]
-    sees[columns.eye, columns.place[:, 0], columns.place[:, 1]] = (layer >= first) & (layer < end)
+    shown = (layer >= first) & (layer < end)
+    for eye, through_lens in columns.shown.items():
+        shown[columns.eye == eye] &= through_lens
+    sees[columns.eye, columns.place[:, 0], columns.place[:, 1]] = shown
     return sees
 
 

@@ -18,7 +18,7 @@ from panoocc_ros.motion.motion_options import MotionOptions
 from panoocc_ros.ros.exit_codes import BAD_INPUT, NOT_WRITTEN, OK, RIG_AT_FAULT
 from panoocc_ros.survey.checked import checked
 from test.ros.drive import YAWS_DEG
-from test.ros.messages import MS, raw_image
+from test.ros.messages import MS, camera_info, raw_image
 from test.ros.survey_drive import RIG, SIZE_HW, SurveyDrive, info, mount
 
 NANO = model_config("nano")
@@ -167,6 +167,16 @@ def test_the_vehicle_s_pose_may_come_from_odometry():
     found = checked(intake, RIG, NANO, sources=MotionOptions("odometry", "/odometry"))
     assert found.faults == [] and found.sets == (12, 12)
     assert found.cameras[0].chain == ("odom", "base_link", "cam_front")
+
+
+def test_a_fisheye_shows_more_of_the_grid_where_voxels_are_projected_through_it():
+    fisheyes = {name: camera_info(SIZE_HW, 70.0, "equidistant", (0.01, 0, 0, 0), name.lower()) for name in YAWS_DEG}
+    flat, bent = (
+        report(replace(RIG, cameras=tuple(replace(camera, lens=lens) for camera in RIG.cameras)), infos=fisheyes)
+        for lens in ("undistort", "project")
+    )
+    assert flat.faults == bent.faults == []
+    assert all(wide.seen > 1.1 * narrow.seen for wide, narrow in zip(bent.cameras, flat.cameras))
 
 
 def test_two_publishers_are_named():
