@@ -29,6 +29,7 @@ from panoocc_ros.node.node import OccupancyNode  # noqa: E402
 from panoocc_ros.node.settings import NodeSettings  # noqa: E402
 from panoocc_ros.ros.graph import qos  # noqa: E402
 from panoocc_ros.ros.parameter_fields import SettingsError, changed  # noqa: E402
+from panoocc_ros.ros.throttle import RateLimit  # noqa: E402
 from test.ros.drive import Drive  # noqa: E402
 from test.ros.live import PATIENCE_S, Peer  # noqa: E402
 from test.ros.messages import listed  # noqa: E402
@@ -292,18 +293,21 @@ def test_a_set_that_fails_is_saved_too_and_what_cannot_be_saved_is_refused(activ
 
 
 def test_what_hangs_is_named_with_its_stage_and_its_stack_and_a_thread_that_hears_nothing_too(active, monkeypatch):
-    peer, release, lines = active.peer, threading.Event(), []
+    peer, release, is_there, lines = active.peer, threading.Event(), threading.Event(), []
     fuse = active.node._loaded.network.fuse
 
     def fuse_that_hangs(*arguments):
+        is_there.set()
         release.wait(PATIENCE_S)
         return fuse(*arguments)
 
     monkeypatch.setattr(active.node._loaded.network, "fuse", fuse_that_hangs)
-    monkeypatch.setattr("panoocc_ros.health.verdicts.timing.STEP_LATE_S", 0.3)
-    monkeypatch.setattr("panoocc_ros.health.verdicts.timing.STEP_LATE_TIMES", 0.0)
     monkeypatch.setattr(active.node._watchdog, "_tell", lines.append)
+    monkeypatch.setattr(active.node._watchdog, "_limits", [RateLimit(0), RateLimit(0)])
     active.put()
+    assert is_there.wait(PATIENCE_S)
+    monkeypatch.setattr("panoocc_ros.health.verdicts.timing.STEP_LATE_S", 0.1)
+    monkeypatch.setattr("panoocc_ros.health.verdicts.timing.STEP_LATE_TIMES", 0.0)
     peer.wait_for_health("output", WARN, "of it in stage temporal")
     assert peer.values("output")["stage"] == "temporal"
     peer.wait(lambda: any("fuse_that_hangs" in line and "stage temporal" in line for line in lines), "its stack")
@@ -311,15 +315,22 @@ def test_what_hangs_is_named_with_its_stage_and_its_stack_and_a_thread_that_hear
     monkeypatch.undo()
     active.send()
 
-    monkeypatch.setattr("panoocc_ros.health.watchdog.CALLBACK_LATE_S", 0.3)
+    def reset_that_hangs(reason):
+        is_there.set()
+        release.wait(PATIENCE_S)
+
+    for event in (release, is_there):
+        event.clear()
     monkeypatch.setattr(active.node._watchdog, "_tell", lines.append)
-    release.clear()
-    monkeypatch.setattr(active.node._session, "request_reset", lambda reason: release.wait(PATIENCE_S))
+    monkeypatch.setattr(active.node._watchdog, "_limits", [RateLimit(0), RateLimit(0)])
+    monkeypatch.setattr(active.node._session, "request_reset", reset_that_hangs)
     client = peer.node.create_client(Trigger, "/panoocc/reset_history")
     assert client.wait_for_service(PATIENCE_S)
     client.call_async(Trigger.Request())
+    assert is_there.wait(PATIENCE_S)
+    monkeypatch.setattr("panoocc_ros.health.watchdog.CALLBACK_LATE_S", 0.1)
     peer.wait_for_health("output", ERROR, "in one callback, reset_history")
-    peer.wait(lambda: any("request_reset" in line or "_on_reset_history" in line for line in lines), "its stack")
+    peer.wait(lambda: any("reset_that_hangs" in line for line in lines), "its stack")
     release.set()
     monkeypatch.undo()
     active.send()

@@ -19,6 +19,7 @@ from panoocc_ros.node.session import Job, Session  # noqa: E402
 from panoocc_ros.node.settings import NodeSettings  # noqa: E402
 from panoocc_ros.node.step import Step  # noqa: E402
 from panoocc_ros.outputs.catalogue import GRID_2D, OBSTACLES, OCCUPANCY, OVERLAY  # noqa: E402
+from panoocc_ros.ros.progress import Progress  # noqa: E402
 from test.ros.statuses import output  # noqa: E402
 from test.ros.test_convert import T0  # noqa: E402
 from test.ros.test_planner_outputs import street  # noqa: E402
@@ -109,6 +110,9 @@ def test_clouds_and_health_get_a_grid_whose_output_fails(monkeypatch):
         _clouds=SimpleNamespace(has_listener=True, hand_over=handed.append),
         _ledger=Ledger(clock),
         _record_times=lambda *arguments: times.append(arguments),
+        _progress=Progress(),
+        _on_topic=lambda topic: None,
+        saving=SimpleNamespace(is_wanted=False),
         _node=topics,
     )
     monkeypatch.setattr(session_module, "step", lambda *_: Step(None, grid_at(0), {}, None))
