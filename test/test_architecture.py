@@ -33,7 +33,11 @@ USES_ROS = {
     "survey/topic_listener.py",
     "view/listener.py",
 }
-OPTIONAL_ROS = {"frames/images.py": {"cv_bridge"}}  # taken where it is installed, inside one function
+OPTIONAL_ROS = {  # taken where it is installed, inside the functions that are asked for it
+    "installed/approximate.py": {"message_filters", "rclpy"},
+    "installed/other_encodings.py": {"cv_bridge"},
+    "installed/tf2_transforms.py": {"tf2_ros", "rclpy", "geometry_msgs"},
+}
 
 # Lowest first.  A room (a folder, or a module beside the folders) imports from itself and from lower floors only:
 # those that share a floor do not know of each other.
@@ -59,7 +63,7 @@ FLOORS = {
         ("ros",),
         ("messages",),
         ("streams", "planner"),
-        ("motion",),
+        ("motion", "installed"),
         ("frames",),
         ("outputs",),
         ("health",),

@@ -62,7 +62,7 @@ examples:
 OF_NETWORK = (  # and its images
     *("checkpoint", "seeded_weights", "instances", "device", "precision", "threads", "with_grids"),
     *("network_frame", "calibration", "missing_camera", "reuse_age_s", "camera_timeout_s", *CAMERA_LIMITS),
-    *("imu_topic", "ego_motion"),
+    *("imu_topic", "ego_motion", "sync_policy"),
 )
 GRIDS, LABELS = "/panoocc/occupancy", "/panoocc/labels"
 

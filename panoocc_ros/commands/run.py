@@ -38,6 +38,7 @@ from .shared.words import many
 
 MAX_NOTICES = 6  # oddities of the input that are told
 MOTION = tuple(field.name for field in fields(MotionOptions))  # parameters
+OF_ROS = ("sync_policy", "transform_source")  # parameters that may choose a package of an installed ROS
 
 DESCRIPTION = """\
 Runs a network over a recorded bag, with no ROS on the machine, and writes the voxel grids to a new bag.
@@ -145,7 +146,7 @@ def add_input_options(parser: argparse.ArgumentParser) -> None:
         metavar="FILE",
         help="YAML file with mounts and intrinsics, in place of /tf_static and CameraInfo",
     )
-    options.add_parameters(inputs, AssemblerOptions, *MOTION)
+    options.add_parameters(inputs, AssemblerOptions, *MOTION, *OF_ROS)
     options.add_parameters(inputs, NodeSettings, "lens")
     options.add_parameters(inputs, AssemblerOptions, "missing_camera", "reuse_age_s", "camera_timeout_s")
     usual = "as long as it takes; a number counts what is late after reading ahead"
@@ -244,7 +245,7 @@ def chosen_waiting(arguments: argparse.Namespace) -> AssemblerOptions:
         missing_camera=arguments.missing_camera,
         camera_timeout_s=arguments.camera_timeout_s,
         reuse_age_s=arguments.reuse_age_s,
-        **{name: getattr(arguments, name) for name in MOTION},
+        **{name: getattr(arguments, name) for name in (*MOTION, *OF_ROS)},
     ).patient()
     limits = {"deadline_s": arguments.deadline_s, "tf_timeout_s": arguments.tf_timeout_s}
     return replace(chosen, **{name: value for name, value in limits.items() if value is not None})
@@ -346,6 +347,7 @@ def summary(report: ReplayReport, device: Any, temporal: TemporalConfig) -> str:
     lines += [f"  motion: {line}" for line in lines_of_drops(status.motion_drops)]
     lines += [f"  WARNING: {one.text} (noticed {many(one.count, 'time')})" for one in status.notices[:MAX_NOTICES]]
     lines += [f"  WARNING, geometry: {text}" for text in status.geometry or ()]
+    lines += [f"  camera {name}: cv_bridge decodes its {encoding}" for name, encoding in status.converted.items()]
     lines += [f"  odd pictures: {line}" for line in lines_of_drops(status.odd_pictures)]
     lines.append(_instances_line(report))
     lines += [f"  memory reset: {count} {reason}" for reason, count in report.resets.items()]

@@ -17,11 +17,13 @@ from panoocc_core.config import ModelConfig
 from panoocc_core.geometry import NS_PER_S, Matrix
 from panoocc_core.types import Frame
 
+from ..installed.approximate import ApproximateSynchroniser
+from ..installed.tf2_transforms import Tf2Transforms
 from ..messages.fields import StampedTransform, stamp_ns, transforms
 from ..streams.edge import TooLate, shown
 from ..streams.notices import Notices
 from ..streams.synchroniser import MessageSet, Synchroniser
-from ..streams.transforms import clean_frame
+from ..streams.transforms import TransformBuffer, clean_frame
 from .decoder import FrameDecoder
 from .picture_watch import PictureWatch
 from .plausibility import GeometryWatch
@@ -36,6 +38,11 @@ __all__ = ["AssemblerOptions", "AssemblerStatus", "FrameAssembler", "ReadySet", 
 MAX_TRANSFORMS = 1000  # of one message
 MAX_GUESS_WAIT_S = 0.25  # for a fixed frame with a usual name
 CLOCK_UNKNOWN = -(2**62)
+SYNCHRONISERS: dict[str, Callable[..., Synchroniser | ApproximateSynchroniser]] = {
+    "own": Synchroniser,
+    "approximate": ApproximateSynchroniser,
+}
+BUFFERS: dict[str, Callable[[], TransformBuffer]] = {"own": TransformBuffer, "tf2": Tf2Transforms}
 IMAGES_WENT_BACK = "the stamps of the images went back"
 
 
@@ -74,7 +81,7 @@ class FrameAssembler:
     ) -> None:
         self.rig, self.options = rig, options or AssemblerOptions()
         self._notices = Notices()
-        self._synchroniser = Synchroniser(
+        self._synchroniser = SYNCHRONISERS[self.options.sync_policy](
             rig.names,
             rig.reference,
             rig.spread_ns,
@@ -87,7 +94,9 @@ class FrameAssembler:
             depth=2 * self.options.max_waiting,
             notices=self._notices,
         )
-        self._resolver = Resolver(rig, calibration, config, map_frame, self.options)
+        self._resolver = Resolver(
+            rig, calibration, config, map_frame, self.options, BUFFERS[self.options.transform_source]()
+        )
         self._pictures, self._geometry = PictureWatch(), GeometryWatch()
         self._decoder = FrameDecoder(rig, self._pictures, None if config is None else config.images)
         self._stand_ins = StandIns(self.options.missing_camera, _ns(self.options.reuse_age_s))
@@ -262,6 +271,7 @@ class FrameAssembler:
             network_frame=self.network_frame,
             geometry=self._geometry.warnings,
             pictures=self._pictures.findings(),
+            converted=dict(self._decoder.converted),
             odd_pictures=self._pictures.sets(),
         )
 

@@ -14,6 +14,7 @@ from panoocc_core.config import ImageConfig
 from panoocc_core.preprocess import fit
 from panoocc_core.types import CameraImage
 
+from .images import ENCODINGS
 from .picture_watch import PictureWatch
 from .pictures import DecodingAhead, Picture
 from .rig import Rig
@@ -30,6 +31,7 @@ class FrameDecoder:
 
     def __init__(self, rig: Rig, watch: PictureWatch, images: ImageConfig | None = None) -> None:
         self._rig, self._watch, self._images = rig, watch, images
+        self.converted: dict[str, str] = {}  # camera -> its encoding, where cv_bridge decodes it
         self.turns: dict[str, int] = {}  # quarter turns by which a camera's pictures are turned upright
         self._calibrations: dict[str, tuple[Any, bool, Calibration]] = {}
         self._lock = threading.Lock()  # of the calibrations
@@ -65,6 +67,8 @@ class FrameDecoder:
                 name, picture.pixels(lens), lens, pose.ego_from_camera, pose.stamp_ns, pose.world_from_ego
             )
             self._ahead.used(picture)
+            if (encoding := getattr(picture.message, "encoding", "")) and encoding.lower() not in ENCODINGS:
+                self.converted[name] = encoding
             self._watch.look(name, pose.stamp_ns, camera.image.numpy(), pose.world_from_ego)
             return camera
         except ImageError as error:

@@ -23,6 +23,8 @@ from panoocc_core.cameras.image_bytes import (
     picture_of,
 )
 
+from ..installed.other_encodings import by_cv_bridge
+
 
 def decode(
     message: Any, expected_size_hw: tuple[int, int] | None = None, max_pixels: int = MAX_PIXELS, reduction: int = 1
@@ -93,7 +95,7 @@ def _decode_raw(message: Any, check_claim: CheckClaim) -> Pixels:
         raise ImageError(f"encoding {message.encoding} is depth, not colour: {_COLOUR_WANTED}")
     encoding = ENCODINGS.get(name)
     if encoding is None:
-        return _with_cv_bridge(message)
+        return by_cv_bridge(message, ", ".join(sorted(ENCODINGS)))
     step, row_bytes, rows = (
         int(message.step),
         width * encoding.pixel_bytes,
@@ -175,21 +177,3 @@ ENCODINGS = {
 }
 DEPTH_ENCODINGS = ("16uc1", "16sc1", "32fc1", "64fc1")  # REP 118
 _COLOUR_WANTED = "set the topic of a colour image (a grey camera of 16 bits sends mono16)"
-
-
-def _with_cv_bridge(message: Any) -> Pixels:
-    name = message.encoding[:MAX_NAME]
-    try:
-        from cv_bridge import CvBridge  # ROS installs have it; it knows some more encodings
-    except ImportError as error:
-        raise ImageError(
-            f"encoding {name!r} is not known; known are {', '.join(sorted(ENCODINGS))} "
-            "(cv_bridge knows more: install it)"
-        ) from error
-    try:
-        rgb = np.ascontiguousarray(CvBridge().imgmsg_to_cv2(message, desired_encoding="rgb8"))
-    except Exception as error:  # cv_bridge raises many kinds
-        raise ImageError(f"encoding {name!r}: cv_bridge cannot convert it: {one_line(error)}") from error
-    if rgb.shape != (message.height, message.width, 3) or rgb.dtype != np.uint8:
-        raise ImageError(f"encoding {name!r}: cv_bridge makes {rgb.dtype} {rgb.shape} of it, no RGB image of its size")
-    return rgb

@@ -88,6 +88,7 @@ class AssemblerStatus:
     network_frame: str  # who says where the voxels lie
     geometry: tuple[str, ...] | None  # what cannot be true of mounts and intrinsics; None before the first frame
     pictures: Mapping[str, str]  # camera -> what is wrong with its newest pictures: black, or always the same
+    converted: Mapping[str, str]  # camera -> encoding of its images, where cv_bridge decodes them
     odd_pictures: Counter[tuple[str, str]]  # (what, camera) -> sets so far in which it was so
 
     def of_kind(self, *kinds: NoticeKind) -> tuple[Notice, ...]:

@@ -4,6 +4,7 @@ No library is needed here: launch files read the parameters in the Python of ros
 """
 
 from dataclasses import dataclass, replace
+from typing import Literal
 
 from ..motion.motion_options import MotionOptions
 from ..ros.parameter_fields import parameter
@@ -21,6 +22,15 @@ class AssemblerOptions(MotionOptions):
         SettingsError: a value is outside its limits or choices, or two contradict each other; the message names it.
     """
 
+    sync_policy: Literal["own", "approximate"] = parameter(
+        "own",
+        "What makes sets of images: own, or approximate: message_filters.ApproximateTimeSynchronizer with the rig's "
+        "spread as slop, which makes none while a camera is missing.",
+        choices=("own", "approximate"),
+    )
+    transform_source: Literal["own", "tf2"] = parameter(
+        "own", "What answers for transforms: own, or tf2: a tf2_ros.Buffer.", choices=("own", "tf2")
+    )
     missing_camera: MissingPolicy = parameter(
         "reuse_last",
         "What to do with a set that lacks an image: drop it, reuse_last (the camera's last image with its own stamp "

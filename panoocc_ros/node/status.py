@@ -46,7 +46,8 @@ class StatusReport:
     ) -> None:
         self.settings = settings
         self._rig, self._facts, self._time = rig, facts, time
-        self._lately, self._log = Lately(time), HealthLog(logger)
+        self._lately, self._log, self._logger = Lately(time), HealthLog(logger), logger
+        self._converted: set[tuple[str, str]] = set()  # camera and encoding that were told
         self._begin_s, self._images_s = monotonic(), float("inf")  # when the node, and when its images began
 
     def healths(
@@ -123,6 +124,9 @@ class StatusReport:
 
     def _log_bad(self, status: AssemblerStatus, healths: Sequence[Health]) -> None:
         """Into the log, but for geometry, model and callbacks: these are logged where they arise."""
+        for camera, encoding in status.converted.items() - self._converted:
+            self._converted.add((camera, encoding))
+            self._logger.info(f"camera {camera}: cv_bridge decodes its images, our own table lacks {encoding}")
         now_s = monotonic()
         if status.images:
             self._images_s = min(self._images_s, now_s)

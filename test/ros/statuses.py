@@ -19,7 +19,7 @@ FINE = (
     EMPTY
     | {"sets": 6, "ready": 6, "notices": (), "missing_info": (), "fixed_frame": "odom"}
     | {"network_frame": "that of the model preset", "pose_source": "transforms (/tf)"}
-    | {"geometry": None, "pictures": {}, "last_texts": {}}
+    | {"geometry": None, "pictures": {}, "last_texts": {}, "converted": {}}
 )
 
 

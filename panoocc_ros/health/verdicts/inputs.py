@@ -52,6 +52,8 @@ def camera_health(
     values |= {"rate_hz": f"{rate_hz:.2f}", "expected_rate_hz": "unknown" if not expected_hz else f"{expected_hz:.2f}"}
     values |= {"lost_on_the_way_percent": f"{100 * lost_images:.0f}", "last_image_age_s": age_text(age_s)}
     values |= {f"drops.{reason}": str(count) for reason, count in sorted(drops.items()) if count}
+    if camera.name in status.converted:
+        values["decoded_by"] = f"cv_bridge ({status.converted[camera.name]})"
 
     notices = [one for one in of_now(status, *CAMERA_NOTICES) if one.subject == camera.name]
     lost = Counter({reason: n for (reason, culprit), n in lately.lost_sets.items() if culprit == camera.name})
