@@ -70,10 +70,10 @@ def bench_images(
             whole = step("decode", picture_of, data, _any_size)
             small = step("decode, reduced", picture_of, data, _any_size, fitted.reduction)
             undistorted = step("undistort", whole_lens.rectify, whole)
-            step("crop and resize, float", network_pixels, torch.from_numpy(undistorted), stepwise)
+            step("crop and resize, float", network_pixels, [torch.from_numpy(undistorted)], stepwise)
             remapped = step("undistort and resize, one remap", lens.rectify, small)
-            step("crop, after the remap", network_pixels, torch.from_numpy(remapped), direct)
-            step("crop and resize, 8 bits", network_pixels, torch.from_numpy(small), direct)
+            step("crop, after the remap", network_pixels, [torch.from_numpy(remapped)], direct)
+            step("crop and resize, 8 bits", network_pixels, [torch.from_numpy(small)], direct)
             on_image()
     cpu_ms = {name: median(times[len(jpegs) :]) for name, times in samples.items()}  # the first round is not counted
     cpu_ms["stepwise"] = cpu_ms["decode"] + cpu_ms["undistort"] + cpu_ms["crop and resize, float"]

@@ -162,9 +162,9 @@ def test_no_stage_uploads_constants(nano_model, monkeypatch):
     for owner, name in ((torch, "tensor"), (torch, "as_tensor"), (torch, "from_numpy"), (Tensor, "new_tensor")):
         monkeypatch.setattr(owner, name, counted(name, getattr(owner, name)))
     stream.step(replace(frame, stamp_ns=1_500_000_000), Wanted(visible=False))  # whose lines of sight come after it
-    # The projections, the ego-motion vector, and the motion since each of the two states; then, after the network, the
-    # instances, which stay on the CPU, and classes where boxes changed some.
-    assert made[:4] == ["as_tensor"] * 4 and made[4:] in (["from_numpy"], ["from_numpy"] * 2)
+    # All images at once, the projections, the ego-motion vector, and the motion since each of the two states; then,
+    # after the network, the instances, which stay on the CPU, and classes where boxes changed some.
+    assert made[:5] == ["from_numpy", *["as_tensor"] * 4] and made[5:] in (["from_numpy"], ["from_numpy"] * 2)
 
 
 def test_float32_is_float32_only_while_a_network_works():

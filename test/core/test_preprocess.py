@@ -28,7 +28,7 @@ OCC, BASE, PAN = (model_config(name) for name in ("pano_small_occ3d", "pano_base
 
 
 def network_input(image: torch.Tensor, config) -> torch.Tensor:
-    return normalised_and_padded(network_pixels(image, config)[None], config)[0]
+    return normalised_and_padded(network_pixels([image], config), config)[0]
 
 
 def image_from_world_points(image_from_points: np.ndarray, points: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
@@ -92,7 +92,7 @@ def test_what_is_prepared_directly_is_what_lies_there(size_hw):
     image = torch.from_numpy(waves(x, y).round().astype(np.uint8).transpose(1, 2, 0).copy())
     y, x = np.mgrid[:112, :256]
     expected = waves(matrix[0, 0] * x + matrix[0, 2], matrix[1, 1] * y + matrix[1, 2])
-    off = network_pixels(image, config).numpy() - expected
+    off = network_pixels([image], config)[0].numpy() - expected
     inner = np.s_[:2, 4:-4, 4:-4]
     slope = np.abs(np.gradient(expected, axis=(1, 2))).max()
     assert np.abs(off[inner]).mean() < 0.1 * slope and np.abs(off[inner]).max() < 0.2 * slope
@@ -103,7 +103,7 @@ def test_images_that_fit_are_taken_as_they_are():
     image = torch.randint(0, 256, (144, 256, 3), generator=draw, dtype=torch.uint8)
     config = model_config("nano").images
     ours, published = (
-        network_pixels(image, dataclasses.replace(config, preparation=preparation))
+        network_pixels([image], dataclasses.replace(config, preparation=preparation))
         for preparation in ("direct", "stepwise")
     )
     assert torch.equal(ours, published)

@@ -614,7 +614,7 @@ def test_a_decoder_that_fails_is_counted_like_a_network(good, tmp_path, monkeypa
     def fail(*_):
         raise MemoryError("4 GB for a picture")
 
-    monkeypatch.setattr(FrameDecoder, "frame", fail)
+    monkeypatch.setattr(FrameDecoder, "images", fail)
     status, error = refused(capsys, tmp_path, good, *NANO)
     assert status == 5 and "every set failed: MemoryError: 4 GB for a picture" in error
 
