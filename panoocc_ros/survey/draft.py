@@ -1,7 +1,7 @@
 """A rig out of what was heard: cameras under the names that a network knows, frames, times; and what was guessed."""
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from statistics import median
 
 from panoocc_core.config import ModelConfig
@@ -20,6 +20,7 @@ from .tree import fill, vehicle_frame
 # What speaks against a camera where there are more than names, as if it looked so many degrees further away:
 NARROW, NO_INFO = 0.25, 45.0  # for every degree that it sees less than the widest one; that it sends no CameraInfo
 FAR_DEG = 40.0  # from where a name says, beyond which it is a guess
+FLAT_DEG = 120.0  # that a flat picture shows at most
 EVEN_MS = 1.0  # shutters that are no further apart fire together
 MIN_SPREAD_MS, USUAL_SPREAD_MS = 10.0, 50.0
 
@@ -166,6 +167,11 @@ def _drafted_camera(name: str, found: FoundCamera, reference: FoundCamera, buffe
     shutter_ms = round(apart.usual_ms, 1) if apart is not None and is_steady and abs(apart.usual_ms) > EVEN_MS else 0.0
     entry = RigCamera(name, found.topic, found.info_topic, frame=found.frame, shutter_offset_ms=shutter_ms)
     checks = []
+    if found.width_deg is not None and found.width_deg > FLAT_DEG and not entry.is_rectified:
+        entry = replace(entry, lens="project")
+        checks.append(
+            "it sees too much for a flat picture, so the voxels are projected through its lens (lens: project)"
+        )
     if found.mount is None:
         shown = found.heard.frame or "without a name"
         checks.append(f"no transform leads to its frame ({shown}); its name follows from the topic's")

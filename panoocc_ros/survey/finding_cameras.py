@@ -6,6 +6,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
+from panoocc_core.cameras.lens import FISHEYE_MODELS
 from panoocc_core.geometry import Matrix
 
 from ..frames.directions import looks_deg, said_yaw_deg
@@ -45,7 +46,10 @@ class FoundCamera:
             return None
         info = self.info.calibrations[0]
         focal, width = float(np.asarray(info.k).reshape(-1)[0]), float(info.width)
-        return math.degrees(2 * math.atan2(width / 2, focal)) if focal > 0 and width > 0 else None
+        if not (focal > 0 and width > 0):
+            return None
+        is_fisheye = info.distortion_model in FISHEYE_MODELS  # of which the image is about as wide as the angle
+        return min(math.degrees(width / focal if is_fisheye else 2 * math.atan2(width / 2, focal)), 360.0)
 
 
 def folder_of(topic: str) -> str:

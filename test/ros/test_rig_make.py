@@ -14,8 +14,8 @@ from panoocc_ros.survey.draft import NoCameras, drafted
 from panoocc_ros.survey.rig_text import rig_text
 from panoocc_ros.survey.stamps import offset, timing
 from test.ros.drive import EGO_FROM_OPTICAL, YAWS_DEG
-from test.ros.messages import MS
-from test.ros.survey_drive import RIG, SurveyDrive, info, mount
+from test.ros.messages import MS, camera_info
+from test.ros.survey_drive import RIG, SIZE_HW, SurveyDrive, info, mount
 
 NANO = model_config("nano")
 
@@ -113,6 +113,15 @@ def test_of_several_cameras_that_look_one_way_the_wide_one_serves(tmp_path):
     assert draft.rig.camera("CAM_FRONT").topic == "/cam_front/image_raw/compressed"
     assert [camera.topic for camera in draft.unused] == ["/tele/image_raw/compressed"]
     assert "# not used, as no name of nano is left: /tele/image_raw/compressed" in rig_text(draft, "x", "nano")
+
+
+def test_voxels_are_projected_through_lenses_that_see_too_much_for_a_flat_picture(tmp_path):
+    infos = {name: info(name) for name in YAWS_DEG}
+    infos["CAM_BACK"] = camera_info(SIZE_HW, 50.0, "equidistant", (0.01, 0, 0, 0), "cam_back")
+    draft, rig = made(tmp_path, infos=infos)
+    assert {camera.name for camera in rig.cameras if camera.lens == "project"} == {"CAM_BACK"}
+    assert "CHECK: it sees too much for a flat picture" in (tmp_path / "rig.yaml").read_text()
+    assert next(c for c in draft.cameras if c.entry.name == "CAM_BACK").found.width_deg == pytest.approx(183, abs=1)
 
 
 def test_the_optical_frame_is_named_where_images_name_the_body_s(tmp_path):
