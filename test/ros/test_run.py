@@ -450,7 +450,7 @@ def test_one_spoiled_image_costs_what_missing_ones_cost(capsys, tmp_path, policy
     assert main(["run", str(path), *NANO, "--missing-camera", policy, "--out", str(tmp_path / "out.mcap")]) == 0
     text = capsys.readouterr().out
     assert f"2 sets in, {2 - lost} grids out, {lost} sets lost" in text and words in text
-    assert "images dropped: 1 refused (CAM_FRONT), the last one: camera CAM_FRONT: the JPEG is cut off" in text
+    assert "images dropped: 1 refused (CAM_FRONT), the last one: camera CAM_FRONT: the JPEG has no frame header" in text
 
 
 def back_camera_stops(topic, message):
@@ -577,7 +577,7 @@ def test_a_network_that_fails_is_counted_and_the_memory_cleared(good, tmp_path, 
 
     def step(frame, wanted):
         calls.append(frame)
-        if len(calls) == 1:
+        if len(calls) <= 2:  # the same images are tried once more
             raise NonFiniteError("the class logits are not finite")
         return real(frame, wanted)
 
@@ -585,7 +585,7 @@ def test_a_network_that_fails_is_counted_and_the_memory_cleared(good, tmp_path, 
     rig = RIG.select(stream.network.config.cameras)
     with BagReader(good) as bag, BagWriter(tmp_path / "out.mcap") as writer:
         report = Replay(bag, stream, RIG, FrameAssembler(rig)).run(writer, ReplayOptions(outputs=(OCCUPANCY,)))
-    assert report.grids == 1 and report.failures == {"the class logits are not finite": 1} and len(calls) == 2
+    assert report.grids == 1 and report.failures == {"the class logits are not finite": 1} and len(calls) == 3
 
 
 @pytest.mark.parametrize("topic", ["occupancy_foxglove", "occupancy"])
