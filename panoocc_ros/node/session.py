@@ -1,7 +1,7 @@
 """What the node has while it is active: subscriptions, sets of images in the making, a stream, the worker.
 
-The executor's thread only takes messages in and asks the assembler for complete sets; images are decoded and the
-network runs in one worker thread, which always takes the newest set.
+The executor's thread only takes messages in and asks the assembler for complete sets; images are decoded by a pool as
+they come, and the network runs in one worker thread, which always takes the newest set.
 """
 
 import time
