@@ -15,6 +15,7 @@ from panoocc_core.stream import output_geometry
 
 from ...motion.motion_options import MotionOptions
 from ...node.load import chosen_calibration, chosen_config, chosen_rig, placed_by
+from ...node.settings import NodeSettings
 from ...ros.exit_codes import BAD_INPUT, FAILED, NOT_WRITTEN, RIG_AT_FAULT, explained
 from ...survey.checked import checked, checked_frame, topics_of
 from ...survey.findings import RigReport
@@ -53,6 +54,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--calibration", type=Path, metavar="FILE", help="YAML file with mounts and intrinsics, in place of messages"
     )
+    options.add_parameters(parser, NodeSettings, "lens")
     options.add_parameters(parser, MotionOptions, "pose_source", "odometry_topic")
     add_source(parser)
     parser.add_argument(
@@ -92,12 +94,13 @@ def _checked_images(arguments: argparse.Namespace, config: ModelConfig) -> tuple
     if arguments.bag is not None:
         raise ValueError("give either --bag or --images")
     _check_results(arguments, config.cameras)
-    frame = read_frame(arguments.calibration or arguments.images / CALIBRATION, arguments.images, config.cameras)
+    file, lens = arguments.calibration or arguments.images / CALIBRATION, arguments.lens or "undistort"
+    frame = read_frame(file, arguments.images, config.cameras, lens=lens)
     return checked_frame(frame, config), config.placed(frame.ego_from_network)
 
 
 def _checked_topics(arguments: argparse.Namespace, config: ModelConfig) -> tuple[RigReport, ModelConfig]:
-    rig = chosen_rig(arguments.rig, config)
+    rig = chosen_rig(arguments.rig, config, lens=arguments.lens)
     _check_results(arguments, rig.names)
     calibration = chosen_calibration(arguments.calibration, rig)
     sources = MotionOptions(arguments.pose_source, arguments.odometry_topic)
