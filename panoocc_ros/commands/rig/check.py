@@ -94,8 +94,8 @@ def _checked_images(arguments: argparse.Namespace, config: ModelConfig) -> tuple
     if arguments.bag is not None:
         raise ValueError("give either --bag or --images")
     _check_results(arguments, config.cameras)
-    file, lens = arguments.calibration or arguments.images / CALIBRATION, arguments.lens or "undistort"
-    frame = read_frame(file, arguments.images, config.cameras, lens=lens)
+    file = arguments.calibration or arguments.images / CALIBRATION
+    frame = read_frame(file, arguments.images, config.cameras, lens=arguments.lens or "undistort")
     return checked_frame(frame, config), config.placed(frame.ego_from_network)
 
 
