@@ -26,6 +26,7 @@ from .parameter_fields import SettingsError, value_of
 
 VIEWERS = ("none", "auto", "rviz", "rerun", "foxglove")
 RVIZ_TOPICS = ("points", "markers")  # of the node, in config/panoocc.rviz
+PATIENCE = {"sigterm_timeout": "15", "sigkill_timeout": "15"}  # launch's own 5 s are short on a busy machine
 
 
 class LaunchError(RuntimeError):
@@ -203,17 +204,17 @@ def viewer(chosen: str, namespace: str, use_sim_time: bool) -> list[ExecuteProce
     options = ["--foxglove"] if chosen == "foxglove" else []
     options += ["--use-sim-time"] if use_sim_time else []
     words = [command, "view", "--live", "--topic", f"{node}/occupancy", *options]
-    return [ExecuteProcess(cmd=words, name="view", output="screen", on_exit=_end_all)]
+    return [ExecuteProcess(cmd=words, name="view", output="screen", **PATIENCE, on_exit=_end_all)]
 
 
 def required(**options: Any) -> Node:
     """A node of launch with whose end everything ends; launch's own exit code is not 0 where the node's was not."""
-    return Node(**options, on_exit=_end_all)
+    return Node(**options, **PATIENCE, on_exit=_end_all)
 
 
 def required_lifecycle(**options: Any) -> LifecycleNode:
     """The same for a node with a lifecycle: launch files hear its transitions, and nothing ends with a deactivation."""
-    return LifecycleNode(**options, on_exit=_end_all)
+    return LifecycleNode(**options, **PATIENCE, on_exit=_end_all)
 
 
 def required_until_done(more: str, **options: Any) -> Node:
@@ -223,7 +224,7 @@ def required_until_done(more: str, **options: Any) -> Node:
         ended = _end_all(event, context)
         return LogInfo(msg=f"{event.process_name} has ended; {more}") if ended else None
 
-    return Node(**options, on_exit=end)
+    return Node(**options, **PATIENCE, on_exit=end)
 
 
 def _end_all(event: ProcessExited, context: LaunchContext) -> Shutdown | None:
