@@ -37,6 +37,7 @@ class CameraImage:
     world_from_ego: Matrix  # [4, 4], at stamp_ns
     is_blank: bool = False  # stands in for an image that never came: sees nothing, whatever the other fields say
     lens: LensModel | None = None  # whose distortion is in the image; None: none is (any more)
+    cut_off: float = 0.0  # share of the picture, as it was taken, that was lost when it was undistorted
 
     def __post_init__(self) -> None:
         image, k = self.image, np.asarray(self.intrinsics, dtype=np.float64)

@@ -26,7 +26,7 @@ DISTORTION_MODELS = {
 MIN_FOCAL, MAX_FOCAL = 0.05, 100.0
 MAX_OFF_CENTRE = 10.0  # sides of the image between its corner and the principal point
 MIN_USABLE = 0.5  # share of the undistorted picture
-MIN_SEEN = 0.25  # share of a picture that is projected into: a fisheye's may be a circle in a wide sensor
+MIN_SEEN = 0.2  # share of a picture that is projected into: a fisheye's may be a circle in a wide sensor
 
 # What becomes of a lens's distortion: the picture is undistorted, or stays, and voxels are projected through the lens.
 LensUse = Literal["undistort", "project"]
@@ -70,6 +70,7 @@ class Calibration:
     maps: tuple[Any, Any] | None  # for cv2.remap; None: no distortion to undo
     reduction: int = 1  # times that images are smaller than they are sent when they are rectified (`base.reduction`)
     lens: LensModel | None = None  # whose distortion the image keeps
+    cut_off: float = 0.0  # share of the image as it was sent that the undistorted one does not show
 
     def rectify(self, image: Pixels) -> Pixels:
         """The reduced image without lens distortion, but for that of `lens`; it may become smaller.
@@ -124,7 +125,8 @@ def calibration(
         _check_field(raw, lens, size)
     elif distortion.size:
         intrinsics, maps = _undistorting(raw, distortion, is_fisheye, size, fitted)
-    return Calibration(size, intrinsics, rotation.T.copy(), maps, fitted.reduction, lens)
+    cut_off = 0.0 if maps is None or size is None else _cut_off(raw, lens_model(info.distortion_model, info.d), size)
+    return Calibration(size, intrinsics, rotation.T.copy(), maps, fitted.reduction, lens, cut_off)
 
 
 def same_calibration(first: Any, second: Any) -> bool:
@@ -270,15 +272,29 @@ def _undistorting(
 
 def _check_field(raw: Matrix, lens: LensModel | None, size: tuple[int, int] | None) -> None:
     if size is not None:
-        rows, columns = 24, 32
-        pixels = np.stack(np.meshgrid(np.arange(columns) + 0.5, np.arange(rows) + 0.5), axis=-1).reshape(-1, 2)
-        pixels *= (size[1] / columns, size[0] / rows)
-        share = float(np.isfinite(CameraView(raw, np.eye(4)[:3], lens).rays(pixels)).all(axis=1).mean())
+        share = float(np.isfinite(_rays(raw, lens, size)).all(axis=1).mean())
         if share < MIN_SEEN:
             raise CalibrationError(
                 f"D leaves {100 * share:.0f} % of the picture usable (what is further from its centre, the lens model "
                 "cannot tell): are the coefficients those of this lens, in the order of distortion_model?"
             )
+
+
+def _cut_off(raw: Matrix, lens: LensModel | None, size: tuple[int, int]) -> float:
+    """Share of what a lens shows in an image that an undistorted one of the same camera matrix and size does not."""
+    rays = _rays(raw, lens, size)
+    rays = rays[np.isfinite(rays).all(axis=1)]
+    pixels, is_ahead = CameraView(raw, np.eye(4)[:3]).pixels(rays)
+    inside = is_ahead & ((pixels >= -0.5) & (pixels <= (size[1] - 0.5, size[0] - 0.5))).all(axis=1)
+    return 1 - float(inside.mean()) if len(inside) else 0.0
+
+
+def _rays(raw: Matrix, lens: LensModel | None, size: tuple[int, int]) -> Matrix:
+    """Directions [n, 3] that pixels all over an image look along; NaN where a lens shows nothing."""
+    rows, columns = 24, 32
+    pixels = np.stack(np.meshgrid(np.arange(columns) + 0.5, np.arange(rows) + 0.5), axis=-1).reshape(-1, 2)
+    pixels *= (size[1] / columns, size[0] / rows)
+    return CameraView(raw, np.eye(4)[:3], lens).rays(pixels - 0.5)
 
 
 def _usable_share(initialise: Any, raw: Matrix, distortion: Matrix, size: tuple[int, int]) -> float:

@@ -32,4 +32,5 @@ def rectified_image(
     image, intrinsics, mount = turned(image, lens.intrinsics, mount, turns)
     model = None if lens.lens is None else lens.lens.turned(turns)
     pixels = torch.from_numpy(image)
-    return CameraImage(name, stamp_ns, pixels, intrinsics, mount, world_from_ego, lens=model), turns
+    camera = CameraImage(name, stamp_ns, pixels, intrinsics, mount, world_from_ego, lens=model, cut_off=lens.cut_off)
+    return camera, turns

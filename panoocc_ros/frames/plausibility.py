@@ -24,6 +24,7 @@ _MAX_UP_DEG, _MAX_DOWN_DEG = 50.0, 75.0  # of an optical axis; surround cameras 
 _MAX_ROLL_DEG = 32.0  # of a picture that was turned upright, which may lack up to 30
 _MAX_MOUNT_M = 20.0  # from the vehicle's origin
 _MAX_OFF_MIDDLE_XY = (0.2, 0.45)  # principal point, in widths and heights of the image; windows of a sensor cut its sky
+_MAX_CUT_OFF = 1 / 3  # a lens of 120 degrees
 _MIN_OVERLAP, _SAME_AXIS_DEG = 0.9, 5.0  # two views that are one
 _SAME_MOUNT_M, _SAME_MOUNT_DEG = 1e-3, 0.05
 _MAX_ASTRAY_DEG = 75.0  # between where a camera looks and where its name says
@@ -142,6 +143,7 @@ def _bent_horizon_row(camera: CameraImage) -> float | None:
     azimuth = np.radians(np.arange(0, 360, 0.5))
     ways = np.stack((np.cos(azimuth), np.sin(azimuth), np.zeros_like(azimuth)), axis=1)
     pixels, seen = pixels_of_points(camera, camera.ego_from_camera[:3, 3] + _HORIZON_M * ways)
+    seen = seen & (ways @ camera.ego_from_camera[:3, 2] > 0)  # not what is above or below, and behind
     if not seen.any():
         return None if camera.ego_from_camera[2, 2] < 0 else math.inf
     middle = np.abs(pixels[:, 0] - camera.size_hw[1] / 2)
@@ -182,6 +184,11 @@ def _horizon_cropped(view: _View) -> str | None:
 def _sees_nothing(view: _View) -> str | None:
     share = float(view.sees.mean())
     return f"{100 * share:.1f} % of the grid" if share < _MIN_SEEN else None
+
+
+def _cut_off(view: _View) -> str | None:
+    share = view.camera.cut_off
+    return f"{100 * share:.0f} % of the picture" if share > _MAX_CUT_OFF else None
 
 
 def _astray(view: _View) -> str | None:
@@ -229,6 +236,12 @@ _RULES: tuple[tuple[Callable[[_View], str | None], str], ...] = (
     (
         _sees_nothing,
         f"seeing no voxels of the grid. Probably the mount on /tf_static is another one, or upside down: {_OPTICAL}",
+    ),
+    (
+        _cut_off,
+        "cut off when it is undistorted, since the lens sees more than a flat picture shows. To keep it, set "
+        "lens: project (of a camera in the rig file, or of all as parameter or --lens): voxels then are projected "
+        "through the lens",
     ),
 )
 

@@ -12,6 +12,7 @@ from panoocc_core.base.strict_yaml import ConfigError
 from panoocc_core.base.whole_files import whole_file
 from panoocc_core.data.grid_file import is_grid_file, save_grid
 from panoocc_core.geometry import quaternion_from_rotation, rigid
+from panoocc_core.optics import LensModel
 from panoocc_core.sim import example_set, nuscenes_rig
 from panoocc_core.sim.example_set import ExampleSetError, write_example_set
 from test.core.conftest import EGO_FROM_OPTICAL, YAWS_DEG, heading
@@ -212,3 +213,15 @@ def test_a_grid_file_holds_what_the_network_found(street, tmp_path, nano_model):
     assert not is_grid_file(path)
     picture = panoocc.picture(frame, occupancy, note="not trained")
     assert picture.mode == "RGB" and picture.width == 1800 and panoocc.overlay(frame, occupancy, 600).width == 600
+
+
+def test_a_fisheye_keeps_what_it_sees_only_if_voxels_are_projected_through_it(tmp_path):
+    focal = float(96 / np.radians(190))
+    lens = {"K": [focal, 0, 48, 0, focal, 27, 0, 0, 1], "distortion_model": "equidistant", "D": [-0.02, 0.004, 0, 0]}
+    write(tmp_path / "A.png", gradient())
+    path = calibration(tmp_path, [entry("A", **lens)])
+    (kept,) = panoocc.read_frame(path, tmp_path, lens="project").cameras
+    assert kept.lens == LensModel("equidistant", (-0.02, 0.004, 0.0, 0.0)) and kept.cut_off == 0
+    np.testing.assert_array_equal(kept.image, gradient())
+    (flat,) = panoocc.read_frame(path, tmp_path).cameras
+    assert flat.lens is None and 0.4 < flat.cut_off < 0.7

@@ -18,6 +18,7 @@ from panoocc_core.memory import (
     states_kept,
     warped,
 )
+from panoocc_core.optics import LensModel
 from panoocc_core.types import Frame
 from panoocc_core.voxels import centres_m, token_count
 
@@ -266,3 +267,17 @@ def test_a_still_world_stays_still_while_the_network_frame_trembles():
     trembles_not = past_from_current(past.world_from_network, now.frame.world_from_ego, config.temporal)
     ignored = warped(now.states[0].tokens, trembles_not, CENTRES_M, GRID).view(20, 16, 4)[inner]
     assert not torch.allclose(ignored, expected, atol=0.05)
+
+
+def test_another_lens_is_another_camera():
+    lens = LensModel("equidistant", (0.05, -0.02, 0.01, -0.003))
+
+    def seen_through(lens):
+        frame = street_frame(100.5)
+        return replace(frame, cameras=tuple(replace(camera, lens=lens) for camera in frame.cameras))
+
+    memory = after(VoxelMemory(), seen_through(lens))
+    trembling, others = replace(lens, coefficients=(0.051, -0.02, 0.01, -0.003)), LensModel("perspective", (0.1,) * 4)
+    assert reset_reason(memory, seen_through(trembling), OCC) is None
+    for other in (None, others, replace(lens, coefficients=(0.2, -0.02, 0.01, -0.003)), replace(lens, turns=1)):
+        assert reset_reason(memory, seen_through(other), OCC) == "calibration"

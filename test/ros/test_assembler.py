@@ -11,6 +11,7 @@ import pytest
 from panoocc_core.cameras.calibration_file import load_calibration
 from panoocc_core.config import model_config
 from panoocc_core.geometry import NS_PER_S, rigid, rotation_angle_rad
+from panoocc_core.optics import LensModel
 from panoocc_ros.frames.assembler import AssemblerOptions, FrameAssembler, Refused
 from panoocc_ros.frames.rig import Rig, RigCamera
 from panoocc_ros.ros.parameter_fields import SettingsError
@@ -322,6 +323,19 @@ def test_a_new_calibration_takes_effect():
     (second,) = drain(assembler, T0)
     assert assembler.frame(first).cameras[1].intrinsics[0, 0] == 50
     assert assembler.frame(second).cameras[1].intrinsics[0, 0] == 70
+
+
+def test_the_rig_says_which_camera_keeps_its_lens():
+    cameras = tuple(replace(camera, lens="project" if camera.name == "LEFT" else "undistort") for camera in RIG.cameras)
+    assembler = ready_assembler(rig=replace(RIG, cameras=cameras))
+    for name in RIG.names:
+        assembler.on_camera_info(name, camera_info(frame_id=name.lower(), distortion=(-0.2, 0.03, 0.0, 0.0, 0.0)))
+    send_tf(assembler, T0 - 60 * MS, T0 + 200 * MS)
+    send_images(assembler, 0)
+    (ready,) = drain(assembler, T0)
+    lenses = {camera.name: camera.lens for camera in assembler.frame(ready).cameras}
+    assert lenses.pop("LEFT") == LensModel("perspective", (-0.2, 0.03, 0.0, 0.0))
+    assert set(lenses.values()) == {None}
 
 
 @pytest.mark.parametrize(

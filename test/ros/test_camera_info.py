@@ -6,6 +6,7 @@ import pytest
 
 from panoocc_core.base.reduction import Fit, reduced
 from panoocc_core.cameras.lens import CalibrationError, calibration, same_calibration
+from panoocc_core.optics import LensModel
 from test.ros.messages import camera_info, picture
 
 POINTS = np.random.default_rng(0).uniform((-0.4, -0.3, 1.0), (0.4, 0.3, 1.0), (20, 3))
@@ -215,3 +216,26 @@ def test_a_fisheye_without_coefficients_is_no_pinhole(zeros):
     assert ideal.maps is not None and nearly.maps is not None
     for one, other in zip(ideal.maps, nearly.maps):
         assert np.abs(np.asarray(one, dtype=float) - np.asarray(other, dtype=float)).max() < 1.1
+
+
+def test_a_lens_that_is_projected_through_leaves_picture_and_k():
+    for model, distortion, kind in (
+        ("plumb_bob", FIVE, "perspective"),
+        ("rational_polynomial", [0.4, 0.2, 0.001, 0.001, 0.02, 0.6, 0.25, 0.04], "perspective"),
+        ("fisheye", [0.05, -0.02, 0.01, -0.003], "equidistant"),
+    ):
+        info = camera_info(distortion=distortion, model=model)
+        lens = calibration(info, is_rectified=False, use="project")
+        assert lens.maps is None and lens.lens == LensModel(kind, tuple(distortion)) and lens.cut_off == 0
+        image = picture()
+        assert lens.rectify(image) is image
+        np.testing.assert_array_equal(lens.intrinsics, info.k.reshape(3, 3))
+        assert calibration(info, is_rectified=True, use="project").lens is None
+    assert calibration(camera_info(), is_rectified=False, use="project").lens is None  # nothing to project through
+
+
+def test_what_no_lens_sees_is_refused_and_what_is_too_wide_names_the_option():
+    with pytest.raises(CalibrationError, match="D leaves . % of the picture usable .what is further from its centre"):
+        calibration(changed(d=np.array([-100.0, 0, 0, 0, 0])), is_rectified=False, use="project")
+    with pytest.raises(CalibrationError, match="set lens: project"):
+        calibration(changed(d=np.array([-8.0, 0, 0, 0, 0])), is_rectified=False)

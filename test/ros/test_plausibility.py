@@ -10,6 +10,7 @@ import torch
 from panoocc_core import model_config
 from panoocc_core.cameras.upright import quarter_turns, turned
 from panoocc_core.geometry import invert, rigid
+from panoocc_core.optics import LensModel
 from panoocc_core.sim.rig import nuscenes_rig, waymo_rig
 from panoocc_core.types import CameraImage, Frame
 from panoocc_ros.frames.assembler import FrameAssembler
@@ -229,3 +230,29 @@ def test_a_judgement_that_fails_is_a_warning_and_no_exception(monkeypatch):
     assert watch.look(frame(), NANO, {}) and not watch.look(frame(), NANO, {})
     (text,) = watch.warnings
     assert "could not be judged: FloatingPointError: a bug" in text and text.startswith(SIX)
+
+
+FISHEYE = LensModel("equidistant", (-0.02, 0.004, -0.001, 0.0))
+
+
+def fisheye(camera):
+    height, width = camera.size_hw
+    focal = width / np.radians(190)
+    k = np.array([[focal, 0, width / 2], [0, focal, height / 2], [0, 0, 1]])
+    return replace(camera, intrinsics=k, lens=FISHEYE)
+
+
+def test_fisheyes_are_judged_through_their_lenses():
+    assert geometry_warnings(frame(change=fisheye), NANO, {}) == ()
+    tilted = mounted(lambda pose: pose @ pitched(-45))
+    assert geometry_warnings(frame(change=lambda camera: tilted(fisheye(camera))), NANO, {}) == ()  # still the horizon
+    (sky,) = geometry_warnings(frame(change=only("CAM_FRONT", mounted(lambda m: m @ pitched(-70)))), NANO, {})
+    assert "looking at the sky" in sky
+    (text,) = geometry_warnings(frame(change=only("CAM_BACK", lambda c: replace(c, cut_off=0.48))), NANO, {})
+    assert text.startswith("CAM_BACK (48 % of the picture): cut off") and "lens: project" in text
+
+
+def test_another_lens_is_judged_anew():
+    watch = GeometryWatch()
+    assert watch.look(frame(change=fisheye), NANO, {}) and not watch.look(frame(change=fisheye), NANO, {})
+    assert watch.look(frame(change=lambda camera: replace(fisheye(camera), lens=None)), NANO, {})

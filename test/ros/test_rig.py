@@ -12,7 +12,8 @@ from panoocc_core.base.strict_yaml import ConfigError
 from panoocc_core.config import model_config, presets
 from panoocc_core.sim.rig import nuscenes_rig
 from panoocc_ros.frames.rig import Rig, RigCamera, load_rig
-from panoocc_ros.node.load import rig_for, unused
+from panoocc_ros.node.load import chosen_calibration, chosen_rig, rig_for, unused
+from panoocc_ros.ros.parameter_fields import SettingsError
 
 GOOD = {
     "reference": "A",
@@ -152,3 +153,29 @@ def test_cameras_that_a_network_does_not_take_are_named():
     assert rig_for(config, rig).names == ("CAM_FRONT", "CAM_BACK")
     (sentence,) = unused(config, rig)
     assert "CAM_FRONT_LEFT" in sentence and "nano takes CAM_FRONT, CAM_BACK" in sentence
+
+
+def test_what_becomes_of_lenses_is_the_rigs_to_say_and_the_parameters_to_overrule(tmp_path):
+    path = tmp_path / "rig.yaml"
+    cameras = yaml.safe_load(listing("rigs")["nuscenes"].read_text())["cameras"]
+    cameras[1]["lens"] = "project"
+    path.write_text(yaml.safe_dump({"reference": "CAM_FRONT", "cameras": cameras}))
+    config = model_config("nano")
+    uses = [camera.lens for camera in chosen_rig(str(path), config).cameras]
+    assert uses == ["undistort", "project"] + ["undistort"] * 4
+    for lens in ("undistort", "project"):
+        assert {camera.lens for camera in chosen_rig(str(path), config, lens=lens).cameras} == {lens}
+    cameras[1]["lens"] = "flatten"
+    path.write_text(yaml.safe_dump({"reference": "CAM_FRONT", "cameras": cameras}))
+    with pytest.raises(SettingsError, match="lens"):
+        chosen_rig(str(path), config)
+
+
+def test_a_calibration_file_is_held_against_what_becomes_of_its_lens(tmp_path):
+    path, config = tmp_path / "calibration.yaml", model_config("nano")
+    k = [800.0, 0, 800, 0, 800, 450, 0, 0, 1]
+    intrinsics = {"width": 1600, "height": 900, "K": k, "D": [3.0, 0, 0, 0, 0]}
+    path.write_text(yaml.safe_dump({"cameras": [{"name": "CAM_BACK", "intrinsics": intrinsics}]}))
+    assert chosen_calibration(path, chosen_rig("nuscenes", config, lens="project")) is not None
+    with pytest.raises(SettingsError, match="camera 'CAM_BACK': D leaves .* set lens: project"):
+        chosen_calibration(path, chosen_rig("nuscenes", config))
