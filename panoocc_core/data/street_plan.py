@@ -12,6 +12,7 @@ from numpy.typing import NDArray
 
 from ..base.ranges import Text, Within, check_ranges
 from ..base.rig_files import AUTO, rig_with
+from ..base.strict_yaml import ConfigError
 from ..config import ModelConfig
 from ..sim.camera import Rig
 from ..sim.lidar import Lidar
@@ -60,10 +61,17 @@ class StreetPlan:
         """The rig at the plan's scale.
 
         Raises:
-            ConfigError: there is no such rig, or its file cannot be used.
+            ConfigError: there is no such rig, its file cannot be used, or it has lenses, which no drive on disk keeps.
             ValueError: the scale is not in (0, 4].
         """
-        return load_sim_rig(self.rig, self.scale)
+        rig = load_sim_rig(self.rig, self.scale)
+        lensed = [camera.name for camera in rig if camera.lens is not None]
+        if lensed:
+            raise ConfigError(
+                f"rig {self.rig!r}: {', '.join(lensed)} have lens distortion, which drives on disk do not keep: "
+                "take a rig without, or make a bag (panoocc sim --out)"
+            )
+        return rig
 
     def for_network(self, config: ModelConfig) -> "StreetPlan":
         """The plan with LiDAR points where the network learns from them, and with the network's rig where it is "auto".

@@ -7,8 +7,10 @@ import pytest
 import torch
 
 from panoocc_core import CameraImage, Frame, OccupancyStream, load_model, model_config
+from panoocc_core.base.strict_yaml import ConfigError
 from panoocc_core.cameras.lens import LensInfo, calibration, distortion_of
 from panoocc_core.cameras.rectified import rectified_image
+from panoocc_core.data.street_plan import StreetPlan
 from panoocc_core.labels import OCC3D
 from panoocc_core.optics import LensModel
 from panoocc_core.pictures.overlay import camera_overlay, surface_of
@@ -188,3 +190,8 @@ def test_a_mild_lens_gives_nearly_the_same_grid_undistorted_or_projected(scene):
     same = (undistorted.class_id == projected.class_id).float().mean()
     print(f"equal voxels: {100 * same:.2f} %")
     assert same > 0.97
+
+
+def test_drives_on_disk_do_not_lose_lenses_silently():
+    with pytest.raises(ConfigError, match="rig 'fisheye': CAM_FRONT, .* have lens distortion"):
+        StreetPlan(rig="fisheye").cameras()
