@@ -127,7 +127,7 @@ class Synchroniser:
         waiting = self._streams[self._acting].items
         if not waiting:
             return []
-        earliest_ns = waiting[0].time_ns - int(min(self.spread_ns, NEAR * (waiting[0].period_ns or self.spread_ns)))
+        earliest_ns = waiting[0].time_ns - self._reach_ns(waiting[0])
         newest_ns = {name: stream.time.newest_ns for name, stream in self._streams.items()}
         return [name for name, time_ns in newest_ns.items() if time_ns is None or time_ns < earliest_ns]
 
@@ -147,8 +147,7 @@ class Synchroniser:
             self._take_late(camera, stream, item)
         else:
             self._say_how_late(camera, item)
-            is_back = camera == self.reference and item.time_ns > self._had_ns(item)
-            if is_back or self._is_lost(self._acting, stream):
+            if self._is_lost(self._acting, stream):
                 self._act(camera)
 
     def _take_late(self, camera: str, stream: CameraStream, item: Item) -> None:
@@ -175,8 +174,7 @@ class Synchroniser:
 
     def _decide(self, final_before_ns: int | None) -> list[MessageSet]:
         done: list[MessageSet] = []
-        waiting = self._streams[self._acting].items
-        while waiting:
+        while waiting := self._opening():
             is_full = any(len(stream.items) > self.depth for stream in self._streams.values())
             following_ns = waiting[1].time_ns if len(waiting) > 1 else None
             chosen = self._choose_all(waiting[0], following_ns, AT_ONCE_NS if is_full else final_before_ns)
@@ -195,6 +193,17 @@ class Synchroniser:
                 del stream.items[0]
                 self._lose("queue_full", name, 1)
         return done
+
+    def _opening(self) -> list[Item]:
+        """The images that open the next sets: the reference camera's, after those of the time without it."""
+        waiting = self._streams[self._acting].items
+        if self._acting != self.reference:
+            items = self._streams[self.reference].items
+            back = next((item for item in items if item.time_ns > self._decided_ns + self._reach_ns(item)), None)
+            if back is not None and not (waiting and waiting[0].time_ns < back.time_ns - self._reach_ns(back)):
+                self._act(self.reference)
+                return items
+        return waiting
 
     def _choose_all(
         self, reference: Item, following_ns: int | None, final_before_ns: int | None
@@ -260,7 +269,7 @@ class Synchroniser:
             (item.arrived_ns, name)
             for name, stream in self._streams.items()
             for item in stream.items
-            if item.arrived_ns <= before_ns and item.time_ns > self._had_ns(item)
+            if item.arrived_ns <= before_ns and item.time_ns > self._decided_ns + self._reach_ns(item)
         ]
         if waiting:
             self._act(min(waiting)[1])
@@ -269,13 +278,13 @@ class Synchroniser:
         """From now on this camera opens the sets of the instants that have had none."""
         if camera != self._acting:
             self._acting, stream = camera, self._streams[camera]
-            had = [item for item in stream.items if item.time_ns <= self._had_ns(item)]
-            stream.items = stream.items[len(had) :]
+            had = [item for item in stream.items if item.time_ns <= self._decided_ns + self._reach_ns(item)]
+            del stream.items[: len(had)]
             self._lose("unmatched", camera, sum(item is not stream.taken for item in had))
 
-    def _had_ns(self, item: Item) -> int:
-        """Images of this one's camera up to this time belong to instants whose set has been decided."""
-        return self._decided_ns + int(min(self.spread_ns, NEAR * (item.period_ns or self.spread_ns)))
+    def _reach_ns(self, item: Item) -> int:
+        """What lies so near to an image is of its instant."""
+        return int(min(self.spread_ns, NEAR * (item.period_ns or self.spread_ns)))
 
     def _complete(self, reference: Item, chosen: dict[str, Item | None]) -> MessageSet | None:
         items = {self._acting: reference} | {name: item for name, item in chosen.items() if item is not None}

@@ -1,0 +1,284 @@
+"""Rows: publishers and subscribers that do not fit, parameters, the lifecycle, and a network that fails."""
+
+import time
+from contextlib import contextmanager
+
+import rclpy
+from lifecycle_msgs.msg import Transition
+from panoocc.msg import VoxelGrid
+from rcl_interfaces.srv import SetParameters
+from rclpy.parameter import Parameter
+from sensor_msgs.msg import CameraInfo, CompressedImage, Image
+from std_srvs.srv import SetBool, Trigger
+from tf2_msgs.msg import TFMessage
+
+from panoocc_ros.ros.graph import qos
+from test.faults.fault import CAMERA_TIMEOUT_S, ERROR, WARN, Fault, Says, camera, without
+from test.faults.traffic import CAMERAS, image_topic, info_topic
+
+GRID_LATE_S = 2.0
+NONSENSE = {  # one of each type and of each kind of limit
+    "tf_timeout_s": "soon",
+    "deadline_s": -1.0,
+    "reuse_age_s": float("nan"),
+    "max_waiting": 0,
+    "missing_camera": "pray",
+    "seeded_weights": 7,
+    "model": "pano_small_occ3d",
+    "no_such_parameter": 1,
+}
+
+
+def beside(kind, topic, **profile):
+    """A second publisher, of a node of its own."""
+
+    @contextmanager
+    def act(live):
+        context = rclpy.Context()
+        rclpy.init(context=context)
+        node = rclpy.create_node("intruder", context=context)
+        node.create_publisher(kind, topic, qos(**profile))
+        yield
+        node.destroy_node()
+        rclpy.shutdown(context=context)
+
+    return act
+
+
+def listening(**profile):
+    """A subscriber of the grids that takes none of them."""
+
+    @contextmanager
+    def act(live):
+        context = rclpy.Context()
+        rclpy.init(context=context)
+        node = rclpy.create_node("deaf", context=context)
+        node.create_subscription(VoxelGrid, "/panoocc/occupancy", lambda _: None, qos(**profile))
+        yield
+        node.destroy_node()
+        rclpy.shutdown(context=context)
+
+    return act
+
+
+@contextmanager
+def nonsense(live):
+    """Every parameter that cannot be is refused with a sentence that names it."""
+    begin_s = time.monotonic()
+    for name, value in NONSENSE.items():
+        request = SetParameters.Request(parameters=[Parameter(name, value=value).to_parameter_msg()])
+        (result,) = live.call(SetParameters, "set_parameters", request).results
+        assert not result.successful and name in result.reason, f"{name} = {value}: {result}"
+    live.detected_s = begin_s + (time.monotonic() - begin_s) / len(NONSENSE)
+    yield
+
+
+def troubled(word, steps):
+    """The network fails for so many steps."""
+
+    @contextmanager
+    def act(live):
+        live.trouble.write_text(f"{word} {steps}")
+        yield
+        live.trouble.unlink(missing_ok=True)
+
+    return act
+
+
+def activated_again(act):
+    """... and the node, which has deactivated itself, is activated."""
+
+    @contextmanager
+    def both(live):
+        with act(live):
+            yield
+        activate(live)
+
+    return both
+
+
+def activate(live):
+    live.change_state(Transition.TRANSITION_ACTIVATE)
+    live._send(live.traffic.mounts())
+
+
+@contextmanager
+def deactivated(live):
+    live.change_state(Transition.TRANSITION_DEACTIVATE)
+    yield
+    activate(live)
+
+
+@contextmanager
+def deactivated_in_mid_step(live):
+    live.trouble.write_text("slow 1")
+    live.until(lambda: not live.trouble.exists(), 30.0, "step that is slow")
+    with deactivated(live):
+        yield
+
+
+@contextmanager
+def cleaned_up(live):
+    live.change_state(Transition.TRANSITION_DEACTIVATE, Transition.TRANSITION_CLEANUP)
+    yield
+    live.change_state(Transition.TRANSITION_CONFIGURE)
+    activate(live)
+
+
+@contextmanager
+def switched_off(live):
+    assert live.call(SetBool, "set_enabled", SetBool.Request(data=False)).success
+    yield
+    assert live.call(SetBool, "set_enabled", SetBool.Request(data=True)).success
+
+
+@contextmanager
+def asked_to_forget(live):
+    assert live.call(Trigger, "reset_history", Trigger.Request()).success
+    yield
+
+
+def held(live):
+    return live.held()
+
+
+def paused(live):
+    return live.paused()
+
+
+GRAPH = (
+    Fault(
+        "two publishers on one topic",
+        act=beside(CompressedImage, image_topic("CAM_BACK")),
+        says=camera("CAM_BACK", WARN, "2 publishers"),
+        is_short=True,
+    ),
+    Fault(
+        "publisher of another type",
+        act=beside(Image, image_topic("CAM_FRONT_RIGHT")),
+        says=camera("CAM_FRONT_RIGHT", WARN, "sends sensor_msgs/msg/Image, not"),
+    ),
+    Fault(
+        "QoS of images does not fit",
+        act=beside(CompressedImage, image_topic("CAM_FRONT_LEFT"), reliable=False),
+        says=camera("CAM_FRONT_LEFT", WARN, "RELIABILITY is BEST_EFFORT"),
+    ),
+    Fault(
+        "QoS of CameraInfo does not fit",
+        act=beside(CameraInfo, info_topic("CAM_BACK_RIGHT"), reliable=False),
+        says=camera("CAM_BACK_RIGHT", WARN, "RELIABILITY is BEST_EFFORT"),
+    ),
+    Fault(
+        "QoS of /tf does not fit",
+        act=beside(TFMessage, "/tf", reliable=False),
+        says=Says("transforms", WARN, "RELIABILITY is BEST_EFFORT"),
+    ),
+    Fault(
+        "QoS of /tf_static does not fit",
+        act=beside(TFMessage, "/tf_static", reliable=False),
+        says=Says("transforms", WARN, "/tf_static"),
+    ),
+    Fault(
+        "QoS of the grids does not fit",
+        act=listening(latched=True),
+        says=Says("output", WARN, "DURABILITY is VOLATILE, TRANSIENT_LOCAL is asked for"),
+    ),
+    Fault("subscriber that is slow", act=listening(depth=1), note="a reliable one that takes no grid holds up nobody"),
+)
+
+PLAYBACK = (
+    Fault(
+        "playback pauses",
+        act=paused,
+        says=camera("CAM_FRONT", ERROR, "dead: the last image"),
+        after_s=CAMERA_TIMEOUT_S,
+        goes_on=False,
+        note="the stamps stand too",
+    ),
+    Fault("messages in a burst", act=held, lasts_s=0.8, goes_on=False, note="after 0.8 s in which none came"),
+)
+
+NODE = (
+    Fault("parameters set to nonsense", act=nonsense, is_answered=True, note=f"refused by name: {', '.join(NONSENSE)}"),
+    Fault(
+        "history to be forgotten",
+        act=asked_to_forget,
+        counts=("model/resets.requested by service",),
+        resets={"requested by service": 1},
+    ),
+    Fault("switched off", act=switched_off, says=Says("output", WARN, "set_enabled"), goes_on=False, is_short=True),
+    Fault(
+        "deactivated",
+        act=deactivated,
+        says=Says("output", WARN, "the node is inactive"),
+        goes_on=False,
+        is_new_session=True,
+    ),
+    Fault(
+        "deactivated in mid-step",
+        act=deactivated_in_mid_step,
+        says=Says("output", WARN, "the node is inactive"),
+        goes_on=False,
+        is_new_session=True,
+    ),
+    Fault(
+        "cleaned up and configured again",
+        act=cleaned_up,
+        says=Says("output", WARN, "the node is unconfigured"),
+        goes_on=False,
+        is_new_session=True,
+    ),
+    Fault(
+        "activated without a camera",
+        without(*(topic(name) for name in CAMERAS for topic in (image_topic, info_topic))),
+        says=Says("output", WARN, "no image yet on /cam_front"),
+        after_s=CAMERA_TIMEOUT_S,
+        goes_on=False,
+        is_fresh=True,
+    ),
+)
+
+NETWORK = (
+    Fault(
+        "memory full once",
+        act=troubled("memory", 1),
+        counts=("model/resets.out_of_memory",),
+        resets={"out_of_memory": 1},
+        is_short=True,
+        note="the same set is tried once more",
+    ),
+    Fault(
+        "memory full",
+        act=activated_again(troubled("memory", 99)),
+        says=Says("output", ERROR, "CUDA out of memory"),
+        goes_on=False,
+        is_new_session=True,
+        note="the node deactivates itself, and can be activated",
+    ),
+    Fault(
+        "network gives NaN once",
+        act=troubled("nan", 1),
+        counts=("model/resets.non_finite",),
+        resets={"non_finite": 1},
+        note="the same set is tried once more",
+    ),
+    Fault(
+        "network gives NaN",
+        act=activated_again(troubled("nan", 99)),
+        says=Says("output", ERROR, "not finite"),
+        goes_on=False,
+        is_new_session=True,
+        note="the node deactivates itself, and can be activated",
+    ),
+    Fault(
+        "network hangs",
+        act=troubled("slow", 1),
+        says=Says("output", WARN, "the network has been at one set for"),
+        after_s=GRID_LATE_S,
+        lasts_s=4.5,
+        goes_on=False,
+        note="a step of 4 s",
+    ),
+)
+
+ROWS = GRAPH + PLAYBACK + NODE + NETWORK

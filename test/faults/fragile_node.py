@@ -1,0 +1,43 @@
+#!/usr/bin/env python3
+"""The node, with a network that fails as the file that TROUBLE names has it: memory, nan, slow; for how many steps."""
+
+import os
+import sys
+import time
+from pathlib import Path
+
+import torch
+
+sys.path.insert(0, str(Path(__file__).parents[2]))
+
+from panoocc_core import stream
+from panoocc_ros.node.node import main
+
+FILE = Path(os.environ["TROUBLE"])
+SLOW_S = 4.0
+
+
+def taken() -> str:
+    """The trouble of this step; the file then has one step less."""
+    word, _, steps = FILE.read_text().partition(" ") if FILE.exists() else ("", "", "")
+    if word and int(steps) <= 1:
+        FILE.unlink(missing_ok=True)
+    elif word:
+        FILE.write_text(f"{word} {int(steps) - 1}")
+    return word
+
+
+sound = stream.classes
+
+
+def troubled(network, fused):
+    word = taken()
+    if word == "memory":
+        raise torch.OutOfMemoryError("CUDA out of memory, as the test has it")
+    if word == "slow":
+        time.sleep(SLOW_S)
+    return sound(network, fused * float("nan") if word == "nan" else fused)
+
+
+stream.classes = troubled
+raise SystemExit(main())
