@@ -30,12 +30,12 @@ MESSAGES := $(wildcard msg/*.msg) $(shell find test/interfaces -type f)
 INSTALLED := package.xml CMakeLists.txt $(MESSAGES) \
     $(shell find config include launch scripts $(PACKAGES) -type f -not -name '*.pyc' -not -name '.*' 2>/dev/null)
 
-.PHONY: help setup build demo test lint bench eval pictures parity docs clean
+.PHONY: help setup build demo test test-faults lint bench eval pictures parity docs clean
 
 help: ## this list
 	@echo "PanoOcc for ROS 2. Targets:"
-	@sed -n 's/^\([a-z]*\):.*## \(.*\)/\1 \2/p' $(firstword $(MAKEFILE_LIST)) | \
-	    while read -r target text; do printf '  make %-8s %s\n' "$$target" "$$text"; done
+	@sed -n 's/^\([a-z-]*\):.*## \(.*\)/\1 \2/p' $(firstword $(MAKEFILE_LIST)) | \
+	    while read -r target text; do printf '  make %-11s %s\n' "$$target" "$$text"; done
 	@echo "Variables:"
 	@printf '  %-12s %s\n' \
 	    MODEL= "preset in config/models, or a YAML file; now $(MODEL)   (demo, bench)" \
@@ -80,6 +80,9 @@ demo: .ros/.built ## street or bag -> node -> recording, picture and latency tab
 
 test: .ros/.built ## all tests: core, offline, and live nodes over DDS
 	PANOOCC_REQUIRE_ROS=1 OMP_NUM_THREADS=1 $(IN_ROS) -m pytest -n $(JOBS) $(TESTS)
+
+test-faults: .ros/.built ## sixty faults, live and offline, held to the second; OUT/faults.json
+	PANOOCC_REQUIRE_ROS=1 $(IN_ROS) -m test.faults.run --out $(OUT)
 
 lint: .venv/.ready ## ruff (rules and format) and mypy
 	.venv/bin/ruff check .

@@ -16,9 +16,7 @@ CAMERA_TIMEOUT_S, TF_TIMEOUT_S = 1.0, 0.5  # of the node under test
 HISTORY_S = 1.3  # a longer pause between two grids is a gap: the oldest state that nano takes
 PROMPT_S = 1.0  # what is said, and what is back, later than this is too late
 
-Spoil = Callable[
-    [int, list[Event]], list[Event]
-]  # set since the fault began, its messages -> what is sent
+Spoil = Callable[[int, list[Event]], list[Event]]  # set since the fault began, its messages -> what is sent
 
 
 @dataclass(frozen=True)
@@ -44,9 +42,7 @@ class Fault:
     after_s: float = 0.0  # how long the fault must last, by contract, before that is said
     lasts_s: float = 1.0  # at least
     counts: tuple[str, ...] = ()  # "subject/key": values of statuses that must rise
-    resets: Mapping[str, int] = field(
-        default_factory=dict
-    )  # of the memory, beside `gap` where grids are far apart
+    resets: Mapping[str, int] = field(default_factory=dict)  # of the memory, beside `gap` where grids are far apart
     goes_on: bool = True  # grids come while it lasts
     is_fresh: bool = False  # it is there from the activation of the node on
     is_new_session: bool = False  # the node is activated anew in its course

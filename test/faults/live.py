@@ -26,8 +26,8 @@ from test.ros.live import NodeProcess, Peer  # noqa: E402
 
 FRAGILE = "../test/faults/fragile_node.py"
 SETTINGS = {
-    "model": "nano",
     "seeded_weights": True,
+    "threads": 1,  # the other core is the drive's
     "image_reliability": "reliable",
     "diagnostics_period_s": 0.2,
     "camera_timeout_s": CAMERA_TIMEOUT_S,
@@ -58,14 +58,19 @@ class Observer(Peer):
 
 
 class Live:
-    """A node under test and the drive that it is in; `step` lets both go on for a moment."""
+    """A node under test and the drive that it is in; `step` lets both go on for a moment.
 
-    def __init__(self, folder):
+    Args:
+        model: its network; None: one so small that its time does not count.
+    """
+
+    def __init__(self, folder, model=None):
         self.trouble = folder / "trouble"
         os.environ["TROUBLE"] = str(self.trouble)
         self.traffic, self.log = Traffic(), folder / "node.log"
         self.rig = self.traffic.write_rig(folder / "rig.yaml")
-        self.settings = SETTINGS | {"rig": folder / "rig.yaml"}
+        model = model or self.traffic.write_model(folder / "small.yaml")
+        self.settings = SETTINGS | {"rig": folder / "rig.yaml", "model": model}
         self.peer = Observer()
         self.node = NodeProcess(self.log, FRAGILE, **self.settings)
         self._zero_s, self._next = time.monotonic() + AHEAD_S, 0

@@ -16,7 +16,7 @@ from panoocc_ros.replay.replay import Replay, ReplayOptions
 from test.faults.fault import CAMERA_TIMEOUT_S, PROMPT_S, Outcome, gaps
 from test.faults.traffic import Traffic, serialised
 
-BEFORE, DURING, AFTER = 4, 11, 4  # sets; a picture is odd when ten in a row are
+BEFORE, DURING, AFTER = 4, 11, 3  # sets; a picture is odd when ten in a row are
 
 
 class Offline:
@@ -25,7 +25,8 @@ class Offline:
     def __init__(self, folder):
         self._folder, self._traffic = folder, Traffic()
         self._rig = self._traffic.write_rig(folder / "rig.yaml")
-        self._network = load_model(chosen_config("nano", instances="none"), seeded_weights=True)
+        model = str(self._traffic.write_model(folder / "small.yaml"))
+        self._network = load_model(chosen_config(model, instances="none"), seeded_weights=True)
         self._options = replace(AssemblerOptions(camera_timeout_s=CAMERA_TIMEOUT_S).patient())
 
     def run(self, fault):

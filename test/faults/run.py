@@ -30,7 +30,7 @@ def outcomes(folder, names):
     for fault in OFFLINE:
         if chosen(fault.name):
             yield offline.run(fault)
-    live = Live(folder)
+    live = Live(folder, model="nano")
     try:
         for fault in LIVE:
             if chosen(fault.name):

@@ -33,6 +33,14 @@ class Traffic(Drive):
         path.write_text(yaml.safe_dump(keys | {"cameras": cameras}))
         return load_rig(str(path))
 
+    def write_model(self, path):
+        """nano's layers over small images and a coarse grid: what is looked at here is not what it sees."""
+        path.write_text(
+            "extends: nano\nimages: {height: 32, width: 64}\ngrid: {rows: 8, columns: 8, layers: 4}\n"
+            "boxes: {queries: 10}\n"
+        )
+        return path
+
     @cached_property
     def encoded(self):
         """Every camera's two pictures as messages."""
