@@ -174,8 +174,9 @@ class Session:
             self.poll()
 
     def follow(self) -> None:
-        """Take the types that the topics have; call it from time to time."""
+        """Take the types that the topics have, and who listens; call it from time to time."""
         self._inputs.follow()
+        self._outputs.follow()
 
     @property
     def step_time(self) -> StepTime:

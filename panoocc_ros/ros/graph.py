@@ -96,6 +96,15 @@ def unheard(offered: Sequence[Offer], kind: str, profiles: Sequence[QoSProfile])
     return found
 
 
+def deaf(node: Node, topic: str) -> str:
+    """Why a subscriber does not hear a reliable, volatile publisher of a topic; empty where all do."""
+    for one in node.get_subscriptions_info_by_topic(topic):
+        if one.qos_profile.durability == DurabilityPolicy.TRANSIENT_LOCAL:
+            name = f"{one.node_namespace.rstrip('/')}/{one.node_name}"
+            return f"the QoS of {name} does not fit: DURABILITY is VOLATILE, TRANSIENT_LOCAL is asked for"
+    return ""
+
+
 def take_what_has_come(executor: Executor, taken: Callable[[], int]) -> None:
     """Spin until the number of messages `taken` stands still: what lies in the queues at the end is not lost."""
     end_s = time.monotonic() + MAX_WAIT_S

@@ -181,7 +181,7 @@ GRAPH = (
     Fault(
         "QoS of the grids does not fit",
         act=listening(latched=True),
-        says=Says("output", WARN, "DURABILITY is VOLATILE, TRANSIENT_LOCAL is asked for"),
+        says=Says("output", ERROR, "DURABILITY is VOLATILE, TRANSIENT_LOCAL is asked for"),
     ),
     Fault("subscriber that is slow", act=listening(depth=1), note="a reliable one that takes no grid holds up nobody"),
 )

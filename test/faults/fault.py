@@ -10,7 +10,7 @@ from typing import Any
 
 from panoocc_ros.health.verdicts import ERROR, WARN
 from panoocc_ros.sim.faults import Event, Faults, parse_fault
-from test.faults.traffic import CAMERAS, IMAGE_TYPES, image_topic, info_topic
+from test.faults.traffic import CAMERAS, image_topic, info_topic
 
 CAMERA_TIMEOUT_S, TF_TIMEOUT_S = 1.0, 0.5  # of the node under test
 HISTORY_S = 1.3  # a longer pause between two grids is a gap: the oldest state that nano takes
@@ -149,11 +149,6 @@ def without(*topics):
 def replaced(**fields):
     """A change that sets fields of a message."""
     return lambda k, message: dataclasses.replace(message, **fields)
-
-
-def is_image(event):
-    """Whether an event is an image of any camera."""
-    return event.type in IMAGE_TYPES
 
 
 def gaps(stamps_ns):
