@@ -110,10 +110,22 @@ def stages() -> str:
     return table(("stage", ""), ((f"`{name}`", what) for name, what in STAGES.items()))
 
 
+def faults() -> str:
+    """What `make test-faults` found when the page was written."""
+    rows = []
+    for row in json.loads((ROOT / "docs" / "faults.json").read_text()):
+        times = ("" if row[key] is None else f"{row[key]:.2f}" for key in ("detected_s", "resumed_s"))
+        held = "passed" if row["passed"] else "**failed**"
+        rows.append((row["fault"], row["mode"], *times, held, plain(row["note"])))
+    heads = ("fault", "mode", "told after s", "back after s", "", "what is asserted")
+    return table(heads, rows)
+
+
 TABLES: dict[str, Callable[[], str]] = {
     "topics": topics,
     "stages": stages,
     "presets": model_table,
+    "faults": faults,
     "parameters": node_parameters,
     "options": options,
     "simulator": lambda: parameters(SimSettings),

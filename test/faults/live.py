@@ -77,7 +77,7 @@ class Live:
         self._spoil, self._first = None, 0
         self._is_paused = self._is_held = False
         self.sent_s = {}  # number of a set -> when its images were due and the machine had the time to send them
-        self.detected_s = None  # set by what is done, where the node answers it
+        self.answer_s = None  # set by what is done, where the node answers it
         for one in (self.traffic.mounts(), *self.traffic.events(0)):
             if one.topic not in self.peer.publishers:
                 self.peer.publishers[one.topic] = self.peer.node.create_publisher(
@@ -191,38 +191,44 @@ class Live:
             self.change_state(Transition.TRANSITION_DEACTIVATE)
         else:
             self._be_well(fault)
-        before, first_grid = self._counters(), max(len(self.peer.arrivals) - 1, 0)
-        self.detected_s = None
+        before, last_grid = self._counters(), len(self.peer.arrivals) - 1
+        self.answer_s = None
         self._spoil, self._first = fault.spoil, self._next
         effect = self._next
         with fault.act(self):
             if fault.is_fresh:
                 self.change_state(Transition.TRANSITION_ACTIVATE)
                 self._send(self.traffic.mounts())
-                effect = self._next
                 before = Counter()
-            effect_s = time.monotonic() if fault.is_fresh or self._is_paused or self._is_held else self._time_of(effect)
+            is_on_the_wire = fault.spoil is not None and not fault.is_fresh
+            effect_s = self._time_of(effect) if is_on_the_wire else time.monotonic()
             end_s = effect_s + max(fault.lasts_s, fault.after_s)
             seen_s = self._watch(fault, before, effect_s, end_s)
         self._spoil, healthy = None, self._next
         if seen_s is not None:
             outcome.detected_s = max(0.0, seen_s - effect_s - fault.after_s)
+        if fault.is_answered:
+            outcome.detected_s = self.answer_s
         back_s = self._time_of(healthy)
         stamps = {self.traffic.stamp_ns(k) for k in range(healthy, healthy + 1000)}
         self.until(lambda: any(ns in stamps for s, ns in self.peer.arrivals if s >= back_s), LATE_S, "grid afterwards")
         came_s = next(s for s, ns in self.peer.arrivals if s >= back_s and ns in stamps)
         outcome.resumed_s = came_s - back_s
         self.until(lambda: self.peer.reports[-1][0] > came_s + 0.25, LATE_S, "report afterwards")
-        self._judge(fault, outcome, {} if fault.is_new_session else before, first_grid, (effect_s, back_s), is_strict)
+        if fault.is_fresh or fault.is_new_session:  # of a new stream, only what came since it began counts
+            begin_s = effect_s if fault.is_fresh else back_s
+            before, last_grid = Counter(), sum(s < begin_s for s, _ in self.peer.arrivals)
+        stamps_ns = [ns for _, ns in self.peer.arrivals[max(last_grid, 0) :]]
+        self._judge(fault, outcome, before, stamps_ns, (effect_s, back_s), is_strict)
 
     def _watch(self, fault, before, effect_s, end_s):
         """Go on until the fault has been told and has lasted long enough; returns when it was told."""
-        seen_s, is_told = None, fault.says is not None or bool(fault.counts) or fault.is_answered
+        seen_s, is_told = None, fault.says is not None or bool(fault.counts)
         limit_s = end_s + LATE_S
         while time.monotonic() < end_s or (is_told and seen_s is None and time.monotonic() < limit_s):
             self.step()
             if seen_s is None and is_told:
-                seen_s = self.detected_s if fault.is_answered else self._told(fault, before, effect_s)
+                seen_s = self._told(fault, before, effect_s)
         return seen_s
 
     def _told(self, fault, before, effect_s):
@@ -232,7 +238,7 @@ class Live:
                 return at_s
         return None
 
-    def _judge(self, fault, outcome, before, first_grid, span_s, is_strict):
+    def _judge(self, fault, outcome, before, stamps_ns, span_s, is_strict):
         problems, health = outcome.problems, self.peer.reports[-1][1]
         outcome.counters_ok = self._risen(fault.counts, before, health) if fault.counts else None
         if outcome.counters_ok is False:
@@ -240,7 +246,7 @@ class Live:
         if (fault.says or fault.counts or fault.is_answered) and outcome.detected_s is None:
             problems.append(f"never told; the node said {self.words()}"[:400])
         wanted = Counter(fault.resets)
-        wanted["gap"] += 0 if fault.is_new_session else gaps([ns for _, ns in self.peer.arrivals[first_grid:]])
+        wanted["gap"] += gaps(stamps_ns)
         resets = _resets(self._counters(health)) - _resets(before)
         outcome.history_ok = resets == +wanted
         if not outcome.history_ok:

@@ -29,34 +29,6 @@ from test.ros.live import PATIENCE_S, NodeProcess, Peer, node_and_peer  # noqa: 
 pytestmark = pytest.mark.live
 
 DRIVE = Drive()
-SEEDED = {"model": "nano", "seeded_weights": "true"}
-# parameters, what the fatal line must name, what it must say
-BAD_STARTS = {
-    "no_weights": ({"model": "pano_small_occ3d"}, "parameter checkpoint", "seeded_weights"),
-    "unknown_preset": ({"model": "pano_tiny", "seeded_weights": "true"}, "parameter model", "nano"),
-    "foreign_checkpoint": ({"model": "nano", "checkpoint": "{folder}/other.pth"}, "parameter checkpoint", "other.pth"),
-    "missing_checkpoint": ({"model": "nano", "checkpoint": "/nowhere.pth"}, "parameter checkpoint", "no such file"),
-    "unknown_rig": ({**SEEDED, "rig": "tricycle"}, "parameter rig", "nuscenes"),
-    "rig_without_cameras_of_the_network": ({**SEEDED, "rig": "waymo"}, "parameter rig", "CAM_FRONT"),
-    "unknown_device": ({**SEEDED, "device": "tpu"}, "parameter device", "cuda"),
-    "wrong_type": ({**SEEDED, "tf_timeout_s": "soon"}, "parameter tf_timeout_s", "float"),
-    "out_of_range": ({**SEEDED, "image_queue": 0}, "parameter image_queue", "1..100"),
-    "wrong_choice": ({**SEEDED, "encoding": "octree"}, "parameter encoding", "sparse, dense"),
-}
-
-
-@pytest.mark.parametrize("name", BAD_STARTS)
-def test_a_bad_start_ends_with_one_fatal_line_that_names_the_parameter(name, tmp_path, capfd):
-    parameters, parameter, remedy = BAD_STARTS[name]
-    (tmp_path / "other.pth").write_bytes(b"not a checkpoint")
-    given = [f"{key}:={value}".format(folder=tmp_path) for key, value in parameters.items()]
-    code = main(["occupancy_node", "--ros-args", *(word for one in given for word in ("-p", one))])
-    words = capfd.readouterr().err
-    fatal = [line for line in words.splitlines() if "[FATAL]" in line]
-    assert code == 2 and len(fatal) == 1 and parameter in fatal[0], words
-    assert remedy in words, words
-
-
 BAD_ARGUMENTS = {
     "no_file": (["--params-file", "/nowhere.yaml"], "/nowhere.yaml"),
     "no_value": (["-p", "model"], "-p model"),
