@@ -146,8 +146,9 @@ IS_QUICK = (*STARTS, *BAGS)
 
 
 def run(name, folder, is_strict):
-    """Let one of them happen; `is_strict` holds it to the second."""
-    outcome = ROWS[name](name, folder)
+    """Let one of them happen, in a folder of its own below `folder`; `is_strict` holds it to the second."""
+    with tempfile.TemporaryDirectory(dir=folder) as own:
+        outcome = ROWS[name](name, Path(own))
     if is_strict and name in IS_QUICK and outcome.detected_s > PROMPT_S:
         outcome.problems.append(f"told after {outcome.detected_s:.1f} s")
     return outcome
