@@ -141,6 +141,22 @@ def cleaned_up(live):
 
 
 @contextmanager
+def killed(live):
+    live.node.kill()
+    live.restart()
+    yield
+
+
+@contextmanager
+def interrupted_in_mid_step(live):
+    live.trouble.write_text("slow 1")
+    live.until(lambda: not live.trouble.exists(), 30.0, "step that is slow")
+    assert live.node.interrupt() == 0 and "Traceback" not in live.node.words, live.node.words[-500:]
+    live.restart()
+    yield
+
+
+@contextmanager
 def switched_off(live):
     assert live.call(SetBool, "set_enabled", SetBool.Request(data=False)).success
     yield
@@ -261,6 +277,16 @@ NODE = (
     ),
 )
 
+PROCESS = (
+    Fault("SIGKILL and a new start", act=killed, is_new_session=True, note="from its activation on"),
+    Fault(
+        "SIGINT in mid-step",
+        act=interrupted_in_mid_step,
+        is_new_session=True,
+        note="exit status 0, no traceback; then it is started anew",
+    ),
+)
+
 NETWORK = (
     Fault(
         "memory full once",
@@ -304,4 +330,4 @@ NETWORK = (
     ),
 )
 
-ROWS = GRAPH + PLAYBACK + NODE + NETWORK
+ROWS = GRAPH + PLAYBACK + NODE + NETWORK + PROCESS

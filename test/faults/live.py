@@ -33,6 +33,7 @@ SETTINGS = {
     "tf_timeout_s": TF_TIMEOUT_S,
 }
 WELL_S = 60.0  # within which the node must be well before a fault begins, on a busy machine too
+START_S = 120.0
 LATE_S = 30.0  # what takes longer than this never comes
 AHEAD_S = 0.2  # how long before its time a set is made
 
@@ -151,6 +152,12 @@ class Live:
         self.until(future.done, LATE_S, f"answer of {name}")
         self.peer.node.destroy_client(client)
         return future.result()
+
+    def restart(self):
+        """Start the node anew, once it has ended, and wait until it is active."""
+        begin_s = time.monotonic()
+        self.node = NodeProcess(self.log.with_suffix(f".{self._next}.log"), FRAGILE, **self.settings)
+        self.until(lambda: self.peer.reports[-1][0] > begin_s and "sets" in self.peer.health, START_S, "active node")
 
     def change_state(self, *transitions):
         """Transitions of the lifecycle, one after the other."""
@@ -279,7 +286,7 @@ class Live:
         self._spoil, self._is_paused, self._is_held = None, False, False
         self.trouble.unlink(missing_ok=True)
         if self.node.process.poll() is not None:
-            self.node = NodeProcess(self.log.with_suffix(f".{self._next}.log"), FRAGILE, **self.settings)
+            self.restart()
             return
         for one in (Transition.TRANSITION_DEACTIVATE, Transition.TRANSITION_CONFIGURE, Transition.TRANSITION_ACTIVATE):
             self.call(ChangeState, "change_state", ChangeState.Request(transition=Transition(id=one)))

@@ -14,7 +14,7 @@ from panoocc_ros.sim.faults import Event
 from test.ros.drive import EGO_FROM_OPTICAL, IMAGE_TYPE, INFO_TYPE, T0, TF_TYPE, YAWS_DEG, Drive, turn
 from test.ros.messages import MS, SIZE_HW, camera_info, jpeg, picture, raw_image, tf
 
-PERIOD_NS, POSE_NS = 200 * MS, 20 * MS
+PERIOD_NS, POSE_NS = 200 * MS, 100 * MS
 IMAGE_TYPES = (IMAGE_TYPE, "sensor_msgs/msg/Image")
 CAMERAS = tuple(YAWS_DEG)
 RAW = "CAM_BACK_LEFT"  # the camera that sends its images unpacked
