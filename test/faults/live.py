@@ -84,7 +84,7 @@ class Live:
                 self.peer.publishers[one.topic] = self.peer.node.create_publisher(
                     message_class(one.type), one.topic, qos(latched=one.latched, depth=200)
                 )
-        self.peer.wait(lambda: self.peer.health, "diagnostics of the node")
+        self.peer.wait(lambda: self.peer.health, "diagnostics of the node", 2 * START_S)
         self._send(self.traffic.mounts())
 
     def close(self):
