@@ -322,7 +322,7 @@ NETWORK = (
     Fault(
         "network hangs",
         act=troubled("slow", 1),
-        says=Says("output", WARN, "the network has been at one set for"),
+        says=Says("output", WARN, "the worker has been at one set for"),
         after_s=GRID_LATE_S,
         lasts_s=4.5,
         goes_on=False,
