@@ -107,21 +107,16 @@ def activated_again(act):
     def both(live):
         with act(live):
             yield
-        activate(live)
+        live.change_state(Transition.TRANSITION_ACTIVATE)
 
     return both
-
-
-def activate(live):
-    live.change_state(Transition.TRANSITION_ACTIVATE)
-    live._send(live.traffic.mounts())
 
 
 @contextmanager
 def deactivated(live):
     live.change_state(Transition.TRANSITION_DEACTIVATE)
     yield
-    activate(live)
+    live.change_state(Transition.TRANSITION_ACTIVATE)
 
 
 @contextmanager
@@ -136,8 +131,7 @@ def deactivated_in_mid_step(live):
 def cleaned_up(live):
     live.change_state(Transition.TRANSITION_DEACTIVATE, Transition.TRANSITION_CLEANUP)
     yield
-    live.change_state(Transition.TRANSITION_CONFIGURE)
-    activate(live)
+    live.change_state(Transition.TRANSITION_CONFIGURE, Transition.TRANSITION_ACTIVATE)
 
 
 @contextmanager

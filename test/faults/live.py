@@ -205,7 +205,6 @@ class Live:
         with fault.act(self):
             if fault.is_fresh:
                 self.change_state(Transition.TRANSITION_ACTIVATE)
-                self._send(self.traffic.mounts())
                 before = Counter()
             is_on_the_wire = fault.spoil is not None and not fault.is_fresh
             effect_s = self._time_of(effect) if is_on_the_wire else time.monotonic()
@@ -290,7 +289,6 @@ class Live:
             return
         for one in (Transition.TRANSITION_DEACTIVATE, Transition.TRANSITION_CONFIGURE, Transition.TRANSITION_ACTIVATE):
             self.call(ChangeState, "change_state", ChangeState.Request(transition=Transition(id=one)))
-        self._send(self.traffic.mounts())
 
     def _time_of(self, k):
         """When the images of a set were sent, or would have been."""

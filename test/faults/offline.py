@@ -1,7 +1,6 @@
 """Faults of a recording: the same messages as a bag, through what `panoocc run` does with it."""
 
 from collections import Counter
-from dataclasses import replace
 
 from panoocc_core import OccupancyStream, load_model
 from panoocc_ros.bags.bag import BagReader
@@ -27,7 +26,7 @@ class Offline:
         self._rig = self._traffic.write_rig(folder / "rig.yaml")
         model = str(self._traffic.write_model(folder / "small.yaml"))
         self._network = load_model(chosen_config(model, instances="none"), seeded_weights=True)
-        self._options = replace(AssemblerOptions(camera_timeout_s=CAMERA_TIMEOUT_S).patient())
+        self._options = AssemblerOptions(camera_timeout_s=CAMERA_TIMEOUT_S).patient()
 
     def run(self, fault):
         """Let a fault happen to a recording."""
