@@ -43,7 +43,7 @@ class Fault:
     lasts_s: float = 1.0  # at least
     counts: tuple[str, ...] = ()  # "subject/key": values of statuses that must rise
     resets: Mapping[str, int] = field(default_factory=dict)  # of the memory, beside `gap` where grids are far apart
-    goes_on: bool = True  # grids come while it lasts
+    goes_on: bool = True  # grids must come while it lasts
     is_fresh: bool = False  # it is there from the activation of the node on
     is_new_session: bool = False  # the node is activated anew in its course
     told: str | None = None  # offline: what the summary of `panoocc run` must say; None: it is not tried offline
@@ -64,7 +64,7 @@ class Fault:
         parts += [f"{', '.join(self.counts)} rise"] if self.counts else []
         if self.after_s:
             parts.append(f"counted from {self.after_s:g} s on, which the contract allows")
-        parts.append("grids go on" if self.goes_on else "no grid meanwhile")
+        parts += ["grids go on"] if self.goes_on else []
         parts.append("a new stream" if self.is_new_session or self.is_fresh else self.asserted_of_memory)
         return "; ".join([*parts, *([self.note] if self.note else [])])
 
