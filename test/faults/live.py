@@ -196,6 +196,7 @@ class Live:
     def _run(self, fault, outcome, is_strict):
         if fault.is_fresh:
             self.change_state(Transition.TRANSITION_DEACTIVATE)
+            self._waiting.clear()  # nothing that is sound is on its way
         else:
             self._be_well(fault)
         before, last_grid = self._counters(), len(self.peer.arrivals) - 1

@@ -293,7 +293,7 @@ OF_CAMERAS = (
         "stamps zero",
         images(lambda k, one: with_header(one, 0, one.header.frame_id), "CAM_BACK"),
         says=camera("CAM_BACK", ERROR, "stamps of CAM_BACK are zero"),
-        counts=("camera CAM_BACK/drops.other_clock",),
+        counts=("camera CAM_BACK/drops.duplicate",),
         told="duplicate (CAM_BACK)",
     ),
     Fault(
