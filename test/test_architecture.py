@@ -54,7 +54,7 @@ FLOORS = {
         ("memory",),
         ("stream", "weights"),
         ("sim", "metrics"),
-        ("data", "evaluation", "capacity", "pictures"),
+        ("data", "evaluation", "capacity", "missing_cameras", "pictures"),
         ("train", "bench"),
         ("__init__",),
     ),

@@ -28,13 +28,14 @@ from panoocc_core.labels import LIDARSEG
 from panoocc_core.metrics.confusion import Confusion
 from panoocc_core.metrics.published import beside, published_scores
 from panoocc_core.metrics.report import as_plain, as_text
+from panoocc_core.missing_cameras import check_counts, dead_camera_sweep, dead_camera_table
 from panoocc_core.network import Network
 from panoocc_core.pictures import charts
 from panoocc_core.pictures.scores import write_scores
 from panoocc_core.stream import output_geometry
 
 from ..node.load import chosen_config, loaded_network
-from ..ros.argument_types import whole_number
+from ..ros.argument_types import number, whole_number
 from ..ros.exit_codes import BAD_INPUT, FAILED, NETWORK_FAILED, NOT_WRITTEN, explained
 from .shared import options
 from .shared.failures import status_of
@@ -56,6 +57,7 @@ examples:
   panoocc eval --data /data/nuscenes --model pano_small_4f --checkpoint PanoOcc_small_4f.pth --panoptic-out results
   panoocc eval --data /data/nuscenes --model pano_small_occ3d --checkpoint PanoOcc_small.pth --gts /data/occ3d/gts
   panoocc eval --model nano_sparse --checkpoint runs/sparse/weights.safetensors --capacity 1 0.5 0.5,0.25
+  panoocc eval --dead-cameras 1 2 5 --json dead.json      each camera dead, two at random, all but one
 
 {explained(FAILED, BAD_INPUT, NOT_WRITTEN, NETWORK_FAILED)}
 """
@@ -111,6 +113,20 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         help="only time, memory, mIoU and geometric IoU of a sparse decoder, densely and at each of these capacities: "
         "shares of the voxels that are kept after each stage, or one share for all of them",
     )
+    measured.add_argument(
+        "--dead-cameras",
+        nargs="+",
+        type=whole_number(1, 63),
+        metavar="N",
+        help="only mIoU and geometric IoU with so many cameras dead, under missing_camera: blank and reuse_last: for 1 "
+        "every camera in turn, else as many as are drawn at random for each drive",
+    )
+    measured.add_argument(
+        "--dead-from",
+        type=number(0, 1e6),
+        metavar="SECONDS",
+        help="when they die, from the first frame of a drive on; 0: they have never sent an image (default: 4)",
+    )
     measured.add_argument("--no-rays", action="store_true", help="leave out RayIoU and RayPQ")
     measured.add_argument("--no-panoptic", action="store_true", help="leave out PQ, STQ, id switches and RayPQ")
     measured.add_argument(
@@ -161,6 +177,8 @@ def _evaluate(arguments: argparse.Namespace) -> None:
     _check_outputs(arguments)
     config = chosen_config(arguments.model, instances=arguments.instances)
     capacities = None if arguments.capacity is None else checked_capacities(config, arguments.capacity)
+    if arguments.dead_cameras is not None:
+        check_counts(config, arguments.dead_cameras)
     model = loaded_network(
         config,
         arguments.checkpoint,
@@ -170,6 +188,9 @@ def _evaluate(arguments: argparse.Namespace) -> None:
     )
     if capacities is not None:
         _compare_capacities(arguments, model, capacities)
+        return
+    if arguments.dead_cameras is not None:
+        _compare_dead_cameras(arguments, model)
         return
     measures = Measures(
         without_history=not arguments.no_alone,
@@ -218,18 +239,40 @@ def _compare_capacities(arguments: argparse.Namespace, model: Network, capacitie
         with tqdm(total=frames, unit="frame", desc=f"decoding {config.name}", disable=quiet) as bar:
             rows = sweep(model, drives, capacities, bar.update)
         names = [drive.name for drive in drives]
-    facts = {
-        "weights": str(arguments.checkpoint or "shipped with the package"),
-        "drives": where,
-        "frames": f"{frames} frames",
-    }
-    facts |= {"hardware": hardware(model.device), "precision": arguments.precision}
+    facts = _facts(arguments, model, where, f"{frames} frames")
     try:
         if arguments.json is not None:
             plain = {**facts, "scenes": names, "capacities": [row.as_dict() for row in rows]}
             write_json(arguments.json, {"model": config.name, **plain})
     finally:
-        print(capacity_table(rows, f"decoder of {config.name}, {', '.join(map(str, facts.values()))}"))
+        print(capacity_table(rows, f"decoder of {config.name}, {', '.join(facts.values())}"))
+
+
+def _compare_dead_cameras(arguments: argparse.Namespace, model: Network) -> None:
+    config, dead_from_s = model.config, 4.0 if arguments.dead_from is None else arguments.dead_from
+    with _drives(arguments, config) as (drives, where, _):
+        quiet = True if arguments.no_progress else None
+        with tqdm(total=len(drives), unit="drive", desc=f"dead cameras of {config.name}", disable=quiet) as bar:
+            rows = dead_camera_sweep(model, drives, arguments.dead_cameras, dead_from_s, bar.update)
+        names = [drive.name for drive in drives]
+    facts = _facts(arguments, model, where, f"{len(names)} drives, cameras dead from {dead_from_s:g} s on")
+    try:
+        if arguments.json is not None:
+            plain = {**facts, "scenes": names, "dead_from_s": dead_from_s, "rows": [row.as_dict() for row in rows]}
+            write_json(arguments.json, {"model": config.name, **plain})
+    finally:
+        print(dead_camera_table(rows, f"{config.name}, {', '.join(facts.values())}"))
+
+
+def _facts(arguments: argparse.Namespace, model: Network, where: str, frames: str) -> dict[str, str]:
+    """What a comparison was made with."""
+    return {
+        "weights": str(arguments.checkpoint or "shipped with the package"),
+        "drives": where,
+        "frames": frames,
+        "hardware": hardware(model.device),
+        "precision": arguments.precision,
+    }
 
 
 def _check_source(arguments: argparse.Namespace) -> None:
@@ -244,9 +287,7 @@ def _check_source(arguments: argparse.Namespace) -> None:
         )
     for name in ("gts", "version", "split", "panoptic_out"):
         if arguments.data is None and getattr(arguments, name) is not None:
-            raise ValueError(
-                f"--{name.replace('_', '-')} is for a data set: give its folder with --data, or leave it out"
-            )
+            raise ValueError(f"{_option(name)} is for a data set: give its folder with --data, or leave it out")
 
 
 def _check_outputs(arguments: argparse.Namespace) -> None:
@@ -260,23 +301,28 @@ def _check_outputs(arguments: argparse.Namespace) -> None:
             raise ValueError(f"{path}: is a folder; give the path of a file")
         if path is not None and not path.resolve().parent.is_dir():
             raise ValueError(f"{path}: the folder is not there")
-    if arguments.capacity is not None:
-        _check_capacity(arguments)
+    _check_comparison(arguments)
     if arguments.picture is not None:
         charts.check_name(arguments.picture)
 
 
-def _check_capacity(arguments: argparse.Namespace) -> None:
-    """Only time, memory and two scores are compared.
+def _check_comparison(arguments: argparse.Namespace) -> None:
+    """A comparison has scores of its own.
 
     Raises:
-        ValueError: an option of a whole evaluation is given, and would not be heard.
+        ValueError: an option of a whole evaluation, or of another comparison, is given, and would not be heard.
     """
+    chosen = [option for option in ("capacity", "dead_cameras") if getattr(arguments, option) is not None]
     names = ("picture", "panoptic_out", "instances", "no_boxes", "no_rays", "no_panoptic", "no_visible", "no_alone")
-    for name in names:
-        if getattr(arguments, name):
-            option = f"--{name.replace('_', '-')}"
-            raise ValueError(f"{option} is of a whole evaluation and does not go with --capacity; leave one out")
+    for name in (*names, *chosen[1:]):
+        if chosen and getattr(arguments, name):
+            raise ValueError(f"{_option(name)} does not go with {_option(chosen[0])}, which compares: leave one out")
+    if arguments.dead_from is not None and arguments.dead_cameras is None:
+        raise ValueError("--dead-from is for --dead-cameras: say how many die, or leave it out")
+
+
+def _option(name: str) -> str:
+    return f"--{name.replace('_', '-')}"
 
 
 def summary(scores: DriveScores, config: ModelConfig) -> dict[str, Any]:

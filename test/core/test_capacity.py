@@ -151,4 +151,4 @@ def test_heads_begin_beside_a_dense_checkpoint_and_the_command_compares_capaciti
 def test_what_is_of_a_whole_evaluation_is_refused_beside_capacities(capsys, words):
     assert panoocc("eval", "--model", "nano_sparse", "--capacity", 0.5, *words) == BAD_INPUT
     option = next(word for word in reversed(words) if word.startswith("--"))
-    assert f"{option} is of a whole evaluation and does not go with --capacity; leave" in capsys.readouterr().err
+    assert f"{option} does not go with --capacity, which compares: leave" in capsys.readouterr().err
