@@ -18,6 +18,7 @@ BAG ?=
 CASES ?=
 TESTS ?= test
 JOBS ?= 2
+MINUTES ?= 10
 TORCH_INDEX ?=
 
 # Nothing is left in the home folder; PIP_NO_CACHE_DIR=0 lets pip keep its downloads there.
@@ -30,7 +31,7 @@ MESSAGES := $(wildcard msg/*.msg) $(shell find test/interfaces -type f)
 INSTALLED := package.xml CMakeLists.txt $(MESSAGES) \
     $(shell find config include launch scripts $(PACKAGES) -type f -not -name '*.pyc' -not -name '.*' 2>/dev/null)
 
-.PHONY: help setup build demo test test-faults lint bench eval pictures parity docs clean
+.PHONY: help setup build demo test test-faults lint bench soak eval pictures parity docs clean
 
 help: ## this list
 	@echo "PanoOcc for ROS 2. Targets:"
@@ -44,6 +45,7 @@ help: ## this list
 	    CASES= "folder of reference cases to compare with   (parity)" \
 	    TESTS= "what pytest is given, e.g. test/core, file.py::test, '-m live'; now $(TESTS)   (test)" \
 	    JOBS= "processes that share the tests; now $(JOBS); 0: none, as --pdb needs it   (test)" \
+	    MINUTES= "how long the node runs; now $(MINUTES)   (soak)" \
 	    TORCH_INDEX= "package index for PyTorch, e.g. https://download.pytorch.org/whl/cpu   (setup)" \
 	    PYTHON= "interpreter for .venv; now $(PYTHON)   (setup)" \
 	    PANOOCC_ROS= "wheels or system: overrides which ROS 2 is used; now $(ROS)   (all)"
@@ -92,6 +94,11 @@ lint: .venv/.ready ## ruff (rules and format) and mypy
 bench: .ros/.built ## wall and CPU time per stage, memory, ratios; OUT/bench.json
 	$(IN_ROS) -m panoocc_ros.commands.cli bench $(if $(filter command line,$(origin MODEL)),--model $(MODEL)) $(if $(BAG),--bag $(BAG)) \
 	    --json $(OUT)/bench.json
+
+soak: .ros/.built ## the node for MINUTES under six cameras: memory, latency, lost sets; OUT/soak.json and OUT/soak.png
+	mkdir -p $(OUT)
+	$(IN_ROS) -m panoocc_ros.commands.cli soak --minutes $(MINUTES) $(if $(filter command line,$(origin MODEL)),--model $(MODEL)) \
+	    $(if $(BAG),--bag $(BAG)) --json $(OUT)/soak.json --picture $(OUT)/soak.png
 
 eval: .venv/.ready ## the shipped weights on 20 held-out streets; OUT/eval.json and OUT/eval.png
 	mkdir -p $(OUT)

@@ -71,7 +71,7 @@ FLOORS = {
         ("node",),
         ("replay",),
         ("evaluation", "sim", "survey", "view"),
-        ("demo",),
+        ("demo", "fuzz"),
         ("live_bench",),
         ("commands",),
         ("__main__",),

@@ -2,7 +2,6 @@
 
 import argparse
 import itertools
-import sys
 from contextlib import closing
 from dataclasses import asdict
 from pathlib import Path
@@ -12,8 +11,8 @@ from typing import Any
 
 from tqdm import tqdm
 
-from panoocc_core import ConfigError, Frame, ModelConfig, OccupancyStream
-from panoocc_core.base.rig_files import AUTO, rig_with
+from panoocc_core import Frame, ModelConfig, OccupancyStream
+from panoocc_core.base.rig_files import rig_with
 from panoocc_core.base.whole_files import write_json
 from panoocc_core.bench import (
     BenchReport,
@@ -36,7 +35,7 @@ from ..demo.processes import ProcessError
 from ..frames.assembler import FrameAssembler
 from ..frames.rig import Rig
 from ..frames.waiting import AssemblerOptions
-from ..live_bench.run import Load, live_bench, live_table, shipped_profile, write_tiny
+from ..live_bench.run import live_bench, live_table, shipped_profile
 from ..node.load import chosen_config, chosen_device, chosen_rig, loaded_network, rig_for
 from ..outputs.catalogue import OUTPUTS
 from ..outputs.costs import cost_at_rates, cost_together, costs_table, output_costs, published_grid_costs
@@ -45,13 +44,11 @@ from ..replay.replay import check_topics
 from ..ros.argument_types import number, whole_number
 from ..ros.exit_codes import BAD_INPUT, FAILED, NETWORK_FAILED, NOT_WRITTEN, explained
 from ..ros.parameter_fields import SettingsError
-from ..sim.bag import write_street_bag
-from ..sim.messages import image_topic
 from .shared import options
 from .shared.failures import Ended, status_of
+from .shared.streets import live_load, street_bag, street_rig
 
 NETWORKS = ("nano", "pano_small_occ3d")  # that are measured where none is named
-LIVE_SETS = 2  # of a simulated street that are sent by turns
 HD_HW = (1080, 1920)  # beside the size of the street's images
 DRAWN_WIDTH_PX = 256  # of the images whose rendering is measured: those of nano
 GRIDS_HZ = 10.0  # at which the default rates of outputs are reckoned
@@ -143,10 +140,10 @@ def _bench(arguments: argparse.Namespace) -> None:
     rigs = [rig_for(config, chosen_rig(arguments.rig, config)) for config in configs]
     chosen_device(arguments.device)
     _check_output(arguments.json, "json")
-    streets = [] if arguments.bag else [_street_rig(config, own) for config, own in zip(configs, rigs)]
+    streets = [] if arguments.bag else [street_rig(config, own) for config, own in zip(configs, rigs)]
     with TemporaryDirectory() as folder:
         paths = {
-            name: _street(Path(folder) / f"{index}.mcap", name, arguments.frames)
+            name: street_bag(Path(folder) / f"{index}.mcap", name, arguments.frames)
             for index, name in enumerate(dict.fromkeys([*streets, *([_trained_street()] if streets else [])]))
         }
         bags = [paths[name] for name in streets] or [arguments.bag] * len(configs)
@@ -162,35 +159,12 @@ def _bench(arguments: argparse.Namespace) -> None:
         print(f"written: {arguments.json}")
 
 
-def _street_rig(config: ModelConfig, rig: Rig) -> str:
-    """The simulator's rig with the network's cameras.
-
-    Raises:
-        SettingsError: there is none, or its topics are not those that the network listens to.
-    """
-    try:
-        name = rig_with("sim_rigs", config.cameras)
-    except ConfigError as error:
-        raise SettingsError(f"{error}, or give a bag with --bag", "model") from error
-    if not {camera.topic for camera in rig.cameras} <= {image_topic(camera) for camera in load_sim_rig(name)}:
-        raise SettingsError("its topics are not those of the simulated street: give a bag with --bag", "rig")
-    return name
-
-
 def _check_output(path: Path | None, option: str) -> None:
     """Raises SettingsError or OSError for what would fail only after a minute."""
     if path is not None:
         path.parent.mkdir(parents=True, exist_ok=True)
         if path.is_dir():
             raise SettingsError(f"{path} is a folder: give the path of a file", option)
-
-
-def _street(path: Path, rig_name: str, frames: int) -> Path:
-    """A simulated street with full-size images, one set every half second."""
-    rig = load_sim_rig(rig_name)
-    size = f"{rig[0].width}x{rig[0].height}"
-    print(f"rendering a simulated street with {len(rig)} images of {size} a frame ...", file=sys.stderr)
-    return write_street_bag(path, 0, frames * 0.5, 2.0, rig)
 
 
 def _measure(config: ModelConfig, bag: Path, rig: Rig, arguments: argparse.Namespace) -> BenchReport:
@@ -216,7 +190,7 @@ def _output_costs_alone(arguments: argparse.Namespace) -> None:
     chosen_device(arguments.device)
     _check_output(arguments.output_costs, "output_costs")
     with TemporaryDirectory() as folder:
-        street = arguments.bag or _street(Path(folder) / "street.mcap", _trained_street(), arguments.frames)
+        street = arguments.bag or street_bag(Path(folder) / "street.mcap", _trained_street(), arguments.frames)
         numbers = _measure_outputs(street, arguments)
     write_json(arguments.output_costs, numbers)
     print(f"written: {arguments.output_costs}")
@@ -229,14 +203,8 @@ def _live_alone(arguments: argparse.Namespace) -> None:
     reports = []
     with TemporaryDirectory() as name:
         folder = Path(name)
-        model = arguments.model[0] if arguments.model else str(write_tiny(folder / "tiny.yaml"))
-        config = chosen_config(model, instances=arguments.instances)
-        cameras = rig_for(config, chosen_rig(arguments.rig, config))
-        rig = rig_with("rigs", config.cameras) if arguments.rig == AUTO else arguments.rig
-        bag = arguments.bag or _street(folder / "street.mcap", _street_rig(config, cameras), LIVE_SETS)
-        given = {"device": arguments.device, "precision": arguments.precision, "threads": arguments.threads or 0}
-        parameters = {"model": model, "seeded_weights": True, "rig": rig, "instances": arguments.instances, **given}
-        load = Load(bag, rig, cameras.names, parameters, arguments.live, arguments.rate, arguments.at_once)
+        model = arguments.model[0] if arguments.model else None
+        config, load = live_load(arguments, model, arguments.instances, arguments.live, folder, arguments.at_once)
         for number, profile in enumerate((shipped_profile(), None)):
             out = folder / str(number)
             out.mkdir()

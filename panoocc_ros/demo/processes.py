@@ -38,6 +38,15 @@ class Child:
         except OSError:
             return 0.0
 
+    @property
+    def memory_mb(self) -> float:
+        """Resident memory now; 0 where the system does not tell, or it has ended."""
+        try:
+            pages = int(Path(f"/proc/{self._process.pid}/statm").read_text().split()[1])
+            return pages * os.sysconf("SC_PAGE_SIZE") / 1e6
+        except (OSError, IndexError):
+            return 0.0
+
     def tail(self) -> str:
         """The last lines of its log."""
         lines = self.log.read_text(errors="replace").splitlines()[-LOG_LINES:]

@@ -6,15 +6,35 @@ What is drawn says what was done (`Edit`, cuts and splices), so that a failure c
 import copy
 from collections.abc import Iterator, Sequence
 from dataclasses import fields, is_dataclass
-from typing import Any, NamedTuple
+from functools import cache
+from typing import Any, NamedTuple, TypeAlias
 
 import numpy as np
 from hypothesis import strategies as st
+from rosbags.interfaces import Nodetype
 
-Strategy = st.SearchStrategy[Any]
+from ..messages.types import typestore
+
+Strategy: TypeAlias = st.SearchStrategy[Any]
 Path = tuple[str | int, ...]
 
-ODD_TEXTS = ("", "/", "~", "a", "base_link", "base_link/", "\0", "é", "名前", "\U0001f600", "{x}", "%s", "../x", "-1", "nan")
+ODD_TEXTS = (
+    "",
+    "/",
+    "~",
+    "a",
+    "base_link",
+    "base_link/",
+    "\0",
+    "é",
+    "名前",
+    "\U0001f600",
+    "{x}",
+    "%s",
+    "../x",
+    "-1",
+    "nan",
+)
 ODD_NUMBERS = (0.0, -0.0, 1.0, -1.0, 1e-300, 5e-324, 1e9, -1e9, 1e38, 1e300, 1.7e308)
 NOT_NUMBERS = (float("nan"), float("inf"), float("-inf"))
 INTEGERS = {"int8": 8, "int16": 16, "int32": 32, "int64": 64, "uint8": 8, "uint16": 16, "uint32": 32, "uint64": 64}
@@ -59,13 +79,18 @@ def damaged(wholes: Sequence[bytes]) -> Strategy:
     return draw()
 
 
-def edits(whole: Any, kinds: Any = None, most: int = 3) -> Strategy:
-    """One to `most` edits of a message, or of what YAML holds.
+def message_edits(whole: Any, type_name: str, most: int = 3) -> Strategy:
+    """One to `most` edits of a message of rosbags' classes, each of a value that its field can hold."""
+    kinds = _kinds(type_name)
+    return _edits([(place, _new_value(value, kinds.get(_named(place)))) for place, value in _places(whole)], most)
 
-    Args:
-        kinds: place -> kind of number, for messages; see `kinds_of`.
-    """
-    places = [(place, _change(value, (kinds or {}).get(_shape(place)), kinds is not None)) for place, value in _leaves(whole)]
+
+def yaml_edits(whole: Any, most: int = 3) -> Strategy:
+    """One to `most` edits of what YAML holds: another value, of any kind, or none."""
+    return _edits([(place, _other_value(value)) for place, value in _places(whole)], most)
+
+
+def _edits(places: Sequence[tuple[Path, Strategy]], most: int) -> Strategy:
     one = st.integers(0, len(places) - 1).flatmap(lambda i: st.tuples(st.just(places[i][0]), places[i][1]))
     return st.lists(one.map(lambda found: Edit(found[0], *found[1])), min_size=1, max_size=most)
 
@@ -86,8 +111,10 @@ def _apply(root: Any, place: Path, what: str, value: Any) -> None:
     for step in place[:-1]:
         holder = _child(holder, step)
     old = _child(holder, place[-1])
-    if what == "resize":
-        new = [old[i % len(old)] for i in range(value)] if isinstance(old, list) and old else np.resize(old, value)
+    if what == "resize" and isinstance(old, list):
+        new: Any = [copy.deepcopy(old[i % len(old)]) for i in range(value)] if old else []
+    elif what == "resize":
+        new = np.resize(old, value)
     elif what == "fill":
         new = np.full_like(old, value)
     elif what == "remove":
@@ -98,48 +125,55 @@ def _apply(root: Any, place: Path, what: str, value: Any) -> None:
         new[value[0] % len(new)] = value[1]
     else:
         new = value
-    if isinstance(holder, (dict, list)):
+    if _has_items(holder):
         holder[place[-1]] = new
     else:
         setattr(holder, str(place[-1]), new)
 
 
 def _child(holder: Any, step: str | int) -> Any:
-    return holder[step] if isinstance(holder, (dict, list)) else getattr(holder, str(step))
+    return holder[step] if _has_items(holder) else getattr(holder, str(step))
 
 
-def _leaves(whole: Any, at: Path = ()) -> Iterator[tuple[Path, Any]]:
+def _has_items(holder: Any) -> bool:
+    return isinstance(holder, (dict, list))
+
+
+def _places(whole: Any, at: Path = ()) -> Iterator[tuple[Path, Any]]:
     """Every place that can be changed, lists and mappings themselves among them."""
     if is_dataclass(whole):
         for field in fields(whole):
             if field.name != "__msgtype__":
-                yield from _leaves(getattr(whole, field.name), (*at, field.name))
+                yield from _places(getattr(whole, field.name), (*at, field.name))
         return
     if at:
         yield at, whole
     if isinstance(whole, dict):
         for key, value in whole.items():
-            yield from _leaves(value, (*at, key))
+            yield from _places(value, (*at, key))
     elif isinstance(whole, list):
         for index, value in enumerate(whole):
-            yield from _leaves(value, (*at, index))
+            yield from _places(value, (*at, index))
 
 
-def _shape(place: Path) -> Path:
-    """A place without the numbers of list items, by which `kinds_of` knows it."""
+def _named(place: Path) -> Path:
+    """A place without the numbers of list items, as `_kinds` has it."""
     return tuple(step for step in place if isinstance(step, str))
 
 
-def kinds_of(definitions: Any, type_name: str, at: Path = ()) -> dict[Path, str]:
-    """Place -> base type of every number and text of a message type, from rosbags' field definitions."""
-    found: dict[Path, str] = {}
-    for name, (node, detail) in definitions[type_name][1]:
-        while node in (3, 4):  # an array or a sequence: of what
+@cache
+def _kinds(type_name: str) -> dict[Path, tuple[str, bool]]:
+    """Place -> type of every number and text of a message, and whether it is an array of a fixed size."""
+    found: dict[Path, tuple[str, bool]] = {}
+    definitions: Any = typestore().fielddefs[type_name][1]
+    for name, (node, detail) in definitions:
+        is_fixed = node == Nodetype.ARRAY
+        while node in (Nodetype.ARRAY, Nodetype.SEQUENCE):
             node, detail = detail[0]
-        if node == 2:
-            found |= kinds_of(definitions, detail, (*at, name))
+        if node == Nodetype.NAME:
+            found |= {(name, *below): kind for below, kind in _kinds(detail).items()}
         else:
-            found[(*at, name)] = detail[0]
+            found[(name,)] = detail[0], is_fixed
     return found
 
 
@@ -153,18 +187,20 @@ def _number(kind: str) -> Strategy:
     return FLOATS if kind == "float64" else st.booleans() if kind == "bool" else TEXTS
 
 
-def _change(value: Any, kind: str | None, is_message: bool) -> Strategy:
-    if not is_message:
-        others = [st.tuples(st.just("set"), PLAIN_VALUES), st.tuples(st.just("remove"), st.none())]
-        if isinstance(value, list):
-            others.append(st.tuples(st.just("resize"), st.sampled_from((0, 1, 2, 40))))
-        return st.one_of(others)
+def _other_value(value: Any) -> Strategy:
+    changes = st.tuples(st.just("set"), PLAIN_VALUES) | st.tuples(st.just("remove"), st.none())
+    return (
+        changes | st.tuples(st.just("resize"), st.sampled_from((0, 1, 2, 40))) if isinstance(value, list) else changes
+    )
+
+
+def _new_value(value: Any, known: tuple[str, bool] | None) -> Strategy:
     sizes = st.tuples(st.just("resize"), st.integers(0, 12) | st.sampled_from((64, 1000)))
-    if isinstance(value, list):
+    if known is None or isinstance(value, list):
         return sizes
-    number = _number(kind or "string")
-    if isinstance(value, np.ndarray):
-        element = st.tuples(st.just("element"), st.tuples(st.integers(0, 63), number))
-        filled = st.tuples(st.just("fill"), number)
-        return element | filled | sizes if value.size else sizes
-    return st.tuples(st.just("set"), number)
+    number, is_fixed = _number(known[0]), known[1]
+    if not isinstance(value, np.ndarray):
+        return st.tuples(st.just("set"), number)
+    element = st.tuples(st.just("element"), st.tuples(st.integers(0, 63), number))
+    changes = element | st.tuples(st.just("fill"), number) if value.size else sizes
+    return changes if is_fixed else changes | sizes

@@ -104,10 +104,10 @@ def live_bench(load: Load, out: Path, profile: Path | None) -> LiveReport:
     """
     sent, recorded = out / "sent.json", out / "recorded.mcap"
     cpu_s: list[tuple[float, float]] = []
-    with Children(_environment(profile), out) as children:
-        node = children.start("node", [*_ours("occupancy_node"), *_ros_arguments(load)])
-        recorder = children.start("recorder", [*_ours("record_bag"), GRIDS, "/diagnostics", "--out", str(recorded)])
-        sender = children.start("sender", _sender_command(load, sent))
+    with Children(environment_with(profile), out) as children:
+        node = children.start("node", [*ours("occupancy_node"), *ros_arguments(load)])
+        recorder = children.start("recorder", [*ours("record_bag"), GRIDS, "/diagnostics", "--out", str(recorded)])
+        sender = children.start("sender", sender_command(load, sent))
         limit_s = START_S + 2 * load.seconds + SPARE_S
         children.wait(sender, limit_s, TICK_S, on_tick=lambda: cpu_s.append((time.monotonic(), node.cpu_s)))
         time.sleep(LAST_S)
@@ -151,13 +151,13 @@ def live_table(report: LiveReport) -> str:
     )
 
 
-def _sender_command(load: Load, report: Path) -> list[str]:
+def sender_command(load: Load, report: Path) -> list[str]:
     command = [sys.executable, "-m", "panoocc_ros.live_bench.sender", str(load.bag), "--report", str(report)]
     command += ["--rig", load.rig, "--cameras", *load.cameras, *(["--at-once"] if load.at_once else [])]
     return command + ["--rate", str(load.rate_hz), "--sets", str(load.sets), "--wait", str(START_S)]
 
 
-def _ros_arguments(load: Load) -> list[str]:
+def ros_arguments(load: Load) -> list[str]:
     """In JSON, which ROS reads as YAML: a file's name stays a text."""
     parameters = {**load.parameters, "diagnostics_period_s": LAST_S / 3}
     words = [("-p", f"{name}:={json.dumps(value)}") for name, value in parameters.items()]
@@ -185,11 +185,11 @@ def cores(samples: list[tuple[float, float]], begin_s: float, end_s: float) -> f
     return (within[-1][1] - within[0][1]) / (within[-1][0] - within[0][0])
 
 
-def _ours(name: str) -> list[str]:
+def ours(name: str) -> list[str]:
     return [sys.executable, "-m", "panoocc_ros", name]
 
 
-def _environment(profile: Path | None) -> dict[str, str]:
+def environment_with(profile: Path | None) -> dict[str, str]:
     """This process's environment with a DDS domain of its own, on this machine only."""
     environment = {name: value for name, value in os.environ.items() if name not in PROFILES}
     environment |= {"ROS_DOMAIN_ID": str(random.randint(1, 101)), "ROS_AUTOMATIC_DISCOVERY_RANGE": "LOCALHOST"}
