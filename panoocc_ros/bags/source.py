@@ -54,6 +54,7 @@ def ready_sets(
     handlers = _handlers(bag, assembler, on_transforms) | dict(others)
     assembler.poll(bag.start_ns)  # its clock begins
     hand_over_what_always_holds(bag, assembler)
+    assembler.await_no_info()
     late_ns = lateness_ns(bag, assembler.rig, motion_topics(assembler))
     now_ns = due_ns = bag.start_ns
     for message in _in_order(bag, handlers, late_ns):

@@ -29,7 +29,7 @@ from .picture_watch import PictureWatch
 from .plausibility import GeometryWatch
 from .resolver import Lacking, Resolver
 from .rig import Rig
-from .sets import NO_MOTION, REFUSED, AssemblerStatus, Counters, ReadySet, Refused
+from .sets import NO_CAMERA_INFO, NO_MOTION, REFUSED, AssemblerStatus, Counters, ReadySet, Refused
 from .stand_ins import StandIns
 from .waiting import AssemblerOptions
 
@@ -101,6 +101,7 @@ class FrameAssembler:
         self._decoder = FrameDecoder(rig, self._pictures, None if config is None else config.images)
         self._stand_ins = StandIns(self.options.missing_camera, _ns(self.options.reuse_age_s))
         self._is_set_unused = False  # the newest that was handed out: whoever works on sets does not keep up
+        self._without_info: set[str] = set()  # cameras whose CameraInfo no set waits for any more
         self._queue: deque[_Waiting] = deque()
         self._reset: str | None = None
         self._given_up: _GivenUp | None = None
@@ -145,7 +146,13 @@ class FrameAssembler:
 
     def on_camera_info(self, camera: str, message: Any) -> None:
         """Take a sensor_msgs CameraInfo of `camera`; it serves until another calibration comes."""
+        if camera in self._without_info:
+            self._without_info.clear()  # those of the others may be on their way too
         self._note_or_clear("calibration", camera, self._resolver.on_camera_info(camera, message))
+
+    def await_no_info(self) -> None:
+        """No set waits for the CameraInfo of a camera that has sent none so far: it is known that none will come."""
+        self._without_info.update(self._resolver.missing_info)
 
     def on_transforms(self, message: Any, static: bool) -> None:
         """Take a tf2_msgs TFMessage of the rig's tf_topic or tf_static_topic."""
@@ -358,16 +365,21 @@ class FrameAssembler:
         while self._queue:
             waiting = self._queue[0]
             may_guess = waiting.since_ns <= guess_before_ns
+            messages = self._with_infos(waiting.messages)
             try:
-                ready = self._resolver.resolve(waiting.messages, self._reset, may_guess, wants_map)
+                ready = self._resolver.resolve(messages, self._reset, may_guess, wants_map)
             except Lacking as lacking:
                 waiting.lacks = lacking.text
                 if not lacking.is_hopeless and waiting.since_ns > timeout_before_ns:
                     return None
+                if lacking.reason == NO_CAMERA_INFO and lacking.camera not in self._without_info:
+                    self._without_info.add(lacking.camera)
+                    continue
                 self._queue.popleft()
                 self._give_up(lacking)
                 continue
             self._queue.popleft()
+            self._count_without_info(waiting.messages.messages.keys() - messages.messages.keys())
             self._note_or_clear("network_frame", "", self._resolver.doubt_of_network_frame(ready))
             self._note_or_clear("grid_frame", "", ready.map_problem)
             for topic in (self.options.imu_topic, self.options.odometry_topic):
@@ -381,6 +393,17 @@ class FrameAssembler:
                 self._counters.reused.update(ready.messages.reused)
             return ready
         return None
+
+    def _with_infos(self, messages: MessageSet) -> MessageSet:
+        """A set without the images of cameras whose CameraInfo is not awaited: they are as good as missing."""
+        unusable = self._without_info & messages.messages.keys()
+        if self.options.missing_camera == "drop" or unusable == messages.messages.keys():
+            return messages
+        return messages.without(unusable) if unusable else messages
+
+    def _count_without_info(self, cameras: Iterable[str]) -> None:
+        with self._lock:
+            self._counters.refused.update((NO_CAMERA_INFO, camera) for camera in cameras)
 
     def _note_refused(self, refused: Mapping[str, str], good: Iterable[str]) -> None:
         for camera, text in refused.items():

@@ -17,7 +17,7 @@ from ..streams.edge import TooEarly, TooLate, TransformError, doubted, shown
 from ..streams.synchroniser import MessageSet
 from ..streams.transforms import NotConnected, TransformBuffer, UnknownFrame, clean_frame
 from .rig import Rig
-from .sets import NO_MOTION, CameraPose, ReadySet
+from .sets import NO_CAMERA_INFO, NO_MOTION, CameraPose, ReadySet
 
 DISAGREES = 0.02  # of the focal length: more than a lens trembles
 ELSEWHERE_M, ELSEWHERE_DEG = 0.05, 1.0  # beyond these, a network's frame is not where the weights were trained
@@ -136,7 +136,7 @@ class Resolver:
             if name not in self._infos:
                 topic = self._rig.camera(name).info_topic
                 text = f"camera {name}: no CameraInfo on {topic} yet"
-                raise Lacking("no_camera_info", name, text, LookupError())
+                raise Lacking(NO_CAMERA_INFO, name, text, LookupError())
         try:
             fixed = self._poses.fixed(messages.stamp_ns, may_guess)
             world_from_ego = self._poses.of_vehicle(messages.stamp_ns)

@@ -14,6 +14,7 @@ from ..streams.synchroniser import MessageSet
 REFUSED = "refused"  # reason of images that cannot be used
 
 
+NO_CAMERA_INFO = "no_camera_info"  # reason of images, and of sets, whose CameraInfo never came
 NO_MOTION = "no_motion"  # reason of a set that lacks measured rates of the vehicle's motion
 
 

@@ -18,7 +18,7 @@ with them.  A camera whose clock is another one than that of most counts as abse
 """
 
 from collections import Counter
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -43,6 +43,17 @@ class MessageSet:
     messages: Mapping[str, Any]
     reused: tuple[str, ...] = ()  # cameras whose last image stands in for a missing one
     blank: tuple[str, ...] = ()  # cameras without an image
+
+    def without(self, cameras: Collection[str]) -> "MessageSet":
+        """The same set where nobody has an image of some cameras."""
+        kept = [name for name in self.messages if name not in cameras]
+        return MessageSet(
+            self.stamp_ns,
+            {name: self.stamps_ns[name] for name in kept},
+            {name: self.messages[name] for name in kept},
+            tuple(name for name in self.reused if name in kept),
+            (*self.blank, *(name for name in self.messages if name in cameras)),
+        )
 
     @property
     def spread_ns(self) -> int:

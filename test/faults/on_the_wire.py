@@ -324,8 +324,7 @@ OF_CALIBRATION = (
         "CameraInfo missing",
         without(info_topic("CAM_FRONT_LEFT")),
         says=camera("CAM_FRONT_LEFT", ERROR, "no CameraInfo yet on /cam_front_left/camera_info"),
-        counts=("output/drops.no_camera_info",),
-        goes_on=False,
+        counts=("sets/blank.CAM_FRONT_LEFT", "camera CAM_FRONT_LEFT/drops.no_camera_info"),
         is_fresh=True,
     ),
     Fault(

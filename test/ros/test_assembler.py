@@ -14,6 +14,7 @@ from panoocc_core.geometry import NS_PER_S, rigid, rotation_angle_rad
 from panoocc_core.optics import LensModel
 from panoocc_ros.frames.assembler import AssemblerOptions, FrameAssembler, Refused
 from panoocc_ros.frames.rig import Rig, RigCamera
+from panoocc_ros.frames.sets import NO_CAMERA_INFO
 from panoocc_ros.ros.parameter_fields import SettingsError
 from test.ros.messages import MS, camera_info, jpeg, picture, tf
 
@@ -241,6 +242,40 @@ def test_missing_mounts_and_missing_calibrations_name_the_camera_and_the_topic()
     assert "; nothing has come on /tf_static: mounts can be given" in assembler.status(0).waiting_for
     assert assembler.finish() == []
     assert assembler.status(0).set_drops == {("tf_timeout", "FRONT"): 1}
+
+
+def with_infos_of(names, **options):
+    assembler = FrameAssembler(RIG, AssemblerOptions(**options))
+    assembler.on_transforms(static(), static=True)
+    send_tf(assembler, T0 - 60 * MS, T0 + 360 * MS)
+    for name in names:
+        assembler.on_camera_info(name, camera_info(frame_id=name.lower()))
+    send_images(assembler, 0, now=0)
+    return assembler
+
+
+def test_a_camera_without_camera_info_is_missing_once_it_has_been_waited_for():
+    assembler = with_infos_of(NAMES[1:])
+    assert drain(assembler, 0) == [] and "no CameraInfo" in assembler.status(0).waiting_for
+    (ready,) = drain(assembler, NS_PER_S)
+    assert ready.messages.blank == NAMES[:1] and ready.poses.keys() == set(NAMES[1:])
+    assert assembler.frame(ready).cameras[0].is_blank
+    status = assembler.status(NS_PER_S)
+    assert status.image_drops[NO_CAMERA_INFO, NAMES[0]] == status.blank[NAMES[0]] == 1
+    assert status.missing_info == NAMES[:1] and not status.set_drops
+    send_images(assembler, 1, now=NS_PER_S)
+    assert len(drain(assembler, NS_PER_S)) == 1  # nobody waits for it again
+    assembler.on_camera_info(NAMES[0], camera_info(frame_id=NAMES[0].lower()))
+    send_images(assembler, 2, now=NS_PER_S)
+    (ready,) = drain(assembler, NS_PER_S)
+    assert not ready.messages.blank
+
+
+@pytest.mark.parametrize("names, options", [((), {}), (NAMES[1:], {"missing_camera": "drop"})])
+def test_a_set_of_which_no_camera_is_left_or_none_may_be_missing_is_lost(names, options):
+    assembler = with_infos_of(names, **options)
+    assert drain(assembler, NS_PER_S) == []
+    assert assembler.status(NS_PER_S).set_drops == {(NO_CAMERA_INFO, NAMES[0]): 1}
 
 
 def test_an_empty_frame_id_is_refused_unless_the_rig_names_the_frame():
