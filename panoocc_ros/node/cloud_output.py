@@ -58,7 +58,6 @@ class CloudOutput:
             MAX_WAITING,
         )
         self._watch, self._log, self._time = CloudWatch(self._topic, time), HealthLog(node.get_logger()), time
-        self._publisher = node.create_publisher(message_class(POINT_CLOUD), f"~/{LABELLED_POINTS}", qos(depth=DEPTH))
         self._profile = qos(reliable=False, depth=DEPTH)  # matches every driver
         try:
             callback = guard(self._on_cloud, self._topic)
@@ -69,6 +68,7 @@ class CloudOutput:
             raise SettingsError(
                 f"{self._topic!r} is no topic: {error}".splitlines()[0], "label_points_topic"
             ) from error
+        self._publisher = node.create_publisher(message_class(POINT_CLOUD), f"~/{LABELLED_POINTS}", qos(depth=DEPTH))
         self._grids: deque[Occupancy] = deque()  # on their way to the executor's thread
         self._worker = Worker(self._publish, self._on_failure, self._merged, "labels")
 

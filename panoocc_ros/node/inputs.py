@@ -69,7 +69,7 @@ class Inputs:
         try:
             for feed in self._feeds:
                 self._subscribe(feed, feed.types[0])
-        except SettingsError:
+        except BaseException:
             self.close()
             raise
 
@@ -111,7 +111,7 @@ class Inputs:
     def _subscribe(self, feed: _Feed, type_name: str) -> None:
         for subscription in feed.subscriptions:
             self._node.destroy_subscription(subscription)
-        feed.type = type_name
+        feed.subscriptions, feed.type = [], ""  # so that it is tried again where this fails
         callback = self._guard(feed.callback, feed.topic)
         try:
             feed.subscriptions = [
@@ -121,6 +121,7 @@ class Inputs:
         except InvalidTopicNameException as error:
             reason = f"{feed.topic!r} cannot be a topic: {error}".splitlines()[0]
             raise SettingsError(reason, feed.parameter) from error
+        feed.type = type_name
 
 
 def _feeds(rig: Rig, settings: NodeSettings, receiver: Receiver) -> list[_Feed]:

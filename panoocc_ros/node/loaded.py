@@ -18,7 +18,7 @@ from ..frames.rig import Rig
 from ..outputs.planner_outputs import check_outputs
 from ..ros.parameter_fields import SettingsError
 from .load import chosen_calibration, chosen_config, chosen_rig, loaded_network, placed_by, rig_for, unused
-from .settings import NodeSettings, camera_limits
+from .settings import CAMERA_LIMITS, NodeSettings, camera_limits
 
 SHIPPED = "shipped with the package"
 CAMERA_HEIGHT_M = 1.5
@@ -34,6 +34,7 @@ class Loaded:
     all_cameras: tuple[str, ...]  # also those that the network does not take
     calibration: CalibrationFile | None
     network: Network
+    own_limits: Mapping[str, float]  # how far cameras may move, as the network has it
     facts: Mapping[str, str]  # values of the status `model`
 
 
@@ -44,7 +45,7 @@ def load(settings: NodeSettings, logger: Any) -> Loaded:
         SettingsError: a parameter cannot be used.
     """
     begin_s = time.perf_counter()
-    config = chosen_config(settings.model, camera_limits(settings), settings.instances, settings.ego_motion)
+    config = chosen_config(settings.model, instances=settings.instances, ego_motion=settings.ego_motion)
     rig = chosen_rig(
         settings.rig,
         config,
@@ -69,6 +70,8 @@ def load(settings: NodeSettings, logger: Any) -> Loaded:
     )
     loaded_s = time.perf_counter()
     warm_up(network)
+    own_limits = {name: getattr(config.temporal, name) for name in CAMERA_LIMITS}
+    take_limits(network, own_limits, settings)
     facts = {
         "model": config.name,
         "instances": config.panoptic.instances,
@@ -78,7 +81,7 @@ def load(settings: NodeSettings, logger: Any) -> Loaded:
         "load_s": f"{loaded_s - begin_s:.1f}",
         "warm_up_s": f"{time.perf_counter() - loaded_s:.1f}",
     }
-    return Loaded(settings, used, rig.names, calibration, network, facts)
+    return Loaded(settings, used, rig.names, calibration, network, own_limits, facts)
 
 
 def with_settings(loaded: Loaded, settings: NodeSettings) -> Loaded:
@@ -91,10 +94,10 @@ def with_settings(loaded: Loaded, settings: NodeSettings) -> Loaded:
     return replace(loaded, settings=settings)
 
 
-def take_limits(network: Network, settings: NodeSettings) -> None:
-    """Have the network's stream clear its memory by the limits of these parameters."""
-    own = chosen_config(settings.model, camera_limits(settings)).temporal
-    network.config = replace(network.config, temporal=own)
+def take_limits(network: Network, own_limits: Mapping[str, float], settings: NodeSettings) -> None:
+    """Have the network's stream clear its memory by the limits of these parameters, or else by its own ones."""
+    temporal = replace(network.config.temporal, **{**own_limits, **camera_limits(settings)})  # type: ignore[arg-type]
+    network.config = replace(network.config, temporal=temporal)
 
 
 def warm_up(network: Network) -> None:

@@ -46,6 +46,10 @@ FOLLOW_S = 0.2  # how often the types of the topics are looked up
 LOOK_S = 0.2  # how often the node looks whether the level of a status has changed
 
 
+class NotYet(RuntimeError):
+    """A transition that will be possible soon; the message says why it is not yet."""
+
+
 class OccupancyNode(LifecycleNode):
     """See the module; `options` are those of rclpy's Node.
 
@@ -62,7 +66,8 @@ class OccupancyNode(LifecycleNode):
         self._session: Session | None = None
         self._grids = 0  # of all sessions that are over
         self._has_ended_in_time = True
-        self._is_starting = self._is_finalized = False
+        self._is_still_working: Callable[[], bool] = lambda: False  # the worker of the last session
+        self._is_starting = False
         self.failure: Exception | None = None  # why the last transition failed, or the node deactivated itself
         self._report = Report(self, self._settings.diagnostics_period_s)
         self._working = Progress()  # what the worker is at
@@ -126,7 +131,6 @@ class OccupancyNode(LifecycleNode):
 
     def on_shutdown(self, state: LifecycleState) -> TransitionCallbackReturn:
         """Let go of everything, for good."""
-        self._is_finalized = True
         return self._attempt(self._let_go)
 
     def on_error(self, state: LifecycleState) -> TransitionCallbackReturn:
@@ -137,11 +141,11 @@ class OccupancyNode(LifecycleNode):
         return outcome
 
     def _attempt(self, transition: Callable[[], None]) -> TransitionCallbackReturn:
-        """Failure where a parameter is why, and the state stays; error where it is anything else."""
+        """Failure where it is known why, and the state stays; error where it is anything else."""
         self.failure = None
         try:
             transition()
-        except SettingsError as error:
+        except (SettingsError, NotYet) as error:
             self.failure = error
             if not self._is_starting:  # else the process ends with it
                 self.get_logger().error(str(error))
@@ -154,6 +158,8 @@ class OccupancyNode(LifecycleNode):
         return TransitionCallbackReturn.SUCCESS
 
     def _configure(self) -> None:
+        loading = "no grid: the node is configuring: the network is loaded and warmed up"
+        self._report.tell([Health(OUTPUT, WARN, loading, {"state": self.state})])  # no timer runs meanwhile
         loaded = load(self._settings, self.get_logger())
         config = loaded.network.config
         self._outputs = Publishers(
@@ -169,12 +175,18 @@ class OccupancyNode(LifecycleNode):
 
     def _activate(self) -> None:
         assert self._loaded is not None and self._outputs is not None  # the lifecycle's order
+        if self._is_still_working():
+            raise NotYet("a step of the last session has not ended; try again in a moment")
         self._session = Session(self, self._loaded, self._outputs, self._guard, self._working, self._grids)
 
     def _deactivate(self) -> None:
-        if self._session is not None:
-            self._has_ended_in_time &= self._session.close()
-            self._grids, self._session = self._session.grids, None
+        if (session := self._session) is None or self._loaded is None:
+            return
+        self._has_ended_in_time &= session.close()
+        self._grids, self._session = session.grids, None
+        self._is_still_working = session.worker_is_alive
+        del session
+        give_back_memory(self._loaded.network.device)
 
     def _clean_up(self) -> None:
         if self._outputs is not None:
@@ -200,11 +212,8 @@ class OccupancyNode(LifecycleNode):
     @property
     def state(self) -> str:
         """What the lifecycle calls it."""
-        if self._is_finalized:
-            return "finalized"
-        if self._session is not None:
-            return "active"
-        return "unconfigured" if self._loaded is None else "inactive"
+        label: str = self._state_machine.current_state[1]  # rclpy has no public way to it
+        return label
 
     # Requests
 
@@ -218,7 +227,7 @@ class OccupancyNode(LifecycleNode):
         settings = changed(self._settings, values, None if self._loaded is None else remedy)
         if self._loaded is not None and self._outputs is not None:
             loaded = with_settings(self._loaded, settings)
-            take_limits(loaded.network, settings)
+            take_limits(loaded.network, loaded.own_limits, settings)
             self._loaded = loaded
             self._outputs.take(settings)
             if self._session is not None:

@@ -5,8 +5,10 @@ they come, and the network runs in one worker thread, which always takes the new
 """
 
 import time
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
+from contextlib import ExitStack
 from dataclasses import dataclass, replace
+from functools import partial
 
 from nav_msgs.msg import Odometry
 from rclpy.node import Node
@@ -36,7 +38,6 @@ from ..health.verdicts import Health, StepTime
 from ..messages.fields import stamp_ns
 from ..outputs.catalogue import GRID_2D
 from ..ros.callbacks import Guard
-from ..ros.parameter_fields import SettingsError
 from ..ros.progress import Progress
 from ..ros.throttle import ProblemLog
 from ..streams.cloud_queue import reads_logits
@@ -90,6 +91,7 @@ class Session:
         self._is_closed = False
         self._progress = progress
         self._stream = OccupancyStream(loaded.network, on_stage=self._progress.begin)
+        self._now_ns = partial(_now_ns, node)  # not a method, by which the session would hold itself
         self._time = RunningTime(self._now_ns)
         self._log = ProblemLog(node.get_logger())
         self._guard = guard
@@ -102,15 +104,18 @@ class Session:
         self._requested_reset: str | None = None
         self._status = StatusReport(loaded.rig, settings, loaded.facts, self._time, node.get_logger())
         self._clouds: CloudOutput | None = None
-        self._inputs = Inputs(node, loaded.rig, settings, self, guard)
-        if settings.label_points_topic:
-            try:
+        with ExitStack() as undo:  # whatever fails below, nothing of what was made before stays
+            undo.callback(self._assembler.close)
+            self._inputs = Inputs(node, loaded.rig, settings, self, guard)
+            undo.callback(self._inputs.close)
+            if settings.label_points_topic:
                 self._clouds = CloudOutput(node, settings, config, self._assembler, guard, self._time)
-            except SettingsError:
-                self._inputs.close()
-                raise
-        self._stage_topics, self.saving = StageTopics(node), Saving(node, loaded.rig, settings, self._log)
-        self._worker = Worker(self._work, self._on_failure, keep_reset, "inference")
+                undo.callback(self._clouds.close, STOP_S)
+            self._stage_topics = StageTopics(node)
+            undo.callback(self._stage_topics.close)
+            self.saving = Saving(node, loaded.rig, settings, self._log)
+            self._worker = Worker(self._work, self._on_failure, keep_reset, "inference")
+            undo.pop_all()
         node.get_logger().info(f"the frame of the voxels is {self._assembler.network_frame}")
 
     @property
@@ -137,10 +142,12 @@ class Session:
     def on_odometry(self, message: Odometry) -> None:
         """Take the vehicle's pose and twist."""
         self._assembler.on_odometry(message)
+        self._poll_for_waiting()
 
     def on_imu(self, message: Imu) -> None:
         """Take the vehicle's acceleration and rotation rate."""
         self._assembler.on_imu(message)
+        self._poll_for_waiting()
 
     def request_reset(self, reason: str) -> None:
         """Have the memory cleared before the next set."""
@@ -223,6 +230,11 @@ class Session:
         self._assembler.close()
         return ended
 
+    @property
+    def worker_is_alive(self) -> Callable[[], bool]:
+        """Asks whether the worker has not ended yet, also when the session is no more."""
+        return self._worker.is_alive
+
     def _work(self, job: Job) -> None:
         """Worker thread: one set from messages to grids."""
         self._ledger.begin()
@@ -264,11 +276,11 @@ class Session:
         unsent = self._outputs.publish(
             done.occupancy, done.frame, sequence, wanted, job.ready.map_from_ego, self._on_topic
         )
-        if is_saved:
-            self.saving.take(job.ready, self._outputs.made(done.occupancy, done.frame, sequence))
         if self._clouds is not None:
             self._clouds.hand_over(done.occupancy)
         self._ledger.grid(done.occupancy, unsent)
+        if is_saved:
+            self.saving.take(job.ready, self._outputs.made(done.occupancy, done.frame, sequence))
         if sequence == self._first_grid:
             self._node.get_logger().info("grids come")
         self._record_times(job, done, begin_s, stepped_s, time.perf_counter())
@@ -316,5 +328,6 @@ class Session:
     def _has_ended(self) -> bool:
         return self._is_closed or not self._node.context.ok()
 
-    def _now_ns(self) -> int:
-        return self._node.get_clock().now().nanoseconds
+
+def _now_ns(node: Node) -> int:
+    return node.get_clock().now().nanoseconds

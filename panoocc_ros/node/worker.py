@@ -46,6 +46,10 @@ class Worker(Generic[Job]):
         with self._changed:
             return None if self._begun_s is None else self._now_s() - self._begun_s
 
+    def is_alive(self) -> bool:
+        """Whether its thread has not ended yet."""
+        return self._thread.is_alive()
+
     def submit(self, job: Job) -> Job | None:
         """Leave a job; returns the one that it replaces, if any (the job itself once the worker is closed)."""
         with self._changed:
@@ -79,6 +83,7 @@ class Worker(Generic[Job]):
             except Exception as error:  # whatever went wrong with one job, the next one is worked on
                 self._report(error)
             del job  # six images must not stay in memory until the next set comes
+        del self._work, self._on_error, self._merge  # whose owner would hold itself through this worker
 
     def _report(self, error: Exception) -> None:
         try:

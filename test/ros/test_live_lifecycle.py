@@ -2,6 +2,7 @@
 
 import dataclasses
 import threading
+import weakref
 from pathlib import Path
 
 import pytest
@@ -21,7 +22,7 @@ from rclpy.parameter import Parameter  # noqa: E402
 from std_msgs.msg import Float64, String  # noqa: E402
 from std_srvs.srv import SetBool, Trigger  # noqa: E402
 
-from panoocc_core import NonFiniteError  # noqa: E402
+from panoocc_core import NonFiniteError, model_config  # noqa: E402
 from panoocc_ros.bags.bag import BagReader  # noqa: E402
 from panoocc_ros.commands.cli import main  # noqa: E402
 from panoocc_ros.health.stages import STAGES, stage_topic  # noqa: E402
@@ -158,6 +159,28 @@ def test_every_state_says_what_it_is_and_weights_outlive_a_deactivation(remote):
     assert "model" not in peer.health
 
 
+def test_no_session_outlives_its_end_and_a_failed_activation_leaves_nothing(remote):
+    if remote.state == "unconfigured":
+        assert remote.change("configure").success
+    if remote.state == "active":
+        assert remote.change("deactivate").success
+    node = remote.node
+    before = len(list(node.subscriptions)), len(list(node.publishers))
+    nowhere = dataclasses.replace(node.settings, label_points_topic="no topic!")
+    node._loaded = dataclasses.replace(node._loaded, settings=nowhere)
+    assert not remote.change("activate").success and remote.state == "inactive"
+    assert (len(list(node.subscriptions)), len(list(node.publishers))) == before
+    node._loaded = dataclasses.replace(node._loaded, settings=node.settings)
+
+    assert remote.change("activate").success
+    session, stream = weakref.ref(node._session), weakref.ref(node._session._stream)
+    remote.peer.advertise(DRIVE.messages(1))
+    remote.send()
+    assert remote.change("deactivate").success
+    assert session() is None and stream() is None
+    assert (len(list(node.subscriptions)), len(list(node.publishers))) == before
+
+
 def test_what_is_switched_off_is_counted_and_keeps_its_memory(active):
     peer = active.peer
     assert active.call(SetBool, "set_enabled", SetBool.Request(data=False)).success
@@ -190,7 +213,10 @@ def test_dynamic_parameters_are_taken_together_and_the_rest_says_why_not(active)
     assert active.set(deadline_s=0.1, missing_camera="drop", max_focal_change=0.2).successful
     assert active.node._session._assembler.options.missing_camera == "drop"
     assert active.node._loaded.network.config.temporal.max_focal_change == 0.2
+    ages_s = active.node._loaded.network.config.temporal.ages_s
     assert active.set(deadline_s=0.25, missing_camera="reuse_last", max_focal_change=0.0).successful
+    own = model_config("nano").temporal
+    assert active.node._loaded.network.config.temporal.max_focal_change == own.max_focal_change and ages_s == own.ages_s
 
 
 def failing(monkeypatch, errors):
