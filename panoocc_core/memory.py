@@ -39,7 +39,7 @@ class VoxelState:
 
 
 @dataclass(frozen=True, slots=True, eq=False)
-class Calibration:
+class KnownCamera:
     """How one camera saw the vehicle's surroundings when the history began."""
 
     size_hw: tuple[int, int]
@@ -54,7 +54,7 @@ class VoxelMemory:
 
     states: tuple[VoxelState, ...] = ()  # oldest first
     poses: tuple[StampedPose, ...] = ()  # recent ones, oldest first, the last one of the last frame
-    calibration: Mapping[str, Calibration] = field(default_factory=dict)
+    calibration: Mapping[str, KnownCamera] = field(default_factory=dict)
     ego_from_network: Matrix | None = None  # [4, 4], when the history began
     tracks: Tracks = Tracks()  # of the instances
     resets: Mapping[str, int] = field(default_factory=dict)  # reason -> how often, since the stream began
@@ -90,12 +90,12 @@ def reset_reason(memory: VoxelMemory, frame: Frame, model: ModelConfig) -> str |
     return None
 
 
-def calibration_of(cameras: tuple[CameraImage, ...]) -> dict[str, Calibration]:
+def calibration_of(cameras: tuple[CameraImage, ...]) -> dict[str, KnownCamera]:
     """The calibrations of a frame's cameras, by name; a blank one has none."""
-    return {c.name: Calibration(c.size_hw, c.intrinsics, c.ego_from_camera, c.lens) for c in cameras if not c.is_blank}
+    return {c.name: KnownCamera(c.size_hw, c.intrinsics, c.ego_from_camera, c.lens) for c in cameras if not c.is_blank}
 
 
-def _same_cameras(known: Mapping[str, Calibration], cameras: tuple[CameraImage, ...], config: TemporalConfig) -> bool:
+def _same_cameras(known: Mapping[str, KnownCamera], cameras: tuple[CameraImage, ...], config: TemporalConfig) -> bool:
     """Whether none was moved or changed since the history began: what trembles within the limits is the same camera."""
     return set(known) <= {camera.name for camera in cameras} and all(
         _same_camera(known[camera.name], camera, config)
@@ -104,7 +104,7 @@ def _same_cameras(known: Mapping[str, Calibration], cameras: tuple[CameraImage, 
     )
 
 
-def _same_camera(known: Calibration, camera: CameraImage, config: TemporalConfig) -> bool:
+def _same_camera(known: KnownCamera, camera: CameraImage, config: TemporalConfig) -> bool:
     if known.size_hw != camera.size_hw or not _same_lens(known.lens, camera.lens, config):
         return False
     change = np.abs(camera.intrinsics - known.intrinsics)

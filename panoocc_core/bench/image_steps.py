@@ -56,7 +56,7 @@ def bench_images(
     height, width = picture_of(jpegs[0], _any_size).shape[:2]
     info, direct = _info(height, width), replace(config, resized_intrinsics="exact", preparation="direct")
     stepwise, fitted = replace(direct, preparation="stepwise"), fit((height, width), direct)
-    whole_lens, lens = calibration(info, False), calibration(info, False, lambda _: fitted)
+    whole_size, fitting = calibration(info, False), calibration(info, False, lambda _: fitted)
     samples: dict[str, list[float]] = {}
 
     def step(name: str, work: Callable[..., T], *arguments: Any) -> T:
@@ -69,9 +69,9 @@ def bench_images(
         for data in [*jpegs] * (REPEATS + 1):
             whole = step("decode", picture_of, data, _any_size)
             small = step("decode, reduced", picture_of, data, _any_size, fitted.reduction)
-            undistorted = step("undistort", whole_lens.rectify, whole)
+            undistorted = step("undistort", whole_size.rectify, whole)
             step("crop and resize, float", network_pixels, [torch.from_numpy(undistorted)], stepwise)
-            remapped = step("undistort and resize, one remap", lens.rectify, small)
+            remapped = step("undistort and resize, one remap", fitting.rectify, small)
             step("crop, after the remap", network_pixels, [torch.from_numpy(remapped)], direct)
             step("crop and resize, 8 bits", network_pixels, [torch.from_numpy(small)], direct)
             on_image()

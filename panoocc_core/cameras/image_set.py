@@ -120,9 +120,9 @@ def _camera_image(
             )
 
     try:
-        lens = calibration(info, is_rectified=False, use=use)
+        calibrated = calibration(info, is_rectified=False, use=use)
         taken = picture_of(_bytes_of(file), check_claim)
-        return rectified_image(name, taken, lens, given.mounts[name], stamp_ns, world_from_ego)[0]
+        return rectified_image(name, taken, calibrated, given.mounts[name], stamp_ns, world_from_ego)[0]
     except (ImageError, ImageFileError, CalibrationError) as error:
         raise ImageError(f"camera {name}, {file}: {error}") from error
     except OSError as error:

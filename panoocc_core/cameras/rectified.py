@@ -11,7 +11,7 @@ from .upright import quarter_turns, turned
 
 
 def rectified_image(
-    name: str, taken: Pixels, lens: Calibration, ego_from_camera: Matrix, stamp_ns: int, world_from_ego: Matrix
+    name: str, taken: Pixels, calibration: Calibration, ego_from_camera: Matrix, stamp_ns: int, world_from_ego: Matrix
 ) -> tuple[CameraImage, int]:
     """The image of a camera, and the quarter turns counter-clockwise that brought it upright.
 
@@ -24,13 +24,14 @@ def rectified_image(
         CalibrationError: the picture has another size than the calibration, or cannot be undistorted.
         ValueError: the calibration or a pose is not usable; the message names the camera.
     """
-    image = lens.rectify(taken)
+    image = calibration.rectify(taken)
     turn = np.eye(4)
-    turn[:3, :3] = lens.camera_from_rectified
+    turn[:3, :3] = calibration.camera_from_rectified
     mount = ego_from_camera @ turn
     turns = quarter_turns(mount)
-    image, intrinsics, mount = turned(image, lens.intrinsics, mount, turns)
-    model = None if lens.lens is None else lens.lens.turned(turns)
+    image, intrinsics, mount = turned(image, calibration.intrinsics, mount, turns)
+    lens = None if calibration.lens is None else calibration.lens.turned(turns)
     pixels = torch.from_numpy(image)
-    camera = CameraImage(name, stamp_ns, pixels, intrinsics, mount, world_from_ego, lens=model, cut_off=lens.cut_off)
-    return camera, turns
+    return CameraImage(
+        name, stamp_ns, pixels, intrinsics, mount, world_from_ego, lens=lens, cut_off=calibration.cut_off
+    ), turns

@@ -17,8 +17,9 @@ from typing import Any
 
 from panoocc_core.geometry import NS_PER_S
 
-from ..frames.assembler import FrameAssembler, ReadySet
+from ..frames.assembler import FrameAssembler
 from ..frames.rig import Rig
+from ..frames.sets import ReadySet
 from ..messages.types import TRANSFORMS
 from .bag import BagReader, BrokenMessage, RawMessage
 

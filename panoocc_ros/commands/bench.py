@@ -36,7 +36,7 @@ from ..frames.assembler import FrameAssembler
 from ..frames.rig import Rig
 from ..frames.waiting import AssemblerOptions
 from ..live_bench.run import live_bench, live_table, shipped_profile
-from ..node.load import chosen_config, chosen_device, chosen_rig, loaded_network, rig_for
+from ..node.choices import chosen_config, chosen_device, chosen_rig, loaded_network, rig_for
 from ..outputs.catalogue import OUTPUTS
 from ..outputs.costs import cost_at_rates, cost_together, costs_table, output_costs, published_grid_costs
 from ..outputs.output import Result

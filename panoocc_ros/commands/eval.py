@@ -34,7 +34,7 @@ from panoocc_core.pictures import charts
 from panoocc_core.pictures.scores import write_scores
 from panoocc_core.stream import output_geometry
 
-from ..node.load import chosen_config, loaded_network
+from ..node.choices import chosen_config, loaded_network
 from ..ros.argument_types import number, whole_number
 from ..ros.exit_codes import BAD_INPUT, FAILED, NETWORK_FAILED, NOT_WRITTEN, explained
 from .shared import options

@@ -14,7 +14,7 @@ from panoocc_core.data.grid_file import is_grid_file, save_grid
 from panoocc_core.pictures.figures import is_marked, save_marked
 
 from ..frames.plausibility import geometry_warnings
-from ..node.load import chosen_config
+from ..node.choices import chosen_config
 from ..ros.exit_codes import BAD_INPUT, NETWORK_FAILED, NOT_WRITTEN, explained
 from .shared import options
 from .shared.failures import status_of

@@ -13,7 +13,7 @@ from ..bags.bag import BagError, BagReader
 from ..bags.source import motion_topics
 from ..bags.writer import BagWriter
 from ..frames.assembler import FrameAssembler
-from ..node.load import chosen_calibration, chosen_config, rig_for
+from ..node.choices import chosen_calibration, chosen_config, rig_for
 from ..node.settings import CAMERA_LIMITS, NodeSettings, camera_limits
 from ..outputs.catalogue import OCCUPANCY
 from ..replay.labelling import CloudLabeller, check_clouds, check_grids, label_by_grids

@@ -16,12 +16,13 @@ from panoocc_core.config import TemporalConfig
 
 from ..bags.bag import BagReader
 from ..bags.writer import BagWriter
-from ..frames.assembler import AssemblerStatus, FrameAssembler
+from ..frames.assembler import FrameAssembler
 from ..frames.rig import Rig
+from ..frames.sets import AssemblerStatus
 from ..frames.waiting import AssemblerOptions
 from ..health.latency import latency_table, summarise
 from ..motion.motion_options import MotionOptions
-from ..node.load import chosen_calibration, chosen_config, chosen_rig, placed_by, rig_for, unused
+from ..node.choices import chosen_calibration, chosen_config, chosen_rig, placed_by, rig_for, unused
 from ..node.settings import CAMERA_LIMITS, NodeSettings, camera_limits
 from ..outputs.catalogue import OUTPUTS
 from ..outputs.output import Output, no_free_space

@@ -37,7 +37,7 @@ from ..evaluation.evaluator import EvaluationError, check_labels
 from ..frames.rig import Rig
 from ..health.latency import latency_table
 from ..messages import truth as truth_messages
-from ..node.load import chosen_config, chosen_device, chosen_rig, rig_for, unused
+from ..node.choices import chosen_config, chosen_device, chosen_rig, rig_for, unused
 from ..replay.replay import check_topics
 from ..ros.exit_codes import BAD_INPUT, FAILED, INTERRUPTED, OK, failed
 from ..ros.signals import Terminated, unwound_by_signals

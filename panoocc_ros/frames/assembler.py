@@ -33,8 +33,6 @@ from .sets import NO_CAMERA_INFO, NO_MOTION, REFUSED, AssemblerStatus, Counters,
 from .stand_ins import StandIns
 from .waiting import AssemblerOptions
 
-__all__ = ["AssemblerOptions", "AssemblerStatus", "FrameAssembler", "ReadySet", "Refused"]
-
 MAX_TRANSFORMS = 1000  # of one message
 MAX_GUESS_WAIT_S = 0.25  # for a fixed frame with a usual name
 CLOCK_UNKNOWN = -(2**62)

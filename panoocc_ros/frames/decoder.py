@@ -62,9 +62,9 @@ class FrameDecoder:
         picture: Picture = ready.messages.messages[name]
         try:
             pose = ready.poses[name]
-            lens = self._calibration(name, ready.infos[name], quarter_turns(pose.ego_from_camera))
+            calibrated = self._calibration(name, ready.infos[name], quarter_turns(pose.ego_from_camera))
             camera, self.turns[name] = rectified_image(
-                name, picture.pixels(lens), lens, pose.ego_from_camera, pose.stamp_ns, pose.world_from_ego
+                name, picture.pixels(calibrated), calibrated, pose.ego_from_camera, pose.stamp_ns, pose.world_from_ego
             )
             self._ahead.used(picture)
             if (encoding := getattr(picture.message, "encoding", "")) and encoding.lower() not in ENCODINGS:
@@ -89,10 +89,10 @@ class FrameDecoder:
             known = self._calibrations.get(name)
             if known is None or known[0] is not info or known[1] != is_sideways:
                 camera = self._rig.camera(name)
-                lens = calibration(
+                calibrated = calibration(
                     info, camera.is_rectified, lambda size_hw: self._fit(size_hw, is_sideways), camera.lens
                 )
-                known = self._calibrations[name] = (info, is_sideways, lens)
+                known = self._calibrations[name] = (info, is_sideways, calibrated)
             return known[2]
 
     def _fit(self, size_hw: tuple[int, int], is_sideways: bool) -> Fit:

@@ -22,7 +22,7 @@ class Picture:
         self._lock = threading.Lock()
         self._made: tuple[Calibration, Pixels] | None = None
 
-    def pixels(self, lens: Calibration) -> Pixels:
+    def pixels(self, calibration: Calibration) -> Pixels:
         """RGB uint8 [height, width, 3] without lens distortion; not to be written to.
 
         Raises:
@@ -30,10 +30,10 @@ class Picture:
             CalibrationError: it cannot be undistorted.
         """
         with self._lock:
-            if self._made is None or self._made[0] is not lens:
+            if self._made is None or self._made[0] is not calibration:
                 self._made = None
-                taken = decode(self.message, lens.size_hw, reduction=lens.reduction)
-                self._made = lens, lens.rectify(taken)
+                taken = decode(self.message, calibration.size_hw, reduction=calibration.reduction)
+                self._made = calibration, calibration.rectify(taken)
             return self._made[1]
 
 
@@ -48,18 +48,18 @@ class DecodingAhead:
         self._pool, self._limit = pool, limit
         self._unused: WeakSet[Picture] = WeakSet()
 
-    def begin(self, picture: Picture, lens: Callable[[], Calibration]) -> None:
-        """Let a picture be decoded; `lens` is asked in the thread that does it.  An error is told by its set."""
+    def begin(self, picture: Picture, calibration: Callable[[], Calibration]) -> None:
+        """Let a picture be decoded; `calibration` is asked in the thread that does it.  An error is told by its set."""
         if len(self._unused) < self._limit:
             self._unused.add(picture)
-            self._pool.submit(_make, ref(picture), lens)
+            self._pool.submit(_make, ref(picture), calibration)
 
     def used(self, picture: Picture) -> None:
         """A set has used a picture's pixels."""
         self._unused.discard(picture)
 
 
-def _make(picture: "ref[Picture]", lens: Callable[[], Calibration]) -> None:
+def _make(picture: "ref[Picture]", calibration: Callable[[], Calibration]) -> None:
     held = picture()
     if held is not None:
-        held.pixels(lens())
+        held.pixels(calibration())

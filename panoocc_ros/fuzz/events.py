@@ -11,9 +11,10 @@ from hypothesis import strategies as st
 
 from panoocc_core.geometry import NS_PER_S, rigid
 
-from ..frames.assembler import AssemblerOptions, FrameAssembler
+from ..frames.assembler import FrameAssembler
 from ..frames.rig import Rig, RigCamera
 from ..frames.sets import Refused
+from ..frames.waiting import AssemblerOptions
 from ..messages.types import CAMERA_INFO, COMPRESSED_IMAGE, IMAGE, TRANSFORMS
 from ..streams.edge import TransformError
 from ..streams.synchroniser import Synchroniser

@@ -117,9 +117,9 @@ def _calibrations(info: Any) -> None:
     """As a raw image's, undistorted and with its lens, and as a rectified one's."""
     cases: tuple[tuple[bool, LensUse], ...] = ((False, "undistort"), (False, "project"), (True, "undistort"))
     for is_rectified, use in cases:
-        lens = calibration(info, is_rectified, use=use)
-        if lens.size_hw is not None and lens.size_hw[0] * lens.size_hw[1] <= MAX_PIXELS:
-            lens.rectify(np.zeros((*lens.size_hw, 3), np.uint8))
+        calibrated = calibration(info, is_rectified, use=use)
+        if calibrated.size_hw is not None and calibrated.size_hw[0] * calibrated.size_hw[1] <= MAX_PIXELS:
+            calibrated.rectify(np.zeros((*calibrated.size_hw, 3), np.uint8))
 
 
 def _labelled(message: Any) -> None:

@@ -17,7 +17,7 @@ from panoocc_core.network import Network
 from ..frames.rig import Rig
 from ..outputs.planner_outputs import check_outputs
 from ..ros.parameter_fields import SettingsError
-from .load import chosen_calibration, chosen_config, chosen_rig, loaded_network, placed_by, rig_for, unused
+from .choices import chosen_calibration, chosen_config, chosen_rig, loaded_network, placed_by, rig_for, unused
 from .settings import CAMERA_LIMITS, NodeSettings, camera_limits
 
 SHIPPED = "shipped with the package"

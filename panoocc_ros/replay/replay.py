@@ -21,8 +21,9 @@ from panoocc_core.labels import InstanceSource
 from ..bags.bag import PREFIX, BagError, BagReader, BrokenMessage, RawMessage
 from ..bags.source import TimedHandler, message_count, ready_sets
 from ..bags.writer import BagWriter
-from ..frames.assembler import AssemblerStatus, FrameAssembler, ReadySet
+from ..frames.assembler import FrameAssembler
 from ..frames.rig import Rig
+from ..frames.sets import AssemblerStatus, ReadySet
 from ..messages.types import CAMERA_INFO, IMAGE_TYPES, IMU, ODOMETRY, TRANSFORMS, new_message
 from ..motion.motion_options import MotionOptions
 from ..node.step import Lost, step

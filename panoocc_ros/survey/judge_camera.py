@@ -47,7 +47,7 @@ def judge_camera(
     for topic in (entry.topic, entry.info_topic):
         if len(senders := intake.senders.get(topic, ())) > 1:
             report.fault(f"{name}: {topic} has {len(senders)} publishers ({named(senders)}): stop all but one")
-    lens = _lens(report, entry, given_info, info_heard, intake)
+    calibrated = _calibration(report, entry, given_info, info_heard, intake)
     if heard is None or not heard.stamps_ns:
         return found
     found.timing = timing(heard.stamps_ns, heard.arrivals_ns)
@@ -56,13 +56,13 @@ def judge_camera(
     mount = given_mount
     if mount is None:
         mount = _mount(report, found, rig, entry, heard, buffer)
-    if lens is None:
+    if calibrated is None:
         return found
     try:
-        taken = decode(heard.newest, lens.size_hw)
+        taken = decode(heard.newest, calibrated.size_hw)
         if mount is not None:
             at_ns = stamp_ns(heard.newest.header.stamp)
-            found.image, found.turns = rectified_image(name, taken, lens, mount, at_ns, np.eye(4))
+            found.image, found.turns = rectified_image(name, taken, calibrated, mount, at_ns, np.eye(4))
     except ImageError as error:
         report.fault(f"{name}: {entry.topic}: {error}")
     except (CalibrationError, ValueError) as error:
@@ -92,10 +92,10 @@ def named(topics: Iterable[str]) -> str:
     return ", ".join(names[:MAX_NAMED]) + (", ..." if names[MAX_NAMED:] else "") if names else "none"
 
 
-def _lens(
+def _calibration(
     report: RigReport, entry: RigCamera, given: Any | None, heard: Heard | None, intake: Intake
 ) -> Calibration | None:
-    """The lens, if the CameraInfo, or what the calibration file gives in its place, can be used."""
+    """The calibration, if the CameraInfo, or what the calibration file gives in its place, can be used."""
     info = given
     if info is None:
         if heard is None or not heard.calibrations:

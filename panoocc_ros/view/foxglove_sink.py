@@ -210,19 +210,19 @@ class FoxgloveSink:
             timestamp=self._time(stamp), frame_id=name, data=data, format=media_type.partition("/")[2]
         )
         self._log("CompressedImage", f"/cameras/{name}/image", scene.stamp_ns, picture)
-        lens = image.calibration
-        if lens is not None and lens.size_hw is not None and image.ego_from_camera is not None:
-            k = lens.intrinsics
-            calibration = messages.CameraCalibration(
+        calibration = image.calibration
+        if calibration is not None and calibration.size_hw is not None and image.ego_from_camera is not None:
+            k = calibration.intrinsics
+            sent = messages.CameraCalibration(
                 timestamp=self._time(stamp),
                 frame_id=name,
-                width=lens.size_hw[1],
-                height=lens.size_hw[0],
+                width=calibration.size_hw[1],
+                height=calibration.size_hw[0],
                 K=k.ravel().tolist(),
                 R=np.eye(3).ravel().tolist(),
                 P=np.hstack((k, np.zeros((3, 1)))).ravel().tolist(),
             )
-            self._log("CameraCalibration", f"/cameras/{name}/calibration", scene.stamp_ns, calibration)
+            self._log("CameraCalibration", f"/cameras/{name}/calibration", scene.stamp_ns, sent)
 
     def _map(self, scene: Scene, plane: Map) -> Any:
         """Light where free, dark where occupied, transparent where unknown."""

@@ -223,14 +223,14 @@ class RerunSink:
         except ImageError as error:
             self.problems[name] = f"an image is not shown: {error}"
             return
-        lens, mount = image.calibration, image.ego_from_camera
-        if lens is not None and mount is not None and lens.size_hw is not None:
-            placed = lens.intrinsics.tobytes() + mount.tobytes()
+        calibration, mount = image.calibration, image.ego_from_camera
+        if calibration is not None and mount is not None and calibration.size_hw is not None:
+            placed = calibration.intrinsics.tobytes() + mount.tobytes()
             if placed != self._lenses.get(name):
                 self._lenses[name] = placed
                 pinhole = rr.Pinhole(
-                    image_from_camera=lens.intrinsics,
-                    resolution=lens.size_hw[::-1],
+                    image_from_camera=calibration.intrinsics,
+                    resolution=calibration.size_hw[::-1],
                     camera_xyz=rr.ViewCoordinates.RDF,
                     image_plane_distance=PLANE_M,
                 )

@@ -296,11 +296,11 @@ class Scenes:
             for message in self._images.get(topic, ()):
                 stamp = stamp_ns(message.header.stamp)
                 if oldest <= stamp <= newest:
-                    _, lens = self._infos.get(name, (None, None))
+                    _, calibrated = self._infos.get(name, (None, None))
                     mount = self._mount(topic, message, frame, stamp)
-                    if lens is not None and mount is not None:
-                        mount = mount @ rigid(lens.camera_from_rectified, np.zeros(3))
-                    found[name] = SentImage(message, lens, mount)
+                    if calibrated is not None and mount is not None:
+                        mount = mount @ rigid(calibrated.camera_from_rectified, np.zeros(3))
+                    found[name] = SentImage(message, calibrated, mount)
         return found
 
     def _forget_before(self, stamp: int) -> None:

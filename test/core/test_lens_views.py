@@ -153,15 +153,16 @@ def test_an_overlay_lies_on_what_the_fisheye_sees(scene, pictures):
 
 @pytest.mark.parametrize("turns", [1, 2, 3])
 def test_a_fisheye_mounted_sideways_is_turned_with_its_lens(pictures, turns):
-    lens = calibration(info_of(FISHEYE), is_rectified=False, use="project")
-    assert lens.maps is None and lens.lens == FISHEYE.lens
+    calibrated = calibration(info_of(FISHEYE), is_rectified=False, use="project")
+    assert calibrated.maps is None and calibrated.lens == FISHEYE.lens
     roll = mounted(PLACE_M, 0.0, roll_deg=90.0 * turns)
     taken = np.ascontiguousarray(pictures["FISHEYE"].rgb)
-    image, turned = rectified_image("A", taken, lens, roll, 0, np.eye(4))
+    image, turned = rectified_image("A", taken, calibrated, roll, 0, np.eye(4))
     assert turned != 0 and image.lens == FISHEYE.lens.turned(turned)
     points = np.random.default_rng(0).uniform((0, -20, -1), (20, 20, 5), (500, 3))
     before = pixels_of_points(
-        CameraImage("A", 0, torch.from_numpy(taken), lens.intrinsics, roll, np.eye(4), lens=lens.lens), points
+        CameraImage("A", 0, torch.from_numpy(taken), calibrated.intrinsics, roll, np.eye(4), lens=calibrated.lens),
+        points,
     )
     after = pixels_of_points(image, points)
     np.testing.assert_array_equal(before[1], after[1])

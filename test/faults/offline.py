@@ -9,7 +9,7 @@ from panoocc_ros.commands.run import summary
 from panoocc_ros.frames.assembler import FrameAssembler
 from panoocc_ros.frames.waiting import AssemblerOptions
 from panoocc_ros.messages.fields import stamp_ns
-from panoocc_ros.node.load import chosen_config
+from panoocc_ros.node.choices import chosen_config
 from panoocc_ros.outputs.catalogue import OCCUPANCY
 from panoocc_ros.replay.replay import Replay, ReplayOptions
 from test.faults.fault import CAMERA_TIMEOUT_S, PROMPT_S, Outcome, gaps

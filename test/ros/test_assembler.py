@@ -12,9 +12,10 @@ from panoocc_core.cameras.calibration_file import load_calibration
 from panoocc_core.config import model_config
 from panoocc_core.geometry import NS_PER_S, rigid, rotation_angle_rad
 from panoocc_core.optics import LensModel
-from panoocc_ros.frames.assembler import AssemblerOptions, FrameAssembler, Refused
+from panoocc_ros.frames.assembler import FrameAssembler
 from panoocc_ros.frames.rig import Rig, RigCamera
-from panoocc_ros.frames.sets import NO_CAMERA_INFO
+from panoocc_ros.frames.sets import NO_CAMERA_INFO, Refused
+from panoocc_ros.frames.waiting import AssemblerOptions
 from panoocc_ros.ros.parameter_fields import SettingsError
 from test.ros.messages import MS, camera_info, jpeg, picture, tf
 

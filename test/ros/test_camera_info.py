@@ -13,10 +13,10 @@ POINTS = np.random.default_rng(0).uniform((-0.4, -0.3, 1.0), (0.4, 0.3, 1.0), (2
 
 
 def test_k_serves_a_camera_without_distortion():
-    lens = calibration(camera_info(distortion=(0.0,) * 5), is_rectified=False)
-    np.testing.assert_array_equal(lens.intrinsics, [[50, 0, 32], [0, 50, 24], [0, 0, 1]])
+    calibrated = calibration(camera_info(distortion=(0.0,) * 5), is_rectified=False)
+    np.testing.assert_array_equal(calibrated.intrinsics, [[50, 0, 32], [0, 50, 24], [0, 0, 1]])
     image = picture()
-    assert lens.rectify(image) is image
+    assert calibrated.rectify(image) is image
 
 
 @pytest.mark.parametrize(
@@ -29,15 +29,15 @@ def test_k_serves_a_camera_without_distortion():
 )
 def test_undistorting_moves_a_point_to_where_the_pinhole_model_sees_it(model, distortion):
     info = camera_info(size_hw=(480, 640), focal=500.0, model=model, distortion=distortion)
-    lens = calibration(info, is_rectified=False)
+    calibrated = calibration(info, is_rectified=False)
     project = cv2.fisheye.projectPoints if model == "equidistant" else cv2.projectPoints
     for point in POINTS[:8]:
-        seen = project(point.reshape(1, 1, 3), np.zeros(3), np.zeros(3), lens.intrinsics, np.array(distortion))[0]
+        seen = project(point.reshape(1, 1, 3), np.zeros(3), np.zeros(3), calibrated.intrinsics, np.array(distortion))[0]
         seen = seen.reshape(2)
-        pinhole = (lens.intrinsics @ point)[:2]
+        pinhole = (calibrated.intrinsics @ point)[:2]
         image = np.zeros((480, 640, 3), np.uint8)
         cv2.circle(image, tuple(int(v) for v in np.round(seen * 16)), 3 * 16, (255, 255, 255), -1, cv2.LINE_AA, 4)
-        found = np.argwhere(lens.rectify(image)[:, :, 0] > 127).mean(axis=0)[::-1]
+        found = np.argwhere(calibrated.rectify(image)[:, :, 0] > 127).mean(axis=0)[::-1]
         assert np.abs(found - pinhole).max() < 0.6
         if np.abs(seen - pinhole).max() > 3:
             assert np.abs(found - seen).max() > 1.5
@@ -68,11 +68,11 @@ def test_a_rectified_image_has_p_and_the_axes_of_r():
     turn = cv2.Rodrigues(np.array([0.01, -0.02, 0.005]))[0]
     info.r = turn.reshape(-1)
     info.p = np.array([44.0, 0, 30, -5.0, 0, 44, 22, 0, 0, 0, 1, 0])
-    lens = calibration(info, is_rectified=True)
-    np.testing.assert_array_equal(lens.intrinsics, [[44, 0, 30], [0, 44, 22], [0, 0, 1]])
-    np.testing.assert_array_equal(lens.camera_from_rectified, turn.T)
+    calibrated = calibration(info, is_rectified=True)
+    np.testing.assert_array_equal(calibrated.intrinsics, [[44, 0, 30], [0, 44, 22], [0, 0, 1]])
+    np.testing.assert_array_equal(calibrated.camera_from_rectified, turn.T)
     image = picture()
-    assert lens.rectify(image) is image
+    assert calibrated.rectify(image) is image
     raw = calibration(info, is_rectified=False)
     np.testing.assert_array_equal(raw.camera_from_rectified, np.eye(3))
 
@@ -81,15 +81,15 @@ def test_a_window_and_bins_of_the_sensor_shift_and_scale_k():
     info = camera_info(size_hw=(480, 640), focal=500.0)
     info.roi.x_offset, info.roi.y_offset, info.roi.width, info.roi.height = 100, 40, 400, 320
     info.binning_x, info.binning_y = 2, 4
-    lens = calibration(info, is_rectified=False)
-    np.testing.assert_array_equal(lens.intrinsics, [[250, 0, 110], [0, 125, 50], [0, 0, 1]])
-    assert lens.size_hw == (80, 200)
+    calibrated = calibration(info, is_rectified=False)
+    np.testing.assert_array_equal(calibrated.intrinsics, [[250, 0, 110], [0, 125, 50], [0, 0, 1]])
+    assert calibrated.size_hw == (80, 200)
 
 
 def test_an_image_of_another_size_is_refused():
-    lens = calibration(camera_info(), is_rectified=False)
+    calibrated = calibration(camera_info(), is_rectified=False)
     with pytest.raises(CalibrationError, match="image is 32x24, its CameraInfo is for 64x48"):
-        lens.rectify(picture(size_hw=(24, 32)))
+        calibrated.rectify(picture(size_hw=(24, 32)))
 
 
 def changed(**fields):
@@ -177,24 +177,24 @@ def test_nothing_but_calibration_errors_comes_out_of_mutated_calibrations():
             if random.random() < 0.1:
                 setattr(where, name, int(random.choice([0, 1, 63, 64, 2**31, 2**32 - 1])))
         try:
-            lens = calibration(info, is_rectified=bool(random.integers(2)))
+            calibrated = calibration(info, is_rectified=bool(random.integers(2)))
         except CalibrationError as error:
             assert len(str(error)) < 400
             continue
         used += 1
-        assert np.isfinite(lens.intrinsics).all()
+        assert np.isfinite(calibrated.intrinsics).all()
     assert used > 50
 
 
 def test_what_opencv_cannot_undistort_is_no_crash(monkeypatch):
-    lens = calibration(changed(d=np.array(FIVE)), is_rectified=False)
+    calibrated = calibration(changed(d=np.array(FIVE)), is_rectified=False)
 
     def broken(*_, **__):
         raise cv2.error("remap.cpp: error: (-215) dst.cols < SHRT_MAX")
 
     monkeypatch.setattr(cv2, "remap", broken)
     with pytest.raises(CalibrationError, match="SHRT_MAX"):
-        lens.rectify(picture())
+        calibrated.rectify(picture())
 
 
 def test_r_that_is_no_rotation_is_refused():
@@ -225,11 +225,15 @@ def test_a_lens_that_is_projected_through_leaves_picture_and_k():
         ("fisheye", [0.05, -0.02, 0.01, -0.003], "equidistant"),
     ):
         info = camera_info(distortion=distortion, model=model)
-        lens = calibration(info, is_rectified=False, use="project")
-        assert lens.maps is None and lens.lens == LensModel(kind, tuple(distortion)) and lens.cut_off == 0
+        calibrated = calibration(info, is_rectified=False, use="project")
+        assert (
+            calibrated.maps is None
+            and calibrated.lens == LensModel(kind, tuple(distortion))
+            and calibrated.cut_off == 0
+        )
         image = picture()
-        assert lens.rectify(image) is image
-        np.testing.assert_array_equal(lens.intrinsics, info.k.reshape(3, 3))
+        assert calibrated.rectify(image) is image
+        np.testing.assert_array_equal(calibrated.intrinsics, info.k.reshape(3, 3))
         assert calibration(info, is_rectified=True, use="project").lens is None
     assert calibration(camera_info(), is_rectified=False, use="project").lens is None  # nothing to project through
 

@@ -7,8 +7,9 @@ import pytest
 
 from panoocc_core.cameras.image_bytes import ImageError
 from panoocc_core.geometry import NS_PER_S
-from panoocc_ros.frames.assembler import AssemblerOptions, FrameAssembler
+from panoocc_ros.frames.assembler import FrameAssembler
 from panoocc_ros.frames.images import ENCODINGS, decode
+from panoocc_ros.frames.waiting import AssemblerOptions
 from panoocc_ros.installed.approximate import ApproximateSynchroniser
 from panoocc_ros.installed.tf2_transforms import Tf2Transforms
 from panoocc_ros.messages.fields import fill_header

@@ -22,7 +22,7 @@ from panoocc_ros.bags.writer import BagWriter  # noqa: E402
 from panoocc_ros.frames.assembler import FrameAssembler  # noqa: E402
 from panoocc_ros.messages.fields import stamp_ns  # noqa: E402
 from panoocc_ros.messages.types import typestore  # noqa: E402
-from panoocc_ros.node.load import chosen_config  # noqa: E402
+from panoocc_ros.node.choices import chosen_config  # noqa: E402
 from panoocc_ros.replay.replay import Replay, ReplayOptions  # noqa: E402
 from panoocc_ros.ros.graph import message_class, qos  # noqa: E402
 from test.ros.drive import Drive  # noqa: E402

@@ -12,9 +12,10 @@ from panoocc_core.sim import nuscenes_rig
 from panoocc_core.stream import Wanted
 from panoocc_ros.bags.bag import BagReader
 from panoocc_ros.bags.source import ready_sets
-from panoocc_ros.frames.assembler import AssemblerOptions, FrameAssembler
+from panoocc_ros.frames.assembler import FrameAssembler
+from panoocc_ros.frames.waiting import AssemblerOptions
 from panoocc_ros.motion.rates import Late, Rates
-from panoocc_ros.node.load import chosen_config, chosen_rig, rig_for
+from panoocc_ros.node.choices import chosen_config, chosen_rig, rig_for
 from panoocc_ros.ros.parameter_fields import SettingsError
 from panoocc_ros.sim.bag import write_street_bag
 from panoocc_ros.streams.transforms import TransformBuffer

@@ -12,7 +12,7 @@ from panoocc_core.geometry import rigid
 from panoocc_core.labels import LIDARSEG, OCC3D
 from panoocc_ros.messages.fields import stamp_ns
 from panoocc_ros.messages.types import new_message, typestore
-from panoocc_ros.node.load import placed_by
+from panoocc_ros.node.choices import placed_by
 from panoocc_ros.outputs.catalogue import (
     ANNOUNCEMENTS,
     BEV_CLASSES,

@@ -12,7 +12,7 @@ from panoocc_core.base.strict_yaml import ConfigError
 from panoocc_core.config import model_config, presets
 from panoocc_core.sim.rig import nuscenes_rig
 from panoocc_ros.frames.rig import Rig, RigCamera, load_rig
-from panoocc_ros.node.load import chosen_calibration, chosen_rig, rig_for, unused
+from panoocc_ros.node.choices import chosen_calibration, chosen_rig, rig_for, unused
 from panoocc_ros.ros.parameter_fields import SettingsError
 
 GOOD = {

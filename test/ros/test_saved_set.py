@@ -14,7 +14,8 @@ from panoocc_ros.bags.bag import BagReader, BagWriteError
 from panoocc_ros.bags.saved_set import Made, free_path, write_set
 from panoocc_ros.bags.source import ready_sets
 from panoocc_ros.commands.cli import main
-from panoocc_ros.frames.assembler import AssemblerOptions, FrameAssembler
+from panoocc_ros.frames.assembler import FrameAssembler
+from panoocc_ros.frames.waiting import AssemblerOptions
 from panoocc_ros.messages.types import LABEL_SET, new_message, typestore
 from panoocc_ros.motion.motion_options import MotionOptions
 from test.ros.bags import RIG, write_drive

@@ -10,7 +10,9 @@ from panoocc_ros.bags.bag import BagReader
 from panoocc_ros.bags.source import ready_sets
 from panoocc_ros.bags.writer import BagWriter
 from panoocc_ros.commands.cli import main
-from panoocc_ros.frames.assembler import AssemblerOptions, FrameAssembler, Refused
+from panoocc_ros.frames.assembler import FrameAssembler
+from panoocc_ros.frames.sets import Refused
+from panoocc_ros.frames.waiting import AssemblerOptions
 from panoocc_ros.messages.fields import stamp_ns
 from panoocc_ros.sim.faults import KINDS, Event, Fault, FaultError, Faults, parse_fault, parse_faults, with_faults
 from test.ros.bags import IMAGE, PERIOD_NS, RIG, T0, drive

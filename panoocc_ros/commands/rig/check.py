@@ -14,7 +14,7 @@ from panoocc_core.pictures.rig_view import rig_montage, rig_view
 from panoocc_core.stream import output_geometry
 
 from ...motion.motion_options import MotionOptions
-from ...node.load import chosen_calibration, chosen_config, chosen_rig, placed_by
+from ...node.choices import chosen_calibration, chosen_config, chosen_rig, placed_by
 from ...node.settings import NodeSettings
 from ...ros.exit_codes import BAD_INPUT, FAILED, NOT_WRITTEN, RIG_AT_FAULT, explained
 from ...survey.checked import checked, checked_frame, topics_of

@@ -7,7 +7,7 @@ from pathlib import Path
 
 from panoocc_core.base.whole_files import whole_file
 
-from ...node.load import chosen_config
+from ...node.choices import chosen_config
 from ...ros.exit_codes import BAD_INPUT, FAILED, NOT_WRITTEN, RIG_AT_FAULT, explained
 from ...survey.draft import Draft, drafted
 from ...survey.rig_text import CHECK, MARK, rig_text

@@ -7,7 +7,7 @@ from pathlib import Path
 from panoocc_core import ModelConfig
 from panoocc_core.network import Network
 
-from ...node.load import loaded_network
+from ...node.choices import loaded_network
 
 
 def network_of(arguments: argparse.Namespace, config: ModelConfig) -> Network:

@@ -12,7 +12,7 @@ from panoocc_core.sim import load_sim_rig
 
 from ...frames.rig import Rig
 from ...live_bench.run import Load, write_tiny
-from ...node.load import chosen_config, chosen_rig, rig_for
+from ...node.choices import chosen_config, chosen_rig, rig_for
 from ...ros.parameter_fields import SettingsError
 from ...sim.bag import write_street_bag
 from ...sim.messages import image_topic

@@ -12,7 +12,7 @@ from panoocc_core.pictures import charts
 from ...demo.processes import ProcessError
 from ...live_bench.endurance import MAX_GROWTH_MB_H, draw_soak, soak, soak_table
 from ...live_bench.run import shipped_profile
-from ...node.load import chosen_device
+from ...node.choices import chosen_device
 from ...ros.argument_types import number
 from ...ros.exit_codes import BAD_INPUT, FAILED, NOT_WRITTEN, explained
 from ...ros.parameter_fields import SettingsError
