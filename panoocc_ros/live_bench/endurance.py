@@ -44,7 +44,7 @@ class SoakReport:
     """What became of the node; times in seconds since the first images."""
 
     rate_hz: float
-    warm_up_s: float
+    warm_from_s: float  # the end of the warm-up, which begins with the first grid
     time_s: tuple[float, ...]  # of the samples of memory and CPU
     memory_mb: tuple[float, ...]
     cpu_cores: tuple[float, ...]  # since the sample before
@@ -73,7 +73,7 @@ class SoakReport:
         return tuple(found)
 
     def as_dict(self) -> dict[str, Any]:
-        warm = [ms for at_s, ms in zip(self.grid_time_s, self.latency_ms) if at_s >= self.warm_up_s]
+        warm = [ms for at_s, ms in zip(self.grid_time_s, self.latency_ms) if at_s >= self.warm_from_s]
         latency = summarise(warm) if warm else None
         return asdict(self) | {"drops": self.drops, "faults": self.faults, "warm_latency": latency}
 
@@ -154,11 +154,12 @@ def report_of(
     """
     at, memory, cpu = np.array([one for one in samples if begin_s <= one[0] <= end_s]).reshape(-1, 3).T
     cores = np.diff(cpu, prepend=cpu[:1]) / np.diff(at, prepend=at[:1] - SAMPLE_S)
-    is_warm = at >= begin_s + warm_up_s
     came_s = [at_s for at_s, _ in grids]
+    warm_from_s = warm_up_s + (came_s[0] if came_s else 0.0)  # before its first grid nothing gets warm
+    is_warm = at >= begin_s + warm_from_s
     return SoakReport(
         rate_hz=load.rate_hz,
-        warm_up_s=warm_up_s,
+        warm_from_s=warm_from_s,
         time_s=tuple((at - begin_s).round(2).tolist()),
         memory_mb=tuple(memory.round(2).tolist()),
         cpu_cores=tuple(cores.round(3).tolist()),
@@ -192,7 +193,7 @@ def soak_table(report: SoakReport) -> str:
         lines.append(
             f"{low:6.0f}-{high:6.0f} {memory_mb:10.1f} {cores:10.2f} {here.sum():6d} {late[0]:8.1f} {late[1]:8.1f}"
         )
-    lines.append(f"memory after {report.warm_up_s:.0f} s of warm-up: {growth_text(report.growth)}")
+    lines.append(f"memory from second {report.warm_from_s:.0f} on, after warm-up: {growth_text(report.growth)}")
     lines.append(
         f"{report.sets_sent} sets sent, {len(report.grid_time_s)} grids received, {report.drops} without a grid; "
         f"longest time without one {report.longest_gap_s:.1f} s"
@@ -206,7 +207,7 @@ def draw_soak(report: SoakReport, path: Path) -> None:
         figure = new_figure(9, 7)
         memory, latency, drops = figure.subplots(3, 1, sharex=True)
         memory.plot(np.array(report.time_s) / 60, report.memory_mb)
-        memory.axvspan(0, report.warm_up_s / 60, alpha=0.15, label="warm-up")
+        memory.axvspan(0, report.warm_from_s / 60, alpha=0.15, label="warm-up")
         memory.set(ylabel="memory (MB)", title=f"{growth_text(report.growth)} after warm-up", ylim=(0, None))
         memory.legend(loc="lower right")
         came = np.array(report.grid_time_s) / 60

@@ -27,7 +27,7 @@ def small_bag(tmp_path_factory):
 
 
 def test_a_simulated_street_gives_networks_and_rendering(small_bag, tmp_path, capsys, monkeypatch):
-    monkeypatch.setattr(bench, "_street", lambda path, rig_name, frames: small_bag)
+    monkeypatch.setattr(bench, "street_bag", lambda path, rig_name, frames: small_bag)
     assert panoocc("--model", "nano", "--frames", 2, "--json", tmp_path / "new/bench.json") == 0
     numbers = json.loads((tmp_path / "new/bench.json").read_text())
     (network,), rendering = numbers["networks"], numbers["rendering"]
@@ -45,7 +45,7 @@ def test_a_simulated_street_gives_networks_and_rendering(small_bag, tmp_path, ca
 
 
 def test_the_messages_of_every_output_are_measured(small_bag, tmp_path, capsys, monkeypatch):
-    monkeypatch.setattr(bench, "_street", lambda path, rig_name, frames: small_bag)
+    monkeypatch.setattr(bench, "street_bag", lambda path, rig_name, frames: small_bag)
     monkeypatch.setattr(bench, "bench", lambda *_, **__: pytest.fail("a network was measured"))
     assert panoocc("--frames", 2, "--output-costs", tmp_path / "new/costs.json") == 0
     numbers = json.loads((tmp_path / "new/costs.json").read_text())
@@ -68,7 +68,7 @@ def test_every_network_gets_a_street_of_its_own_rig(tmp_path, monkeypatch, capsy
         drawn.append(rig_name)
         return write_street_bag(path, 0, 1.0, 2.0, load_sim_rig(rig_name, 0.04), workers=1)
 
-    monkeypatch.setattr(bench, "_street", small)
+    monkeypatch.setattr(bench, "street_bag", small)
     monkeypatch.setattr(bench, "bench_rendering", partial(bench_rendering, seeds=(0,), sets=1))
     models = ("nano_waymo", "nano", "nano_waymo")
     assert panoocc("--model", *models, "--frames", 1, "--json", tmp_path / "bench.json") == 0
@@ -96,7 +96,7 @@ def test_what_fails_is_said_in_one_line(small_bag, monkeypatch, capsys, where, e
     def fail(*_, **__):
         raise error
 
-    monkeypatch.setattr(bench, "_street", lambda path, rig_name, frames: small_bag)
+    monkeypatch.setattr(bench, "street_bag", lambda path, rig_name, frames: small_bag)
     monkeypatch.setattr(bench, where, fail)
     assert panoocc("--model", "nano", "--frames", 1) == status
     assert f"panoocc bench: {words}" in capsys.readouterr().err
@@ -110,7 +110,7 @@ def test_bad_input_is_said_and_gives_status_2(small_bag, tmp_path, capsys):
 
 
 def test_no_street_is_rendered_for_what_must_fail(tmp_path, capsys, monkeypatch):
-    monkeypatch.setattr(bench, "_street", lambda *_: pytest.fail("a street was rendered"))
+    monkeypatch.setattr(bench, "street_bag", lambda *_: pytest.fail("a street was rendered"))
     (tmp_path / "rig.yaml").write_text(RIG)
     assert panoocc("--model", "nano", "--json", tmp_path) == 2
     assert f"--json: {tmp_path} is a folder" in capsys.readouterr().err

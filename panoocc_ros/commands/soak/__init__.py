@@ -46,7 +46,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         "--warm-up",
         type=number(0, 1e6),
         metavar="SECONDS",
-        help="whose memory does not count (default: a fifth of the time, at most 120)",
+        help="after the first grid, whose memory does not count (default: a fifth of the time, at most 120)",
     )
     parser.add_argument(
         "--max-growth",
