@@ -9,6 +9,7 @@ from pathlib import Path
 import numpy as np
 
 from ..base.image_files import ImageFileError
+from ..base.processors import processor_count
 from ..geometry import Matrix
 from ..types import CameraImage, Frame
 from .calibration_file import CalibrationFile, load_calibration
@@ -61,7 +62,7 @@ def read_frame(
     def read(name: str) -> CameraImage:
         return _camera_image(name, files[name], given, Path(calibration), stamp_ns, pose, lens)
 
-    with ThreadPoolExecutor(min(len(wanted), os.cpu_count() or 1)) as pool:
+    with ThreadPoolExecutor(min(len(wanted), processor_count())) as pool:
         taken = tuple(pool.map(read, wanted))
     network = None if given.ego_from_network is None else given.ego_from_network.matrix
     return Frame(stamp_ns, pose, taken, ego_from_network=network)

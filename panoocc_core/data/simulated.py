@@ -1,11 +1,11 @@
 """Drives through simulated streets, rendered once and kept in files: what own training and evaluation run on."""
 
-import os
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
 
+from ..base.processors import processor_count
 from ..geometry import Matrix
 from ..sim.capture import capture
 from ..sim.lidar import Lidar
@@ -56,7 +56,7 @@ def simulated_streets(
     done = len(paths) - len(missing)
     if missing:
         remove_orphans(folder)
-    for _ in _render_all(missing, plan, geometry, workers or os.cpu_count() or 1):
+    for _ in _render_all(missing, plan, geometry, workers or processor_count()):
         done += 1
         if progress is not None:
             progress(done, len(paths))

@@ -1,7 +1,6 @@
 """Renders the instants of simulated drives, in this process or in workers."""
 
 import math
-import os
 from collections.abc import Generator
 from concurrent.futures import Future
 from dataclasses import dataclass
@@ -10,6 +9,7 @@ from time import perf_counter
 import numpy as np
 
 from ..base.devices import usable_device
+from ..base.processors import processor_count
 from ..config import model_config
 from ..ground_truth import GroundTruth
 from ..labels import OCC3D, LabelSet, counterparts
@@ -204,7 +204,7 @@ class RenderPool:
 
 def all_rendered(drive: Drive, setup: RenderSetup, workers: int | None) -> Generator[RenderedSet, None, None]:
     """Every set, in order."""
-    processes = min(workers or os.cpu_count() or 1, MAX_WORKERS, drive.sets)
+    processes = min(workers or processor_count(), MAX_WORKERS, drive.sets)
     if processes == 1 or drive.sets <= _FEW_SETS:
         renderer = DriveRenderer(setup)
         for number in range(drive.sets):

@@ -1,8 +1,8 @@
 """One set of images with all that became of it, as a bag for a report: `panoocc run` makes the same set of it again.
 
 Images and CameraInfo stand on their topics as they came.  Mounts on /tf_static, the vehicle's pose at every shutter on
-/tf, and its rates, where there are topics of odometry and IMU, are those that were used.  Below /panoocc stands what
-became of the set: grid, classes, texts.
+/tf, and its rates, where there are topics of odometry and IMU, are those that were used; the odometry has the poses
+too.  Below /panoocc stands what became of the set: grid, classes, texts.
 """
 
 import os
@@ -39,6 +39,10 @@ ZERO = (0.0, 0.0, 0.0)
 MAX_BAGS = 200  # in one folder
 MAX_IMAGE_BYTES = 1 << 30  # of one set
 ToBytes = Callable[[Any], bytes]  # a message as it came -> CDR
+
+
+class SaveRefused(Exception):
+    """No set can be saved now; the message says why."""
 
 
 class Made(NamedTuple):
@@ -167,7 +171,7 @@ def _transforms(stamp_ns: int, items: Sequence[tuple[str, str, Matrix]]) -> Any:
 
 
 def _odometry(stamp_ns: int, ready: ReadySet, base_frame: str, world_from_ego: Matrix) -> Any:
-    """A pose, and the velocity of the set; 0 where that was not measured."""
+    """A pose, and the twist of the set; a covariance of -1 where that was not measured."""
     message = new_message(ODOMETRY, child_frame_id=base_frame)
     fill_header(message.header, stamp_ns, ready.fixed_frame)
     pose, twist, motion = message.pose.pose, message.twist.twist, ready.motion or VehicleMotion()
@@ -175,6 +179,8 @@ def _odometry(stamp_ns: int, ready: ReadySet, base_frame: str, world_from_ego: M
     _fill(pose.orientation, quaternion_from_rotation(world_from_ego[:3, :3]), "xyzw")
     _fill(twist.linear, motion.velocity_mps or ZERO)
     _fill(twist.angular, motion.rotation_rate_radps or ZERO)
+    if motion.velocity_mps is None or motion.rotation_rate_radps is None:
+        message.twist.covariance[0] = -1.0
     return message
 
 

@@ -11,6 +11,7 @@ from typing import Any
 import numpy as np
 import torch
 
+from panoocc_core.base.processors import processor_count
 from panoocc_core.base.whole_files import whole_file
 from panoocc_core.metrics.seen_space import VISIBLE_SCORES
 from panoocc_core.pictures.map_view import map_view
@@ -148,7 +149,7 @@ def hardware() -> dict[str, Any]:
     names = [line.partition(":")[2].strip() for line in lines if line.startswith("model name")]
     return {
         "processor": names[0] if names else platform.machine(),
-        "cores": os.cpu_count(),
+        "cores": processor_count(),
         "memory_gib": round(os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES") / 2**30, 1),
         "gpus": [torch.cuda.get_device_name(i) for i in range(torch.cuda.device_count())],
     }

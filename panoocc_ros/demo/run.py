@@ -21,6 +21,7 @@ from typing import Any
 from tqdm import tqdm
 
 from panoocc_core import ModelConfig
+from panoocc_core.base.processors import processor_count
 from panoocc_core.base.resources import folder, shipped_weights
 from panoocc_core.base.rig_files import rig_with
 from panoocc_core.base.whole_files import write_json
@@ -257,7 +258,7 @@ def _threads(arguments: argparse.Namespace, pace: str, precision: str) -> int:
     One where player, recorder and evaluator share two cores with it: a second thread would wait for its core at every
     operation.  In float32 it still saves more than it waits.
     """
-    crowded = (os.cpu_count() or 1) <= 2 and pace == "real" and chosen_device(arguments.device) == "cpu"
+    crowded = processor_count() <= 2 and pace == "real" and chosen_device(arguments.device) == "cpu"
     return 1 if crowded and precision == "bf16" else 0
 
 

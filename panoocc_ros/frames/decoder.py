@@ -1,10 +1,10 @@
 """From the messages of a set to images: decoded, rectified, with pose and lens."""
 
-import os
 import threading
 from concurrent.futures import ThreadPoolExecutor
 from typing import Any
 
+from panoocc_core.base.processors import processor_count
 from panoocc_core.base.reduction import Fit
 from panoocc_core.cameras.image_bytes import ImageError
 from panoocc_core.cameras.lens import Calibration, CalibrationError, calibration
@@ -35,7 +35,7 @@ class FrameDecoder:
         self.turns: dict[str, int] = {}  # quarter turns by which a camera's pictures are turned upright
         self._calibrations: dict[str, tuple[Any, bool, Calibration]] = {}
         self._lock = threading.Lock()  # of the calibrations
-        self._pool = ThreadPoolExecutor(min(len(rig.names), os.cpu_count() or 1), "decoder")
+        self._pool = ThreadPoolExecutor(min(len(rig.names), processor_count()), "decoder")
         self._ahead = DecodingAhead(self._pool, SETS_AHEAD * len(rig.names))
 
     def take(self, camera: str, message: Any, info: Any | None) -> Picture:

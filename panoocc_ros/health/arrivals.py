@@ -8,8 +8,9 @@ from collections.abc import Callable, Iterable, Mapping, Sequence
 from itertools import pairwise
 from statistics import median
 
+from panoocc_core.geometry import NS_PER_S
+
 RATE_IMAGES, RATE_S = 20, 2.0  # the rate is taken over so many images or so long, but over two at least
-NS_PER_S = 10**9
 MIN_GAPS, MIN_HOLES = 10, 3  # between stamps, that tell what is usual; of these, such as lack images
 MAX_GAP_NS = 2 * NS_PER_S  # a camera that is silent for longer is dead, and loses nothing on the way
 

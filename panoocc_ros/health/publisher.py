@@ -60,18 +60,19 @@ class Report:
         self._text = StatusText(self._diagnostics.name)
         self._publisher = node.create_publisher(String, "~/status", qos(latched=True, depth=1))
         self._told_s, self._levels = float("-inf"), dict[str, int]()
+        self._is_alarmed = False  # an alarm has replaced what was told
         self.last_text = ""  # as it was sent last
 
     @property
     def is_due(self) -> bool:
-        """Whether the period is over."""
-        return time.monotonic() - self._told_s >= self.period_s
+        """Whether the period is over, or an alarm stands for a state that is over."""
+        return self._is_alarmed or time.monotonic() - self._told_s >= self.period_s
 
     def tell(self, healths: Sequence[Health]) -> None:
         """Take the statuses as they are now; they are sent if it is time."""
         levels = {health.subject: health.level for health in healths}
         if self.is_due or levels != self._levels:
-            self._told_s, self._levels = time.monotonic(), levels
+            self._is_alarmed, self._told_s, self._levels = False, time.monotonic(), levels
             self._diagnostics.publish(healths)
             self.last_text = self._text.text(healths)
             self._publisher.publish(String(data=self.last_text))
@@ -82,3 +83,4 @@ class Report:
             return
         self._diagnostics.publish([Health(OUTPUT, ERROR, text)])
         self._publisher.publish(String(data=f"{self._diagnostics.name}: ERROR, {text}"))
+        self._is_alarmed = True  # last: a `tell` in between must not count as one after it

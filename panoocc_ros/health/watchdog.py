@@ -4,13 +4,14 @@ import sys
 import threading
 import traceback
 from collections.abc import Callable, Sequence
+from contextlib import suppress
 from dataclasses import dataclass
 
 from ..ros.progress import Progress
 from ..ros.throttle import RateLimit, bounded
 
 LOOK_S = 0.5
-STACKS_S = 60.0  # at most so often a stack of one thread is told
+STACKS_S = 60.0  # at most so often a stack of one thread is told; a hang that begins earlier is told then
 MAX_STACK = 6000  # characters; the innermost calls are kept
 CALLBACK_LATE_S = 5.0  # no callback may take longer
 
@@ -34,6 +35,7 @@ class Watchdog:
     def __init__(self, watched: Sequence[Watched], tell: Callable[[str], object]) -> None:
         self._watched, self._tell = watched, tell
         self._is_told = [False] * len(watched)
+        self._has_failed = False
         self._limits = [RateLimit(1 / STACKS_S) for _ in watched]
         self._closing = threading.Event()
         self._thread = threading.Thread(target=self._run, name="watchdog", daemon=True)
@@ -57,13 +59,23 @@ class Watchdog:
                 self._is_told[number] = False
                 continue
             if not self._is_told[number] and self._limits[number].open():
+                self._is_told[number] = True
                 self._tell(f"{text}; it is at\n{stack_of(one.progress.thread_id)}")
-            self._is_told[number] = True
             one.alarm(text)
 
     def _run(self) -> None:
         while not self._closing.wait(LOOK_S):
-            self.look()
+            try:
+                self.look()
+            except Exception as error:  # of any kind: whoever watches must not end unseen
+                self._on_failure(error)
+
+    def _on_failure(self, error: Exception) -> None:
+        """Tell the first failure of all, if that can be told."""
+        if not self._has_failed:
+            self._has_failed = True
+            with suppress(Exception):
+                self._tell(f"the watchdog failed, and goes on: {''.join(traceback.format_exception(error)).rstrip()}")
 
 
 def why_late(now: tuple[str, float]) -> str | None:

@@ -1,13 +1,13 @@
 """How fast the vehicle moves and turns at a time, from sensor_msgs/Imu and the twist of nav_msgs/Odometry.
 
 Values are interpolated between the samples on both sides of the time asked for, and turned into the vehicle's frame by
-the fixed transform of the sensor's.  Covariances are ignored, but for the -1 by which an IMU says that it lacks a
+the fixed transform of the sensor's.  Covariances are ignored, but for the -1 by which a message says that it lacks a
 quantity.  What cannot be used is left to the poses, with the reason.
 """
 
 import math
 from collections import Counter
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
 from typing import Any, NamedTuple
 
@@ -48,6 +48,7 @@ class _TwistSample(NamedTuple):
     frame: str
     velocity_mps: Matrix  # [3]
     rotation_rate_radps: Matrix  # [3]
+    is_measured: bool  # else the message says that it lacks both
     header_from_frame: Matrix  # [4, 4], the pose in the same message
 
 
@@ -124,7 +125,7 @@ class Rates:
         if self._imu is None:
             return
         lacks_turn, lacks_acceleration = (
-            len(covariance) > 0 and covariance[0] == -1.0
+            _is_lacking(covariance)
             for covariance in (message.angular_velocity_covariance, message.linear_acceleration_covariance)
         )
         acceleration, turn = vector(message.linear_acceleration), vector(message.angular_velocity)
@@ -155,8 +156,10 @@ class Rates:
             self._odometry.counts["refused"] += 1
             raise
         stamp = stamp_ns(message.header.stamp)
-        sample = _TwistSample(clean_frame(message.child_frame_id), velocity, turn, pose)
-        self._compare(stamp, sample, self._odometry)
+        is_measured = not _is_lacking(message.twist.covariance)
+        sample = _TwistSample(clean_frame(message.child_frame_id), velocity, turn, is_measured, pose)
+        if is_measured:
+            self._compare(stamp, sample, self._odometry)
         self._odometry.file(stamp, sample)
 
     def at(self, stamp: int, may_do_without: bool) -> tuple[VehicleMotion | None, dict[str, str]]:
@@ -206,6 +209,9 @@ class Rates:
         self, source: _Source, stamp: int, may_do_without: bool, problems: dict[str, str]
     ) -> dict[str, Triple]:
         before, after, ratio = source.around(stamp, may_do_without)
+        if not (before.is_measured and after.is_measured):
+            problems[source.topic] = f"the odometry on {source.topic} says (covariance -1) that it has no twist"
+            return {}
         if self._twist_doubt >= CONTRADICTION:
             problems[source.topic] = self._twist_text
             return {}
@@ -271,6 +277,11 @@ def _in_child(start: _TwistSample, end: _TwistSample, velocity: Matrix) -> Matri
     """A velocity [3] in the frame that rides along, turned half-way from its start to its end."""
     mean = start.header_from_frame[:3, :3] + end.header_from_frame[:3, :3]
     return mean.T @ velocity / 2
+
+
+def _is_lacking(covariance: Sequence[float]) -> bool:
+    """Whether a covariance says, as sensor_msgs/Imu has it, that the quantity was not measured."""
+    return len(covariance) > 0 and covariance[0] == -1.0
 
 
 def _between(start: Matrix, end: Matrix, ratio: float) -> Matrix:

@@ -26,6 +26,7 @@ from panoocc_core.base.memory_use import memory_in_use
 from panoocc_core.geometry import NS_PER_S
 
 from ..bags.bag import BagWriteError
+from ..bags.saved_set import SaveRefused
 from ..health.ledger import Accounts
 from ..health.publisher import Report
 from ..health.verdicts import ERROR, OUTPUT, WARN, Health, model_health
@@ -247,6 +248,9 @@ class OccupancyNode(LifecycleNode):
         if self._session is None:
             response.message = self._why_silent
             return response
+        if not self._session.is_enabled:
+            response.message = "no set is worked on: call ~/set_enabled with data: true before"
+            return response
         parameters = {self.get_name(): {"ros__parameters": dataclasses.asdict(self._settings)}}
         texts = {
             "status": self._report.last_text,
@@ -255,7 +259,7 @@ class OccupancyNode(LifecycleNode):
         }
         try:
             path = self._session.saving.request(self._settings.save_dir, texts)
-        except BagWriteError as error:
+        except (BagWriteError, SaveRefused) as error:
             response.message = str(error)
             return response
         response.success, response.message = True, f"the next set is written to {path}; the log says when"

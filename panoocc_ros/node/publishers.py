@@ -76,16 +76,15 @@ class Publishers:
         }
         self._rates = TopicRates(settings, self._outputs)
         self._failures: dict[str, str] = {}  # topic -> why its last message could not be sent
-        self._deaf: Mapping[str, str] = {}  # topic -> why one of its subscribers does not hear it
 
     def take(self, settings: NodeSettings) -> None:
         """Publish by other parameters from the next grid on."""
         self._settings, self._rates = settings, TopicRates(settings, self._outputs)
 
-    def follow(self) -> None:
-        """Look for subscribers whose QoS does not fit; call it from time to time."""
+    def deaf(self) -> dict[str, str]:
+        """Topic -> why one of its subscribers gets nothing; asks the graph about every topic."""
         topics = {one.topic: publisher.topic_name for one, publisher in self._outputs.items() if not one.latched}
-        self._deaf = {topic: why for topic, name in topics.items() if (why := deaf(self._node, name))}
+        return {topic: why for topic, name in topics.items() if (why := deaf(self._node, name))}
 
     def close(self) -> None:
         """Take all topics away."""
@@ -144,8 +143,7 @@ class Publishers:
             on_topic: called with the name of each topic before its message is made.
 
         Returns:
-            Topic -> why its last message could not be made or sent, or does not reach everybody who asks for it; one
-            output does not take the others along.
+            Topic -> why its last message could not be made or sent; one output does not take the others along.
         """
         result = Result(occupancy, frame, sequence, self._frame_id, self._rig_cameras, self._settings, map_from_ego)
         for output, publisher in self._outputs.items():
@@ -158,7 +156,7 @@ class Publishers:
                 on_topic(output.topic)
                 self._send(output, publisher, result)
         self._rates.next_grid(occupancy.stamp_ns)
-        return {**self._deaf, **self._failures}
+        return dict(self._failures)
 
     def _send(self, output: Output, publisher: Any, result: Result) -> None:
         try:

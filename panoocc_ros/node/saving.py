@@ -9,7 +9,7 @@ from typing import TypeVar
 from rclpy.node import Node
 
 from ..bags.bag import BagWriteError
-from ..bags.saved_set import Made, default_folder, free_path, write_set
+from ..bags.saved_set import Made, SaveRefused, default_folder, free_path, write_set
 from ..frames.rig import Rig
 from ..frames.sets import ReadySet
 from ..motion.motion_options import MotionOptions
@@ -31,7 +31,8 @@ class Saving:
     def __init__(self, node: Node, rig: Rig, sources: MotionOptions, log: ProblemLog) -> None:
         self.rig, self._log, self._logger = _absolute(node, rig), log, node.get_logger()
         self._sources = _resolved(node, sources, ("odometry_topic", "imu_topic"))
-        self._request: _Request | None = None
+        self._request: _Request | None = None  # until the set has come
+        self._awaited: Path | None = None  # until the bag is written
         self._thread: threading.Thread | None = None
 
     def request(self, folder: str, texts: Mapping[str, str]) -> Path:
@@ -43,9 +44,12 @@ class Saving:
 
         Raises:
             BagWriteError: that folder cannot be written.
+            SaveRefused: the bag that was asked for before is not written yet.
         """
+        if (awaited := self._awaited) is not None:
+            raise SaveRefused(f"{awaited} was asked for before, and is not written yet: wait for it")
         path = free_path(Path(folder).expanduser() if folder else default_folder())
-        self._request = _Request(path, texts)
+        self._awaited, self._request = path, _Request(path, texts)
         return path
 
     @property
@@ -68,9 +72,13 @@ class Saving:
             self._thread.start()
 
     def close(self, timeout_s: float) -> bool:
-        """Returns whether the last set was written in time."""
+        """To be called behind the last `take`; returns whether the last set was written in time."""
         if self._thread is not None:
             self._thread.join(timeout_s)
+        if self._request is not None:
+            self._log.warn("save", f"{self._request.path} was not written: no set came any more")
+        elif self._awaited is not None:
+            self._log.warn("save", f"{self._awaited} is not written yet, after {timeout_s:g} s")
         return self._thread is None or not self._thread.is_alive()
 
     def _write(self, request: _Request, ready: ReadySet, made: Sequence[Made], problem: str) -> None:
@@ -83,6 +91,8 @@ class Saving:
             self._log.error("save", f"the set was not saved: {type(error).__name__}: {error}")
         else:
             self._logger.info(f"a set{f' without a grid ({problem})' if problem else ''} was saved as {request.path}")
+        finally:
+            self._awaited = None
 
 
 def _absolute(node: Node, rig: Rig) -> Rig:

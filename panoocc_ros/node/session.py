@@ -99,7 +99,8 @@ class Session:
         self._arrivals = Arrivals(loaded.rig.names, self._time, loaded.rig.period_ns)
         self._ledger, self._times = Ledger(self._time, grids), StageTimes()
         self._summary: Summary = {}  # of these times, and
-        self._problems: Mapping[str, list[str]] = {}  # ... topic -> what is wrong with its publishers, as seen last
+        self._problems: Mapping[str, list[str]] = {}  # ... topic -> what is wrong with its publishers, and
+        self._deaf: Mapping[str, str] = {}  # ... output -> why a subscriber gets nothing of it, as seen last
         self._reads_logits = reads_logits(config)
         self._requested_reset: str | None = None
         self._status = StatusReport(loaded.rig, settings, loaded.facts, self._time, node.get_logger())
@@ -181,9 +182,8 @@ class Session:
             self.poll()
 
     def follow(self) -> None:
-        """Take the types that the topics have, and who listens; call it from time to time."""
+        """Take the types that the topics have; call it from time to time."""
         self._inputs.follow()
-        self._outputs.follow()
 
     @property
     def step_time(self) -> StepTime:
@@ -195,10 +195,11 @@ class Session:
         """How things are; what is bad goes into the log too.
 
         Args:
-            is_full: look anew at what is dear: who publishes on the topics, and percentiles.
+            is_full: look anew at what is dear: who publishes on the topics and who listens, and percentiles.
         """
         if is_full or not self._problems:
             self._problems, self._summary = self._inputs.problems(), self._times.summary()
+            self._deaf = self._outputs.deaf()
         healths = self._status.healths(
             self._assembler.status(self._now_ns()),
             self._arrivals,
@@ -211,6 +212,7 @@ class Session:
             self._times,
             memory_in_use(self._stream.network.device),
             self._outputs.subscribers,
+            self._deaf,
             self.is_enabled,
         )
         return healths + ([] if self._clouds is None else [self._clouds.health()])

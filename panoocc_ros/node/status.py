@@ -63,6 +63,7 @@ class StatusReport:
         times: StageTimes,
         memory_bytes: Mapping[str, int],
         subscribers: int,
+        deaf: Mapping[str, str],
         is_enabled: bool = True,
     ) -> list[Health]:
         """All statuses.
@@ -72,13 +73,14 @@ class StatusReport:
             summary: of these times.
             memory_bytes: what the process has taken, by kind.
             subscribers: of the grids.
+            deaf: output -> why a subscriber gets nothing of it.
             is_enabled: sets are worked on.
         """
         lately, settings = self._lately, self.settings
         lately.look(status, guard.errors)
         clock, inputs = clock_health(self._time), self._inputs(status, arrivals, problems)
         has_error = lately.has_error(inputs)
-        output = output_health(status, accounts, step, not worker.busy, subscribers, clock, inputs, has_error)
+        output = output_health(status, accounts, step, not worker.busy, subscribers, deaf, clock, inputs, has_error)
         if not is_enabled:
             output = replace(output, level=max(WARN, output.level), message=SWITCHED_OFF)
         timing = timing_health(summary, self._exceeded(times))

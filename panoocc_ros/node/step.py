@@ -30,7 +30,9 @@ class Step:
 
 @dataclass(frozen=True, slots=True)
 class Lost:
-    """A set that became none: one image could not be used, or the step failed and the memory was cleared."""
+    """A set that became none: it was refused, e.g. since no image could be used, or the step failed and the memory was
+    cleared.
+    """
 
     kind: Literal["refused", "failed"]
     text: str

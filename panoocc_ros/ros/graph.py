@@ -101,7 +101,9 @@ def deaf(node: Node, topic: str) -> str:
     for one in node.get_subscriptions_info_by_topic(topic):
         if one.qos_profile.durability == DurabilityPolicy.TRANSIENT_LOCAL:
             name = f"{one.node_namespace.rstrip('/')}/{one.node_name}"
-            return f"the QoS of {name} does not fit: DURABILITY is VOLATILE, TRANSIENT_LOCAL is asked for"
+            return (
+                f"the QoS of {name} does not fit: DURABILITY is VOLATILE, TRANSIENT_LOCAL is asked for; it gets nothing"
+            )
     return ""
 
 

@@ -1,6 +1,5 @@
 """The node `simulator`: a drive through a simulated street over DDS, in real time, with the truth beside it."""
 
-import os
 import time
 from collections.abc import Sequence
 from concurrent.futures import BrokenExecutor
@@ -12,6 +11,7 @@ from rclpy.publisher import Publisher
 from rclpy.signals import SignalHandlerOptions
 from rosgraph_msgs.msg import Clock
 
+from panoocc_core.base.processors import processor_count
 from panoocc_core.sim.drive_renderer import MAX_WORKERS, Drive, RenderPool, frame_id
 from panoocc_core.sim.pool import WORKER_KILLED
 
@@ -47,7 +47,7 @@ class SimulatorNode(Node):
         self._setup = setup_of(settings)
         self._faults = faults_of(settings, self._setup)
         drive_of(settings, 0)  # refuses what cannot be driven before workers start
-        self._pool = RenderPool(self._setup, settings.workers or min(max(1, (os.cpu_count() or 1) - 1), MAX_WORKERS))
+        self._pool = RenderPool(self._setup, settings.workers or min(max(1, processor_count() - 1), MAX_WORKERS))
         zero_ns = START_NS if settings.use_clock else None
         self._live = LiveDrive(
             self._setup, self._pool, self._faults, self._drive, zero_ns=zero_ns, waits=settings.use_clock

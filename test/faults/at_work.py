@@ -208,7 +208,7 @@ GRAPH = (
     Fault(
         "QoS of the grids does not fit",
         act=listening(latched=True),
-        says=Says("output", ERROR, "DURABILITY is VOLATILE, TRANSIENT_LOCAL is asked for"),
+        says=Says("output", WARN, "DURABILITY is VOLATILE, TRANSIENT_LOCAL is asked for; it gets nothing"),
     ),
     Fault("subscriber that is slow", act=listening(depth=1), note="a reliable one that takes no grid holds up nobody"),
 )

@@ -32,6 +32,15 @@ def status(**fields):
 GOES_ON = Health("clock", OK, "time goes on")
 
 
-def output(accounts, *inputs, step=StepTime(), is_idle=True, clock=GOES_ON, has_error=False, **fields):  # noqa: B008
+def output(
+    accounts,
+    *inputs,
+    step=StepTime(),  # noqa: B008
+    is_idle=True,
+    deaf=None,
+    clock=GOES_ON,
+    has_error=False,
+    **fields,
+):
     has_error |= any(one.level == ERROR for one in inputs)
-    return output_health(status(**fields), accounts, step, is_idle, 1, clock, inputs, has_error)
+    return output_health(status(**fields), accounts, step, is_idle, 1, deaf or {}, clock, inputs, has_error)

@@ -185,6 +185,8 @@ def test_what_is_switched_off_is_counted_and_keeps_its_memory(active):
     peer = active.peer
     assert active.call(SetBool, "set_enabled", SetBool.Request(data=False)).success
     peer.wait_for_health("output", WARN, "switched off by ~/set_enabled")
+    refused = active.trigger("save")
+    assert not refused.success and "call ~/set_enabled with data: true" in refused.message
     active.put()
     peer.wait(lambda: peer.values("output").get("drops.disabled") == "1", "the dropped set")
     assert active.call(SetBool, "set_enabled", SetBool.Request(data=True)).success
@@ -306,6 +308,8 @@ def test_the_next_set_is_saved_and_becomes_the_same_grid_offline(active, tmp_pat
 def test_a_set_that_fails_is_saved_too_and_what_cannot_be_saved_is_refused(active, monkeypatch, tmp_path):
     assert active.set(save_dir=str(tmp_path)).successful
     path = Path(active.trigger("save").message.split()[6].rstrip(";"))
+    refused = active.trigger("save")
+    assert not refused.success and f"{path} was asked for before" in refused.message
     failing(monkeypatch, [IndexError("row 7")])
     active.put()
     active.peer.wait(path.exists, "the bag")

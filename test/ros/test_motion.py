@@ -206,6 +206,16 @@ def test_the_twist_of_a_frame_beside_the_vehicles_is_that_of_the_vehicle():
     assert motion.acceleration_mps2 is None and not motion.is_complete
 
 
+def test_a_twist_that_odometry_says_it_lacks_is_left_to_the_poses_and_told():
+    rates, message = rates_with(imu_topic=""), odometry(T0, np.eye(4))
+    message.twist.covariance[0] = -1.0
+    rates.on_odometry(message)
+    assert rates.at(T0, may_do_without=False) == (
+        None,
+        {"/odom": "the odometry on /odom says (covariance -1) that it has no twist"},
+    )
+
+
 @pytest.mark.parametrize("lacks", ["acceleration", "turn"])
 def test_what_an_imu_says_that_it_lacks_is_left_to_the_poses_and_told(lacks):
     rates = rates_with(odometry_topic="")

@@ -12,13 +12,14 @@ require_ros()
 from panoocc_core import Wanted  # noqa: E402
 from panoocc_core.labels import LIDARSEG, OCC3D  # noqa: E402
 from panoocc_ros.health.ledger import Ledger  # noqa: E402
-from panoocc_ros.health.verdicts import ERROR, OK  # noqa: E402
+from panoocc_ros.health.verdicts import ERROR, OK, WARN  # noqa: E402
 from panoocc_ros.node import session as session_module  # noqa: E402
 from panoocc_ros.node.publishers import Publishers  # noqa: E402
 from panoocc_ros.node.session import Job, Session  # noqa: E402
 from panoocc_ros.node.settings import NodeSettings  # noqa: E402
 from panoocc_ros.node.step import Step  # noqa: E402
 from panoocc_ros.outputs.catalogue import GRID_2D, OBSTACLES, OCCUPANCY, OVERLAY  # noqa: E402
+from panoocc_ros.ros.graph import qos  # noqa: E402
 from panoocc_ros.ros.progress import Progress  # noqa: E402
 from test.ros.statuses import output  # noqa: E402
 from test.ros.test_convert import T0  # noqa: E402
@@ -30,8 +31,8 @@ MS = 1_000_000
 class Publisher:
     """Keeps what is published, for so many subscriptions."""
 
-    def __init__(self):
-        self.subscriptions, self.messages = 0, []
+    def __init__(self, topic):
+        self.topic_name, self.subscriptions, self.messages = topic.replace("~", "/panoocc"), 0, []
 
     def get_subscription_count(self):
         return self.subscriptions
@@ -45,10 +46,17 @@ class Topics(dict):
 
     def __init__(self):
         self.words = []
+        self.listeners = {}  # topic -> (namespace, node, QoS) of its subscriptions
 
     def create_publisher(self, _kind, topic, _profile):
-        self[topic] = Publisher()
+        self[topic] = Publisher(topic)
         return self[topic]
+
+    def get_subscriptions_info_by_topic(self, topic):
+        return [
+            SimpleNamespace(node_namespace=namespace, node_name=name, qos_profile=profile)
+            for namespace, name, profile in self.listeners.get(topic, [])
+        ]
 
     def get_logger(self):
         return SimpleNamespace(info=self.words.append)
@@ -124,6 +132,26 @@ def test_clouds_and_health_get_a_grid_whose_output_fails(monkeypatch):
     assert health.level == ERROR and health.message.startswith("~/overlay/compressed could not be sent: AttributeError")
     node._ledger.grid(grid_at(100), {})
     assert output(node._ledger.read()).level == OK
+
+
+def test_a_subscriber_that_gets_nothing_is_named_and_is_no_fault_of_the_output():
+    outputs, topics = made()
+    latched = qos(latched=True)
+    topics.listeners = {"/panoocc/occupancy": [("/", "fine", qos()), ("/robot", "rviz", latched)]}
+    topics.listeners["/panoocc/grid_2d"] = [("/", "nav2", latched)]
+    topics.hear(OCCUPANCY)
+    deaf = outputs.deaf()
+    assert outputs.publish(grid_at(0), None, 0, Wanted()) == {} and len(topics.sent(OCCUPANCY)) == 1
+    ledger = Ledger(lambda: 100.0)
+    ledger.grid(grid_at(0), {})
+    health = output(ledger.read(), deaf=deaf)
+    assert health.level == WARN and health.message == (
+        "~/occupancy: the QoS of /robot/rviz does not fit: DURABILITY is VOLATILE, TRANSIENT_LOCAL is asked for; it "
+        "gets nothing"
+    )
+    ledger.grid(grid_at(100), {"points": "no"})
+    health = output(ledger.read(), deaf=deaf)
+    assert health.level == ERROR and "could not be sent: no; ~/occupancy: the QoS" in health.message
 
 
 def test_where_no_class_is_free_space_there_are_no_maps_and_the_log_says_so():

@@ -103,9 +103,9 @@ def test_what_a_calibration_file_said_is_in_the_bag(drive, tmp_path):
 def test_measured_rates_are_measured_again(drive, tmp_path, pose_source):
     sources = MotionOptions(pose_source=pose_source, odometry_topic="/odometry", imu_topic="/imu")
     motion = VehicleMotion((0.5, -0.25, 9.75), (0.01, 0.02, 0.3), (4.0, 0.5, 0.0))
-    for measured in (motion, replace(motion, acceleration_mps2=None)):
+    for measured in (motion, replace(motion, acceleration_mps2=None), replace(motion, velocity_mps=None)):
         ready = replace(sets_of(drive)[0][0], motion=measured)
-        path = tmp_path / f"{len(measured.measured)}.mcap"
+        path = tmp_path / f"{'_'.join(measured.measured)}.mcap"
         write_set(path, RIG, sources, ready, [], {}, to_bytes)
         options = AssemblerOptions(pose_source=pose_source, odometry_topic="/odometry", imu_topic="/imu").patient()
         assembler = FrameAssembler(RIG, options, config=model_config("nano"))

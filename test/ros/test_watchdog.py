@@ -5,9 +5,10 @@ import threading
 import pytest
 
 from panoocc_ros.health import watchdog
-from panoocc_ros.health.watchdog import CALLBACK_LATE_S, Watchdog, Watched, stack_of, why_late
+from panoocc_ros.health.watchdog import CALLBACK_LATE_S, STACKS_S, Watchdog, Watched, stack_of, why_late
 from panoocc_ros.ros.callbacks import Guard
 from panoocc_ros.ros.progress import Progress
+from panoocc_ros.ros.throttle import RateLimit
 
 
 class Clock:
@@ -50,25 +51,44 @@ def test_a_callback_that_hangs_is_told_once_with_its_stack_and_alarmed_while_it_
     assert "a_function_that_hangs" not in alarms[0]
 
 
-def test_stacks_are_told_seldom_and_anew_for_another_hang(hanging, monkeypatch):
+def test_stacks_are_told_seldom_but_every_hang_that_lasts_is(hanging, monkeypatch):
     clock, progress = hanging
+    monkeypatch.setattr(watchdog, "RateLimit", lambda rate_hz: RateLimit(rate_hz, clock))
     told = []
-
-    def look_while_late():
-        clock.now_s += CALLBACK_LATE_S + 1
-        dog.look()
-        clock.now_s -= CALLBACK_LATE_S + 1
-        dog.look()
-
     dog = Watchdog([Watched(progress, why_late)], told.append)
-    look_while_late()
-    look_while_late()
-    assert len(told) == 1  # within a minute
-    monkeypatch.setattr(watchdog, "STACKS_S", 1e-9)
-    dog = Watchdog([Watched(progress, why_late)], told.append)
-    look_while_late()
-    look_while_late()
-    assert len(told) == 3
+
+    def look_in(seconds):
+        clock.now_s += seconds
+        dog.look()
+
+    look_in(CALLBACK_LATE_S + 1)
+    progress.begin("/tf_static")  # that hang is over, and another one begins
+    look_in(1)
+    look_in(CALLBACK_LATE_S)
+    assert len(told) == 1 and "/tf," in told[0]  # within a minute of the first
+    look_in(STACKS_S)
+    look_in(STACKS_S)
+    assert len(told) == 2 and f"/tf_static, for {STACKS_S + CALLBACK_LATE_S + 1:.0f} s" in told[1]
+
+
+def test_a_watchdog_that_fails_says_so_once_and_goes_on(hanging, monkeypatch):
+    monkeypatch.setattr(watchdog, "LOOK_S", 0.001)
+    clock, progress = hanging
+    clock.now_s += CALLBACK_LATE_S + 1
+    told, alarms, often = [], [], threading.Event()
+
+    def alarm(text):
+        alarms.append(text)
+        if len(alarms) == 3:
+            often.set()
+        raise RuntimeError("nothing can be sent")
+
+    dog = Watchdog([Watched(progress, why_late, alarm)], told.append)
+    dog.start()
+    assert often.wait(30)
+    dog.close()
+    (failed,) = [text for text in told if "the watchdog failed" in text]
+    assert failed.endswith("RuntimeError: nothing can be sent")
 
 
 def test_it_looks_by_itself_until_it_is_closed(hanging, monkeypatch):

@@ -1,7 +1,7 @@
 """Whether grids come out; else what they wait for."""
 
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 
 from ...frames.sets import AssemblerStatus
 from ..ledger import Accounts
@@ -23,6 +23,7 @@ def output_health(
     step: StepTime,
     is_idle: bool,
     subscribers: int,
+    deaf: Mapping[str, str],
     clock: Health,
     inputs: Sequence[Health],
     has_error: bool,
@@ -33,6 +34,7 @@ def output_health(
         step: the times of the worker.
         is_idle: the worker has nothing to do.
         subscribers: of the grids.
+        deaf: output -> why one of its subscribers gets nothing.
         clock: its status: while it stands, no age tells anything.
         inputs: the statuses of all else that a grid needs.
         has_error: one of these is in ERROR, or was so lately.
@@ -61,9 +63,10 @@ def output_health(
             OUTPUT, clock.level, f"{NO_NEW_GRID if accounts.grids else 'no grid yet'}: {clock.message}", values
         )
     if _grids_come(accounts):
-        if accounts.unsent:
-            texts = [f"~/{topic} could not be sent: {why}" for topic, why in accounts.unsent.items()]
-            return Health(OUTPUT, ERROR, "; ".join(texts), values)
+        texts = [f"~/{topic} could not be sent: {why}" for topic, why in accounts.unsent.items()]
+        texts += [f"~/{topic}: {why}" for topic, why in deaf.items()]
+        if texts:
+            return Health(OUTPUT, ERROR if accounts.unsent else WARN, "; ".join(texts), values)
         text = f"{accounts.grids} grids from {status.sets} sets" if accounts.grids else "first set in work"
         return Health(OUTPUT, OK, text, values)
     level = ERROR if has_error or accounts.is_failure else WARN
