@@ -11,6 +11,7 @@ from pathlib import Path
 import pytest
 import yaml
 
+from panoocc_ros.bags.saved_set import default_folder
 from panoocc_ros.ros.exit_codes import BAD_INPUT
 
 ROOT = Path(__file__).parents[1]
@@ -95,3 +96,13 @@ def test_services_of_the_compose_file_are_the_stages_of_the_image():
     assert {one["build"]["args"]["TORCH"] for one in services.values()} == stages == set(services)
     for one in services.values():
         assert (ROOT / "docker" / one["build"]["context"] / one["build"]["dockerfile"]).resolve() == DOCKERFILE
+
+
+def test_what_the_service_save_writes_outlives_the_container(monkeypatch):
+    """The default folder, by the image's HOME, is a folder of the host."""
+    home = re.search(r"^ENV HOME=(\S+)", DOCKERFILE.read_text(), re.MULTILINE)
+    monkeypatch.setenv("HOME", home[1])
+    monkeypatch.delenv("ROS_HOME", raising=False)
+    services = yaml.safe_load((ROOT / "docker" / "compose.yaml").read_text())["services"]
+    for one in services.values():
+        assert f"${{PANOOCC_SAVES:-./saves}}:{default_folder()}" in one["volumes"]

@@ -48,6 +48,7 @@ from .shared import options
 from .shared.failures import Ended, status_of
 from .shared.streets import live_load, street_bag, street_rig
 
+FRAMES = 3
 NETWORKS = ("nano", "pano_small_occ3d")  # that are measured where none is named
 HD_HW = (1080, 1920)  # beside the size of the street's images
 DRAWN_WIDTH_PX = 256  # of the images whose rendering is measured: those of nano
@@ -92,9 +93,8 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--frames",
         type=whole_number(1, 500),
-        default=3,
         metavar="N",
-        help="frames that every network sees; with two or more the first is not counted (default: %(default)s)",
+        help=f"frames that every network sees; with two or more the first is not counted (default: {FRAMES})",
     )
     parser.add_argument(
         "--output-costs",
@@ -130,11 +130,12 @@ def run(arguments: argparse.Namespace) -> int:
 
 def _bench(arguments: argparse.Namespace) -> None:
     # All of it before a street is rendered for a minute.
-    if arguments.output_costs is not None:
-        _output_costs_alone(arguments)
-        return
     if arguments.live is not None:
         _live_alone(arguments)
+        return
+    arguments.frames = arguments.frames or FRAMES
+    if arguments.output_costs is not None:
+        _output_costs_alone(arguments)
         return
     configs = [chosen_config(name, instances=arguments.instances) for name in arguments.model or NETWORKS]
     rigs = [rig_for(config, chosen_rig(arguments.rig, config)) for config in configs]
@@ -198,6 +199,12 @@ def _output_costs_alone(arguments: argparse.Namespace) -> None:
 
 def _live_alone(arguments: argparse.Namespace) -> None:
     """The node over DDS, with the package's profile and without."""
+    if len(arguments.model or ()) > 1:
+        raise SettingsError(f"--live runs one network, not {len(arguments.model)}: give one", "model")
+    if arguments.frames is not None:
+        raise SettingsError("--live counts seconds: leave --frames out", "frames")
+    if arguments.output_costs is not None:
+        raise SettingsError("it is measured without --live: give either", "output_costs")
     chosen_device(arguments.device)
     _check_output(arguments.json, "json")
     reports = []

@@ -9,7 +9,6 @@ street is one of the simulator, which knows the truth; a bag without truth is no
 import argparse
 import json
 import os
-import random
 import sys
 import time
 from collections.abc import Iterator, Mapping, Sequence
@@ -46,7 +45,7 @@ from ..sim.bag import write_street_bag
 from ..view.packages import has_viewer
 from ..view.rerun_sink import write_rerun
 from .animation import animate
-from .processes import Child, Children, ProcessError
+from .processes import Child, Children, ProcessError, environment_on_this_machine
 from .report import (
     NOTE_SEEDED,
     DemoRun,
@@ -287,11 +286,8 @@ def _executable(name: str) -> list[str]:
 
 
 def _environment() -> dict[str, str]:
-    """This process's environment with a DDS domain of its own, on this machine only."""
-    environment = dict(os.environ)
-    environment["ROS_DOMAIN_ID"] = str(random.randint(1, 101))
-    environment["ROS_AUTOMATIC_DISCOVERY_RANGE"] = "LOCALHOST"
-    environment["PYTHONUNBUFFERED"] = "1"
+    """That of all processes; with room in shared memory the images of all cameras go through it."""
+    environment = environment_on_this_machine() | {"PYTHONUNBUFFERED": "1"}
     if Path("/dev/shm").is_dir():
         environment.setdefault("FASTRTPS_DEFAULT_PROFILES_FILE", str(folder("config") / "fastdds.xml"))
     return environment

@@ -2,18 +2,18 @@
 
 No subscriptions and no node are needed: the messages are handed to its filters.  It knows no missing cameras, no clocks
 and no deadlines: a set comes when an image of every camera lies within the slop, else none does.  What is added here
-is a clock that went back, for which it is made anew, and the counters.
+is a clock that went back, told as our own synchroniser tells it, for which it is made anew, and the counters.
 """
 
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from types import SimpleNamespace
 from typing import Any
 
 from panoocc_core.geometry import NS_PER_S
 
 from ..ros.parameter_fields import SettingsError
-from ..streams.stream_time import StreamTime
+from ..streams.stream_time import StreamTime, gone_back
 from ..streams.synchroniser import MessageSet
 
 REMEDY = "install ros-$ROS_DISTRO-message-filters, or set sync_policy to own"
@@ -38,21 +38,21 @@ class ApproximateSynchroniser:
         self.last_drop: str | None = None
         self.last_texts: dict[str, str] = {}
         self._times = {name: StreamTime() for name in cameras}
+        self._arrived_ns: dict[str, int] = {}
         self._done: list[MessageSet] = []
         self._begin()
 
     def add(self, camera: str, stamp_ns: int, message: Any, now_ns: int) -> list[MessageSet]:
         """Take one image and return the sets that it completes."""
-        time = self._times[camera]
-        place = time.note(stamp_ns)
+        place, self._arrived_ns[camera] = self._times[camera].note(stamp_ns), now_ns
         if place == "straggler":
             self.images_dropped["clock_back", camera] += 1
             return []
         if place == "repeated":
             self.images_dropped["duplicate", camera] += 1
             return []
-        if place == "late" and time.back_ns > self.silent_ns:
-            self._restart()
+        if place == "late":
+            self._judge_clock(camera, now_ns)
         self._trim(camera)
         self._filters[camera].signalMessage(_enveloped(stamp_ns, message))
         done, self._done = self._done, []
@@ -64,7 +64,8 @@ class ApproximateSynchroniser:
 
     def flush(self) -> list[MessageSet]:
         """No more images will come: what waits belongs to no set."""
-        self._lose("unmatched")
+        for name in self._cameras:
+            self._lose("unmatched", name)
         return []
 
     @property
@@ -94,10 +95,8 @@ class ApproximateSynchroniser:
         self._done.append(MessageSet(stamps_ns[self._reference], stamps_ns, images))
         oldest_ns = min(stamps_ns.values())
         for name in self._cameras:  # what lies before a set would come to nothing, but stay
-            queue = self._queue(name)
-            for stamp_ns in [one for one in queue if one < oldest_ns]:
-                del queue[stamp_ns]
-                self.images_dropped["unmatched", name] += 1
+            if not self._times[name].behind:  # else they may be the first ones of a clock that went back
+                self._lose("unmatched", name, lambda stamp_ns: stamp_ns < oldest_ns)
 
     def _trim(self, camera: str) -> None:
         """It drops the oldest images of a full queue itself; so that they are counted, here."""
@@ -106,19 +105,29 @@ class ApproximateSynchroniser:
             del queue[min(queue)]
             self.images_dropped["queue_full", camera] += 1
 
-    def _restart(self) -> None:
-        self._lose("clock_back")
-        for time in self._times.values():
-            time.restart()
-        self.restarts += 1
-        self._begin()
+    def _judge_clock(self, camera: str, now_ns: int) -> None:
+        """After a late image: go on with what has come since, if the clock went back."""
+        living = {name: self._times[name] for name, ns in self._arrived_ns.items() if now_ns - ns < self.silent_ns}
+        gone = gone_back(living, dict.fromkeys(living, self._spread_ns), camera)
+        if gone == "none":
+            return
+        names = self._cameras if gone == "all" else (camera,)
+        for name in names:
+            self._times[name].restart()
+            self._lose("clock_back", name, self._times[name].is_left)
+        if gone == "all":
+            self.restarts += 1
+            kept = sorted((ns, name) for name in names for ns in self._queue(name))
+            queues = {name: self._queue(name) for name in names}
+            self._begin()
+            for stamp_ns, name in kept:
+                self._filters[name].signalMessage(queues[name][stamp_ns])
 
-    def _lose(self, reason: str) -> None:
-        for name in self._cameras:
-            count = len(self._queue(name))
-            if count:
-                self.images_dropped[reason, name] += count
-            self._queue(name).clear()
+    def _lose(self, reason: str, camera: str, is_lost: Callable[[int], bool] = lambda stamp_ns: True) -> None:
+        queue = self._queue(camera)
+        for stamp_ns in [one for one in queue if is_lost(one)]:
+            del queue[stamp_ns]
+            self.images_dropped[reason, camera] += 1
 
     def _queue(self, camera: str) -> dict[int, Any]:
         """The images that wait, by stamp."""

@@ -3,20 +3,25 @@
 import struct
 from collections.abc import Iterator
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 
 from panoocc_core.geometry import NS_PER_S, rigid
 
-from ..bags.bag import BagError, BagReader
+from ..bags.bag import BagError, BagReader, RawMessage
 from ..frames.rig import Rig
 from ..messages.fields import stamp_ns
-from ..messages.types import CAMERA_INFO, typestore
-from ..sim.messages import pose_event
+from ..messages.types import CAMERA_INFO, TRANSFORMS, new_message, typestore
+from ..sim.messages import ODOM_FRAME, pose_event
 
 TF_HZ = 100.0
 SPEED_MPS = 8.0
 LEAD_S = 0.5  # of the poses before the first image and after the last
+MAX_IMAGES = 30  # of one camera that are sent by turns ...
+MAX_IMAGE_BYTES = 512_000_000  # ... and of all together, but for the first one of each
+MAX_MOUNTS = 10_000  # fixed transforms
+LACKING = "choose a bag with images, CameraInfos and mounts"
 _STAMP = slice(4, 12)  # of a message that begins with a header, behind the four bytes that say how CDR is written
 
 
@@ -47,33 +52,56 @@ def mounts_and_feeds(bag: BagReader, rig: Rig) -> tuple[bytes, tuple[Feed, ...]]
     Raises:
         BagError: the bag lacks a camera's images or CameraInfo, or the mounts.
     """
-    images: dict[str, list[bytes]] = {camera.topic: [] for camera in rig.cameras}
-    first_ns: dict[str, int] = {}
-    others: dict[str, bytes] = {}
-    for raw in bag.messages((*images, *(camera.info_topic for camera in rig.cameras), rig.tf_static_topic)):
-        if raw.topic in images:
-            images[raw.topic].append(raw.data)
-            first_ns.setdefault(raw.topic, stamp_ns(bag.deserialise(raw).header.stamp))
-        else:
-            others.setdefault(raw.topic, raw.data)
-    for topic in (rig.tf_static_topic, *(camera.info_topic for camera in rig.cameras)):
-        if topic not in others:
-            raise BagError(f"{bag.path}: no {topic}: choose a bag with images, CameraInfos and mounts")
-    for topic, found in images.items():
-        if not found:
-            raise BagError(f"{bag.path}: no image on {topic}: choose a bag of this rig")
+    mounts, (images, infos) = _mounts(bag, rig.tf_static_topic), _images_and_infos(bag, rig)
+    first_ns = {topic: stamp_ns(bag.deserialise(found[0]).header.stamp) for topic, found in images.items()}
     feeds = tuple(
         Feed(
             camera.topic,
             bag.topics[camera.topic],
             camera.info_topic,
             first_ns[camera.topic] - min(first_ns.values()),
-            tuple(images[camera.topic]),
-            others[camera.info_topic],
+            tuple(raw.data for raw in images[camera.topic]),
+            infos[camera.info_topic],
         )
         for camera in rig.cameras
     )
-    return others[rig.tf_static_topic], feeds
+    return mounts, feeds
+
+
+def _mounts(bag: BagReader, topic: str) -> bytes:
+    """All fixed transforms of a bag in one TFMessage, of each frame the newest one."""
+    by_child: dict[str, Any] = {}
+    for raw in bag.messages([topic]):
+        by_child |= {one.child_frame_id: one for one in bag.deserialise(raw).transforms}
+        if len(by_child) > MAX_MOUNTS:
+            raise BagError(f"{bag.path}: {topic} has more than {MAX_MOUNTS} frames: choose another bag")
+    if not by_child:
+        raise BagError(f"{bag.path}: no {topic}: {LACKING}")
+    message = new_message(TRANSFORMS)
+    message.transforms = list(by_child.values())
+    return bytes(typestore().serialize_cdr(message, TRANSFORMS))
+
+
+def _images_and_infos(bag: BagReader, rig: Rig) -> tuple[dict[str, list[RawMessage]], dict[str, bytes]]:
+    """Topic -> the first images of a bag, as many as memory is meant for; topic -> the first CameraInfo."""
+    images: dict[str, list[RawMessage]] = {camera.topic: [] for camera in rig.cameras}
+    infos, taken = dict[str, bytes](), 0
+    info_topics = {camera.info_topic for camera in rig.cameras}
+    for raw in bag.messages((*images, *info_topics)):
+        if raw.topic in info_topics:
+            infos.setdefault(raw.topic, raw.data)
+        elif not images[raw.topic] or (len(images[raw.topic]) < MAX_IMAGES and taken < MAX_IMAGE_BYTES):
+            images[raw.topic].append(raw)
+            taken += len(raw.data)
+        is_full = taken >= MAX_IMAGE_BYTES or all(len(found) >= MAX_IMAGES for found in images.values())
+        if is_full and all(images.values()) and len(infos) == len(info_topics):
+            break
+    for topic in info_topics - infos.keys():
+        raise BagError(f"{bag.path}: no {topic}: {LACKING}")
+    for topic, found in images.items():
+        if not found:
+            raise BagError(f"{bag.path}: no image on {topic}: choose a bag of this rig")
+    return images, infos
 
 
 def schedule(feeds: tuple[Feed, ...], rig: Rig, rate_hz: float, sets: int, begin_ns: int) -> Iterator[Message]:
@@ -115,5 +143,6 @@ def _stamped(cdr: bytes, stamp: int) -> bytes:
 
 def _pose(rig: Rig, due_ns: int, begin_ns: int) -> Message:
     ahead_m = SPEED_MPS * (due_ns - begin_ns) / NS_PER_S
-    event = pose_event(rigid(np.eye(3), np.array([ahead_m, 0.0, 0.0])), due_ns)
+    pose = rigid(np.eye(3), np.array([ahead_m, 0.0, 0.0]))
+    event = pose_event(pose, due_ns, rig.fixed_frame or ODOM_FRAME, rig.base_frame)
     return Message(due_ns, rig.tf_topic, bytes(typestore().serialize_cdr(event.message, event.type)))

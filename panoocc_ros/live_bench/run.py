@@ -1,8 +1,6 @@
 """The node under the load of a vehicle's cameras: a process that sends, the node, and a recorder, each on its own."""
 
 import json
-import os
-import random
 import sys
 import time
 from collections.abc import Mapping
@@ -16,7 +14,7 @@ from panoocc_core.base.resources import folder
 
 from ..bags.bag import BagReader
 from ..bags.recording import Recording, read_recording
-from ..demo.processes import Children
+from ..demo.processes import Children, environment_on_this_machine
 from ..health.latency import Summary, latency_table, summarise
 from ..health.verdicts import OUTPUT, TIMING, summary_from_values
 from ..messages.fields import stamp_ns
@@ -190,9 +188,8 @@ def ours(name: str) -> list[str]:
 
 
 def environment_with(profile: Path | None) -> dict[str, str]:
-    """This process's environment with a DDS domain of its own, on this machine only."""
-    environment = {name: value for name, value in os.environ.items() if name not in PROFILES}
-    environment |= {"ROS_DOMAIN_ID": str(random.randint(1, 101)), "ROS_AUTOMATIC_DISCOVERY_RANGE": "LOCALHOST"}
+    """That of all processes, with a profile of Fast DDS or without any."""
+    environment = {name: value for name, value in environment_on_this_machine().items() if name not in PROFILES}
     return environment | ({} if profile is None else dict.fromkeys(PROFILES, str(profile)))
 
 

@@ -165,10 +165,12 @@ def motion_events(motion: TrueMotion, number: int, stamp_ns: int) -> list[Event]
     return [*events, _odometry_event(motion, number, stamp_ns)] if number % 2 == 0 else events
 
 
-def pose_event(world_from_ego: Matrix, stamp_ns: int) -> Event:
+def pose_event(
+    world_from_ego: Matrix, stamp_ns: int, fixed_frame: str = ODOM_FRAME, base_frame: str = BASE_FRAME
+) -> Event:
     """The vehicle's pose [4, 4] as a transform on /tf."""
     message = new_message(TRANSFORMS)
-    message.transforms = [_transform(ODOM_FRAME, BASE_FRAME, stamp_ns, world_from_ego)]
+    message.transforms = [_transform(fixed_frame, base_frame, stamp_ns, world_from_ego)]
     return Event(TF_TOPIC, TRANSFORMS, stamp_ns, message)
 
 

@@ -5,16 +5,12 @@ from collections import deque
 from dataclasses import dataclass, field
 from typing import Any
 
-from panoocc_core.geometry import NS_PER_S
-
 from .stream_time import Place, StreamTime
 
 INTERVALS_KNOWN, INTERVALS_KEPT = 3, 16
 MAX_RUN = 16  # images of a clock that may have gone back
 NEAR, FAR = 0.5, 0.6  # of a period: surely the nearest; the furthest that is taken
 FAR_OF_GAP = 0.35  # of the gaps around an image, while the period is unknown: an image lost doubles the gap
-BACK_PERIODS, BACK_NS = 3, NS_PER_S // 2  # further behind than both is no image that was late
-IN_ORDER = 3  # images in a row: one sender, and not two in turn
 NEVER_NS = -(2**63)
 
 
@@ -52,7 +48,7 @@ class CameraStream:
         self.arrived_ns = arrived_ns
         if place == "newer" and newest_ns is not None:
             self._intervals.append(time_ns - newest_ns)
-        item = Item(time_ns, stamp_ns, message, self._period_ns(), newest_ns, arrived_ns)
+        item = Item(time_ns, stamp_ns, message, self.known_period_ns, newest_ns, arrived_ns)
         if place == "newer":
             self._run = []
             self.items.append(item)
@@ -112,11 +108,6 @@ class CameraStream:
         newest_ns = begin_ns if self.time.newest_ns is None else self.time.newest_ns
         return time_ns - max(begin_ns, newest_ns) > self.silent_ns
 
-    def went_back(self, spread_ns: int) -> bool:
-        """Whether images that came in order go on so far behind that lateness does not explain it."""
-        period_ns = self._period_ns() or spread_ns
-        return self.time.risen >= IN_ORDER and self.time.back_ns > max(BACK_NS, BACK_PERIODS * period_ns)
-
     def forget_before(self, time_ns: int) -> int:
         """Drop the images that no later set can take: those in sets, and those before the newest one at `time_ns`.
 
@@ -136,7 +127,7 @@ class CameraStream:
     @property
     def due_ns(self) -> int | None:
         """When the next image should arrive; None while its period is not known."""
-        period_ns = self._period_ns()
+        period_ns = self.known_period_ns
         return None if self.arrived_ns is None or period_ns is None else self.arrived_ns + period_ns
 
     def restart(self) -> tuple[int, int]:
@@ -153,7 +144,7 @@ class CameraStream:
                 self._intervals.append(item.time_ns - before.time_ns)
             previous_ns = None if before is None else before.time_ns
             self.items.append(
-                Item(item.time_ns, item.stamp_ns, item.message, self._period_ns(), previous_ns, item.arrived_ns)
+                Item(item.time_ns, item.stamp_ns, item.message, self.known_period_ns, previous_ns, item.arrived_ns)
             )
         self.first = self.items[0] if self.items else None
         return lost, revived
@@ -168,7 +159,9 @@ class CameraStream:
     def _place(self, time_ns: int) -> int:
         return bisect_right(self.items, time_ns, key=lambda item: item.time_ns)
 
-    def _period_ns(self) -> int | None:
+    @property
+    def known_period_ns(self) -> int | None:
+        """From one image to the next: given, or estimated as soon as enough images have come."""
         if self.period_ns is not None or len(self._intervals) < INTERVALS_KNOWN:
             return self.period_ns
         return sorted(self._intervals)[len(self._intervals) // 4]  # a lost image lengthens some of them

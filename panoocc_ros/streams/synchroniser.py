@@ -29,8 +29,8 @@ from .camera_clocks import CameraClocks
 from .camera_stream import FAR, NEAR, NEVER_NS, CameraStream, Item
 from .missing import MissingPolicy
 from .notices import Notices
+from .stream_time import gone_back
 
-BEHIND, BEHIND_ALONE, BEHIND_ONE = 2, 3, 5  # images in a row: of most cameras, of the only one, of one of many
 AT_ONCE_NS = 2**63  # a set that is decided with what is there, however new
 
 
@@ -169,11 +169,12 @@ class Synchroniser:
         else:
             self._lose("late", camera, 1)
             self._say_how_late(camera, item)
-        alive = [one for name, one in self._streams.items() if self._is_alive(name)]
-        behind = [one for one in alive if one.time.behind >= BEHIND or one.went_back(self.spread_ns)]
-        if len(behind) > len(alive) / 2 and (len(alive) > 1 or stream.time.behind >= BEHIND_ALONE):
+        alive = {name: one for name, one in self._streams.items() if self._is_alive(name)}
+        periods_ns = {name: one.known_period_ns or self.spread_ns for name, one in alive.items()}
+        gone = gone_back({name: one.time for name, one in alive.items()}, periods_ns, camera)
+        if gone == "all":
             self._restart()
-        elif len(alive) > 1 and stream.time.behind >= BEHIND_ONE:
+        elif gone == "one":
             self._restart_one(camera)
 
     def _set_aside(self, camera: str) -> None:

@@ -80,6 +80,7 @@ class TransformBuffer:
         matrix = check_rigid(parent_from_child, f"transform {parent} <- {child}")
         frame = self._frame(child, static)
         edge = frame.edges.get((parent, static)) or self._new_edge(frame, parent, child, static)
+        begins_anew = not static and edge.track.is_outside(stamp_ns)
         outcome = edge.file(stamp_ns, matrix)
         if outcome:
             self.counts[outcome] += 1
@@ -87,6 +88,7 @@ class TransformBuffer:
             rival = next(reversed(frame.edges.values()))
             frame.edges[parent, static] = frame.edges.pop((parent, static))
             frame.doubt = doubted(frame.doubt, rival is not edge)
+            self._on_taken(edge, stamp_ns, matrix, begins_anew)
         self._refused.pop(child, None)
         return self._contradiction(frame, edge, stamp_ns)
 
@@ -104,12 +106,9 @@ class TransformBuffer:
         Raises:
             UnknownFrame, NotConnected, TooEarly, TooLate: see these classes.
         """
-        sources, targets, common = self._joined(clean_frame(target), clean_frame(source), stamp_ns)
-        for edge in (*sources[common], *targets[common]):
-            self._frames[edge.child].is_used = True
-            self._spare.pop(edge.child, None)
-        common_from_source = _climb(sources[common], stamp_ns)
-        return invert(_climb(targets[common], stamp_ns)) @ common_from_source if targets[common] else common_from_source
+        up, down = self._used(clean_frame(target), clean_frame(source), stamp_ns)
+        common_from_source = _climb(up, stamp_ns)
+        return invert(_climb(down, stamp_ns)) @ common_from_source if down else common_from_source
 
     def fixed(self, target: str, source: str) -> Matrix:
         """`target_from_source` [4, 4] of two frames that do not move against each other, at any time.
@@ -182,6 +181,24 @@ class TransformBuffer:
                 if not edge.static:
                     edge.track.restart()
 
+    def _on_taken(self, edge: Edge, stamp_ns: int, matrix: Matrix, begins_anew: bool) -> None:
+        """For those who keep samples elsewhere, too: one was taken; `begins_anew`: its edge left the time before."""
+
+    def _on_forgotten(self, edge: Edge) -> None:
+        """... one edge was forgotten."""
+
+    def _used(self, target: str, source: str, stamp_ns: int) -> tuple[tuple[Edge, ...], tuple[Edge, ...]]:
+        """The edges up from the source, and down to the target, marked as used.
+
+        Raises:
+            UnknownFrame, NotConnected: see these classes.
+        """
+        sources, targets, common = self._joined(target, source, stamp_ns)
+        for edge in (*sources[common], *targets[common]):
+            self._frames[edge.child].is_used = True
+            self._spare.pop(edge.child, None)
+        return sources[common], targets[common]
+
     def _frame(self, child: str, static: bool) -> _Frame:
         """What is known of a child; room is made where it is new."""
         frame = self._frames.get(child)
@@ -213,6 +230,7 @@ class TransformBuffer:
         return edge
 
     def _forget_parent(self, edge: Edge) -> None:
+        self._on_forgotten(edge)
         self._parents[edge.parent] -= 1
         if not self._parents[edge.parent]:
             del self._parents[edge.parent]

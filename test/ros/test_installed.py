@@ -11,7 +11,7 @@ from panoocc_ros.frames.assembler import FrameAssembler
 from panoocc_ros.frames.images import ENCODINGS, decode
 from panoocc_ros.frames.waiting import AssemblerOptions
 from panoocc_ros.installed.approximate import ApproximateSynchroniser
-from panoocc_ros.installed.tf2_transforms import Tf2Transforms
+from panoocc_ros.installed.tf2_transforms import MAX_SURPLUS, Tf2Transforms
 from panoocc_ros.messages.fields import fill_header
 from panoocc_ros.ros.parameter_fields import SettingsError
 from panoocc_ros.streams.edge import TooEarly, TooLate
@@ -83,8 +83,9 @@ def test_with_a_camera_missing_message_filters_makes_no_set_and_the_images_are_c
     assert synchroniser.flush() == []
     dropped = synchroniser.images_dropped
     assert dropped["queue_full", "front"] == 24 and dropped["unmatched", "front"] == 16
-    synchroniser.add("front", arrivals[-3][1], None, 0)
-    assert dropped["duplicate", arrivals[-3][0]] <= 1
+    newest_ns = max(stamp for camera, stamp in arrivals if camera == "front")
+    synchroniser.add("front", newest_ns, None, 0)
+    assert dropped["duplicate", "front"] == 1 and synchroniser.undecided == 0
 
 
 def test_a_clock_that_goes_back_is_one_restart_of_message_filters(message_filters):
@@ -92,6 +93,26 @@ def test_a_clock_that_goes_back_is_one_restart_of_message_filters(message_filter
     arrivals = stamps(np.random.default_rng(3), 50, 0)
     found = [one for pair in (*arrivals, *arrivals) for one in synchroniser.add(*pair, None, 0)]
     assert synchroniser.restarts == 1 and len(found) == 100
+
+
+@pytest.mark.parametrize("wrong_ns", [0, T0 - 3 * NS_PER_S])
+def test_one_wrong_stamp_costs_message_filters_one_set(message_filters, wrong_ns):
+    """As with our own synchroniser the clock goes back only where it does for most cameras."""
+    arrivals = stamps(np.random.default_rng(5), 40, 0)
+    at = next(k for k, (camera, _) in enumerate(arrivals) if k > 80 and camera == "left")
+    arrivals[at] = ("left", wrong_ns)
+    for kind in (Synchroniser, ApproximateSynchroniser):
+        synchroniser = kind(CAMERAS, "front", SPREAD_NS, **LIMITS)
+        assert len(sets_of(synchroniser, arrivals)) == 39 and synchroniser.restarts == 0
+
+
+def test_one_camera_whose_clock_goes_back_by_itself_takes_no_sets_from_the_others(message_filters):
+    arrivals = stamps(np.random.default_rng(6), 60, 0)
+    synchroniser = ApproximateSynchroniser(CAMERAS, "front", SPREAD_NS, **LIMITS)
+    first, last = arrivals[:120], [(camera, ns - (camera == "left") * NS_PER_S) for camera, ns in arrivals[120:]]
+    assert len(sets_of(synchroniser, [*first, *last])) < 60 and synchroniser.restarts == 0
+    again = [(camera, ns + 6 * NS_PER_S) for camera, ns in arrivals]
+    assert len(sets_of(synchroniser, again)) == 60
 
 
 def test_the_assembler_goes_by_message_filters_and_begins_anew_with_the_clock(message_filters):
@@ -184,6 +205,44 @@ def test_after_a_restart_tf2_knows_what_came_since_and_what_is_fixed(tf2_ros):
             buffer.lookup("odom", "camera", T0)
     stamp_ns = T0 - 5 * NS_PER_S + 30 * MS
     np.testing.assert_allclose(theirs.lookup("odom", "camera", stamp_ns), ours.lookup("odom", "camera", stamp_ns))
+
+
+def test_what_our_own_tree_refuses_never_reaches_tf2(tf2_ros):
+    ours, theirs = both(tf2_ros)
+    fill((ours, theirs))
+    for buffer in (ours, theirs):
+        buffer.set("odom", "base_link", T0 + NS_PER_S + 60 * NS_PER_S, turned(1.0, 99.0, 99.0))  # one wrong stamp
+        assert buffer.counts["too_far_ahead"] == 1
+    stamp_ns = T0 + 500 * MS  # tf2 alone would have forgotten it for the newer one
+    np.testing.assert_allclose(theirs.lookup("odom", "camera", stamp_ns), ours.lookup("odom", "camera", stamp_ns))
+    for k in range(61, 66):  # it was not wrong: another time begins, the samples before the third among it
+        for buffer in (ours, theirs):
+            buffer.set("odom", "base_link", T0 + k * NS_PER_S, pose_at(T0 + k * NS_PER_S))
+    stamp_ns = T0 + 61_500 * MS
+    np.testing.assert_allclose(theirs.lookup("odom", "base_link", stamp_ns), ours.lookup("odom", "base_link", stamp_ns))
+
+
+def test_with_tf2_contradicting_senders_are_told(tf2_ros):
+    ours, theirs = both(tf2_ros)
+    texts = []
+    for buffer in (ours, theirs):
+        fill((buffer,))
+        buffer.lookup("odom", "camera", T0 + 100 * MS)  # who uses the frame is told of its senders
+        poses = [(T0 + k * 20 * MS, turned(0.0, 50.0 * (k % 2), 0.0)) for k in range(50, 90)]
+        texts.append([buffer.set("odom", "base_link", *pose) for pose in poses][-1])
+    assert "jumps to and fro: two senders contradict each other" in texts[0] and texts[1] == texts[0]
+
+
+def test_tf2_holds_little_more_than_our_own_tree(tf2_ros):
+    _, buffer = both(tf2_ros)
+    fill((buffer,))
+    buffer.max_frames, buffer.max_samples = 100, 60  # of the tree that there is
+    expected = buffer.lookup("odom", "camera", T0 + 100 * MS)
+    for k in range(4000):
+        buffer.set("sea", f"drop_{k}", T0, np.eye(4))
+    assert buffer.counts["forgotten"] > 3800
+    assert buffer._tf2.all_frames_as_yaml().count("parent") <= 100 + MAX_SURPLUS
+    np.testing.assert_allclose(buffer.lookup("odom", "camera", T0 + 100 * MS), expected)
 
 
 def test_sets_by_tf2_have_the_poses_that_our_own_tree_gives(tf2_ros):

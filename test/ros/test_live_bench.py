@@ -1,6 +1,7 @@
 """What is sent to the node to measure it, and what is told of it."""
 
 import json
+from dataclasses import replace
 
 import numpy as np
 import pytest
@@ -12,19 +13,22 @@ from panoocc_ros.commands import bench
 from panoocc_ros.commands.cli import main
 from panoocc_ros.frames.rig import load_rig
 from panoocc_ros.health.stages import ARRIVAL_TO_OUTPUT, ARRIVAL_TO_READY, BESIDE_NETWORK, DECODE, PUBLISH
+from panoocc_ros.live_bench import feed
 from panoocc_ros.live_bench.feed import LEAD_S, TF_HZ, mounts_and_feeds, schedule, topics_of
 from panoocc_ros.live_bench.run import (
     SENT_TO_RECEIVED,
     LiveReport,
     Load,
     cores,
+    environment_with,
     live_bench,
     live_table,
     shipped_profile,
     write_tiny,
 )
 from panoocc_ros.messages.fields import stamp_ns, transforms
-from panoocc_ros.messages.types import TRANSFORMS, typestore
+from panoocc_ros.messages.types import TRANSFORMS, new_message, typestore
+from panoocc_ros.ros.exit_codes import BAD_INPUT
 from panoocc_ros.sim.bag import write_street_bag
 from test.ros.needs_ros import require_ros
 
@@ -67,10 +71,67 @@ def test_images_keep_their_spread_and_get_stamps_of_now(feeds):
 
 
 def test_the_images_of_a_bag_come_by_turns(feeds):
-    feed = feeds[0]
-    assert len(feed.images) == 2
-    sent = [one.data for one in schedule(feeds, RIG, 12.0, 4, T0) if one.topic == feed.image_topic]
-    assert [data[12:] for data in sent] == [feed.images[number % 2][12:] for number in range(4)]
+    front = feeds[0]
+    assert len(front.images) == 2
+    sent = [one.data for one in schedule(feeds, RIG, 12.0, 4, T0) if one.topic == front.image_topic]
+    assert [data[12:] for data in sent] == [front.images[number % 2][12:] for number in range(4)]
+
+
+def test_the_mounts_of_all_messages_are_sent_in_one_and_no_more_images_are_held_than_are_wanted(small_bag, monkeypatch):
+    """As where every driver publishes its own fixed transform, and a bag is long."""
+    monkeypatch.setattr(feed, "MAX_IMAGES", 1)
+    with BagReader(small_bag) as bag:
+        whole = next(iter(bag.messages([RIG.tf_static_topic])))
+        mounts = bag.deserialise(whole).transforms
+        parts = [new_message(TRANSFORMS, transforms=[one]) for one in [*mounts, mounts[0]]]
+        reads, messages = [], bag.messages
+
+        def one_by_one(topics):
+            if list(topics) != [RIG.tf_static_topic]:
+                for raw in messages(topics):
+                    reads.append(raw)
+                    yield raw
+                return
+            for part in parts:
+                yield replace(whole, data=bytes(typestore().serialize_cdr(part, TRANSFORMS)))
+
+        monkeypatch.setattr(bag, "messages", one_by_one)
+        sent, found = mounts_and_feeds(bag, RIG)
+        total = sum(1 for _ in messages([*topics_of(found)]))
+    merged = [one.child for one in transforms(typestore().deserialize_cdr(sent, TRANSFORMS))]
+    assert merged == [one.child_frame_id for one in mounts] and len(merged) > 5
+    assert all(len(one.images) == 1 for one in found) and len(reads) < total
+
+
+def test_the_vehicle_moves_in_the_frames_of_its_rig(feeds):
+    rig = replace(RIG, base_frame="chassis", fixed_frame="map")
+    sent = next(one for one in schedule(feeds, rig, 12.0, 1, T0) if one.topic == rig.tf_topic)
+    pose = next(iter(transforms(typestore().deserialize_cdr(sent.data, TRANSFORMS))))
+    assert (pose.parent, pose.child) == ("map", "chassis")
+
+
+@pytest.mark.parametrize(("distro", "alone"), [("humble", "1"), ("jazzy", None)])
+def test_processes_that_are_measured_hear_this_machine_only(monkeypatch, distro, alone):
+    """By the name that the distribution knows."""
+    monkeypatch.setenv("ROS_DISTRO", distro)
+    monkeypatch.delenv("ROS_LOCALHOST_ONLY", raising=False)
+    for profile in (None, shipped_profile()):
+        environment = environment_with(profile)
+        assert environment.get("ROS_LOCALHOST_ONLY") == alone
+        assert environment["ROS_AUTOMATIC_DISCOVERY_RANGE"] == "LOCALHOST"
+
+
+@pytest.mark.parametrize(
+    ("options", "text"),
+    [
+        (["--model", "nano", "pano_small_4f"], "runs one network, not 2"),
+        (["--frames", "3"], "leave --frames out"),
+        (["--output-costs", "costs.json"], "give either"),
+    ],
+)
+def test_what_a_live_bench_would_leave_aside_is_refused(options, text, capsys):
+    assert main(["bench", "--live", "2", *options]) == BAD_INPUT
+    assert text in capsys.readouterr().err
 
 
 def test_a_bag_of_another_rig_is_refused(small_bag):
