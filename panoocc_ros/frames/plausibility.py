@@ -57,6 +57,14 @@ class _View:
         return math.degrees(math.asin(max(-1.0, min(1.0, float(self.axis[2])))))
 
 
+@dataclass(frozen=True, slots=True)
+class Oddity:
+    """What cannot be true of some cameras; the text begins with their names."""
+
+    cameras: tuple[str, ...]
+    text: str
+
+
 class GeometryWatch:
     """Judges a stream's geometry at its first frame, and again when it has become another one."""
 
@@ -88,26 +96,32 @@ def _without_picture(camera: CameraImage) -> CameraImage:
 
 
 def geometry_warnings(frame: Frame, config: ModelConfig, turns: Mapping[str, int]) -> tuple[str, ...]:
-    """What cannot be true of the cameras of a frame; every text begins with their names.
+    """The texts of `oddities`."""
+    return tuple(oddity.text for oddity in oddities(frame, config, turns))
+
+
+def oddities(frame: Frame, config: ModelConfig, turns: Mapping[str, int]) -> tuple[Oddity, ...]:
+    """What cannot be true of the cameras of a frame.
 
     Args:
         turns: by how many quarter turns each camera's picture was turned upright.
     """
     points = _grid_points_m(config.placed(frame.ego_from_network))
     views = [_view(camera, points, config) for camera in frame.cameras]
-    left, warnings = list(views), [*_same_mounts(views), *_vehicle_frame(views, turns)]
+    left, odd = list(views), [*_same_mounts(views), *_vehicle_frame(views, turns)]
     for finds, text in _RULES:  # a camera's first oddity explains those that follow
         found = [(view, detail) for view in left if (detail := finds(view)) is not None]
         if found:
             left = [view for view in left if view not in [one for one, _ in found]]
             details = dict.fromkeys(detail for _, detail in found)
             shown = f" ({', '.join(list(details)[:6])})" if any(details) else ""
-            warnings.append(f"{_names([view for view, _ in found])}{shown}: {text}")
-    return (*warnings, *_shared_views(left))
+            odd.append(_oddity([view for view, _ in found], text, shown))
+    return (*odd, *_shared_views(left))
 
 
-def _names(views: list[_View]) -> str:
-    return ", ".join(view.camera.name for view in views)
+def _oddity(views: list[_View], text: str, shown: str = "") -> Oddity:
+    names = tuple(view.camera.name for view in views)
+    return Oddity(names, f"{', '.join(names)}{shown}: {text}")
 
 
 def _grid_points_m(config: ModelConfig) -> Matrix:
@@ -257,38 +271,41 @@ def _groups(views: list[_View], belongs: Callable[[_View, _View], bool]) -> list
     return [group for group in groups if len(group) > 1]
 
 
-def _same_mounts(views: list[_View]) -> list[str]:
+def _same_mounts(views: list[_View]) -> list[Oddity]:
     return [
-        f"{_names(group)}: with the same mount. Probably their images carry one header.frame_id: give every camera an "
-        "optical frame of its own, in the images or as `frame` in the rig file"
+        _oddity(
+            group,
+            "with the same mount. Probably their images carry one header.frame_id: give every camera an optical frame "
+            "of its own, in the images or as `frame` in the rig file",
+        )
         for group in _groups(views, lambda a, b: _is_near(a.camera, b.camera, _SAME_MOUNT_M, _SAME_MOUNT_DEG))
     ]
 
 
-def _vehicle_frame(views: list[_View], turns: Mapping[str, int]) -> list[str]:
+def _vehicle_frame(views: list[_View], turns: Mapping[str, int]) -> list[Oddity]:
     """What is so of all cameras together, and thus of the frame in which their mounts are given."""
     if len(views) < 2:
         return []
-    names, places_m = _names(views), np.array([view.camera.ego_from_camera[:3, 3] for view in views])
+    places_m = np.array([view.camera.ego_from_camera[:3, 3] for view in views])
     turned = {turns.get(view.camera.name, 0) for view in views}
     found = []
     if len(turned) == 1 and turned != {0}:
         how = "upside down" if turned == {2} else "sideways"
         found.append(
-            f"{names}: all mounted {how}, and turned upright. If they are not, "
+            f"all mounted {how}, and turned upright. If they are not, "
             f"the z axis of the vehicle's frame does not point up, or these are no mounts of optical frames: {_OPTICAL}"
         )
     if places_m[:, 2].max() < 0:
         found.append(
-            f"{names}: all below the origin of the vehicle's frame. The networks want it on the ground below the rear "
+            "all below the origin of the vehicle's frame. The networks want it on the ground below the rear "
             "axle, with z up: set base_frame (a LiDAR's frame is none)"
         )
     if np.ptp(places_m, axis=0).max() <= _SAME_MOUNT_M:
-        found.append(f"{names}: all at one place. Are the translations on /tf_static missing?")
-    return found
+        found.append("all at one place. Are the translations on /tf_static missing?")
+    return [_oddity(views, text) for text in found]
 
 
-def _shared_views(views: list[_View]) -> list[str]:
+def _shared_views(views: list[_View]) -> list[Oddity]:
     def is_shared(a: _View, b: _View) -> bool:
         overlap = (a.sees & b.sees).sum() / max(1, (a.sees | b.sees).sum())
         is_parallel = float(a.axis @ b.axis) > math.cos(math.radians(_SAME_AXIS_DEG))
@@ -296,8 +313,11 @@ def _shared_views(views: list[_View]) -> list[str]:
         return bool(is_parallel and overlap > _MIN_OVERLAP and not is_told)
 
     return [
-        f"{_names(group)}: seeing the same part of the grid. Are two of them one camera, or are mounts inverted "
-        f"(camera_from_vehicle)? {_OPTICAL}"
+        _oddity(
+            group,
+            "seeing the same part of the grid. Are two of them one camera, or are mounts inverted "
+            f"(camera_from_vehicle)? {_OPTICAL}",
+        )
         for group in _groups(views, is_shared)
     ]
 

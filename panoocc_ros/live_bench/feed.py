@@ -7,6 +7,7 @@ from typing import Any
 
 import numpy as np
 
+from panoocc_core.base.rig_files import AUTO
 from panoocc_core.geometry import NS_PER_S, rigid
 
 from ..bags.bag import BagError, BagReader, RawMessage
@@ -86,7 +87,7 @@ def _images_and_infos(bag: BagReader, rig: Rig) -> tuple[dict[str, list[RawMessa
     """Topic -> the first images of a bag, as many as memory is meant for; topic -> the first CameraInfo."""
     images: dict[str, list[RawMessage]] = {camera.topic: [] for camera in rig.cameras}
     infos, taken = dict[str, bytes](), 0
-    info_topics = {camera.info_topic for camera in rig.cameras}
+    info_topics = dict.fromkeys(camera.info_topic for camera in rig.cameras)
     for raw in bag.messages((*images, *info_topics)):
         if raw.topic in info_topics:
             infos.setdefault(raw.topic, raw.data)
@@ -96,8 +97,9 @@ def _images_and_infos(bag: BagReader, rig: Rig) -> tuple[dict[str, list[RawMessa
         is_full = taken >= MAX_IMAGE_BYTES or all(len(found) >= MAX_IMAGES for found in images.values())
         if is_full and all(images.values()) and len(infos) == len(info_topics):
             break
-    for topic in info_topics - infos.keys():
-        raise BagError(f"{bag.path}: no {topic}: {LACKING}")
+    for topic in info_topics:
+        if topic not in infos:
+            raise BagError(f"{bag.path}: no {topic}: {LACKING}")
     for topic, found in images.items():
         if not found:
             raise BagError(f"{bag.path}: no image on {topic}: choose a bag of this rig")
@@ -144,5 +146,6 @@ def _stamped(cdr: bytes, stamp: int) -> bytes:
 def _pose(rig: Rig, due_ns: int, begin_ns: int) -> Message:
     ahead_m = SPEED_MPS * (due_ns - begin_ns) / NS_PER_S
     pose = rigid(np.eye(3), np.array([ahead_m, 0.0, 0.0]))
-    event = pose_event(pose, due_ns, rig.fixed_frame or ODOM_FRAME, rig.base_frame)
+    fixed_frame = ODOM_FRAME if rig.fixed_frame == AUTO else rig.fixed_frame
+    event = pose_event(pose, due_ns, fixed_frame, rig.base_frame)
     return Message(due_ns, rig.tf_topic, bytes(typestore().serialize_cdr(event.message, event.type)))

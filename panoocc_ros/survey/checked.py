@@ -65,6 +65,8 @@ def checked(
     resolver.has_static = rig.tf_static_topic in intake.heard
     for text in fill(resolver.buffer, intake, lambda topic: topic == rig.tf_static_topic):
         report.fault(text)
+    for text in intake.cuts:
+        report.note(text)
     _take_odometry(report, intake, resolver, sources)
     mounts, infos = ({}, {}) if given is None else (given.mounts, given.infos)
     for name in rig.names:

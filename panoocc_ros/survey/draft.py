@@ -77,7 +77,7 @@ def drafted(intake: Intake, config: ModelConfig, base_frame: str = "") -> Draft:
     """
     tf_topic, tf_static_topic = _transform_topics(intake)
     buffer = TransformBuffer(keep_ns=2**60)
-    checks = [*fill(buffer, intake, lambda topic: topic == tf_static_topic)]
+    checks = [*fill(buffer, intake, lambda topic: topic == tf_static_topic), *intake.cuts]
     stamp_ns = _middle_ns(intake)
     frames = [heard.frame for heard in intake.images.values() if heard.frame]
     base = base_frame or vehicle_frame(buffer, frames, stamp_ns)

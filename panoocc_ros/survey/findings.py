@@ -17,6 +17,7 @@ class Finding:
 
     level: Level
     text: str
+    cameras: tuple[str, ...] = ()  # whose it is; empty: of the rig as a whole
 
 
 @dataclass(slots=True, eq=False)
@@ -71,9 +72,14 @@ class RigReport:
         """What keeps the rig from working."""
         return [finding.text for finding in self.findings if finding.level == "FAULT"]
 
-    def fault(self, text: str) -> None:
-        """Something is wrong."""
-        self.findings.append(Finding("FAULT", text))
+    @property
+    def faulty(self) -> set[str]:
+        """The cameras of faults."""
+        return {name for finding in self.findings if finding.level == "FAULT" for name in finding.cameras}
+
+    def fault(self, text: str, *cameras: str) -> None:
+        """Something is wrong, with some cameras or with the rig as a whole."""
+        self.findings.append(Finding("FAULT", text, cameras))
 
     def note(self, text: str) -> None:
         """Something is worth knowing."""

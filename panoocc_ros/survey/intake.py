@@ -6,7 +6,6 @@ Of images the stamps are kept, and the newest one whole: whatever their size, th
 from collections import Counter
 from collections.abc import Callable, Collection, Mapping
 from dataclasses import dataclass, field
-from itertools import islice
 from typing import Any
 
 from panoocc_core.cameras.image_bytes import MAX_NAME
@@ -19,7 +18,7 @@ from ..messages.types import CAMERA_INFO, COMPRESSED_IMAGE, IMAGE, IMAGE_TYPES, 
 from ..streams.transforms import clean_frame
 
 TYPES = (*IMAGE_TYPES, CAMERA_INFO, TRANSFORMS, ODOMETRY)
-MAX_MESSAGES = 100_000  # of one topic whose stamps are kept
+MAX_MESSAGES = 100_000  # of one topic that count
 MAX_STATIC = 1000  # messages of fixed transforms that are read of a bag, wherever they lie
 MAX_CALIBRATIONS = 4  # of one camera that are told apart
 MAX_FRAME = 256  # characters of a frame's name
@@ -39,6 +38,7 @@ class Heard:
     calibrations: list[Any] = field(default_factory=list)  # CameraInfos that differ, the first one first
     broken: int = 0  # messages that could not be read ...
     why_broken: str = ""  # ... and why the last one could not
+    left_out: int = 0  # messages beyond those that count
 
     @property
     def frame(self) -> str:
@@ -66,7 +66,8 @@ class Intake:
         if raw.type not in TYPES:
             return
         heard = self.heard.setdefault(raw.topic, Heard(raw.type))
-        if len(heard.stamps_ns) >= MAX_MESSAGES:
+        if len(heard.arrivals_ns) >= MAX_MESSAGES:
+            heard.left_out += 1
             return
         try:
             message = self.deserialise(raw)
@@ -92,6 +93,16 @@ class Intake:
         heard.encodings[str(message.encoding if raw.type == IMAGE else message.format)[:MAX_NAME]] += 1
         if raw.type == IMAGE:
             heard.sizes[int(message.height), int(message.width)] += 1
+
+    @property
+    def cuts(self) -> tuple[str, ...]:
+        """Sentences about the topics of which not all counts."""
+        return tuple(
+            f"{topic}: {heard.left_out} messages were left out after the first {len(heard.arrivals_ns)}, and with them "
+            "what they say of frames and times: look for a shorter time with --seconds"
+            for topic, heard in self.heard.items()
+            if heard.left_out
+        )
 
     def of_types(self, *types: str) -> dict[str, Heard]:
         """Topic -> what came, of some types."""
@@ -148,8 +159,11 @@ def bag_intake(
     intake = Intake(bag.deserialise, bag.topics)
     chosen = {t: kind for t, kind in bag.topics.items() if kind in TYPES and (wanted is None or t in wanted)}
     static = [topic for topic, kind in chosen.items() if kind == TRANSFORMS and is_static(topic)]
-    for raw in islice(bag.messages(static) if static else (), MAX_STATIC):
-        intake.take(raw)
+    for number, raw in enumerate(bag.messages(static) if static else ()):
+        if number < MAX_STATIC:
+            intake.take(raw)
+        else:
+            intake.heard.setdefault(raw.topic, Heard(raw.type)).left_out += 1
     if not bag.count([topic for topic, kind in chosen.items() if kind in IMAGE_TYPES]):
         return intake
     for raw in bag.messages(chosen.keys() - set(static)):

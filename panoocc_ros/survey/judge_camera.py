@@ -43,10 +43,10 @@ def judge_camera(
     heard = intake.of_topic(entry.topic, IMAGE_TYPES)
     info_heard = intake.of_topic(entry.info_topic, (CAMERA_INFO,))
     if heard is None or not heard.stamps_ns:
-        report.fault(f"{name}: {_why_nothing(intake, entry.topic, IMAGE_TYPES, heard)}")
+        report.fault(f"{name}: {_why_nothing(intake, entry.topic, IMAGE_TYPES, heard)}", name)
     for topic in (entry.topic, entry.info_topic):
         if len(senders := intake.senders.get(topic, ())) > 1:
-            report.fault(f"{name}: {topic} has {len(senders)} publishers ({named(senders)}): stop all but one")
+            report.fault(f"{name}: {topic} has {len(senders)} publishers ({named(senders)}): stop all but one", name)
     calibrated = _calibration(report, entry, given_info, info_heard, intake)
     if heard is None or not heard.stamps_ns:
         return found
@@ -64,9 +64,9 @@ def judge_camera(
             at_ns = stamp_ns(heard.newest.header.stamp)
             found.image, found.turns = rectified_image(name, taken, calibrated, mount, at_ns, np.eye(4))
     except ImageError as error:
-        report.fault(f"{name}: {entry.topic}: {error}")
+        report.fault(f"{name}: {entry.topic}: {error}", name)
     except (CalibrationError, ValueError) as error:
-        report.fault(f"{name}: {entry.info_topic}: {error}")
+        report.fault(f"{name}: {entry.info_topic}: {error}", name)
     return found
 
 
@@ -100,19 +100,20 @@ def _calibration(
     if info is None:
         if heard is None or not heard.calibrations:
             why = _why_nothing(intake, entry.info_topic, (CAMERA_INFO,), heard)
-            report.fault(f"{entry.name}: {why}; intrinsics can be given with --calibration FILE")
+            report.fault(f"{entry.name}: {why}; intrinsics can be given with --calibration FILE", entry.name)
             return None
         info = heard.calibrations[-1]
         if len(heard.calibrations) > 1:
             report.fault(
                 f"{entry.name}: CameraInfo on {entry.info_topic} changes while it is sent ({len(heard.calibrations)} "
-                "different ones): are there two senders?"
+                "different ones): are there two senders?",
+                entry.name,
             )
     try:
         return calibration(info, entry.is_rectified, use=entry.lens)
     except CalibrationError as error:
         where = "the calibration file" if given is not None else entry.info_topic
-        report.fault(f"{entry.name}: CameraInfo of {where} cannot be used: {error}")
+        report.fault(f"{entry.name}: CameraInfo of {where} cannot be used: {error}", entry.name)
         return None
 
 
@@ -122,14 +123,16 @@ def _judge_messages(report: RigReport, entry: RigCamera, heard: Heard, info: Hea
         if len(values) > 1:
             told = ", ".join(sorted(map(str, values))[:MAX_NAMED])
             report.fault(
-                f"{name}: its images on {entry.topic} have several {what} ({told}): stop all publishers but one"
+                f"{name}: its images on {entry.topic} have several {what} ({told}): stop all publishers but one",
+                name,
             )
     if heard.broken:
-        report.fault(f"{name}: {heard.broken} images on {entry.topic} cannot be read: {heard.why_broken}")
+        report.fault(f"{name}: {heard.broken} images on {entry.topic} cannot be read: {heard.why_broken}", name)
     if info is not None and info.frame and heard.frame and info.frame != heard.frame and entry.frame is None:
         report.fault(
             f"{name}: its images are of the frame {heard.frame}, its CameraInfo on {entry.info_topic} of {info.frame}: "
-            "is that its own info_topic? If so, set `frame` in the rig file"
+            "is that its own info_topic? If so, set `frame` in the rig file",
+            name,
         )
 
 
@@ -139,7 +142,9 @@ def _mount(
     """ego_from_camera [4, 4] by the transforms, if they have it."""
     frame = entry.frame or heard.frame
     if not frame:
-        report.fault(f"{entry.name}: header.frame_id of {entry.topic} is empty: set it, or `frame` in the rig file")
+        report.fault(
+            f"{entry.name}: header.frame_id of {entry.topic} is empty: set it, or `frame` in the rig file", entry.name
+        )
         return None
     stamps_ns = sorted(heard.stamps_ns)
     at_ns = stamps_ns[len(stamps_ns) // 2]
@@ -150,6 +155,7 @@ def _mount(
         found.chain = found.chain or ("?", frame)
         report.fault(
             f"{entry.name}: no mount: {error}. Send the transform from {rig.base_frame} to {frame} on "
-            f"{rig.tf_static_topic}, or give the mount with --calibration FILE"
+            f"{rig.tf_static_topic}, or give the mount with --calibration FILE",
+            entry.name,
         )
         return None

@@ -61,7 +61,8 @@ def _judge_rates(report: RigReport, period_ms: float) -> None:
             report.fault(
                 f"{camera.name}: {rate_hz:.2f} images a second on {camera.topic}, the others have {usual_hz:.2f}: sets "
                 "wait for it, or take an old image in its place. Set its driver to the rate of the others, or find out "
-                "where its images are lost"
+                "where its images are lost",
+                camera.name,
             )
         elif jitter_ms is not None and jitter_ms > UNEVEN_SHARE * period_ms:
             report.note(
@@ -80,7 +81,8 @@ def _judge_delays(report: RigReport, period_ms: float) -> None:
             where = "further back" if behind_ms > 0 else "less far back"
             report.fault(
                 f"{name}: when its images come their stamps lie {abs(behind_ms):.0f} ms {where} than those of most "
-                "cameras: another clock (PTP?), or a slow driver. Stamps must be those of the exposure, of one clock"
+                "cameras: another clock (PTP?), or a slow driver. Stamps must be those of the exposure, of one clock",
+                name,
             )
 
 
@@ -94,12 +96,14 @@ def _judge_offset(report: RigReport, rig: Rig, camera: CameraReport, expected_ms
         report.fault(
             f"{camera.name}: its stamps lie {said}; shutter_offset_ms says {expected_ms:+.1f}, and spread_ms allows no "
             f"more than {rig.spread_ms:g}. If it is exposed then, set shutter_offset_ms: {apart.usual_ms:.1f} in the "
-            "rig file; if not, synchronise its clock"
+            "rig file; if not, synchronise its clock",
+            camera.name,
         )
     elif abs(away_ms) + apart.residual_ms > rig.spread_ms:
         report.fault(
             f"{camera.name}: its stamps lie {said} and wander by {apart.residual_ms:.1f} ms, more than spread_ms "
-            f"({rig.spread_ms:g}) allows: synchronise the cameras, or set a larger spread_ms"
+            f"({rig.spread_ms:g}) allows: synchronise the cameras, or set a larger spread_ms",
+            camera.name,
         )
     elif abs(away_ms) > rig.spread_ms / 2:
         report.note(f"{camera.name}: its stamps lie {said}; shutter_offset_ms: {apart.usual_ms:.1f} leaves more room")
@@ -142,7 +146,7 @@ def judge_sets(report: RigReport, rig: Rig, intake: Intake, resolver: Resolver) 
     report.sets = complete, complete + lost.total()
     for notice in notices.read(now_ns):
         if notice.kind == "clock":
-            report.fault(notice.text)
+            report.fault(notice.text, notice.subject)
     why = "; ".join(f"{count} times {text}" for text, count in lost.most_common(MAX_REASONS))
     if complete == 0:
         report.fault(f"no set of images had everything: {why or 'no images of all cameras were of one instant'}")

@@ -11,7 +11,7 @@ from panoocc_core.types import Frame
 from panoocc_core.visibility.eyes import columns_in_view, eyes_of
 
 from ..frames.directions import fitting_names, in_words, looks_deg, misfit_deg
-from ..frames.plausibility import geometry_warnings
+from ..frames.plausibility import Oddity, oddities
 from .findings import RigReport
 
 LEAST_OVERLAP = 0.001  # of the grid, that is told
@@ -30,12 +30,9 @@ def judge_views(report: RigReport, frame: Frame, config: ModelConfig) -> None:
     names = [camera.name for camera in frame.cameras]
     shares = {(a, b): float((sees[i] & sees[j]).mean()) for (i, a), (j, b) in combinations(enumerate(names), 2)}
     report.overlaps = {pair: share for pair, share in shares.items() if share >= LEAST_OVERLAP}
-    warnings = geometry_warnings(frame, config, {name: camera.turns for name, camera in cameras.items()})
-    for text in warnings:
-        report.fault(text)
-    mixed_up = None if warnings else _mixed_up(frame)
-    if mixed_up is not None:
-        report.fault(mixed_up)
+    odd = oddities(frame, config, {name: camera.turns for name, camera in cameras.items()})
+    for one in odd or _mixed_up(frame):
+        report.fault(one.text, *one.cameras)
     turned = [name for name, camera in cameras.items() if camera.turns]
     if turned and len(turned) < len(names):
         told = ", ".join(f"{name} {'upside down' if cameras[name].turns == 2 else 'on its side'}" for name in turned)
@@ -59,16 +56,17 @@ def _seen(frame: Frame, config: ModelConfig) -> NDArray[np.bool_]:
     return sees
 
 
-def _mixed_up(frame: Frame) -> str | None:
+def _mixed_up(frame: Frame) -> tuple[Oddity, ...]:
     """Whether names that are exchanged would fit the mounts much better."""
     looks = {camera.name: looks_deg(camera.ego_from_camera) for camera in frame.cameras}
     better = fitting_names(looks, list(looks))
     gained = sum(misfit_deg(name, looks[name]) - misfit_deg(name, looks[key]) for name, key in better.items())
     others = {name: key for name, key in better.items() if name != key}
     if gained <= MIXED_DEG:
-        return None
+        return ()
     told = ", ".join(f"{name} looks {in_words(looks[name] or 0.0)}" for name in others)
-    return (
+    text = (
         f"{', '.join(others)}: mixed up? By the mounts {told}. Exchange their topics in the rig file, or their "
         "transforms in TF"
     )
+    return (Oddity(tuple(others), text),)

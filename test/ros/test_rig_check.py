@@ -12,14 +12,17 @@ from panoocc_core.geometry import invert
 from panoocc_core.pictures.figures import is_marked
 from panoocc_core.sim.example_set import write_example_set
 from panoocc_core.sim.rig import nuscenes_rig
+from panoocc_ros.bags.bag import RawMessage
 from panoocc_ros.commands.cli import main
 from panoocc_ros.messages.fields import fill_header
+from panoocc_ros.messages.types import TRANSFORMS, new_message, typestore
 from panoocc_ros.motion.motion_options import MotionOptions
 from panoocc_ros.ros.exit_codes import BAD_INPUT, NOT_WRITTEN, OK, RIG_AT_FAULT
 from panoocc_ros.survey.checked import checked
+from panoocc_ros.survey.intake import Intake, read
 from test.ros.drive import YAWS_DEG
 from test.ros.messages import MS, camera_info, raw_image
-from test.ros.survey_drive import RIG, SIZE_HW, SurveyDrive, info, mount
+from test.ros.survey_drive import RIG, SIZE_HW, T0, SurveyDrive, info, mount
 
 NANO = model_config("nano")
 HALF_TURN = np.diag([-1.0, -1.0, 1.0, 1.0])  # about the optical axis
@@ -252,3 +255,31 @@ def test_one_set_of_images_in_files_is_checked_without_times(tmp_path, capsys):
     assert "together they see" in out and "sets had" not in out
     assert (tmp_path / "look" / "CAM_BACK.png").is_file()
     assert main(["rig", "check", "--images", str(tmp_path / "street"), "--bag", "x"]) == BAD_INPUT
+
+
+def test_messages_beyond_those_that_count_are_told_empty_ones_among_them(monkeypatch):
+    monkeypatch.setattr("panoocc_ros.survey.intake.MAX_MESSAGES", 5)
+    drive = SurveyDrive()
+    intake = drive.intake()
+    empty = RawMessage("/tf", TRANSFORMS, T0, bytes(typestore().serialize_cdr(new_message(TRANSFORMS), TRANSFORMS)))
+    for _ in range(7):
+        intake.take(empty)
+    assert len(intake.heard["/tf"].arrivals_ns) == 5 and len(intake.transforms) <= 10
+    fresh = Intake(read, {})
+    for _ in range(7):
+        fresh.take(empty)
+    assert len(fresh.transforms) == 5 and fresh.heard["/tf"].left_out == 2
+    (text,) = fresh.cuts
+    assert text.startswith("/tf: 2 messages were left out after the first 5")
+    sent = sum(message.topic == "/tf" for message in drive.messages())
+    assert f"note: /tf: {sent + 7 - 5} messages were left out" in checked(intake, RIG, NANO).table()
+
+
+def test_a_fault_carries_its_cameras_whatever_its_sentence_looks_like():
+    """Details in brackets stand behind the last name; a note marks no picture."""
+    up = mount("CAM_BACK").copy()
+    up[:3, :3] = np.array([[0.0, -1, 0], [1, 0, 0], [0, 0, 1]])
+    found = report(mounts=mounts(CAM_BACK=up))
+    assert any("CAM_BACK (optical axis" in text and "looking at the sky" in text for text in found.faults)
+    assert found.faulty == {"CAM_BACK"}
+    assert report(infos=infos(CAM_FRONT=None)).faulty == {"CAM_FRONT"} and report().faulty == set()

@@ -139,7 +139,7 @@ def _write_pictures(arguments: argparse.Namespace, report: RigReport, placed: Mo
     geometry, names = output_geometry(placed), tuple(camera.name for camera in report.cameras)
     images = {camera.name: camera.image for camera in report.cameras if camera.image is not None}
     files = _files(arguments.pictures, names)
-    notes = {name: "FAULT" for name in names if any(name in text.split(":")[0].split(", ") for text in report.faults)}
+    notes = dict.fromkeys(report.faulty, "FAULT")
     for name, image in images.items():
         scale = min(1.0, *(most / side for most, side in zip(PICTURE_HW, image.size_hw)))
         size_hw = max(1, round(image.size_hw[0] * scale)), max(1, round(image.size_hw[1] * scale))
