@@ -14,6 +14,7 @@ from panoocc_core.cameras.calibration_file import CalibrationFile
 from panoocc_core.geometry import rigid
 from panoocc_core.network import Network
 
+from ..frames.assembler import FrameAssembler
 from ..frames.rig import Rig
 from ..outputs.planner_outputs import check_outputs
 from ..ros.parameter_fields import SettingsError
@@ -59,6 +60,8 @@ def load(settings: NodeSettings, logger: Any) -> Loaded:
     used = rig_for(config, rig, settings.network_frame)
     calibration = chosen_calibration(settings.calibration, rig)
     check_outputs(settings, placed_by(calibration, config))
+    # What the parameters ask for is there: known before minutes of loading.
+    FrameAssembler(used, settings, calibration, config, settings.grid_frame).close()
     logger.info(f"loading {config.name}")
     network = loaded_network(
         config,

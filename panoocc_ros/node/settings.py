@@ -138,7 +138,8 @@ class NodeSettings(OutputOptions, AssemblerOptions):
     )
 
     def __post_init__(self) -> None:
-        super().__post_init__()
+        OutputOptions.__post_init__(self)
+        AssemblerOptions.__post_init__(self)
         if self.checkpoint and self.seeded_weights:
             raise SettingsError("parameters checkpoint and seeded_weights exclude each other: keep one of the two")
 

@@ -24,6 +24,9 @@ from panoocc_ros.ros.parameter_fields import SettingsError
         ({"obstacles_classes": "car,,bus"}, "obstacles_classes: 'car,,bus' has an empty name"),
         ({"occupancy_max_rate_hz": 1e-300}, "occupancy_max_rate_hz: 1e-300 Hz is less than 0.001 Hz, and not 0"),
         ({"seeded_weights": True, "image_queue": 0}, "image_queue: 0 is outside 1..100"),
+        ({"pose_source": "odometry"}, "pose_source: odometry needs the topic"),
+        ({"ego_motion": "sensors", "imu_topic": "/imu"}, "ego_motion: sensors needs odometry_topic"),
+        ({"imu_topic": "/odom", "odometry_topic": "/odom"}, "imu_topic and odometry_topic: both are"),
     ],
 )
 def test_bad_values_are_refused_by_name(values, text):
