@@ -31,6 +31,7 @@ class Accounts:
     set_period_s: float | None = None  # usual time between these
     step_age_s: float | None = None  # since the worker began the set that it is at; None between sets
     last_grid_age_s: float | None = None
+    enabled_age_s: float | None = None  # since sets are worked on again; None where that was never switched off
     grid_rate_hz: float = 0.0  # of the last ones; it falls while the next one is overdue
     unsent: Mapping[str, str] = field(default_factory=dict)  # topic -> why its last message could not be made or sent
     problem: str | None = None  # why the newest set gave no grid; None once a grid came
@@ -63,6 +64,7 @@ class Ledger:
         self._step_s: float | None = None
         self._sequence = grids - 1
         self._last_grid_s: float | None = None
+        self._enabled_s: float | None = None
         self._grids_s = deque[float](maxlen=INTERVALS + 1)
         self._unsent: Mapping[str, str] = {}
         self._problem: tuple[float, str, bool] | None = None  # when, what, whether it was a failure
@@ -99,6 +101,11 @@ class Ledger:
         """A complete set is not worked on, since somebody has switched that off."""
         with self._lock:
             self._drops["disabled"] += 1
+
+    def enable(self) -> None:
+        """Sets are worked on again: how late a grid is counts from now."""
+        with self._lock:
+            self._enabled_s = self._now_s()
 
     def next_sequence(self) -> int:
         """The number of a grid that is about to be sent, counted from 0."""
@@ -151,6 +158,7 @@ class Ledger:
                 set_period_s=statistics.median(b - a for a, b in pairwise(formed_s)) if formed_s[1:] else None,
                 step_age_s=_age(now_s, self._step_s),
                 last_grid_age_s=_age(now_s, self._last_grid_s),
+                enabled_age_s=_age(now_s, self._enabled_s),
                 grid_rate_hz=rate_hz(list(self._grids_s), now_s),
                 unsent=dict(self._unsent),
                 problem=problem,

@@ -2,27 +2,27 @@
 
 import time
 from collections.abc import Callable, Iterable, Mapping, Sequence
-from textwrap import shorten
+from textwrap import wrap
 
 from .stages import READY_TO_OUTPUT, SUMS
-from .verdicts import ERROR, OK, OUTPUT, TIMING, WARN, Health, summary_from_values
+from .verdicts import ERROR, LOOK_AT_TRANSFORMS, OK, OUTPUT, TIMING, WARN, Health, summary_from_values
 
 LEVEL_NAMES = {OK: "OK", WARN: "WARN", ERROR: "ERROR"}
 CAMERA = "camera "  # statuses of cameras begin so
 CAMERAS_A_LINE, MAX_CAMERA_LINES = 3, 4
-MAX_LINE = 200  # characters of a problem
+MAX_LINE, MAX_PROBLEM_LINES = 200, 2  # characters of a line of a problem, and how many
 LARGEST_STAGES = 3
-WHAT_NOW = {  # by the first word of a subject
-    "camera": "ros2 topic hz {topic}",
-    "transforms": "ros2 run tf2_ros tf2_monitor",
+WHAT_NOW = {  # by the subject, where a status brings no remedy of its own; no path, since a vehicle has no docs/
+    "transforms": LOOK_AT_TRANSFORMS,
     "sets": "look at the cameras above; their statuses have the reasons",
-    "geometry": "panoocc rig check, and docs/cameras.md",
-    "model": "docs/networks.md",
+    "geometry": "panoocc rig check",
+    "model": "give a checkpoint; `panoocc models` lists presets and their weights",
     "timing": "a smaller preset, a lower camera rate, or precision fp16 on CUDA",
     "clock": "ros2 bag play --clock, or set use_sim_time to false",
     "callbacks": "report it with the log",
     "labels": "ros2 topic hz on the clouds' topic",
 }
+ALL_STATUSES = "ros2 topic echo --once /diagnostics"
 
 
 class StatusText:
@@ -63,9 +63,9 @@ class StatusText:
             return _rows("problem", ["none so far"])
         seen_s, health = self._problem
         when = "now" if worst is not None else f"{self._now_s() - seen_s:.0f} s ago"
-        told = shorten(f"{when}, {LEVEL_NAMES[health.level]}: {health.subject}: {health.message}", MAX_LINE)
-        remedy = WHAT_NOW.get(health.subject.partition(" ")[0], "docs/diagnostics.md")
-        return _rows("problem", [told]) + _rows("do", [remedy.format(topic=health.values.get("topic", ""))])
+        told = f"{when}, {LEVEL_NAMES[health.level]}: {health.subject}: {health.message}"
+        lines = wrap(told, MAX_LINE, max_lines=MAX_PROBLEM_LINES, placeholder=" [...]")
+        return _rows("problem", lines) + _rows("do", [health.remedy or WHAT_NOW.get(health.subject, ALL_STATUSES)])
 
 
 def _worst(healths: Iterable[Health]) -> Health | None:

@@ -267,7 +267,7 @@ class OccupancyNode(LifecycleNode):
 
     def _on_set_enabled(self, request: SetBool.Request, response: SetBool.Response) -> SetBool.Response:
         if self._session is not None:
-            self._session.is_enabled = request.data
+            self._session.enable(request.data)
         response.success = self._session is not None
         told = "sets become grids" if request.data else "sets are counted and dropped; the memory stays"
         response.message = told if response.success else self._why_silent
@@ -305,7 +305,8 @@ class OccupancyNode(LifecycleNode):
     def _silent_healths(self) -> list[Health]:
         """The statuses of a node that is not active."""
         level = WARN if self.failure is None else ERROR
-        healths = [Health(OUTPUT, level, f"no grid: {self._why_silent}", {"state": self.state})]
+        why, state = f"no grid: {self._why_silent}", {"state": self.state}
+        healths = [Health(OUTPUT, level, why, state, self._what_to_do.replace("`", ""))]
         if self._loaded is not None:
             memory = memory_in_use(self._loaded.network.device)
             healths.append(model_health(self._loaded.facts, self._settings.seeded_weights, Accounts(), memory))
@@ -314,14 +315,17 @@ class OccupancyNode(LifecycleNode):
     @property
     def _why_silent(self) -> str:
         """Why no grid comes of a node that is not active, and what to do."""
+        why = "" if self.failure is None else f", since {self.failure}"
+        return f"the node is {self.state}{why}: {self._what_to_do}"
+
+    @property
+    def _what_to_do(self) -> str:
         name = self.get_fully_qualified_name()
-        remedy = {
+        return {
             "finalized": "start it anew",
             "inactive": f"`ros2 lifecycle set {name} activate`",
-            "unconfigured": f"`ros2 lifecycle set {name}` configure, then activate",
+            "unconfigured": f"`ros2 lifecycle set {name} configure`, then activate",
         }.get(self.state, "")
-        why = "" if self.failure is None else f", since {self.failure}"
-        return f"the node is {self.state}{why}: {remedy}"
 
     def stop(self) -> bool:
         """Let go of everything; returns whether the worker ended in time."""

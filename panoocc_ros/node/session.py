@@ -103,7 +103,8 @@ class Session:
         self._deaf: Mapping[str, str] = {}  # ... output -> why a subscriber gets nothing of it, as seen last
         self._reads_logits = reads_logits(config)
         self._requested_reset: str | None = None
-        self._status = StatusReport(loaded.rig, settings, loaded.facts, self._time, node.get_logger())
+        name = node.get_fully_qualified_name()
+        self._status = StatusReport(name, loaded.rig, settings, loaded.facts, self._time, node.get_logger())
         self._clouds: CloudOutput | None = None
         with ExitStack() as undo:  # whatever fails below, nothing of what was made before stays
             undo.callback(self._assembler.close)
@@ -153,6 +154,12 @@ class Session:
     def request_reset(self, reason: str) -> None:
         """Have the memory cleared before the next set."""
         self._requested_reset = reason
+
+    def enable(self, is_enabled: bool) -> None:
+        """Work on sets, or only count them."""
+        if is_enabled and not self.is_enabled:
+            self._ledger.enable()
+        self.is_enabled = is_enabled
 
     def take(self, settings: NodeSettings) -> None:
         """Go on by other dynamic parameters."""

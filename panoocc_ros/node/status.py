@@ -39,12 +39,17 @@ OF_THE_NODE = ("clock", OUTPUT)  # what is not well with them is logged even whe
 
 
 class StatusReport:
-    """Makes the statuses: clock, every camera, transforms, sets, geometry, model, callbacks, timing, output."""
+    """Makes the statuses: clock, every camera, transforms, sets, geometry, model, callbacks, timing, output.
+
+    Args:
+        name: of the node, with its namespace.
+    """
 
     def __init__(
-        self, rig: Rig, settings: NodeSettings, facts: Mapping[str, str], time: RunningTime, logger: Any
+        self, name: str, rig: Rig, settings: NodeSettings, facts: Mapping[str, str], time: RunningTime, logger: Any
     ) -> None:
         self.settings = settings
+        self._switch_on = f"ros2 service call {name}/set_enabled std_srvs/srv/SetBool '{{data: true}}'"
         self._rig, self._facts, self._time = rig, facts, time
         self._lately, self._log, self._logger = Lately(time), HealthLog(logger), logger
         self._converted: set[tuple[str, str]] = set()  # camera and encoding that were told
@@ -82,7 +87,8 @@ class StatusReport:
         has_error = lately.has_error(inputs)
         output = output_health(status, accounts, step, not worker.busy, subscribers, deaf, clock, inputs, has_error)
         if not is_enabled:
-            output = replace(output, level=max(WARN, output.level), message=SWITCHED_OFF)
+            level = max(WARN, output.level)
+            output = replace(output, level=level, message=SWITCHED_OFF, remedy=self._switch_on)
         timing = timing_health(summary, self._exceeded(times))
         self._log_bad(status, [clock, *inputs, timing, output])
         return [

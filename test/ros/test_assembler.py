@@ -624,6 +624,16 @@ def test_every_loop_of_a_bag_is_one_reset_and_loses_at_most_a_set(seconds, tf_ms
         np.testing.assert_allclose(one.world_from_ego, straight(one.stamp_ns), atol=1e-6)
 
 
+def test_a_set_that_still_waits_for_a_pose_when_the_bag_begins_again_is_of_the_time_before():
+    """Each loop's poses come 0.3 s late: those of its last set are not awaited when the images are of the next loop."""
+    assembler = ready_assembler(tf_timeout_s=0.5)
+    parts = [timeline(20, tf_delay_ms=300, start=k * 2000 * MS) for k in range(4)]
+    ready = play(assembler, [event for part in parts for event in part])
+    status = assembler.status(60 * NS_PER_S)
+    assert status.resets == {"the stamps of the images went back": 3} and len([one for one in ready if one.reset]) == 3
+    assert {reason for reason, _ in status.set_drops} == {"clock_back"}
+
+
 @pytest.mark.parametrize("jump_s", [3600.0, -3600.0, -0.4])
 def test_a_clock_that_jumps_and_jumps_back(jump_s):
     assembler = ready_assembler()

@@ -17,6 +17,7 @@ from panoocc_ros.health.running_time import RunningTime
 from panoocc_ros.health.stages import READY_TO_OUTPUT
 from panoocc_ros.health.verdicts import (
     ERROR,
+    LOOK_AT_TRANSFORMS,
     OK,
     WARN,
     Health,
@@ -308,6 +309,14 @@ def test_a_notice_of_a_camera_is_none_of_transforms(alive, kind):
     assert "odd" in camera(alive[0], notices=(notice,)).message
 
 
+def test_a_set_that_lacked_a_transform_is_blamed_on_no_camera_and_its_remedy_is_one_of_transforms(alive):
+    lost = Counter({("tf_timeout", "CAM_BACK"): 1})
+    health, after = camera(alive[0], lost=lost, set_drops=lost), status(set_drops=lost, last_drop="odom is late")
+    assert health.level == OK and health.values["drops.tf_timeout"] == "1"
+    assert sets_health(after, lost, {}).remedy == LOOK_AT_TRANSFORMS
+    assert sets_health(after, lost, {"CAM_BACK": 1}).remedy == ""
+
+
 def test_a_lost_set_warns_for_a_while():
     clock = Clock()
     lately = Lately(clock)
@@ -425,6 +434,27 @@ def test_images_that_stop_end_the_ok_however_seldom_they_came():
         clock.now_s += 600.0
     health = output(ledger.read())
     assert health.level == WARN and "images have stopped, the last complete set came 600.0 s ago" in health.message
+
+
+def test_after_it_was_switched_off_a_grid_is_late_only_from_then_on():
+    clock = Clock()
+    ledger = Ledger(clock)
+    ledger.formed(1)
+    ledger.complete()
+    ledger.grid(occupancy())
+    for k in range(20):
+        clock.now_s += 0.5
+        ledger.formed(k + 2)
+        ledger.disable()
+    ledger.enable()
+    assert output(ledger.read()).level == OK
+    for k in range(6):  # the images go on all the time, and are not told to have stopped
+        clock.now_s += 0.5
+        ledger.formed(k + 22)
+    health = output(ledger.read())
+    assert health.level == WARN and "sets of images come, the last one 0.0 s ago" in health.message
+    clock.now_s += 9.0
+    assert "the images have stopped, the last complete set came 9.0 s ago" in output(ledger.read()).message
 
 
 def test_while_the_clock_stands_no_output_is_ok_and_a_pause_is_no_error():

@@ -4,8 +4,8 @@ import pytest
 
 from panoocc_ros.health.latency import summarise
 from panoocc_ros.health.stages import READY_TO_OUTPUT, STAGES
-from panoocc_ros.health.status_text import WHAT_NOW, StatusText
-from panoocc_ros.health.verdicts import ERROR, OK, OUTPUT, WARN, Health, timing_health
+from panoocc_ros.health.status_text import ALL_STATUSES, WHAT_NOW, StatusText
+from panoocc_ros.health.verdicts import ERROR, LOOK_AT_TRANSFORMS, OK, OUTPUT, WARN, Health, timing_health
 
 MODEL = {"model": "nano", "device": "cuda:0", "precision": "fp16", "weights": "seeded", "memory_mb.host": "812"}
 MODEL |= {"history_fused": "3", "history_s": "6.0", "states_kept": "4", "resets.gap": "2"}
@@ -15,7 +15,7 @@ DEAD = "dead: the last image on /cam_2 came 3.4 s ago"
 
 def camera(number, level=OK, message="12.0 Hz", age="0.04"):
     values = {"topic": f"/cam_{number}", "rate_hz": "12.01", "last_image_age_s": age, "drops.late": "3"}
-    return Health(f"camera CAM_{number}", level, message, values)
+    return Health(f"camera CAM_{number}", level, message, values, f"ros2 topic hz /cam_{number}")
 
 
 def healths(*changed, cameras=6):
@@ -85,7 +85,24 @@ def test_names_with_braces_are_no_fields_and_a_first_look_has_no_times(status):
 
 def camera_of(topic):
     values = {"topic": topic, "rate_hz": "0.00", "last_image_age_s": "never"}
-    return Health("camera CAM_0", ERROR, f"no image yet on {topic}", values)
+    return Health("camera CAM_0", ERROR, f"no image yet on {topic}", values, f"ros2 topic hz {topic}")
+
+
+def test_the_remedy_follows_the_reason_and_is_no_path_which_a_vehicle_lacks(status):
+    sets = Health("sets", WARN, "in the last 5 s: lost 1, the last one since odom is late", {}, LOOK_AT_TRANSFORMS)
+    assert status.text(healths(sets, cameras=1) + [sets]).endswith("do       ros2 run tf2_ros tf2_monitor")
+    assert status.text(healths(Health(OUTPUT, WARN, "no new grid", OUT | {"last_grid_age_s": "9"}))).endswith(
+        ALL_STATUSES
+    )
+    assert not any("docs/" in remedy for remedy in (*WHAT_NOW.values(), ALL_STATUSES))
+
+
+def test_a_node_that_is_not_configured_says_why_in_full_and_by_which_command_it_is(status):
+    why = f"no grid: the node is unconfigured, since parameter rig: {'a long path ' * 12}: no such file"
+    command = "ros2 lifecycle set /panoocc configure, then activate"
+    text = status.text([Health(OUTPUT, ERROR, why, {"state": "unconfigured"}, command)])
+    assert text.startswith("robot1/panoocc: ERROR, unconfigured") and "no such file" in text
+    assert text.endswith(f"do       {command}")
 
 
 def test_stages_have_names_that_topics_may_have():

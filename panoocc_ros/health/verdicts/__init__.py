@@ -3,7 +3,7 @@
 A warning lasts while its cause does, and `HOLD_S` longer.  Totals are values of a status and never its level.
 """
 
-from .health import ERROR, OK, OUTPUT, TIMING, WARN, Health
+from .health import ERROR, LOOK_AT_TRANSFORMS, OK, OUTPUT, TIMING, WARN, Health
 from .inputs import camera_health, clock_health, geometry_health, sets_health
 from .lately import Lately
 from .model import callbacks_health, model_health
@@ -14,6 +14,7 @@ from .transforms import transforms_health
 __all__ = [
     "ERROR",
     "IDLE",
+    "LOOK_AT_TRANSFORMS",
     "NO_NEW_GRID",
     "OK",
     "OUTPUT",

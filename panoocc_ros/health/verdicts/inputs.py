@@ -9,7 +9,17 @@ from ...streams.notices import NoticeKind
 from ..arrivals import Arrivals
 from ..recent import HOLD_S
 from ..running_time import RunningTime
-from .health import ERROR, OK, WARN, Health, age_text, counts_text, without_image
+from .health import (
+    ERROR,
+    LOOK_AT_TRANSFORMS,
+    OK,
+    WARN,
+    Health,
+    age_text,
+    counts_text,
+    is_of_transforms,
+    without_image,
+)
 from .lately import Lately, of_now
 
 CLOCK_STANDS_S = 5.0
@@ -56,7 +66,13 @@ def camera_health(
         values["decoded_by"] = f"cv_bridge ({status.converted[camera.name]})"
 
     notices = [one for one in of_now(status, *CAMERA_NOTICES) if one.subject == camera.name]
-    lost = Counter({reason: n for (reason, culprit), n in lately.lost_sets.items() if culprit == camera.name})
+    lost = Counter(
+        {
+            reason: n
+            for (reason, culprit), n in lately.lost_sets.items()
+            if culprit == camera.name and not is_of_transforms(reason)
+        }
+    )
     warnings = [*(notice.text for notice in notices), *problems]
     if camera.name in status.pictures:
         warnings.append(status.pictures[camera.name])
@@ -70,13 +86,18 @@ def camera_health(
         warnings.append(f"images refused in the last {HOLD_S:.0f} s: {refused}, the last one: {why}")
     rate = f"{rate_hz:.1f} Hz"
     level, message = _unusable(camera, age_s, camera.name in status.missing_info, waited_s, timeout_s) or (OK, rate)
+    lacks_info = age_s is not None and age_s <= timeout_s and camera.name in status.missing_info
     if level == OK and any(notice.kind == "clock" for notice in notices):
         level = ERROR  # no set can be made of its images
     for one in of_now(status, "unusable"):
         if level == OK and one.subject == camera.name and (lasting_s := one.since_s - one.age_s) >= timeout_s:
             level, message = ERROR, f"{rate}, and none that can be used for {lasting_s:.1f} s"
     return Health(
-        f"camera {camera.name}", max(level, WARN if warnings else OK), "; ".join([message, *warnings]), values
+        f"camera {camera.name}",
+        max(level, WARN if warnings else OK),
+        "; ".join([message, *warnings]),
+        values,
+        f"ros2 topic hz {camera.info_topic if lacks_info else camera.topic}",
     )
 
 
@@ -121,7 +142,9 @@ def sets_health(
     if others := sum(lost_sets.values()) - sum(dropped.values()):
         texts.append(f"lost {others}, the last one since {status.last_drop}")
     if texts:
-        return Health("sets", WARN, f"in the last {HOLD_S:.0f} s: {'; '.join(texts)}", values)
+        tf_alone = all(is_of_transforms(reason) for reason, _ in lost_sets) and not incomplete
+        remedy = LOOK_AT_TRANSFORMS if tf_alone else ""
+        return Health("sets", WARN, f"in the last {HOLD_S:.0f} s: {'; '.join(texts)}", values, remedy)
     return Health("sets", OK, f"{status.sets} sets", values)
 
 

@@ -74,15 +74,21 @@ def output_health(
 
 
 def _grids_come(accounts: Accounts) -> bool:
-    """Whether the last grid is not older than it may be; the time of the step in work does not count.
+    """Whether the last grid is not older than it may be; neither the step in work counts, nor what was switched off.
 
     Before the first grid the worker must be at work.
     """
     since_s = accounts.first_set_age_s if accounts.last_grid_age_s is None else accounts.last_grid_age_s
     if since_s is None or (accounts.last_grid_age_s is None and accounts.step_age_s is None):
         return False
-    limit_s = max(GRID_LATE_S, min(GRID_LATE_PERIODS * (accounts.set_period_s or 0.0), MAX_GRID_LATE_S))
-    return since_s - (accounts.step_age_s or 0.0) <= limit_s
+    if accounts.enabled_age_s is not None:
+        since_s = min(since_s, accounts.enabled_age_s)
+    return since_s - (accounts.step_age_s or 0.0) <= _late_s(accounts)
+
+
+def _late_s(accounts: Accounts) -> float:
+    """The age from which on a grid, or a set, is late."""
+    return max(GRID_LATE_S, min(GRID_LATE_PERIODS * (accounts.set_period_s or 0.0), MAX_GRID_LATE_S))
 
 
 def _why_no_grid(status: AssemblerStatus, accounts: Accounts, inputs: Sequence[Health]) -> str:
@@ -103,6 +109,8 @@ def _why_no_grid(status: AssemblerStatus, accounts: Accounts, inputs: Sequence[H
     formed_s = accounts.last_formed_age_s
     if formed_s is None:
         return f"{since}: no complete set of images has come"
+    if formed_s <= _late_s(accounts):
+        return f"{since}: sets of images come, the last one {formed_s:.1f} s ago, and none has become a grid"
     return f"{since}: the images have stopped, the last complete set came {formed_s:.1f} s ago"
 
 

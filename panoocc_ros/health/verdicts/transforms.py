@@ -2,9 +2,9 @@
 
 from collections.abc import Mapping, Sequence
 
-from ...frames.sets import NO_MOTION, AssemblerStatus
+from ...frames.sets import AssemblerStatus
 from ...streams.notices import NoticeKind
-from .health import ERROR, OK, WARN, Health, age_text
+from .health import ERROR, OK, WARN, Health, age_text, is_of_transforms
 from .lately import of_now
 
 TRANSFORM_NOTICES: tuple[NoticeKind, ...] = (
@@ -24,7 +24,7 @@ def transforms_health(
         problems: what is wrong with the publishers of the transforms.
     """
     lost, lost_lately = (
-        sum(count for (reason, _), count in counts.items() if reason.startswith("tf_") or reason == NO_MOTION)
+        sum(count for (reason, _), count in counts.items() if is_of_transforms(reason))
         for counts in (status.set_drops, lost_sets)
     )
     values = {"fixed_frame": status.fixed_frame or "not known yet", "network_frame": status.network_frame}
