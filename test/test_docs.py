@@ -63,6 +63,15 @@ def test_the_site_shows_tables_and_lists_as_a_forge_does(document):
         assert not starts_list or not before, f"an empty line is missing above: {line}"
 
 
+@per_document
+def test_rows_of_tables_have_as_many_cells_as_their_heads(document):
+    cells = 0
+    for line in document.read_text().splitlines():
+        there = len(re.findall(r"(?<!\\)\|", line)) if line.startswith("|") else 0
+        assert not cells or there in (0, cells), line
+        cells = there
+
+
 def test_every_page_is_in_the_menu_of_the_site_once():
     menu = yaml.safe_load((ROOT / "mkdocs.yml").read_text())["nav"]
     entries = re.findall(r"[\w./]+\.md", str(menu))

@@ -58,7 +58,11 @@ def load_yaml(path: Path) -> dict[str, Any]:
         if len(data) > MAX_BYTES:
             raise ConfigError(f"{path}: is larger than {MAX_BYTES >> 20} MiB, which no configuration is")
         text = data.decode()
-    except (OSError, UnicodeDecodeError) as error:
+    except FileNotFoundError as error:
+        raise ConfigError(f"{path}: no such file") from error
+    except OSError as error:
+        raise ConfigError(f"{path}: cannot be read: {error.strerror}") from error
+    except UnicodeDecodeError as error:
         raise ConfigError(f"{path}: cannot be read as YAML: {error}") from error
     content = parse_yaml(text, str(path))
     if not isinstance(content, dict):

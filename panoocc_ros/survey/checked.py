@@ -1,5 +1,6 @@
 """A rig held against what came: every camera by itself, in time, in the tree of frames, and in what it sees."""
 
+import difflib
 from dataclasses import replace
 
 import numpy as np
@@ -13,13 +14,14 @@ from ..frames.resolver import Resolver
 from ..frames.rig import Rig
 from ..messages.types import IMAGE_TYPES, ODOMETRY
 from ..motion.motion_options import MotionOptions
-from ..streams.edge import TransformError
+from ..streams.edge import TransformError, shown
 from ..streams.transforms import TransformBuffer
 from .findings import CameraReport, RigReport
 from .intake import Intake
 from .judge_camera import judge_camera, named
+from .judge_silence import judge_silence
 from .judge_times import judge_sets, judge_times
-from .tree import KEEP_NS, fill
+from .tree import KEEP_NS, fill, vehicle_frame
 from .views import judge_views
 
 
@@ -61,23 +63,28 @@ def checked(
             f"on {others}: do the drivers run, is it the right rig file? `panoocc rig make` writes one"
         )
         return report
-    resolver = Resolver(replace(rig, network_frame=None), given, config, "", sources, TransformBuffer(KEEP_NS))
-    resolver.has_static = rig.tf_static_topic in intake.heard
-    for text in fill(resolver.buffer, intake, lambda topic: topic == rig.tf_static_topic):
+    buffer, mounts, infos = TransformBuffer(KEEP_NS), {}, {}
+    if given is not None:
+        mounts, infos = given.mounts, given.infos
+    for text in fill(buffer, intake, lambda topic: topic == rig.tf_static_topic):
         report.fault(text)
+    if sources.pose_source == "tf" or any(name not in mounts for name in rig.names):
+        rig = _with_known_base(report, rig, intake, buffer)
+    resolver = Resolver(replace(rig, network_frame=None), given, config, "", sources, buffer)
+    resolver.has_static = rig.tf_static_topic in intake.heard
     for text in intake.cuts:
         report.note(text)
     _take_odometry(report, intake, resolver, sources)
-    mounts, infos = ({}, {}) if given is None else (given.mounts, given.infos)
     for name in rig.names:
         given_of = mounts.get(name), infos.get(name)
-        report.cameras.append(judge_camera(report, rig, name, intake, resolver.buffer, *given_of))
-    judge_times(report, rig, intake)
-    _judge_motion(report, rig, intake, resolver)
-    judge_sets(report, rig, intake, resolver)
+        report.cameras.append(judge_camera(report, rig, name, intake, buffer, *given_of))
     frame = _frame(report, None if given is None or given.ego_from_network is None else given.ego_from_network.matrix)
-    if frame is not None:
-        judge_views(report, frame, config)
+    # What explains more comes first: cameras that are exchanged, then what fell silent.
+    exchanged = () if frame is None else judge_views(report, frame, config)
+    _judge_motion(report, rig, intake, resolver)
+    silent = judge_silence(report, rig, intake, sources)
+    judge_sets(report, rig, intake, resolver)
+    judge_times(report, rig, intake, silent, exchanged)
     return report
 
 
@@ -92,6 +99,23 @@ def _frame(report: RigReport, ego_from_network: Matrix | None) -> Frame | None:
     """The newest pictures of all cameras that have one, each in the vehicle's frame at its own shutter."""
     images = tuple(camera.image for camera in report.cameras if camera.image is not None)
     return Frame(0, np.eye(4), images, ego_from_network=ego_from_network) if images else None
+
+
+def _with_known_base(report: RigReport, rig: Rig, intake: Intake, buffer: TransformBuffer) -> Rig:
+    """The rig, or where no transform names its base_frame the same one with the frame that is probably meant."""
+    if rig.base_frame in buffer.frames:
+        return rig
+    near = difflib.get_close_matches(rig.base_frame, buffer.frames, n=1)
+    frames = [camera.frame or heard.frame for camera in rig.cameras if (heard := intake.heard.get(camera.topic))]
+    stamps = sorted(stamp for camera in rig.cameras for stamp in intake.stamps_ns(camera.topic))
+    meant = near[0] if near else vehicle_frame(buffer, frames, stamps[len(stamps) // 2])
+    if meant is None:
+        return rig
+    report.fault(
+        f"base_frame: no transform names {shown(rig.base_frame)}, is {shown(meant)} meant? Correct it in the rig file; "
+        "all else is checked as if it were"
+    )
+    return replace(rig, base_frame=meant)
 
 
 def _judge_motion(report: RigReport, rig: Rig, intake: Intake, resolver: Resolver) -> None:

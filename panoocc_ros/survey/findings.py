@@ -81,9 +81,9 @@ class RigReport:
         """Something is wrong, with some cameras or with the rig as a whole."""
         self.findings.append(Finding("FAULT", text, cameras))
 
-    def note(self, text: str) -> None:
+    def note(self, text: str, *cameras: str) -> None:
         """Something is worth knowing."""
-        self.findings.append(Finding("note", text))
+        self.findings.append(Finding("note", text, cameras))
 
     @property
     def numbers(self) -> dict[str, Any]:

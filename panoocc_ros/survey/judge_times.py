@@ -1,6 +1,7 @@
 """Cameras against each other in time: rates, offsets to the reference, clocks, and the sets that become of them."""
 
 from collections import Counter
+from collections.abc import Collection
 from statistics import median
 from types import SimpleNamespace
 
@@ -25,22 +26,31 @@ LOST_SHARE = 0.1  # of the sets; a few at both ends of what was heard say nothin
 MAX_REASONS = 2  # why sets were lost
 
 
-def judge_times(report: RigReport, rig: Rig, intake: Intake) -> None:
-    """Add the offsets of all cameras to the reference, and what is wrong with their times."""
+def judge_times(
+    report: RigReport, rig: Rig, intake: Intake, silent: Collection[str], exchanged: Collection[str]
+) -> None:
+    """Add the offsets of all cameras to the reference, and what is wrong with their times.
+
+    Args:
+        report: has the sets.
+        silent: cameras with gaps that are told already: their rates say nothing more.
+        exchanged: cameras that seem to be others, whose offsets then are those of others, too.
+    """
     reference = intake.of_topic(rig.camera(rig.reference).topic, IMAGE_TYPES)
     periods = [camera.timing.period_ms for camera in report.cameras if camera.timing.period_ms]
     if not periods:
         return
     period_ms = median(periods)
-    _judge_rates(report, period_ms)
+    _judge_rates(report, period_ms, silent)
     _judge_delays(report, period_ms)
     for camera in report.cameras:
         heard = intake.of_topic(camera.topic, IMAGE_TYPES)
         if heard is None or reference is None or camera.name == rig.reference:
             continue
-        expected_ms = rig.camera(camera.name).shutter_offset_ms
+        expected_ms = rig.camera(camera.name).shutter_offset_ms - rig.camera(rig.reference).shutter_offset_ms
         camera.offset = offset(heard.stamps_ns, reference.stamps_ns, expected_ms)
-        _judge_offset(report, rig, camera, expected_ms)
+        if not {camera.name, rig.reference} & {*exchanged}:
+            _judge_offset(report, rig, camera, expected_ms)
     if rig.spread_ms > period_ms / 2:
         report.note(
             f"spread_ms is {rig.spread_ms:g}, more than half of the {period_ms:.0f} ms between two images: images of "
@@ -52,10 +62,12 @@ def judge_times(report: RigReport, rig: Rig, intake: Intake) -> None:
         )
 
 
-def _judge_rates(report: RigReport, period_ms: float) -> None:
+def _judge_rates(report: RigReport, period_ms: float, silent: Collection[str]) -> None:
     rates = {camera.name: camera.timing.rate_hz for camera in report.cameras if camera.timing.rate_hz is not None}
     usual_hz = median(rates.values())
     for camera in report.cameras:
+        if camera.name in silent:
+            continue
         rate_hz, jitter_ms = rates.get(camera.name), camera.timing.jitter_ms
         if rate_hz is not None and rate_hz < SLOW_SHARE * usual_hz:
             report.fault(
@@ -92,21 +104,24 @@ def _judge_offset(report: RigReport, rig: Rig, camera: CameraReport, expected_ms
         return
     away_ms = apart.usual_ms - expected_ms
     said = f"{apart.usual_ms:+.1f} ms from those of {rig.reference}"
+    own_ms = rig.camera(camera.name).shutter_offset_ms + away_ms
+    is_lossless = report.sets is not None and report.sets[0] == report.sets[1] > 0
+    tell = report.note if is_lossless else report.fault  # what costs no set is no fault
     if abs(away_ms) > rig.spread_ms:
-        report.fault(
-            f"{camera.name}: its stamps lie {said}; shutter_offset_ms says {expected_ms:+.1f}, and spread_ms allows no "
-            f"more than {rig.spread_ms:g}. If it is exposed then, set shutter_offset_ms: {apart.usual_ms:.1f} in the "
+        tell(
+            f"{camera.name}: its stamps lie {said}; by shutter_offset_ms it is {expected_ms:+.1f}, and spread_ms "
+            f"allows no more than {rig.spread_ms:g}. If it is exposed then, set shutter_offset_ms: {own_ms:.1f} in the "
             "rig file; if not, synchronise its clock",
             camera.name,
         )
     elif abs(away_ms) + apart.residual_ms > rig.spread_ms:
-        report.fault(
+        tell(
             f"{camera.name}: its stamps lie {said} and wander by {apart.residual_ms:.1f} ms, more than spread_ms "
             f"({rig.spread_ms:g}) allows: synchronise the cameras, or set a larger spread_ms",
             camera.name,
         )
     elif abs(away_ms) > rig.spread_ms / 2:
-        report.note(f"{camera.name}: its stamps lie {said}; shutter_offset_ms: {apart.usual_ms:.1f} leaves more room")
+        report.note(f"{camera.name}: its stamps lie {said}; shutter_offset_ms: {own_ms:.1f} leaves more room")
 
 
 def judge_sets(report: RigReport, rig: Rig, intake: Intake, resolver: Resolver) -> None:

@@ -2,6 +2,7 @@
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from itertools import pairwise
 
 import numpy as np
 from numpy.typing import NDArray
@@ -29,6 +30,34 @@ class Offset:
 
     usual_ms: float  # the median
     residual_ms: float  # how far 95 % are from it, at most
+
+
+@dataclass(frozen=True, slots=True)
+class Silence:
+    """A time without messages, in seconds after the begin of what was looked at."""
+
+    begin_s: float | None  # the last message before it; None: there was none
+    end_s: float | None  # the first one after it; None: there was none
+
+
+def silences(
+    arrivals_ns: Sequence[int], span_ns: tuple[int, int], longest_ns: float, longest_at_start_ns: float
+) -> tuple[Silence, ...]:
+    """The times within a span in which longer than allowed nothing came.
+
+    Args:
+        span_ns: begin and end of what was looked at.
+        longest_at_start_ns: what is allowed before the first message.
+    """
+    begin_ns, end_ns = span_ns
+    inside = sorted({at for at in arrivals_ns if begin_ns < at < end_ns})
+    found, last = [], len(inside)
+    for k, (before, after) in enumerate(pairwise((begin_ns, *inside, end_ns))):
+        is_first, is_last = k == 0 and begin_ns not in arrivals_ns, k == last and end_ns not in arrivals_ns
+        if after - before > (longest_at_start_ns if is_first else longest_ns):
+            times_s = (before - begin_ns) / NS_PER_S, (after - begin_ns) / NS_PER_S
+            found.append(Silence(None if is_first else times_s[0], None if is_last else times_s[1]))
+    return tuple(found)
 
 
 def timing(stamps_ns: Sequence[int], arrivals_ns: Sequence[int]) -> Timing:

@@ -18,8 +18,12 @@ LEAST_OVERLAP = 0.001  # of the grid, that is told
 MIXED_DEG = 60.0  # that all cameras together look nearer to where their names say when they are exchanged
 
 
-def judge_views(report: RigReport, frame: Frame, config: ModelConfig) -> None:
-    """Add what the cameras of a frame see of the grid, and what cannot be true of mounts and intrinsics."""
+def judge_views(report: RigReport, frame: Frame, config: ModelConfig) -> tuple[str, ...]:
+    """Add what the cameras of a frame see of the grid, and what cannot be true of mounts and intrinsics.
+
+    Returns:
+        the cameras that seem to be exchanged with each other.
+    """
     placed = config.placed(frame.ego_from_network)
     sees = _seen(frame, placed)
     cameras = {camera.name: camera for camera in report.cameras}
@@ -31,7 +35,8 @@ def judge_views(report: RigReport, frame: Frame, config: ModelConfig) -> None:
     shares = {(a, b): float((sees[i] & sees[j]).mean()) for (i, a), (j, b) in combinations(enumerate(names), 2)}
     report.overlaps = {pair: share for pair, share in shares.items() if share >= LEAST_OVERLAP}
     odd = oddities(frame, config, {name: camera.turns for name, camera in cameras.items()})
-    for one in odd or _mixed_up(frame):
+    mixed_up = _mixed_up(frame)
+    for one in odd or mixed_up:
         report.fault(one.text, *one.cameras)
     turned = [name for name, camera in cameras.items() if camera.turns]
     if turned and len(turned) < len(names):
@@ -40,6 +45,7 @@ def judge_views(report: RigReport, frame: Frame, config: ModelConfig) -> None:
             f"mounted by TF: {told}. The network gets pictures that are turned upright: if up is not up in what "
             "--pictures draws, the rotation in TF is wrong"
         )
+    return tuple(name for one in mixed_up for name in one.cameras)
 
 
 def _seen(frame: Frame, config: ModelConfig) -> NDArray[np.bool_]:

@@ -123,7 +123,7 @@ def test_what_cannot_be_used_is_told_with_camera_and_file(street):
     refused("camera CAM_FRONT, .*none.jpg: cannot be read: No such file", {"CAM_FRONT": street / "none.jpg"})
     refused("camera CAM_FRONT, .*: cannot be read: Is a directory", {"CAM_FRONT": street})
     refused("the camera 'CAM_TOP' is not among CAM_FRONT,", {"CAM_TOP": "x"})
-    refused("no such file|cannot be read as YAML", path=street / "nothing.yaml", kind=ConfigError)
+    refused("nothing.yaml: no such file", path=street / "nothing.yaml", kind=ConfigError)
     whole = (street / "CAM_FRONT.png").read_bytes()
     for data, match in (
         (b"", "no file of 1 to"),

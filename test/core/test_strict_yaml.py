@@ -91,6 +91,8 @@ def test_folders_and_devices_are_no_files(tmp_path):
             model_config(path)
     with pytest.raises(ConfigError, match="cannot be read"):
         load_yaml(tmp_path)
+    with pytest.raises(ConfigError, match=r"none.yaml: no such file$"):
+        load_yaml(tmp_path / "none.yaml")
 
 
 @dataclass(frozen=True)

@@ -40,6 +40,7 @@ class SurveyDrive:
     wrong_ns: dict = field(default_factory=dict)  # camera -> how much its stamps are off, its images come in time
     frames: dict = field(default_factory=dict)  # camera -> header.frame_id
     images: dict = field(default_factory=dict)  # camera -> (type, message of a stamp and a frame)
+    gaps_s: dict = field(default_factory=dict)  # topic -> from when to when, after T0, nothing comes on it
     base: str = "base_link"
     moves: bool = True
     has_odometry: bool = False  # on /odometry, in place of /tf
@@ -68,7 +69,12 @@ class SurveyDrive:
         return [
             RawMessage(topic, kind, at, bytes(typestore().serialize_cdr(message, kind)))
             for at, topic, kind, message in sorted(events, key=lambda event: event[0])
+            if not self._is_gap(topic, at)
         ]
+
+    def _is_gap(self, topic, at_ns):
+        begin_s, end_s = self.gaps_s.get(topic, (0.0, 0.0))
+        return begin_s <= (at_ns - T0) * 1e-9 < end_s
 
     @staticmethod
     def small(stamp_ns, frame):

@@ -6,7 +6,7 @@ from dataclasses import MISSING, fields, replace
 import pytest
 import yaml
 
-from panoocc_core.base.resources import listing
+from panoocc_core.base.resources import folder, listing
 from panoocc_core.base.rig_files import rig_with
 from panoocc_core.base.strict_yaml import ConfigError
 from panoocc_core.config import model_config, presets
@@ -64,8 +64,12 @@ def test_the_simulator_s_rig_has_its_topics_and_shutter_times():
     assert {camera.name: camera.shutter_offset_ms for camera in rig.cameras} == pytest.approx(offsets)
 
 
-def test_the_template_explains_every_key():
-    text = listing("rigs")["template"].read_text()
+def test_the_template_explains_every_key_and_is_no_rig_to_choose():
+    template = folder("config") / "rig_template.yaml"
+    text = template.read_text()
+    assert load_rig(str(template)).reference == "CAM_FRONT"
+    with pytest.raises(ConfigError, match="unknown rig 'template'"):
+        load_rig("template")
     for kind in (Rig, RigCamera):
         for field in fields(kind):
             (line,) = re.findall(rf"^\s*(?:- |# )?{field.name}: ?.*$", text.replace("  # name: what", "  #"), re.M)[:1]
@@ -116,7 +120,7 @@ def test_mistakes_are_named(tmp_path, change, message):
 
 
 def test_an_unknown_rig_lists_the_known_ones():
-    with pytest.raises(ConfigError, match="'nuscene'.*autoware, nuscenes, simulator, template, waymo"):
+    with pytest.raises(ConfigError, match="'nuscene'.*autoware, nuscenes, simulator, waymo"):
         load_rig("nuscene")
 
 

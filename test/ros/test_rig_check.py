@@ -21,7 +21,7 @@ from panoocc_ros.ros.exit_codes import BAD_INPUT, NOT_WRITTEN, OK, RIG_AT_FAULT
 from panoocc_ros.survey.checked import checked
 from panoocc_ros.survey.intake import Intake, read
 from test.ros.drive import YAWS_DEG
-from test.ros.messages import MS, camera_info, raw_image
+from test.ros.messages import MS, camera_info, raw_image, tf
 from test.ros.survey_drive import RIG, SIZE_HW, T0, SurveyDrive, info, mount
 
 NANO = model_config("nano")
@@ -284,3 +284,75 @@ def test_a_fault_carries_its_cameras_whatever_its_sentence_looks_like():
     assert any("CAM_BACK (optical axis" in text and "looking at the sky" in text for text in found.faults)
     assert found.faulty == {"CAM_BACK"}
     assert report(infos=infos(CAM_FRONT=None)).faulty == {"CAM_FRONT"} and report().faulty == set()
+
+
+BACK = RIG.camera("CAM_BACK").topic
+
+
+@pytest.mark.parametrize(
+    ("gap_s", "words"),
+    [
+        ((1.0, 9.0), "CAM_BACK: nothing since 0.90 on /cam_back/"),
+        ((-1.0, 1.45), "CAM_BACK: nothing until 1.50 on"),
+        ((0.55, 1.45), "CAM_BACK: nothing from 0.50 to 1.50 on"),
+    ],
+)
+def test_a_camera_that_falls_silent_is_a_fault_that_says_when(gap_s, words):
+    found = report(sets=25, gaps_s={BACK: gap_s})
+    only_fault(found, words, "driver")
+    assert found.faulty == {"CAM_BACK"}
+    assert report(sets=25, gaps_s={BACK: (0.55, 0.85)}).faults == []  # three images are lost
+
+
+def test_transforms_that_fall_silent_are_a_fault_even_if_others_of_the_topic_go_on():
+    silent = SurveyDrive(sets=25, gaps_s={"/tf": (1.9, 9.0)})
+    wheels = [
+        RawMessage("/tf", TRANSFORMS, at, bytes(typestore().serialize_cdr(wheel(at), TRANSFORMS)))
+        for at in range(T0, T0 + 2500 * MS, 50 * MS)
+    ]
+    intake = Intake(read, {message.topic: message.type for message in silent.messages()})
+    for message in sorted([*silent.messages(), *wheels], key=lambda message: message.stamp_ns):
+        intake.take(message)
+    only_fault(checked(intake, RIG, NANO), "/tf silent since 1.88 about base_link, while images came")
+    middle = report(sets=25, gaps_s={"/tf": (0.3, 0.9)})
+    only_fault(middle, "/tf silent from 0.28 to 0.90 about base_link")
+
+
+def wheel(at_ns):
+    return tf(("base_link", "wheel", at_ns, np.eye(4)))
+
+
+def test_names_that_are_exchanged_come_first_and_explain_the_offsets():
+    """Whole entries with each other's names, and so with each other's shutter offsets: sets stay complete."""
+    late = {"CAM_BACK": 25 * MS}
+    cameras = tuple(
+        replace(camera, shutter_offset_ms=25.0 if camera.name == "CAM_BACK" else 0.0) for camera in RIG.cameras
+    )
+    names = {"CAM_FRONT": "CAM_BACK", "CAM_BACK": "CAM_FRONT"}
+    rig = replace(RIG, spread_ms=10.0, cameras=cameras)
+    assert report(rig, late_ns=late).faults == []
+    swapped = tuple(replace(camera, name=names.get(camera.name, camera.name)) for camera in cameras)
+    found = report(replace(rig, cameras=swapped), late_ns=late)
+    assert found.sets == (12, 12)
+    only_fault(found, "CAM_FRONT, CAM_BACK", "looking elsewhere than the name says", "mixed up")
+    # Topics alone: the offsets are told of nobody, the mounts say why.
+    topics = {camera.name: (camera.topic, camera.info_topic) for camera in cameras}
+    exchanged = tuple(
+        replace(camera, topic=topics[names.get(camera.name, camera.name)][0],
+                info_topic=topics[names.get(camera.name, camera.name)][1])
+        for camera in cameras
+    )  # fmt: skip
+    found = report(replace(rig, cameras=exchanged), late_ns=late)
+    assert "mixed up" in found.faults[0] and not any("its stamps lie" in text for text in found.faults)
+
+
+def test_a_reference_with_an_offset_of_its_own_is_compared_as_sets_are():
+    cameras = tuple(replace(camera, shutter_offset_ms=40.0) for camera in RIG.cameras)
+    assert report(replace(RIG, cameras=cameras, spread_ms=10.0)).findings == []
+
+
+def test_a_base_frame_that_is_misspelt_is_told_once_and_all_else_is_checked():
+    found = report(replace(RIG, base_frame="base_lnk"))
+    only_fault(found, "base_frame: no transform names base_lnk, is base_link meant?")
+    assert found.sets == (12, 12) and found.cameras[0].chain == ("odom", "base_link", "cam_front")
+    only_fault(report(replace(RIG, base_frame="vehicle")), "names vehicle, is base_link meant?")
