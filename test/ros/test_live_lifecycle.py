@@ -126,7 +126,7 @@ def active(remote):
 def test_every_state_says_what_it_is_and_weights_outlive_a_deactivation(remote):
     peer = remote.peer
     assert remote.state == "unconfigured"
-    peer.wait_for_health("output", WARN, "the node is unconfigured: `ros2 lifecycle set /panoocc` configure")
+    peer.wait_for_health("output", WARN, "the node is unconfigured: `ros2 lifecycle set /panoocc configure`")
     assert not remote.change("activate").success and not remote.change(number=77).success  # and the node lives
     refused = remote.trigger("reset_history")
     assert not refused.success and "unconfigured" in refused.message
