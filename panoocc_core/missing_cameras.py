@@ -136,7 +136,8 @@ def _rows(config: ModelConfig, sums: dict[tuple[str, Missing], _Sums]) -> Iterat
         singles = [sums[name, missing] for name in config.cameras if (name, missing) in sums]
         if singles:
             means[f"1 of {len(config.cameras)}", missing] = reduce(add, singles)
-    for (dead, missing), one in {**sums, **means}.items():
+    alone = {key: one for key, one in sums.items() if key[0] in ("none", *config.cameras)}
+    for (dead, missing), one in (alone | means | sums).items():
         yield DeadRow(dead, missing, scores(one.soon), scores(one.later))
 
 
