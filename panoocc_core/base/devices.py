@@ -1,6 +1,5 @@
 """Which devices networks and renderers can run on."""
 
-import gc
 import threading
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -39,8 +38,7 @@ def is_out_of_memory(error: Exception) -> bool:
 
 
 def give_back_memory(device: torch.device) -> None:
-    """Let go of what nobody holds any more."""
-    gc.collect()  # tensors in a traceback's frames
+    """Let other processes have what nobody holds any more."""
     if device.type == "cuda":
         torch.cuda.empty_cache()
 

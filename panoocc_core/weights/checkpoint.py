@@ -193,8 +193,9 @@ def load_model(
     if precision not in PRECISIONS:
         raise ValueError(f"precision {precision!r} is not one of {', '.join(PRECISIONS)}")
     target = usable_device(device)
+    given = None if checkpoint is None else read_tensors(Path(checkpoint))  # first: what cannot be read is told at once
     network = build_network(config)
-    tensors = seeded_tensors(network, seed) if checkpoint is None else read_tensors(Path(checkpoint))
+    tensors = seeded_tensors(network, seed) if given is None else given
     load_published(network, tensors, "the seeded state" if checkpoint is None else str(checkpoint))
     return ready_for_inference(network).to(target, PRECISIONS[precision])
 

@@ -6,6 +6,7 @@ Its lifecycle: `configure` checks the parameters, loads the network, warms it up
 """
 
 import dataclasses
+import gc
 import os
 import sys
 import traceback
@@ -194,6 +195,7 @@ class OccupancyNode(LifecycleNode):
             self._outputs.close()
         device = None if self._loaded is None else self._loaded.network.device
         self._outputs = self._loaded = None
+        gc.collect()  # of everything that a network may be part of
         if device is not None:
             give_back_memory(device)
 
@@ -283,6 +285,7 @@ class OccupancyNode(LifecycleNode):
             self.get_logger().error(f"the node deactivates itself: {why}")
             self.trigger_deactivate()
             self.failure = RuntimeError(why)
+            self._look()
 
     def _follow(self) -> None:
         if self._session is not None:

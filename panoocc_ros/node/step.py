@@ -3,6 +3,7 @@
 The node and the replay of bags take the same step, so that they give the same grids and lose the same sets.
 """
 
+import gc
 import time
 from dataclasses import dataclass
 from typing import Literal
@@ -78,9 +79,11 @@ def _stepped(stream: OccupancyStream, frame: Frame, wanted: Wanted) -> Occupancy
     except Exception as error:
         if not _may_be_of_history(error):
             raise
-        if is_out_of_memory(error):
-            stream.reset(OUT_OF_MEMORY)  # else the stream has done it itself
-    give_back_memory(stream.network.device)  # here, where no traceback holds the tensors of the first try
+        lacked_memory = is_out_of_memory(error)
+    if lacked_memory:  # here, where no traceback holds the tensors of the first try
+        stream.reset(OUT_OF_MEMORY)  # else the stream has done it itself
+        gc.collect()
+        give_back_memory(stream.network.device)
     return stream.step(frame, wanted)
 
 

@@ -16,7 +16,10 @@ from panoocc_ros.ros.graph import qos
 from test.faults.fault import CAMERA_TIMEOUT_S, ERROR, WARN, Fault, Says, camera, without
 from test.faults.traffic import CAMERAS, image_topic, info_topic, serialised
 
+GRIDS = "/panoocc/occupancy"
 GRID_LATE_S = 2.0
+DISCOVERY_S = 30.0
+ANNOUNCED_S = 2.0  # Fast DDS may announce a newcomer so much later to one process than to another
 NONSENSE = {  # one of each type and of each kind of limit
     "tf_timeout_s": "soon",
     "deadline_s": -1.0,
@@ -30,7 +33,7 @@ NONSENSE = {  # one of each type and of each kind of limit
 
 
 def beside(kind, topic, **profile):
-    """A second publisher, of a node of its own."""
+    """A second publisher, of a node of its own; it is there once DDS has told others of it."""
 
     @contextmanager
     def act(live):
@@ -38,6 +41,8 @@ def beside(kind, topic, **profile):
         rclpy.init(context=context)
         node = rclpy.create_node("intruder", context=context)
         node.create_publisher(kind, topic, qos(**profile))
+        of_topic = live.peer.node.get_publishers_info_by_topic
+        live.until(lambda: "intruder" in {one.node_name for one in of_topic(topic)}, DISCOVERY_S, "discovery by DDS")
         yield
         node.destroy_node()
         rclpy.shutdown(context=context)
@@ -60,14 +65,16 @@ def latched_info(live):
 
 
 def listening(**profile):
-    """A subscriber of the grids that takes none of them."""
+    """A subscriber of the grids that takes none of them; it is there once DDS has told others of it."""
 
     @contextmanager
     def act(live):
         context = rclpy.Context()
         rclpy.init(context=context)
         node = rclpy.create_node("deaf", context=context)
-        node.create_subscription(VoxelGrid, "/panoocc/occupancy", lambda _: None, qos(**profile))
+        node.create_subscription(VoxelGrid, GRIDS, lambda _: None, qos(**profile))
+        of_topic = live.peer.node.get_subscriptions_info_by_topic
+        live.until(lambda: "deaf" in {one.node_name for one in of_topic(GRIDS)}, DISCOVERY_S, "discovery by DDS")
         yield
         node.destroy_node()
         rclpy.shutdown(context=context)
@@ -177,37 +184,44 @@ GRAPH = (
     Fault(
         "two publishers on one topic",
         act=beside(CompressedImage, image_topic("CAM_BACK")),
+        after_s=ANNOUNCED_S,
         says=camera("CAM_BACK", WARN, "2 publishers"),
         is_short=True,
     ),
     Fault(
         "publisher of another type",
         act=beside(Image, image_topic("CAM_FRONT_RIGHT")),
+        after_s=ANNOUNCED_S,
         says=camera("CAM_FRONT_RIGHT", WARN, "sends sensor_msgs/msg/Image, not"),
     ),
     Fault(
         "QoS of images does not fit",
         act=beside(CompressedImage, image_topic("CAM_FRONT_LEFT"), reliable=False),
+        after_s=ANNOUNCED_S,
         says=camera("CAM_FRONT_LEFT", WARN, "RELIABILITY is BEST_EFFORT"),
     ),
     Fault(
         "QoS of CameraInfo does not fit",
         act=beside(CameraInfo, info_topic("CAM_BACK_RIGHT"), reliable=False),
+        after_s=ANNOUNCED_S,
         says=camera("CAM_BACK_RIGHT", WARN, "RELIABILITY is BEST_EFFORT"),
     ),
     Fault(
         "QoS of /tf does not fit",
         act=beside(TFMessage, "/tf", reliable=False),
+        after_s=ANNOUNCED_S,
         says=Says("transforms", WARN, "RELIABILITY is BEST_EFFORT"),
     ),
     Fault(
         "QoS of /tf_static does not fit",
         act=beside(TFMessage, "/tf_static"),
+        after_s=ANNOUNCED_S,
         says=Says("transforms", WARN, "is VOLATILE, not TRANSIENT_LOCAL"),
     ),
     Fault(
         "QoS of the grids does not fit",
         act=listening(latched=True),
+        after_s=ANNOUNCED_S,
         says=Says("output", WARN, "DURABILITY is VOLATILE, TRANSIENT_LOCAL is asked for; it gets nothing"),
     ),
     Fault("subscriber that is slow", act=listening(depth=1), note="a reliable one that takes no grid holds up nobody"),

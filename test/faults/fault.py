@@ -39,7 +39,7 @@ class Fault:
     spoil: Spoil | None = None  # what becomes of the messages; None: nothing
     act: Callable[[Any], AbstractContextManager] = lambda live: nullcontext()  # what is done beside, while it lasts
     says: Says | None = None  # what the node must say; None: nothing, or `counts` tells it
-    after_s: float = 0.0  # how long the fault must last, by contract, before that is said
+    after_s: float = 0.0  # how long the fault must last, by contract or for DDS, before that is said
     lasts_s: float = 1.0  # at least
     counts: tuple[str, ...] = ()  # "subject/key": values of statuses that must rise
     resets: Mapping[str, int] = field(default_factory=dict)  # of the memory, beside `gap` where grids are far apart
@@ -63,7 +63,7 @@ class Fault:
         parts = [] if self.says is None else [str(self.says)]
         parts += [f"{', '.join(self.counts)} rise"] if self.counts else []
         if self.after_s:
-            parts.append(f"counted from {self.after_s:g} s on, which the contract allows")
+            parts.append(f"counted from {self.after_s:g} s on")
         parts += ["grids go on"] if self.goes_on else []
         parts.append("a new stream" if self.is_new_session or self.is_fresh else self.asserted_of_memory)
         return "; ".join([*parts, *([self.note] if self.note else [])])

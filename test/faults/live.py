@@ -160,10 +160,13 @@ class Live:
         self.until(lambda: self.peer.reports[-1][0] > begin_s and "sets" in self.peer.health, START_S, "active node")
 
     def change_state(self, *transitions):
-        """Transitions of the lifecycle, one after the other."""
+        """Transitions of the lifecycle, one after the other; what is refused, as before a step has ended, is asked for
+        again."""
         for one in transitions:
             request = ChangeState.Request(transition=Transition(id=one))
-            assert self.call(ChangeState, "change_state", request).success, one
+            end_s = time.monotonic() + LATE_S
+            while not self.call(ChangeState, "change_state", request).success:
+                assert time.monotonic() < end_s, f"transition {one} is refused"
 
     @contextmanager
     def paused(self):
@@ -288,8 +291,9 @@ class Live:
         if self.node.process.poll() is not None:
             self.restart()
             return
-        for one in (Transition.TRANSITION_DEACTIVATE, Transition.TRANSITION_CONFIGURE, Transition.TRANSITION_ACTIVATE):
+        for one in (Transition.TRANSITION_DEACTIVATE, Transition.TRANSITION_CONFIGURE):
             self.call(ChangeState, "change_state", ChangeState.Request(transition=Transition(id=one)))
+        self.change_state(Transition.TRANSITION_ACTIVATE)
 
     def _time_of(self, k):
         """When the images of a set were sent, or would have been."""

@@ -30,6 +30,7 @@ from test.ros.messages import MS, tf
 
 TRAFFIC = Traffic()
 WENT_BACK = {"the stamps of the images went back": 1}
+STRAGGLE_S = 2.5  # for so long what lies ahead is taken for the rest of a clock that went back
 MANY_SETS_S = 10 * PERIOD_NS * 1e-9  # a picture is odd after so many sets
 GRID_LATE_S = 2.0
 
@@ -457,6 +458,7 @@ OF_CLOCKS = (
     Fault(
         "clock jumps back",
         injected("clock_jump by=-20"),
+        lasts_s=STRAGGLE_S,
         counts=("model/resets.the stamps of the images went back",),
         resets=WENT_BACK,
         told="1 the stamps of the images went back",
@@ -472,6 +474,7 @@ OF_CLOCKS = (
     Fault(
         "bag loops",
         from_the_beginning,
+        lasts_s=STRAGGLE_S,
         counts=("model/resets.the stamps of the images went back",),
         resets=WENT_BACK,
         told="1 the stamps of the images went back",
