@@ -98,7 +98,9 @@ def assembler_events() -> Strategy:
     """(type, camera, step of the clock, which whole message, edits)."""
     whole = messages()
     kinds = (IMAGE, COMPRESSED_IMAGE, COMPRESSED_IMAGE, CAMERA_INFO, TRANSFORMS, ODOMETRY, IMU)
-    changes = {kind: [message_edits(one, kind) | st.just([]) for one in whole[kind]] for kind in kinds}
+    changes: dict[str, list[Strategy]] = {
+        kind: [message_edits(one, kind) | st.just([]) for one in whole[kind]] for kind in kinds
+    }
 
     def event(kind: str) -> Strategy:
         which = st.integers(0, len(whole[kind]) - 1)
