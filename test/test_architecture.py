@@ -20,6 +20,7 @@ USES_ROS = {
     "health/publisher.py",
     "health/watch.py",
     "live_bench/sender.py",
+    "live_bench/transitions.py",
     "node/cloud_output.py",
     "node/inputs.py",
     "node/node.py",

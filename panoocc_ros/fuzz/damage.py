@@ -113,8 +113,10 @@ def _apply(root: Any, place: Path, what: str, value: Any) -> None:
     old = _child(holder, place[-1])
     if what == "resize" and isinstance(old, list):
         new: Any = [copy.deepcopy(old[i % len(old)]) for i in range(value)] if old else []
-    elif what == "resize":
+    elif what == "resize" and isinstance(old, np.ndarray):
         new = np.resize(old, value)
+    elif what == "resize":
+        return  # an earlier change has put something else here
     elif what == "fill":
         new = np.full_like(old, value)
     elif what == "remove":

@@ -9,6 +9,7 @@ import pytest
 from panoocc_ros.commands.cli import main
 from panoocc_ros.live_bench.endurance import draw_soak, growth_of, report_of, soak_table
 from panoocc_ros.live_bench.run import Load
+from panoocc_ros.live_bench.states import rows_of, states_table
 from panoocc_ros.ros.exit_codes import BAD_INPUT
 
 
@@ -67,3 +68,15 @@ def test_few_samples_say_nothing():
 def test_what_cannot_work_is_told_before_anything_starts(words, told, capsys):
     assert main(["soak", *words]) == BAD_INPUT
     assert told in capsys.readouterr().err
+
+
+def test_states_are_measured_once_they_have_settled():
+    times = [("unconfigured", 0.0, 10.0), ("active", 20.0, 30.0)]
+    samples = [
+        (t, 100.0 if t < 15 else 900.0 - 50 * (t < 24), 0.1 * t if t < 20 else 2.0 + 0.5 * (t - 20)) for t in range(31)
+    ]
+    rows = rows_of(times, samples)
+    assert [row.state for row in rows] == ["unconfigured", "active"]
+    assert [row.memory_mb for row in rows] == [100.0, 900.0]
+    assert [row.cpu_cores for row in rows] == [pytest.approx(0.1), pytest.approx(0.5)]
+    assert "unconfigured" in states_table(rows)

@@ -11,7 +11,8 @@ from panoocc_core.pictures import charts
 
 from ...demo.processes import ProcessError
 from ...live_bench.endurance import MAX_GROWTH_MB_H, draw_soak, soak, soak_table
-from ...live_bench.run import shipped_profile
+from ...live_bench.run import Load, shipped_profile
+from ...live_bench.states import STATES, measure_states, states_table
 from ...node.choices import chosen_device
 from ...ros.argument_types import number
 from ...ros.exit_codes import BAD_INPUT, FAILED, NOT_WRITTEN, explained
@@ -31,6 +32,7 @@ status {FAILED} where memory certainly grows faster than --max-growth, or grids 
 examples:
   panoocc soak --minutes 10 --picture soak.png
   panoocc soak --minutes 600 --model nano --rate 4 --json soak.json
+  panoocc soak --states --minutes 2 --model nano
   panoocc soak --bag drive.mcap --rig my_rig.yaml --model my_network.yaml
 
 {explained(FAILED, BAD_INPUT, NOT_WRITTEN)}
@@ -41,6 +43,11 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     """The options of `panoocc soak`."""
     parser.add_argument(
         "--minutes", type=number(0.2, 1e5), default=10.0, metavar="N", help="how long (default: %(default)g)"
+    )
+    parser.add_argument(
+        "--states",
+        action="store_true",
+        help="memory and CPU in every state of the node's lifecycle instead; the minutes are shared by the states",
     )
     parser.add_argument(
         "--warm-up",
@@ -80,6 +87,8 @@ def _soak(arguments: argparse.Namespace) -> None:
             raise SettingsError(f"{path}: the folder is not there", "json" if path is arguments.json else "picture")
     if arguments.picture is not None:
         charts.check_name(arguments.picture)
+    if arguments.states and (arguments.picture is not None or arguments.warm_up is not None):
+        raise SettingsError("is of a soak and does not go with --states: leave it out", "picture or warm_up")
     seconds = 60 * arguments.minutes
     warm_up_s = min(120.0, seconds / 5) if arguments.warm_up is None else arguments.warm_up
     if warm_up_s > seconds - 5:
@@ -88,6 +97,9 @@ def _soak(arguments: argparse.Namespace) -> None:
         out = Path(name)
         config, load = live_load(arguments, arguments.model, arguments.instances, seconds, out)
         quiet = True if arguments.no_progress else None
+        if arguments.states:
+            _states(arguments, config.name, load, out)
+            return
         try:
             with tqdm(total=round(seconds), unit="s", desc=f"soaking {config.name}", disable=quiet) as bar:
                 report = soak(load, out, shipped_profile(), warm_up_s, arguments.max_growth, bar.update)
@@ -100,3 +112,13 @@ def _soak(arguments: argparse.Namespace) -> None:
         draw_soak(report, arguments.picture)
     if report.faults:
         raise Ended("; ".join(report.faults), FAILED)
+
+
+def _states(arguments: argparse.Namespace, name: str, load: Load, out: Path) -> None:
+    try:
+        rows = measure_states(load, out, shipped_profile(), load.seconds / STATES)
+    except ProcessError as error:
+        raise Ended(str(error), FAILED) from error
+    print(f"{name}, {load.rate_hz:g} sets of images a second\n{states_table(rows)}", flush=True)
+    if arguments.json is not None:
+        write_json(arguments.json, {"model": name, "rate_hz": load.rate_hz, "states": [row.as_dict() for row in rows]})
