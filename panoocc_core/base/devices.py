@@ -7,6 +7,8 @@ from typing import Any
 
 import torch
 
+from .host_memory import give_back_freed_memory
+
 
 def usable_device(device: str | torch.device) -> torch.device:
     """The torch device of a name; `auto` is cuda where there is one, else cpu.
@@ -39,6 +41,7 @@ def is_out_of_memory(error: Exception) -> bool:
 
 def give_back_memory(device: torch.device) -> None:
     """Let other processes have what nobody holds any more."""
+    give_back_freed_memory()
     if device.type == "cuda":
         torch.cuda.empty_cache()
 

@@ -1,6 +1,7 @@
 """How the process handles host memory while a network runs on the CPU."""
 
 import ctypes
+from contextlib import suppress
 
 # glibc's numbers for mallopt(3), and what they are set to.
 _TRIM_THRESHOLD, _TOP_PAD, _MMAP_THRESHOLD, _ARENA_MAX = -1, -2, -3, -8
@@ -27,3 +28,9 @@ def keep_freed_memory() -> bool:
     }
     taken = [mallopt(number, value) == 1 for number, value in settings.items()]
     return all(taken)
+
+
+def give_back_freed_memory() -> None:
+    """Let the kernel have what was freed, whatever was kept; where the C library cannot, nothing happens."""
+    with suppress(AttributeError, OSError):  # not glibc
+        ctypes.CDLL(None).malloc_trim(0)

@@ -15,12 +15,27 @@ from panoocc_core.geometry import NS_PER_S
 from panoocc_core.pictures.charts import new_figure, styled, write_figure
 
 from ..bags.bag import BagReader
+from ..bags.recording import read_recording
 from ..demo.processes import Children
 from ..health.latency import summarise
 from ..messages.fields import stamp_ns
-from .run import GRIDS, LAST_S, SPARE_S, START_S, Load, environment_with, ours, ros_arguments, sender_command
+from .run import (
+    GRIDS,
+    LAST_S,
+    NODE,
+    SPARE_S,
+    START_S,
+    Load,
+    drops_told,
+    environment_with,
+    ours,
+    reasons,
+    ros_arguments,
+    sender_command,
+)
 
 SAMPLE_S = 1.0
+LISTEN_S = 6.0  # to what the node says in the end
 BLOCKS = 12  # memory moves in steps; means of blocks are nearly independent of each other
 STALL_PERIODS, STALL_S = 10, 5.0  # without a grid, whichever is longer
 MAX_GROWTH_MB_H = 20.0
@@ -52,6 +67,7 @@ class SoakReport:
     sets_sent: int
     grid_time_s: tuple[float, ...]  # when each grid was received
     latency_ms: tuple[float, ...]  # of each, from the stamp of its newest image
+    dropped: dict[str, int]  # reason -> sets, as the node counts them
     longest_gap_s: float  # without a grid, from the first image sent to the last
     limit_mb_per_hour: float
 
@@ -115,7 +131,7 @@ def soak(
         ProcessError: one of the processes failed.
         ValueError: the time after the warm-up is too short.
     """
-    sent, recorded = out / "sent.json", out / "recorded.mcap"
+    sent, recorded, told = out / "sent.json", out / "recorded.mcap", out / "diagnostics.mcap"
     samples: list[tuple[float, float, float]] = []
     with Children(environment_with(profile), out) as children:
         node = children.start("node", [*ours("occupancy_node"), *ros_arguments(load)])
@@ -130,16 +146,21 @@ def soak(
         time.sleep(LAST_S)
         if recorder.stop(SPARE_S) != 0:
             raise recorder.fail("could not write the recording")
+        listener = children.start("listener", [*ours("record_bag"), "/diagnostics", "--out", str(told)])
+        time.sleep(LISTEN_S)
+        listener.stop(SPARE_S)
     begin_s, end_s = json.loads(sent.read_text())["span_s"]
     offset_s = time.time() - time.monotonic()  # the recorder has the system's clock
     grids = [(at_s - offset_s - begin_s, ms) for at_s, ms in _grids(recorded)]
-    return report_of(load, samples, grids, begin_s, end_s, warm_up_s, limit_mb_per_hour)
+    dropped = drops_told(read_recording(told, NODE))
+    return report_of(load, samples, grids, dropped, begin_s, end_s, warm_up_s, limit_mb_per_hour)
 
 
 def report_of(
     load: Load,
     samples: Sequence[tuple[float, float, float]],
     grids: Sequence[tuple[float, float]],
+    dropped: dict[str, int],
     begin_s: float,
     end_s: float,
     warm_up_s: float,
@@ -149,6 +170,7 @@ def report_of(
 
     Args:
         samples: (instant, resident memory, CPU time so far) of the node.
+        dropped: reason -> sets.
         grids: (seconds since `begin_s`, milliseconds since its newest image).
         begin_s, end_s: instants between which images were sent.
     """
@@ -167,6 +189,7 @@ def report_of(
         sets_sent=load.sets,
         grid_time_s=tuple(round(time_s, 3) for time_s in came_s),
         latency_ms=tuple(round(ms, 1) for _, ms in grids),
+        dropped=dropped,
         longest_gap_s=float(np.diff([0.0, *came_s, max([end_s - begin_s, *came_s])]).max()),
         limit_mb_per_hour=limit_mb_per_hour,
     )
@@ -196,7 +219,7 @@ def soak_table(report: SoakReport) -> str:
     lines.append(f"memory from second {report.warm_from_s:.0f} on, after warm-up: {growth_text(report.growth)}")
     lines.append(
         f"{report.sets_sent} sets sent, {len(report.grid_time_s)} grids received, {report.drops} without a grid; "
-        f"longest time without one {report.longest_gap_s:.1f} s"
+        f"longest time without one {report.longest_gap_s:.1f} s; the node says why: {reasons(report.dropped)}"
     )
     return "\n".join([*lines, *(f"FAULT: {fault}" for fault in report.faults)])
 

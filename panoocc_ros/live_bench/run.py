@@ -127,7 +127,7 @@ def live_bench(load: Load, out: Path, profile: Path | None) -> LiveReport:
         sets_formed=int(output["sets_in"]),
         grids=int(output["grids_out"]),
         grids_received=recording.grids,
-        drops={key.removeprefix("drops."): int(value) for key, value in output.items() if key.startswith("drops.")},
+        drops=drops_told(recording),
         late_ms=told["late_ms"],
         node_cpu=cores(cpu_s, *told["span_s"]),
         times_ms=times_ms,
@@ -136,13 +136,12 @@ def live_bench(load: Load, out: Path, profile: Path | None) -> LiveReport:
 
 def live_table(report: LiveReport) -> str:
     """The report as text."""
-    drops = ", ".join(f"{count} {reason}" for reason, count in report.drops.items()) or "none"
     return "\n".join(
         [
             f"DDS profile: {report.profile or 'none, the defaults'}",
             f"{report.images_sent} images sent in {report.sets_sent} sets at {report.rate_hz:g} Hz, "
             f"{report.images_lost} lost on the way; {report.sets_formed} sets, {report.grids} grids, "
-            f"{report.grids_received} received; sets dropped: {drops}",
+            f"{report.grids_received} received; sets dropped: {reasons(report.drops)}",
             f"the node took {report.node_cpu:.2f} cores; the sender was {report.late_ms['p95_ms']:.1f} ms late (p95)",
             latency_table(report.times_ms),
         ]
@@ -160,6 +159,17 @@ def ros_arguments(load: Load) -> list[str]:
     parameters = {**load.parameters, "diagnostics_period_s": LAST_S / 3}
     words = [("-p", f"{name}:={json.dumps(value)}") for name, value in parameters.items()]
     return ["--ros-args", *(word for pair in words for word in pair)]
+
+
+def drops_told(recording: Recording) -> dict[str, int]:
+    """Sets that the node dropped, by reason, when it last said so."""
+    output = _values(recording, OUTPUT)
+    return {key.removeprefix("drops."): int(value) for key, value in output.items() if key.startswith("drops.")}
+
+
+def reasons(dropped: Mapping[str, int]) -> str:
+    """Counts of drops as a text."""
+    return ", ".join(f"{count} {reason}" for reason, count in dropped.items()) or "none"
 
 
 def _values(recording: Recording, subject: str) -> dict[str, str]:

@@ -8,6 +8,20 @@ import pytest
 
 from panoocc_core.base.host_memory import keep_freed_memory
 
+KEPT = """
+import os
+import numpy as np
+from panoocc_core.base.host_memory import give_back_freed_memory, keep_freed_memory
+def resident():
+    return int(open("/proc/self/statm").read().split()[1]) * os.sysconf("SC_PAGE_SIZE")
+keep_freed_memory()
+held = [np.ones(5 << 20, np.uint8) for _ in range(40)]
+last = np.ones(5 << 20, np.uint8)
+del held
+before = resident()
+give_back_freed_memory()
+print(before - resident())
+"""
 PAGE_FAULTS = """
 import resource, sys
 import numpy as np
@@ -32,3 +46,9 @@ def test_memory_that_was_freed_is_not_taken_anew():
     pages = 10 * 5 * (5 << 20) // resource.getpagesize()
     assert faults("keep") < pages // 20
     assert faults("default") > faults("keep")
+
+
+@pytest.mark.skipif(not keep_freed_memory(), reason="the C library is not glibc")
+def test_memory_that_was_kept_can_be_given_back_though_some_above_it_is_held():
+    done = subprocess.run([sys.executable, "-c", KEPT], capture_output=True, text=True, check=True, timeout=60)
+    assert int(done.stdout) > 150 << 20

@@ -94,7 +94,12 @@ def test_edits_change_a_copy_and_every_place_can_be_reached():
 
 
 def test_a_change_of_what_an_earlier_one_replaced_is_left_out():
-    changes = [Edit(("a",), "set", 5), Edit(("a",), "resize", 3), Edit(("a", 0), "set", 1), Edit(("b",), "remove", None)]
+    changes = [
+        Edit(("a",), "set", 5),
+        Edit(("a",), "resize", 3),
+        Edit(("a", 0), "set", 1),
+        Edit(("b",), "remove", None),
+    ]
     assert edited({"a": [1, 2], "b": 0}, changes) == {"a": 5}
 
 

@@ -21,13 +21,14 @@ def measured(mb_per_hour=0.0, minutes=10, missing=(), noise_mb=0.5, warm_mb=200.
     samples = [(1000 + t, m, 0.4 * t) for t, m in zip(at, memory)]
     grids = [(t, 80.0 + 10 * (k % 3)) for k, t in enumerate(np.arange(0.1, 60 * minutes, 0.5)) if k not in missing]
     load = Load(Path("bag"), "nuscenes", (), {}, 60 * minutes, 2.0)
-    return report_of(load, samples, grids, 1000.0, 1000.0 + 60 * minutes, 120.0, 20.0)
+    return report_of(load, samples, grids, {"busy": 3}, 1000.0, 1000.0 + 60 * minutes, 120.0, 20.0)
 
 
 def test_a_warm_node_that_keeps_its_memory_is_without_faults(tmp_path):
     report = measured()
     assert report.faults == () and report.drops == 0
     assert abs(report.growth.mb_per_hour) < 3 * report.growth.uncertainty_mb_per_hour < 20
+    assert "the node says why: 3 busy" in soak_table(report)
     assert "memory from second 120 on, after warm-up" in soak_table(report) and "FAULT" not in soak_table(report)
     json.dumps(report.as_dict(), allow_nan=False)
     draw_soak(report, tmp_path / "soak.png")

@@ -10,6 +10,7 @@ from panoocc_core.base.whole_files import write_json
 from panoocc_core.pictures import charts
 
 from ...demo.processes import ProcessError
+from ...health.latency import WINDOW
 from ...live_bench.endurance import MAX_GROWTH_MB_H, draw_soak, soak, soak_table
 from ...live_bench.run import Load, shipped_profile
 from ...live_bench.states import STATES, measure_states, states_table
@@ -53,7 +54,8 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         "--warm-up",
         type=number(0, 1e6),
         metavar="SECONDS",
-        help="after the first grid, whose memory does not count (default: a fifth of the time, at most 120)",
+        help="after the first grid, whose memory does not count (default: for 1,100 sets, whose times the node keeps; "
+        "at most half the time)",
     )
     parser.add_argument(
         "--max-growth",
@@ -90,7 +92,7 @@ def _soak(arguments: argparse.Namespace) -> None:
     if arguments.states and (arguments.picture is not None or arguments.warm_up is not None):
         raise SettingsError("is of a soak and does not go with --states: leave it out", "picture or warm_up")
     seconds = 60 * arguments.minutes
-    warm_up_s = min(120.0, seconds / 5) if arguments.warm_up is None else arguments.warm_up
+    warm_up_s = min(seconds / 2, 1.1 * WINDOW / arguments.rate) if arguments.warm_up is None else arguments.warm_up
     if warm_up_s > seconds - 5:
         raise SettingsError(f"{warm_up_s:g} s leave nothing of {seconds:g} s: take less, or run longer", "warm_up")
     with TemporaryDirectory(prefix="panoocc_soak_") as name:
