@@ -18,11 +18,11 @@ from ..streams.edge import TransformError, shown
 from ..streams.transforms import TransformBuffer
 from .findings import CameraReport, RigReport
 from .intake import Intake
-from .judge_camera import judge_camera, named
-from .judge_silence import judge_silence
-from .judge_times import judge_sets, judge_times
+from .judging.camera import judge_camera, named
+from .judging.silence import judge_silence
+from .judging.times import judge_sets, judge_times
+from .judging.views import judge_views
 from .tree import KEEP_NS, fill, vehicle_frame
-from .views import judge_views
 
 
 def topics_of(rig: Rig, sources: MotionOptions) -> set[str]:

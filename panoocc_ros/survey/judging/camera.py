@@ -11,15 +11,15 @@ from panoocc_core.cameras.lens import Calibration, CalibrationError, calibration
 from panoocc_core.cameras.rectified import rectified_image
 from panoocc_core.geometry import Matrix
 
-from ..frames.images import decode
-from ..frames.rig import Rig, RigCamera
-from ..messages.fields import stamp_ns
-from ..messages.types import CAMERA_INFO, IMAGE_TYPES
-from ..streams.edge import TransformError
-from ..streams.transforms import TransformBuffer
-from .findings import CameraReport, RigReport
-from .intake import Heard, Intake
-from .stamps import timing
+from ...frames.images import decode
+from ...frames.rig import Rig, RigCamera
+from ...messages.fields import stamp_ns
+from ...messages.types import CAMERA_INFO, IMAGE_TYPES
+from ...streams.edge import TransformError
+from ...streams.transforms import TransformBuffer
+from ..findings import CameraReport, RigReport
+from ..intake import Heard, Intake
+from ..stamps import timing
 
 MAX_NAMED = 6  # topics in one text
 

@@ -7,16 +7,16 @@ from types import SimpleNamespace
 
 from panoocc_core.geometry import NS_PER_S
 
-from ..frames.pictures import Picture
-from ..frames.resolver import Lacking, Resolver
-from ..frames.rig import Rig
-from ..frames.waiting import PATIENT_SETS, AssemblerOptions
-from ..messages.types import CAMERA_INFO, IMAGE_TYPES
-from ..streams.notices import Notices
-from ..streams.synchroniser import Synchroniser
-from .findings import CameraReport, RigReport
-from .intake import Intake
-from .stamps import offset
+from ...frames.pictures import Picture
+from ...frames.resolver import Lacking, Resolver
+from ...frames.rig import Rig
+from ...frames.waiting import PATIENT_SETS, AssemblerOptions
+from ...messages.types import CAMERA_INFO, IMAGE_TYPES
+from ...streams.notices import Notices
+from ...streams.synchroniser import Synchroniser
+from ..findings import CameraReport, RigReport
+from ..intake import Intake
+from ..stamps import offset
 
 SLOW_SHARE = 0.75  # of the usual rate, below which a camera is slower than the others
 UNEVEN_SHARE = 0.25  # of the period, above which the times between images are uneven

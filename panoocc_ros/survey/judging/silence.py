@@ -7,14 +7,14 @@ from statistics import median
 
 from panoocc_core.geometry import NS_PER_S
 
-from ..frames.rig import Rig
-from ..messages.types import IMAGE_TYPES, ODOMETRY, TRANSFORMS
-from ..motion.motion_options import MotionOptions
-from ..streams.transforms import clean_frame
-from .findings import RigReport
-from .intake import Intake
-from .stamps import Silence, silences
-from .tree import MAX_TRANSFORMS
+from ...frames.rig import Rig
+from ...messages.types import IMAGE_TYPES, ODOMETRY, TRANSFORMS
+from ...motion.motion_options import MotionOptions
+from ...streams.transforms import clean_frame
+from ..findings import RigReport
+from ..intake import Intake
+from ..stamps import Silence, silences
+from ..tree import MAX_TRANSFORMS
 
 QUIET_PERIODS, QUIET_NS = 3, NS_PER_S // 2  # without a message, beyond both of which there is a gap
 START_NS = NS_PER_S  # ... at the start, when what is published now is found one by one

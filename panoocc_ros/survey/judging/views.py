@@ -10,9 +10,9 @@ from panoocc_core.stream import output_geometry
 from panoocc_core.types import Frame
 from panoocc_core.visibility.eyes import columns_in_view, eyes_of
 
-from ..frames.directions import fitting_names, in_words, looks_deg, misfit_deg
-from ..frames.plausibility import Oddity, oddities
-from .findings import RigReport
+from ...frames.directions import fitting_names, in_words, looks_deg, misfit_deg
+from ...frames.plausibility import Oddity, oddities
+from ..findings import RigReport
 
 LEAST_OVERLAP = 0.001  # of the grid, that is told
 MIXED_DEG = 60.0  # that all cameras together look nearer to where their names say when they are exchanged

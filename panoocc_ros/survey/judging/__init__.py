@@ -1,0 +1,1 @@
+"""What speaks against a rig: its cameras, their times and views, and what falls silent."""
