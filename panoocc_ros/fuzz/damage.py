@@ -115,8 +115,8 @@ def _apply(root: Any, place: Path, what: str, value: Any) -> None:
         new: Any = [copy.deepcopy(old[i % len(old)]) for i in range(value)] if old else []
     elif what == "resize" and isinstance(old, np.ndarray):
         new = np.resize(old, value)
-    elif what == "resize":
-        return  # an earlier change has put something else here
+    elif what == "resize" or (what == "element" and not len(old)):
+        return  # an earlier change has put something else here, or has left nothing
     elif what == "fill":
         new = np.full_like(old, value)
     elif what == "remove":

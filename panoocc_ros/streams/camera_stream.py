@@ -92,6 +92,11 @@ class CameraStream:
         gaps = [FAR_OF_GAP * gap for gap in _gaps(reference, following_ns, after)]
         return True, nearest if distance_ns <= min([spread_ns, *gaps]) else None
 
+    def take(self, item: Item) -> None:
+        """An image goes into a set: no restart brings it back."""
+        self.taken = item
+        self._run = [one for one in self._run if one is not item]
+
     def last_before(self, time_ns: int, age_ns: int) -> Item | None:
         """The last image before a time, taken or not, if it is not older than `age_ns`."""
         place = self._place(time_ns)

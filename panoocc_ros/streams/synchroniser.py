@@ -57,9 +57,9 @@ class MessageSet:
 
     @property
     def spread_ns(self) -> int:
-        """Time from the oldest to the newest image, but for those of earlier sets."""
+        """Time from the oldest to the newest image, but for those of earlier sets; 0 where it has no others."""
         own_ns = [stamp_ns for name, stamp_ns in self.stamps_ns.items() if name not in self.reused]
-        return max(own_ns) - min(own_ns)
+        return max(own_ns, default=0) - min(own_ns, default=0)
 
 
 class Synchroniser:
@@ -324,7 +324,7 @@ class Synchroniser:
             absent = [name for name in absent if name not in reused]
         items |= reused
         for name, item in items.items():
-            self._streams[name].taken = item
+            self._streams[name].take(item)
         ordered = [name for name in self._streams if name in items]
         stamps_ns = {name: items[name].stamp_ns for name in ordered}
         messages = {name: items[name].message for name in ordered}

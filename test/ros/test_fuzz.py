@@ -9,6 +9,7 @@ from hypothesis import strategies as st
 from panoocc_ros.commands.cli import main
 from panoocc_ros.fuzz import engine
 from panoocc_ros.fuzz.damage import Edit, edited, message_edits, yaml_edits
+from panoocc_ros.fuzz.events import drive_assembler, drive_synchroniser
 from panoocc_ros.fuzz.targets import Target
 from panoocc_ros.fuzz.wholes import messages
 from panoocc_ros.messages.types import CAMERA_INFO
@@ -31,6 +32,31 @@ def fragile(value):
         raise ValueError("negative")
 
 
+BACK_NS = -3_000_000_000
+SET = "set"
+
+
+def test_an_image_that_came_late_into_a_set_does_not_come_again_when_its_clock_goes_back():
+    """Found once."""
+    ahead = [("front", 0, 0)] * 3 + [("left", 0, 0)] * 2 + [("front", 0, 0), ("front", BACK_NS, 0), ("left", -1, 0)]
+    behind = [("right", 0, 0), *[("right", 1, 0)] * 3, ("right", BACK_NS, 0), ("left", 1, 0), ("left", 0, 0)]
+    drive_synchroniser([*ahead, *behind, ("right", 1, 0)])
+
+
+def test_a_set_of_which_no_image_can_be_used_ends_nothing():
+    """Found once: nobody has a CameraInfo, and the stamps are years apart."""
+    image, stamp = "sensor_msgs/msg/Image", ("header", "stamp")
+    drive_assembler(
+        [
+            (image, "left", 0, 0, [Edit((*stamp, "nanosec"), SET, 0)]),
+            ("tf2_msgs/msg/TFMessage", "front", 0, 0, []),
+            (image, "front", 0, 0, [Edit((*stamp, "sec"), SET, 2**31 - 1)]),
+            (image, "front", 0, 0, [Edit((*stamp, "nanosec"), SET, 0)]),
+            ("sensor_msgs/msg/CameraInfo", "left", 0, 0, [Edit((*stamp, "sec"), SET, -(2**31))]),
+        ]
+    )
+
+
 @pytest.fixture
 def one_reader(monkeypatch):
     def put(read, refuses=(ValueError,)):
@@ -48,7 +74,8 @@ def test_a_fault_is_told_with_the_smallest_input_and_comes_again(one_reader, cap
     assert [again.fault for again in engine.fuzz(500, 3)] == [finding.fault]
     assert main(["fuzz", "--inputs", "500", "--seed", "3", "--no-progress"]) == FAILED
     told = capsys.readouterr()
-    assert "FAULT" in told.out and "panoocc fuzz --seed 3 --only reader --inputs 500" in told.err
+    assert "FAULT" in told.out and "panoocc fuzz --seed 3 --only reader --inputs 500" in told.out
+    assert "faults in reader" in told.err
 
 
 def test_what_takes_too_long_or_too_much_memory_is_a_fault(one_reader, monkeypatch):

@@ -66,9 +66,11 @@ def _fuzz(arguments: argparse.Namespace) -> None:
     if arguments.json is not None:
         plain = [one.as_dict() for one in findings]
         write_json(arguments.json, {"seed": number, "inputs": total, "peak_mb": peak_mb(), "readers": plain})
-    faults = [_words(one, number, arguments.inputs) for one in findings if one.fault is not None]
-    if faults:
-        raise Ended("\n".join(faults), FAILED)
+    faulty = [one for one in findings if one.fault is not None]
+    for one in faulty:
+        print(f"\n{_words(one, number, arguments.inputs)}")
+    if faulty:
+        raise Ended(f"faults in {', '.join(one.name for one in faulty)}", FAILED)
 
 
 def _words(finding: "Finding", number: int, inputs: int) -> str:
