@@ -306,6 +306,7 @@ NETWORK = (
     Fault(
         "memory full once",
         act=troubled("memory", 1),
+        meets_sets=True,
         counts=("model/resets.out_of_memory",),
         resets={"out_of_memory": 1},
         is_short=True,
@@ -314,6 +315,7 @@ NETWORK = (
     Fault(
         "memory full",
         act=activated_again(troubled("memory", 99)),
+        meets_sets=True,
         says=Says("output", ERROR, "CUDA out of memory"),
         goes_on=False,
         is_new_session=True,
@@ -322,6 +324,7 @@ NETWORK = (
     Fault(
         "network gives NaN once",
         act=troubled("nan", 1),
+        meets_sets=True,
         counts=("model/resets.non_finite",),
         resets={"non_finite": 1},
         note="the same set is tried once more",
@@ -329,6 +332,7 @@ NETWORK = (
     Fault(
         "network gives NaN",
         act=activated_again(troubled("nan", 99)),
+        meets_sets=True,
         says=Says("output", ERROR, "not finite"),
         goes_on=False,
         is_new_session=True,
@@ -337,6 +341,7 @@ NETWORK = (
     Fault(
         "network hangs",
         act=troubled("slow", 1),
+        meets_sets=True,
         says=Says("output", WARN, "the worker has been at one set for"),
         after_s=GRID_LATE_S,
         lasts_s=4.5,

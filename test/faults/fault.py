@@ -44,6 +44,7 @@ class Fault:
     counts: tuple[str, ...] = ()  # "subject/key": values of statuses that must rise
     resets: Mapping[str, int] = field(default_factory=dict)  # of the memory, beside `gap` where grids are far apart
     goes_on: bool = True  # grids must come while it lasts
+    meets_sets: bool = False  # it shows when the next set has been sent, and not before
     is_fresh: bool = False  # it is there from the activation of the node on
     is_new_session: bool = False  # the node is activated anew in its course
     told: str | None = None  # offline: what the summary of `panoocc run` must say; None: it is not tried offline

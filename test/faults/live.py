@@ -210,7 +210,9 @@ class Live:
             if fault.is_fresh:
                 self.change_state(Transition.TRANSITION_ACTIVATE)
                 before = Counter()
-            is_on_the_wire = fault.spoil is not None and not fault.is_fresh
+            if fault.meets_sets:
+                effect = max(self.sent_s) + 1
+            is_on_the_wire = (fault.spoil is not None and not fault.is_fresh) or fault.meets_sets
             effect_s = self._time_of(effect) if is_on_the_wire else time.monotonic()
             end_s = effect_s + max(fault.lasts_s, fault.after_s)
             seen_s = self._watch(fault, before, effect_s, end_s)
