@@ -82,7 +82,7 @@ class Live:
         for one in (self.traffic.mounts(), *self.traffic.events(0)):
             if one.topic not in self.peer.publishers:
                 self.peer.publishers[one.topic] = self.peer.node.create_publisher(
-                    message_class(one.type), one.topic, qos(latched=one.latched, depth=200)
+                    message_class(one.type), one.topic, qos(latched=one.latched, depth=1 if one.latched else 200)
                 )
         self.peer.wait(lambda: self.peer.health, "diagnostics of the node", 2 * START_S)
         self._send(self.traffic.mounts())
