@@ -24,12 +24,23 @@ def rectified_image(
         CalibrationError: the picture has another size than the calibration, or cannot be undistorted.
         ValueError: the calibration or a pose is not usable; the message names the camera.
     """
-    image = calibration.rectify(taken)
+    return upright_image(name, calibration.rectify(taken), calibration, ego_from_camera, stamp_ns, world_from_ego)
+
+
+def upright_image(
+    name: str,
+    rectified: Pixels,
+    calibration: Calibration,
+    ego_from_camera: Matrix,
+    stamp_ns: int,
+    world_from_ego: Matrix,
+) -> tuple[CameraImage, int]:
+    """The same of a picture that `Calibration.rectify` has given."""
     turn = np.eye(4)
     turn[:3, :3] = calibration.camera_from_rectified
     mount = ego_from_camera @ turn
     turns = quarter_turns(mount)
-    image, intrinsics, mount = turned(image, calibration.intrinsics, mount, turns)
+    image, intrinsics, mount = turned(rectified, calibration.intrinsics, mount, turns)
     lens = None if calibration.lens is None else calibration.lens.turned(turns)
     pixels = torch.from_numpy(image)
     return CameraImage(

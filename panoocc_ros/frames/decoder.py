@@ -8,7 +8,7 @@ from panoocc_core.base.processors import processor_count
 from panoocc_core.base.reduction import Fit
 from panoocc_core.cameras.image_bytes import ImageError
 from panoocc_core.cameras.lens import Calibration, CalibrationError, calibration
-from panoocc_core.cameras.rectified import rectified_image
+from panoocc_core.cameras.rectified import upright_image
 from panoocc_core.cameras.upright import quarter_turns
 from panoocc_core.config import ImageConfig
 from panoocc_core.preprocess import fit
@@ -63,7 +63,7 @@ class FrameDecoder:
         try:
             pose = ready.poses[name]
             calibrated = self._calibration(name, ready.infos[name], quarter_turns(pose.ego_from_camera))
-            camera, self.turns[name] = rectified_image(
+            camera, self.turns[name] = upright_image(
                 name, picture.pixels(calibrated), calibrated, pose.ego_from_camera, pose.stamp_ns, pose.world_from_ego
             )
             self._ahead.used(picture)

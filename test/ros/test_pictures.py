@@ -7,6 +7,7 @@ from concurrent.futures import ThreadPoolExecutor
 import numpy as np
 import pytest
 
+from panoocc_core.cameras.lens import calibration
 from panoocc_core.config import model_config
 from panoocc_ros.frames import pictures
 from panoocc_ros.frames.assembler import FrameAssembler
@@ -169,3 +170,15 @@ def test_a_network_that_allows_it_gets_small_images_and_intrinsics_that_fit(roll
             assert camera.intrinsics[0, 0] == pytest.approx(450.0 if roll else 112.5)
             assert abs(camera.intrinsics[0, 2] - (camera.size_hw[1] - 1) / 2) < 1
     assert decoded == {name.lower(): 2 + roll for name in NAMES}  # the first time nobody knew that it lies
+
+
+def test_lens_distortion_is_undone_once():
+    info = camera_info(distortion=(-0.3, 0.1, 0, 0, 0), frame_id="left")
+    assembler = ready_assembler()
+    assembler.on_camera_info("LEFT", info)
+    send_tf(assembler, T0 - 60 * MS, T0 + 60 * MS)
+    send_images(assembler, 0)
+    (ready,) = drain(assembler, T0 + 60 * MS)
+    image = next(one.image for one in assembler.frame(ready).cameras if one.name == "LEFT")
+    taken = pictures.decode(jpeg(T0, "left", picture()), None)
+    np.testing.assert_array_equal(image.numpy(), calibration(info, is_rectified=False).rectify(taken))
