@@ -83,7 +83,7 @@ demo: .ros/.built ## street or bag -> node -> recording, picture and latency tab
 test: .ros/.built ## all tests: core, offline, and live nodes over DDS
 	PANOOCC_REQUIRE_ROS=1 OMP_NUM_THREADS=1 $(IN_ROS) -m pytest -n $(JOBS) $(TESTS)
 
-test-faults: .ros/.built ## sixty faults, live and offline, held to the second; OUT/faults.json
+test-faults: .ros/.built ## faults of every kind, live and offline, held to the second; OUT/faults.json
 	PANOOCC_REQUIRE_ROS=1 $(IN_ROS) -m test.faults.run --out $(OUT)
 
 lint: .venv/.ready ## ruff (rules and format) and mypy

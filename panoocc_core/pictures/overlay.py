@@ -10,6 +10,7 @@ import cv2
 import numpy as np
 from numpy.typing import NDArray
 
+from ..base.reduction import scaled_from_pixels
 from ..geometry import BOX_EDGES, Matrix, box_corners_m
 from ..labels import GROUND, instance_colours
 from ..optics import CameraView
@@ -117,10 +118,9 @@ def camera_overlay(
         put_camera(picture, camera.name, "no image", WARNING)
         return picture
     height, width = camera.size_hw
-    scale_y, scale_x = size_hw[0] / height, size_hw[1] / width
-    pixels_from_pixels = np.array([[scale_x, 0, (scale_x - 1) / 2], [0, scale_y, (scale_y - 1) / 2], [0, 0, 1]])
+    resized_from_pixels = scaled_from_pixels(size_hw[0] / height, size_hw[1] / width)
     view = view_of(camera, frame)
-    view = replace(view, image_from_camera=pixels_from_pixels @ view.image_from_camera)
+    view = replace(view, image_from_camera=resized_from_pixels @ view.image_from_camera)
     picture = resized(camera.image.cpu().numpy(), size_hw)
     code = _painted(surface, view, size_hw)
     _blend(picture, code, surface)

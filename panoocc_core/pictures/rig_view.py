@@ -13,6 +13,7 @@ import cv2
 import numpy as np
 from numpy.typing import NDArray
 
+from ..base.reduction import scaled_from_pixels
 from ..geometry import BOX_EDGES
 from ..labels import Colour
 from ..optics import CameraView
@@ -38,10 +39,9 @@ def rig_view(camera: CameraImage, geometry: GridGeometry, size_hw: tuple[int, in
         note: stands behind the camera's name, in the colour of warnings.
     """
     height, width = camera.size_hw
-    scale_y, scale_x = size_hw[0] / height, size_hw[1] / width
-    pixels_from_pixels = np.array([[scale_x, 0, (scale_x - 1) / 2], [0, scale_y, (scale_y - 1) / 2], [0, 0, 1]])
+    resized_from_pixels = scaled_from_pixels(size_hw[0] / height, size_hw[1] / width)
     view = view_of(camera)
-    view = replace(view, image_from_camera=pixels_from_pixels @ view.image_from_camera)
+    view = replace(view, image_from_camera=resized_from_pixels @ view.image_from_camera)
     picture = resized(camera.image.cpu().numpy(), size_hw)
     _draw(picture, _ground_lines(), view, _GROUND, 0.55)
     _draw(picture, _cut(_grid_edges(geometry)), view, _GRID, 0.9)

@@ -7,17 +7,17 @@ too.  Below /panoocc stands what became of the set: grid, classes, texts.
 
 import os
 import time
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
 
 from panoocc_core.cameras.lens import LensInfo
-from panoocc_core.geometry import Matrix, quaternion_from_rotation
+from panoocc_core.geometry import Matrix
 from panoocc_core.types import VehicleMotion
 
 from ..frames.rig import Rig, RigCamera
 from ..frames.sets import ReadySet
-from ..messages.fields import fill_header
+from ..messages.fields import fill_header, fill_pose, fill_vector
 from ..messages.types import (
     CAMERA_INFO,
     COMPRESSED_IMAGE,
@@ -29,6 +29,7 @@ from ..messages.types import (
     new_message,
 )
 from ..motion.motion_options import MotionOptions
+from ..motion.tf_message import tf_message
 from ..streams.transforms import clean_frame
 from .bag import PREFIX, BagWriteError
 from .writer import BagWriter
@@ -110,7 +111,7 @@ def write_set(
         writer.write(rig.tf_static_topic, TRANSFORMS, begin_ns, _mounts(rig, ready, begin_ns), latched=True)
         for stamp_ns, world_from_ego in poses.items():
             items = [(ready.fixed_frame, rig.base_frame, world_from_ego)]
-            writer.write(rig.tf_topic, TRANSFORMS, stamp_ns, _transforms(stamp_ns, items), latched=False)
+            writer.write(rig.tf_topic, TRANSFORMS, stamp_ns, tf_message(stamp_ns, items), latched=False)
             if sources.odometry_topic:
                 message = _odometry(stamp_ns, ready, rig.base_frame, world_from_ego)
                 writer.write(sources.odometry_topic, ODOMETRY, stamp_ns, message)
@@ -155,19 +156,7 @@ def _mounts(rig: Rig, ready: ReadySet, stamp_ns: int) -> Any:
     items = [(rig.base_frame, frame, ready.poses[name].ego_from_camera) for name, frame in frames.items() if frame]
     if rig.network_frame is not None and ready.ego_from_network is not None:
         items.append((rig.base_frame, rig.network_frame, ready.ego_from_network))
-    return _transforms(stamp_ns, items)
-
-
-def _transforms(stamp_ns: int, items: Sequence[tuple[str, str, Matrix]]) -> Any:
-    """A TFMessage of (parent, child, parent_from_child [4, 4])."""
-    message = new_message(TRANSFORMS)
-    for parent, child, parent_from_child in items:
-        one = new_message("geometry_msgs/msg/TransformStamped", child_frame_id=child)
-        fill_header(one.header, stamp_ns, parent)
-        _fill(one.transform.translation, parent_from_child[:3, 3])
-        _fill(one.transform.rotation, quaternion_from_rotation(parent_from_child[:3, :3]), "xyzw")
-        message.transforms.append(one)
-    return message
+    return tf_message(stamp_ns, items)
 
 
 def _odometry(stamp_ns: int, ready: ReadySet, base_frame: str, world_from_ego: Matrix) -> Any:
@@ -175,10 +164,9 @@ def _odometry(stamp_ns: int, ready: ReadySet, base_frame: str, world_from_ego: M
     message = new_message(ODOMETRY, child_frame_id=base_frame)
     fill_header(message.header, stamp_ns, ready.fixed_frame)
     pose, twist, motion = message.pose.pose, message.twist.twist, ready.motion or VehicleMotion()
-    _fill(pose.position, world_from_ego[:3, 3])
-    _fill(pose.orientation, quaternion_from_rotation(world_from_ego[:3, :3]), "xyzw")
-    _fill(twist.linear, motion.velocity_mps or ZERO)
-    _fill(twist.angular, motion.rotation_rate_radps or ZERO)
+    fill_pose(pose.position, pose.orientation, world_from_ego)
+    fill_vector(twist.linear, motion.velocity_mps or ZERO)
+    fill_vector(twist.angular, motion.rotation_rate_radps or ZERO)
     if motion.velocity_mps is None or motion.rotation_rate_radps is None:
         message.twist.covariance[0] = -1.0
     return message
@@ -192,14 +180,9 @@ def _imu(ready: ReadySet, base_frame: str) -> Any:
         ("angular_velocity", motion.rotation_rate_radps),
         ("linear_acceleration", motion.acceleration_mps2),
     ):
-        _fill(getattr(message, name), numbers or ZERO)
+        fill_vector(getattr(message, name), numbers or ZERO)
         getattr(message, f"{name}_covariance")[0] = -1.0 if numbers is None else 0.0
     return message
-
-
-def _fill(item: Any, numbers: Iterable[float], names: str = "xyz") -> None:
-    for name, number in zip(names, numbers, strict=True):
-        setattr(item, name, float(number))
 
 
 def _info(info: LensInfo, frame: str, stamp_ns: int) -> Any:

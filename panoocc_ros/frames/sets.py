@@ -12,8 +12,6 @@ from ..streams.notices import Notice, NoticeKind
 from ..streams.synchroniser import MessageSet
 
 REFUSED = "refused"  # reason of images that cannot be used
-
-
 NO_CAMERA_INFO = "no_camera_info"  # reason of images, and of sets, whose CameraInfo never came
 NO_MOTION = "no_motion"  # reason of a set that lacks measured rates of the vehicle's motion
 
@@ -74,9 +72,7 @@ class AssemblerStatus:
     collecting: int  # sets whose images are still coming
     waiting_for: str | None  # what the oldest waiting set lacks
     last_drop: str | None  # why the last lost set was lost; says how late what was, as soon as that is known
-    last_texts: Mapping[
-        tuple[str, str], str
-    ]  # (reason, camera) of set_drops, and of refused images -> why the last one was
+    last_texts: Mapping[tuple[str, str], str]  # (reason, camera) of set_drops and of refused images -> why the last one
     tf_missing: str | None  # the transform that the last lost set lacked; None once a set had all of them
     notices: tuple[Notice, ...]  # newest first
     blank: Counter[str]  # by camera: sets in which it sees nothing, since no image of it came, or none that can be used

@@ -41,7 +41,8 @@ class AssemblerOptions(MotionOptions):
     deadline_s: float = parameter(0.25, "How long a set waits for its images.", limits=(0.0, FOREVER_S), dynamic=True)
     tf_timeout_s: float = parameter(
         0.5,
-        "How long a set waits for its transforms and CameraInfos before it is dropped, with the reason.",
+        "How long a set waits for its transforms, then it is dropped; and for CameraInfos, then such a "
+        "camera counts as missing.",
         limits=(0.0, FOREVER_S),
         dynamic=True,
     )

@@ -15,12 +15,12 @@ from ..frames.assembler import FrameAssembler
 from ..frames.rig import Rig, RigCamera
 from ..frames.sets import Refused
 from ..frames.waiting import AssemblerOptions
-from ..messages.types import CAMERA_INFO, COMPRESSED_IMAGE, IMAGE, TRANSFORMS
+from ..messages.types import CAMERA_INFO, COMPRESSED_IMAGE, IMAGE, IMU, ODOMETRY, TRANSFORMS
 from ..streams.edge import TransformError
 from ..streams.synchroniser import Synchroniser
 from ..streams.transforms import TransformBuffer
 from .damage import FLOATS, TEXTS, Strategy, edited, message_edits
-from .wholes import IMU, ODOMETRY, START_NS, messages
+from .wholes import START_NS, messages
 
 CAMERAS = ("front", "left", "right")
 MS = NS_PER_S // 1000

@@ -23,7 +23,9 @@ from ..messages.types import (
     CAMERA_INFO,
     COMPRESSED_IMAGE,
     IMAGE,
+    IMU,
     LABEL_SET,
+    ODOMETRY,
     POINT_CLOUD,
     TRANSFORMS,
     VOXEL_GRID,
@@ -32,7 +34,6 @@ from ..messages.types import (
 )
 from ..messages.voxel_grid import fill_label_set, fill_voxel_grid
 
-ODOMETRY, IMU = "nav_msgs/msg/Odometry", "sensor_msgs/msg/Imu"
 START_NS = 1_700_000_000 * NS_PER_S
 SIZE_HW = (6, 8)
 ENCODINGS = ("rgb8", "bgra8", "mono16", "bayer_rggb8", "yuv422", "nv12", "nv24", "i420", "8UC3", "32FC1")

@@ -1,7 +1,7 @@
 """What messages have in common: stamps, headers, and sequences as rclpy and rosbags want them."""
 
 import array
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -69,17 +69,25 @@ def vector(item: Any) -> Matrix:
     return np.array([item.x, item.y, item.z], dtype=np.float64)
 
 
+def fill_vector(item: Any, numbers: Iterable[float]) -> None:
+    """Set a geometry_msgs Point or Vector3 to numbers [3]."""
+    item.x, item.y, item.z = (float(number) for number in numbers)
+
+
+def fill_pose(place: Any, turn: Any, pose: Matrix) -> None:
+    """Set a geometry_msgs Point or Vector3 and a Quaternion to a pose [4, 4]."""
+    fill_vector(place, pose[:3, 3])
+    turn.x, turn.y, turn.z, turn.w = (float(number) for number in quaternion_from_rotation(pose[:3, :3]))
+
+
 def fill_grid_pose(pose: Any, size: Any, geometry: GridGeometry) -> None:
-    matrix = geometry.ego_from_grid
-    pose.position.x, pose.position.y, pose.position.z = matrix[:3, 3].tolist()
-    turn = quaternion_from_rotation(matrix[:3, :3]).tolist()
-    pose.orientation.x, pose.orientation.y, pose.orientation.z, pose.orientation.w = turn
-    size.x, size.y, size.z = (float(edge) for edge in geometry.voxel_size_m)
+    fill_pose(pose.position, pose.orientation, geometry.ego_from_grid)
+    fill_vector(size, geometry.voxel_size_m)
 
 
 def fill_upright_pose(pose: Any, centre_m: Any, yaw_rad: float) -> None:
     """Set a geometry_msgs/Pose to a place [3] and a turn about z."""
-    pose.position.x, pose.position.y, pose.position.z = (float(value) for value in centre_m)
+    fill_vector(pose.position, centre_m)
     pose.orientation.x = pose.orientation.y = 0.0
     pose.orientation.z, pose.orientation.w = float(np.sin(yaw_rad / 2)), float(np.cos(yaw_rad / 2))
 

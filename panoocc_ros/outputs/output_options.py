@@ -41,7 +41,10 @@ class OutputOptions:
     )
     confidence: bool = parameter(True, "Publish the confidence of every voxel.", dynamic=True)
     markers_colour: Literal["class", "instance"] = parameter(
-        "class", "What gives ~/markers and ~/object_markers their colours.", choices=("class", "instance")
+        "class",
+        "What gives ~/markers and ~/object_markers their colours.",
+        choices=("class", "instance"),
+        dynamic=True,
     )
     obstacles_classes: str = parameter(
         "",

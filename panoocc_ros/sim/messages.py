@@ -13,13 +13,15 @@ from typing import Any
 import numpy as np
 
 from panoocc_core.cameras.lens import distortion_of
-from panoocc_core.geometry import NS_PER_S, Matrix, quaternion_from_rotation, rigid
+from panoocc_core.geometry import NS_PER_S, Matrix, rigid
 from panoocc_core.sim import Rig, Scene, SimCamera
 from panoocc_core.sim.drive_renderer import Drive, RenderedSet, RenderSetup, all_rendered, frame_id
 from panoocc_core.sim.lidar import Lidar, true_points
 
+from ..messages.fields import fill_header, fill_pose, fill_vector
 from ..messages.truth import TYPES, label_messages, truth_messages
 from ..messages.types import CAMERA_INFO, COMPRESSED_IMAGE, IMU, ODOMETRY, POINT_CLOUD, TRANSFORMS, new_message
+from ..motion.tf_message import tf_message
 from .faults import TF_TOPIC, Event
 from .true_motion import TrueMotion
 
@@ -74,13 +76,11 @@ def _stamp_ns(time_s: float, zero_ns: int = START_NS) -> int:
 
 def first_events(setup: RenderSetup, stamp_ns: int, has_lidar: bool = False) -> list[Event]:
     """What is said once, latched: the sensors' mounts, and the meaning of the truth's classes."""
-    mounts = static_transforms(setup.rig, stamp_ns)
-    imu_pose = rigid(np.eye(3), np.array([0.0, 0.0, IMU_HEIGHT_M]))
-    mounts.transforms.append(_transform(BASE_FRAME, IMU_FRAME, stamp_ns, imu_pose))
+    mounts = camera_mounts(setup.rig)
+    mounts.append((BASE_FRAME, IMU_FRAME, rigid(np.eye(3), np.array([0.0, 0.0, IMU_HEIGHT_M]))))
     if has_lidar:  # in the same message: of a latched topic the last one is kept
-        pose = rigid(np.eye(3), np.array([0.0, 0.0, Lidar().height_m]))
-        mounts.transforms.append(_transform(BASE_FRAME, LIDAR_FRAME, stamp_ns, pose))
-    events = [Event("/tf_static", TRANSFORMS, stamp_ns, mounts, latched=True)]
+        mounts.append((BASE_FRAME, LIDAR_FRAME, rigid(np.eye(3), np.array([0.0, 0.0, Lidar().height_m]))))
+    events = [Event("/tf_static", TRANSFORMS, stamp_ns, tf_message(stamp_ns, mounts), latched=True)]
     if setup.grid is not None:
         events += [
             Event(topic, TYPES[topic], stamp_ns, one, True) for topic, one in label_messages(setup.labels).items()
@@ -117,7 +117,7 @@ def image_topic(camera: SimCamera) -> str:
 def _camera_events(camera: SimCamera, stamp_ns: int, jpeg: bytes) -> list[Event]:
     name = frame_id(camera)
     image = new_message(COMPRESSED_IMAGE)
-    _head(image, stamp_ns, name)
+    fill_header(image.header, stamp_ns, name)
     image.format, image.data = "jpeg", np.frombuffer(jpeg, np.uint8)
     return [
         Event(image_topic(camera), COMPRESSED_IMAGE, stamp_ns, image),
@@ -128,7 +128,7 @@ def _camera_events(camera: SimCamera, stamp_ns: int, jpeg: bytes) -> list[Event]
 def camera_info(camera: SimCamera, stamp_ns: int) -> Any:
     """sensor_msgs/CameraInfo of a camera."""
     info = new_message(CAMERA_INFO)
-    _head(info, stamp_ns, frame_id(camera))
+    fill_header(info.header, stamp_ns, frame_id(camera))
     info.height, info.width = camera.height, camera.width
     info.distortion_model, info.d = distortion_of(camera.lens)
     info.r = np.eye(3).ravel()
@@ -137,18 +137,16 @@ def camera_info(camera: SimCamera, stamp_ns: int) -> Any:
     return info
 
 
-def static_transforms(rig: Rig, stamp_ns: int) -> Any:
-    """tf2_msgs/TFMessage with the mounting of every camera."""
-    message = new_message(TRANSFORMS)
-    message.transforms = [_transform(BASE_FRAME, frame_id(c), stamp_ns, c.ego_from_camera) for c in rig]
-    return message
+def camera_mounts(rig: Rig) -> list[tuple[str, str, Matrix]]:
+    """The mounting of every camera: parent, child, parent_from_child [4, 4]."""
+    return [(BASE_FRAME, frame_id(camera), camera.ego_from_camera) for camera in rig]
 
 
 def lidar_event(scene: Scene, time_s: float, stamp_ns: int) -> Event:
     """What a LiDAR sees at one instant, as a sensor_msgs/PointCloud2 of x, y, z in its own frame."""
     points = true_points(scene, time_s).position_m - np.array([0, 0, Lidar().height_m], np.float32)
     message = new_message(POINT_CLOUD)
-    _head(message, stamp_ns, LIDAR_FRAME)
+    fill_header(message.header, stamp_ns, LIDAR_FRAME)
     message.fields = [
         new_message("sensor_msgs/msg/PointField", name=name, offset=4 * k, datatype=7, count=1)
         for k, name in enumerate("xyz")
@@ -169,47 +167,24 @@ def pose_event(
     world_from_ego: Matrix, stamp_ns: int, fixed_frame: str = ODOM_FRAME, base_frame: str = BASE_FRAME
 ) -> Event:
     """The vehicle's pose [4, 4] as a transform on /tf."""
-    message = new_message(TRANSFORMS)
-    message.transforms = [_transform(fixed_frame, base_frame, stamp_ns, world_from_ego)]
+    message = tf_message(stamp_ns, [(fixed_frame, base_frame, world_from_ego)])
     return Event(TF_TOPIC, TRANSFORMS, stamp_ns, message)
 
 
 def _odometry_event(motion: TrueMotion, number: int, stamp_ns: int) -> Event:
     message = new_message(ODOMETRY)
-    _head(message, stamp_ns, ODOM_FRAME)
+    fill_header(message.header, stamp_ns, ODOM_FRAME)
     message.child_frame_id = BASE_FRAME
-    _fill_pose(message.pose.pose.position, message.pose.pose.orientation, motion.world_from_ego[number])
-    _fill_vector(message.twist.twist.linear, motion.velocity_mps[number])
-    _fill_vector(message.twist.twist.angular, motion.rotation_rate_radps[number])
+    fill_pose(message.pose.pose.position, message.pose.pose.orientation, motion.world_from_ego[number])
+    fill_vector(message.twist.twist.linear, motion.velocity_mps[number])
+    fill_vector(message.twist.twist.angular, motion.rotation_rate_radps[number])
     return Event(ODOMETRY_TOPIC, ODOMETRY, stamp_ns, message)
 
 
 def _imu_event(motion: TrueMotion, number: int, stamp_ns: int) -> Event:
     message = new_message(IMU)
-    _head(message, stamp_ns, IMU_FRAME)
+    fill_header(message.header, stamp_ns, IMU_FRAME)
     message.orientation_covariance[0] = -1.0  # it measures none
-    _fill_vector(message.angular_velocity, motion.rotation_rate_radps[number])
-    _fill_vector(message.linear_acceleration, motion.acceleration_mps2[number])
+    fill_vector(message.angular_velocity, motion.rotation_rate_radps[number])
+    fill_vector(message.linear_acceleration, motion.acceleration_mps2[number])
     return Event(IMU_TOPIC, IMU, stamp_ns, message)
-
-
-def _transform(parent: str, child: str, stamp_ns: int, parent_from_child: Matrix) -> Any:
-    stamped = new_message("geometry_msgs/msg/TransformStamped")
-    _head(stamped, stamp_ns, parent)
-    stamped.child_frame_id = child
-    _fill_pose(stamped.transform.translation, stamped.transform.rotation, parent_from_child)
-    return stamped
-
-
-def _fill_pose(place: Any, turn: Any, pose: Matrix) -> None:
-    _fill_vector(place, pose[:3, 3])
-    turn.x, turn.y, turn.z, turn.w = (float(q) for q in quaternion_from_rotation(pose[:3, :3]))
-
-
-def _fill_vector(item: Any, numbers: Matrix) -> None:
-    item.x, item.y, item.z = (float(number) for number in numbers)
-
-
-def _head(message: Any, stamp_ns: int, frame: str) -> None:
-    message.header.frame_id = frame
-    message.header.stamp.sec, message.header.stamp.nanosec = divmod(stamp_ns, NS_PER_S)
