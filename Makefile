@@ -71,6 +71,10 @@ endif
 	chmod +x .venv/bin/panoocc
 	touch $@
 
+.venv/.kernels: .venv/.ready requirements/kernels.txt
+	$(PIP) -r requirements/kernels.txt
+	touch $@
+
 build: .ros/.built ## colcon workspace in .ros with our messages and nodes
 
 .ros/.built: .venv/.ready $(INSTALLED) tools/colcon_build.sh tools/ros_env.sh
@@ -80,7 +84,7 @@ build: .ros/.built ## colcon workspace in .ros with our messages and nodes
 demo: .ros/.built ## street or bag -> node -> recording, picture and latency table in OUT
 	$(IN_ROS) -m panoocc_ros demo $(if $(BAG),--bag $(BAG)) --model $(MODEL) --out $(OUT)
 
-test: .ros/.built ## all tests: core, offline, and live nodes over DDS
+test: .ros/.built .venv/.kernels ## all tests: core, offline, and live nodes over DDS
 	PANOOCC_REQUIRE_ROS=1 OMP_NUM_THREADS=1 $(IN_ROS) -m pytest -n $(JOBS) $(TESTS)
 
 test-faults: .ros/.built ## faults of every kind, live and offline, held to the second; OUT/faults.json
