@@ -1,5 +1,6 @@
 """Measurements: networks stage by stage, the rendering of images, and the steps of an image to the network."""
 
+from .comparison import Agreement, Stream, compare, reference_stream
 from .image_steps import ImageReport, bench_images, images_table
 from .measured import (
     BenchReport,
@@ -13,15 +14,19 @@ from .measured import (
 )
 
 __all__ = [
+    "Agreement",
     "BenchReport",
     "ImageReport",
     "RenderReport",
+    "Stream",
     "bench",
     "bench_images",
     "bench_rendering",
+    "compare",
     "hardware",
     "images_table",
     "one_thread",
+    "reference_stream",
     "rendering_table",
     "table",
 ]

@@ -2,6 +2,7 @@
 
 `__init__.py` holds the signature and chooses the implementation; `reference.py` says in a few readable lines of torch
 what is computed, and every other implementation is tested against it; `cpu.py` is tuned on CPUs and runs on CUDA too.
+Within `reference_mode.reference_operators` all of them are their references.
 
 The tuned sampling operators are each one weighted gather: neighbouring cells of a zero-bordered table are summed with
 interpolation weights by `torch.nn.functional.embedding_bag`, which never stores the gathered rows.  Coordinates stay in

@@ -165,6 +165,7 @@ def load_model(
     device: str | torch.device = "cpu",
     precision: str = "fp32",
     seed: int = 0,
+    plain: bool = False,
 ) -> Network:
     """A network ready to infer: preset name, YAML file or configuration, with weights from a file or seeded ones.
 
@@ -172,6 +173,7 @@ def load_model(
 
     Args:
         precision: "fp32", "fp16" or "bf16" for weights and features; coordinates stay in float32.
+        plain: as its modules are written, without anything that computes the same faster: to compare with.
 
     Raises:
         ConfigError: the preset or file cannot be used.
@@ -197,7 +199,8 @@ def load_model(
     network = build_network(config)
     tensors = seeded_tensors(network, seed) if given is None else given
     load_published(network, tensors, "the seeded state" if checkpoint is None else str(checkpoint))
-    return ready_for_inference(network).to(target, PRECISIONS[precision])
+    network = network.eval().requires_grad_(False) if plain else ready_for_inference(network)
+    return network.to(target, PRECISIONS[precision])
 
 
 def save_published(model: Network, target: Path, metadata: Mapping[str, str]) -> int:

@@ -2,7 +2,8 @@
 
 from torch import Tensor
 
-from . import cpu
+from ..reference_mode import wants_reference
+from . import cpu, reference
 
 
 def deform_aggregate(values: Tensor, offsets: Tensor, weights: Tensor) -> Tensor:
@@ -16,4 +17,5 @@ def deform_aggregate(values: Tensor, offsets: Tensor, weights: Tensor) -> Tensor
     Returns:
         [image, row, column, group * channel].
     """
-    return cpu.deform_aggregate(values, offsets, weights)
+    operator = reference.deform_aggregate if wants_reference() else cpu.deform_aggregate
+    return operator(values, offsets, weights)

@@ -6,7 +6,8 @@ may share offsets and weights, as those of a voxel do that several cameras see; 
 
 from torch import Tensor
 
-from . import cpu
+from ..reference_mode import wants_reference
+from . import cpu, reference
 
 
 def deform_attn(
@@ -32,4 +33,5 @@ def deform_attn(
     Returns:
         [query, head * channel].
     """
-    return cpu.deform_attn(values, shapes, reference_points, offsets, weights, row, source)
+    operator = reference.deform_attn if wants_reference() else cpu.deform_attn
+    return operator(values, shapes, reference_points, offsets, weights, row, source)

@@ -2,7 +2,8 @@
 
 from torch import Tensor
 
-from . import cpu
+from ..reference_mode import wants_reference
+from . import cpu, reference
 
 
 def deform_conv(x: Tensor, offsets: Tensor, masks: Tensor, weight: Tensor, stride: int = 1, padding: int = 1) -> Tensor:
@@ -17,4 +18,5 @@ def deform_conv(x: Tensor, offsets: Tensor, masks: Tensor, weight: Tensor, strid
     Returns:
         [image, out channel, out row, out column], channels last in memory.
     """
-    return cpu.deform_conv(x, offsets, masks, weight, stride, padding)
+    operator = reference.deform_conv if wants_reference() else cpu.deform_conv
+    return operator(x, offsets, masks, weight, stride, padding)

@@ -2,7 +2,8 @@
 
 from torch import Tensor
 
-from . import cpu
+from ..reference_mode import wants_reference
+from . import cpu, reference
 
 
 def scalar_conv3d(points: Tensor, weight: Tensor, bias: Tensor) -> Tensor:
@@ -16,4 +17,5 @@ def scalar_conv3d(points: Tensor, weight: Tensor, bias: Tensor) -> Tensor:
     Returns:
         float32 [layer, row, column].
     """
-    return cpu.scalar_conv3d(points, weight, bias)
+    operator = reference.scalar_conv3d if wants_reference() else cpu.scalar_conv3d
+    return operator(points, weight, bias)

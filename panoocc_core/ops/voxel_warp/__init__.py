@@ -2,7 +2,8 @@
 
 from torch import Tensor
 
-from . import cpu
+from ..reference_mode import wants_reference
+from . import cpu, reference
 
 
 def voxel_warp(tokens: Tensor, shape_hwz: tuple[int, int, int], positions: Tensor) -> Tensor:
@@ -16,4 +17,5 @@ def voxel_warp(tokens: Tensor, shape_hwz: tuple[int, int, int], positions: Tenso
     Returns:
         [sample, channel].
     """
-    return cpu.voxel_warp(tokens, shape_hwz, positions)
+    operator = reference.voxel_warp if wants_reference() else cpu.voxel_warp
+    return operator(tokens, shape_hwz, positions)
