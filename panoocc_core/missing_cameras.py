@@ -58,7 +58,7 @@ def without(frame: Frame, dead: Collection[str], last: Frame | None, missing: Mi
     images = {c.name: c for c in last.cameras} if last is not None and is_young and missing == "reuse_last" else {}
 
     def stand_in(camera: CameraImage) -> CameraImage:
-        blank = replace(camera, image=torch.zeros_like(camera.image), is_blank=True)
+        blank = replace(camera, image=torch.zeros_like(camera.rgb()), is_blank=True)
         return images.get(camera.name, blank)
 
     return replace(frame, cameras=tuple(stand_in(one) if one.name in dead else one for one in frame.cameras))

@@ -14,8 +14,10 @@ from numpy.typing import NDArray
 from torch import Tensor
 from torch.nn import functional
 
-from .base.reduction import REDUCTIONS, Fit, Pixels, reduced, reduced_from_pixels
+from .base.reduction import REDUCTIONS, Cut, Fit, Pixels, reduced, reduced_from_pixels
+from .base.sent_image import SentImage, sent_rgb
 from .config import ImageConfig, ModelConfig
+from .cuda.front_end import front_end_on
 from .geometry import Matrix, invert
 from .optics import CameraView, Projections
 from .optics.projections import UNSEEN, LensedImage, lens_groups
@@ -54,9 +56,19 @@ def cameras_in_order(frame: Frame, names: tuple[str, ...]) -> list[CameraImage]:
 def prepare(frame: Frame, config: ModelConfig, device: torch.device) -> NetworkInput:
     """Network input of a frame on a device."""
     cameras = cameras_in_order(frame, config.cameras)
-    pixels = network_pixels([camera.image for camera in cameras], config.images, device)
-    images = normalised_and_padded(pixels, config.images)
+    front_end = front_end_on(device)
+    if front_end is None:
+        pixels = network_pixels([camera.rgb() for camera in cameras], config.images, device)
+        images = normalised_and_padded(pixels, config.images)
+    else:
+        cuts = [cut_of(camera.size_hw, config.images) for camera in cameras]
+        images = front_end.prepare([sent(camera) for camera in cameras], cuts, config.images)
     return NetworkInput(images, _projections(cameras, frame, config, device))
+
+
+def sent(camera: CameraImage) -> SentImage:
+    """A camera's image as a device takes it."""
+    return camera.image if isinstance(camera.image, SentImage) else sent_rgb(camera.image)
 
 
 def _projections(cameras: list[CameraImage], frame: Frame, config: ModelConfig, device: torch.device) -> Projections:
@@ -140,37 +152,48 @@ def fit(size_hw: tuple[int, int], config: ImageConfig) -> Fit:
     return Fit(times, (max(config.height, round(height * scale)), max(config.width, round(width * scale))))
 
 
+def cut_of(size_hw: tuple[int, int], config: ImageConfig) -> Cut:
+    """What of an upright image of a size the network gets, and how that is resized."""
+    window = crop_window(size_hw, config)
+    rows, columns = window[2:]
+    if (rows, columns) == (config.height, config.width):
+        return Cut(window, "crop")
+    if config.preparation == "direct":
+        # In one step: what the reduction leaves is at most twice too large, and no pixel is skipped.
+        times = reduction(size_hw, config)
+        from_input = reduced_from_pixels(times) @ np.linalg.inv(input_from_pixels(size_hw, config))
+        return Cut(window, "eight_bits", times, from_input)
+    shrinks = min(config.height / rows, config.width / columns) < ANTIALIAS_BELOW
+    return Cut(window, "antialiased" if shrinks else "bilinear")
+
+
 def network_pixels(images: Sequence[Tensor], config: ImageConfig, device: torch.device = CPU) -> Tensor:
     """RGB uint8 [height, width, 3] of any size -> float32 [image, 3, height, width], 0..255, in the network's order."""
+    cuts = [cut_of((image.shape[0], image.shape[1]), config) for image in images]
     if config.preparation == "direct":
-        small = np.stack([_direct(image.cpu().numpy(), config) for image in images])
+        small = np.stack([_direct(image.cpu().numpy(), cut, config) for image, cut in zip(images, cuts)])
         pixels = torch.from_numpy(small).to(device).permute(0, 3, 1, 2).float().contiguous()
     else:
-        pixels = torch.stack([_stepwise(image.to(device), config) for image in images])
+        pixels = torch.stack([_stepwise(image.to(device), cut, config) for image, cut in zip(images, cuts)])
     return pixels if config.channel_order == "RGB" else pixels.flip(1)
 
 
-def _direct(image: Pixels, config: ImageConfig) -> Pixels:
-    """Crop and resize in one step: what the reduction leaves is at most twice too large, and no pixel is skipped."""
-    size_hw = image.shape[0], image.shape[1]
-    top, left, rows, columns = crop_window(size_hw, config)
-    if (rows, columns) == (config.height, config.width):
+def _direct(image: Pixels, cut: Cut, config: ImageConfig) -> Pixels:
+    if cut.way == "crop":
+        top, left, rows, columns = cut.window
         return image[top : top + rows, left : left + columns]
-    times = reduction(size_hw, config)
-    image_from_input = reduced_from_pixels(times) @ np.linalg.inv(input_from_pixels(size_hw, config))
     flags = cv2.INTER_LINEAR | cv2.WARP_INVERSE_MAP
-    size, border = (config.width, config.height), cv2.BORDER_REPLICATE
-    warped = cv2.warpAffine(reduced(image, times), image_from_input[:2], size, flags=flags, borderMode=border)
+    size, border, small = (config.width, config.height), cv2.BORDER_REPLICATE, reduced(image, cut.reduction)
+    warped = cv2.warpAffine(small, cut.image_from_input[:2], size, flags=flags, borderMode=border)
     return np.asarray(warped, dtype=np.uint8)
 
 
-def _stepwise(image: Tensor, config: ImageConfig) -> Tensor:
-    top, left, rows, columns = crop_window((image.shape[0], image.shape[1]), config)
+def _stepwise(image: Tensor, cut: Cut, config: ImageConfig) -> Tensor:
+    top, left, rows, columns = cut.window
     pixels = image[top : top + rows, left : left + columns].permute(2, 0, 1)[None].float()
-    if (rows, columns) != (config.height, config.width):
-        shrinks = min(config.height / rows, config.width / columns) < ANTIALIAS_BELOW
+    if cut.way != "crop":
         size = (config.height, config.width)
-        pixels = functional.interpolate(pixels, size, mode="bilinear", antialias=shrinks)
+        pixels = functional.interpolate(pixels, size, mode="bilinear", antialias=cut.way == "antialiased")
     return pixels[0]
 
 

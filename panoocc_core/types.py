@@ -13,6 +13,7 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from .base.image_files import MAX_IMAGE_SIDE
+from .base.sent_image import SentImage
 from .geometry import Matrix, check_rigid
 from .labels import BOX_CLASSES, InstanceSource, LabelSet
 from .optics import LensModel
@@ -31,7 +32,7 @@ class CameraImage:
 
     name: str
     stamp_ns: int
-    image: Tensor  # uint8 [height, width, 3], RGB
+    image: Tensor | SentImage  # uint8 [height, width, 3], RGB; or as it was sent, for a device that decodes by itself
     intrinsics: Matrix  # [3, 3], pixels
     ego_from_camera: Matrix  # [4, 4], where the camera (optical frame) is mounted
     world_from_ego: Matrix  # [4, 4], at stamp_ns
@@ -42,10 +43,10 @@ class CameraImage:
     def __post_init__(self) -> None:
         image, k = self.image, np.asarray(self.intrinsics, dtype=np.float64)
         where = f"camera {self.name}"
-        if image.dtype != torch.uint8 or image.dim() != 3 or image.shape[2] != 3:
+        if isinstance(image, Tensor) and (image.dtype != torch.uint8 or image.dim() != 3 or image.shape[2] != 3):
             raise ValueError(f"{where}: image must be uint8 [height, width, 3], not {image.dtype} {tuple(image.shape)}")
-        if not 0 < min(image.shape[:2]) <= max(image.shape[:2]) <= MAX_IMAGE_SIDE:
-            raise ValueError(f"{where}: image size {tuple(image.shape[:2])} is outside 1..{MAX_IMAGE_SIDE}")
+        if not 0 < min(self.size_hw) <= max(self.size_hw) <= MAX_IMAGE_SIDE:
+            raise ValueError(f"{where}: image size {self.size_hw} is outside 1..{MAX_IMAGE_SIDE}")
         if k.shape != (3, 3) or not np.isfinite(k).all() or k[0, 0] <= 0 or k[1, 1] <= 0:
             raise ValueError(f"{where}: intrinsics must be a finite 3x3 matrix with positive focal lengths")
         object.__setattr__(self, "intrinsics", k)
@@ -55,7 +56,12 @@ class CameraImage:
     @property
     def size_hw(self) -> tuple[int, int]:
         """Height and width in pixels."""
-        return int(self.image.shape[0]), int(self.image.shape[1])
+        image = self.image
+        return image.size_hw if isinstance(image, SentImage) else (int(image.shape[0]), int(image.shape[1]))
+
+    def rgb(self) -> Tensor:
+        """RGB uint8 [height, width, 3]; of an image as it was sent, decoded by the host."""
+        return self.image.rgb() if isinstance(self.image, SentImage) else self.image
 
 
 @dataclass(frozen=True, slots=True)

@@ -48,6 +48,7 @@ FLOORS = {
         ("geometry", "labels", "ops"),
         ("optics",),
         ("config", "types", "stopwatch"),
+        ("cuda",),
         ("voxels", "ground_truth", "ego_motion", "preprocess", "cameras", "planning"),
         ("network",),
         ("models",),

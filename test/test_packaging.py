@@ -103,6 +103,11 @@ def test_pip_installs_packages_and_the_files_beside_them(pip_prefix, tmp_path):
     assert_comes_from(pip_prefix, str(pip_prefix / "bin" / "python"), _with_dependencies(), tmp_path)
 
 
+def test_pip_installs_the_sources_of_kernels(pip_prefix):
+    wanted = {path.name for path in (CHECKOUT / "panoocc_core").rglob("*.cu")}
+    assert wanted and {path.name for path in pip_prefix.rglob("panoocc_core/**/*.cu")} == wanted
+
+
 def test_pip_installs_the_command(pip_prefix):
     command = pip_prefix / "bin" / "panoocc"
     assert "panoocc_ros.commands.cli" in command.read_text() and os.access(command, os.X_OK)

@@ -1,6 +1,6 @@
 """Images made smaller by whole numbers: one pixel for each square of them."""
 
-from typing import NamedTuple
+from typing import Literal, NamedTuple
 
 import cv2
 import numpy as np
@@ -8,6 +8,18 @@ from numpy.typing import NDArray
 
 Pixels = NDArray[np.uint8]  # [height, width, 3]
 REDUCTIONS = (1, 2, 4, 8)  # times that decoders of JPEGs make an image smaller
+
+
+Way = Literal["crop", "bilinear", "antialiased", "eight_bits"]  # the last one: as cv2.warpAffine
+
+
+class Cut(NamedTuple):
+    """What of an image a network gets, and how that is resized."""
+
+    window: tuple[int, int, int, int]  # rows and columns that are used: top, left, height, width
+    way: Way
+    reduction: int = 1  # eight_bits: times that the image is made smaller before
+    image_from_input: NDArray[np.float64] = np.eye(3)  # eight_bits: [3, 3], pixels of that image from the input's
 
 
 class Fit(NamedTuple):

@@ -22,7 +22,7 @@ def picture(frame: Frame, occupancy: Occupancy, title: str = "PanoOcc", note: st
         note: stands out in the heading, such as that the weights were never trained.
     """
     voxels = voxels_of(occupancy).faded()
-    images = {camera.name: camera.image.cpu().numpy() for camera in frame.cameras}
+    images = {camera.name: camera.rgb().cpu().numpy() for camera in frame.cameras}
     return Pillow.fromarray(
         contact_sheet(images, voxels, heading(title, frame, occupancy), note, boxes=occupancy.boxes)
     )

@@ -121,7 +121,7 @@ def camera_overlay(
     resized_from_pixels = scaled_from_pixels(size_hw[0] / height, size_hw[1] / width)
     view = view_of(camera, frame)
     view = replace(view, image_from_camera=resized_from_pixels @ view.image_from_camera)
-    picture = resized(camera.image.cpu().numpy(), size_hw)
+    picture = resized(camera.rgb().cpu().numpy(), size_hw)
     code = _painted(surface, view, size_hw)
     _blend(picture, code, surface)
     _draw_ground(picture, code, surface, view)

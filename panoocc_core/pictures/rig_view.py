@@ -42,7 +42,7 @@ def rig_view(camera: CameraImage, geometry: GridGeometry, size_hw: tuple[int, in
     resized_from_pixels = scaled_from_pixels(size_hw[0] / height, size_hw[1] / width)
     view = view_of(camera)
     view = replace(view, image_from_camera=resized_from_pixels @ view.image_from_camera)
-    picture = resized(camera.image.cpu().numpy(), size_hw)
+    picture = resized(camera.rgb().cpu().numpy(), size_hw)
     _draw(picture, _ground_lines(), view, _GROUND, 0.55)
     _draw(picture, _cut(_grid_edges(geometry)), view, _GRID, 0.9)
     _draw(picture, _horizon(camera.ego_from_camera[:3, 3]), view, _HORIZON, 1.0)

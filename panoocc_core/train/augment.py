@@ -50,7 +50,7 @@ def distorted_frame(frame: Frame, config: AugmentConfig, random: torch.Generator
     """The frame with the colours of every image changed on their own; calibrations and poses are the same."""
     if not config.colour:
         return frame
-    cameras = tuple(replace(camera, image=distorted(camera.image, config, random)) for camera in frame.cameras)
+    cameras = tuple(replace(camera, image=distorted(camera.rgb(), config, random)) for camera in frame.cameras)
     return replace(frame, cameras=cameras)
 
 

@@ -69,7 +69,7 @@ class FrameDecoder:
             self._ahead.used(picture)
             if (encoding := getattr(picture.message, "encoding", "")) and encoding.lower() not in ENCODINGS:
                 self.converted[name] = encoding
-            self._watch.look(name, pose.stamp_ns, camera.image.numpy(), pose.world_from_ego)
+            self._watch.look(name, pose.stamp_ns, camera.rgb().numpy(), pose.world_from_ego)
             return camera
         except ImageError as error:
             return Refused("image", name, f"{error} (topic {self._rig.camera(name).topic})")

@@ -1,0 +1,58 @@
+"""From the host to a device without waiting: one page-locked buffer and one copy for many arrays."""
+
+from collections.abc import Sequence
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import Tensor
+
+ALIGNMENT = 256  # bytes: as CUDA's own allocations
+BUFFERS = 3  # copies that may be on their way at once; one more waits for the first of them
+
+
+class Staging:
+    """Uploads; of one thread."""
+
+    def __init__(self, device: torch.device) -> None:
+        self._device, self._next = device, 0
+        self._buffers: list[Tensor] = [torch.empty(0, dtype=torch.uint8)] * BUFFERS
+        self._copied: list[torch.cuda.Event | None] = [None] * BUFFERS
+
+    def upload(self, arrays: Sequence[NDArray[np.generic] | Tensor], into: Tensor | None = None) -> list[Tensor]:
+        """The bytes of arrays of the host, each as uint8 [bytes] on the device: one copy on torch's current stream.
+
+        Args:
+            into: uint8 [bytes] on the device that the copy goes to; None: new memory.
+        """
+        sources = [_bytes(array) for array in arrays]
+        begins = np.cumsum([0, *(_aligned(part.numel()) for part in sources)]).tolist()
+        buffer = self._free_buffer(begins[-1])
+        for part, begin in zip(sources, begins):
+            buffer[begin : begin + part.numel()].copy_(part)
+        there = torch.empty(begins[-1], dtype=torch.uint8, device=self._device) if into is None else into[: begins[-1]]
+        there.copy_(buffer[: begins[-1]], non_blocking=True)
+        if self._device.type == "cuda":
+            event = torch.cuda.Event()
+            event.record(torch.cuda.current_stream(self._device))
+            self._copied[self._next] = event
+        self._next = (self._next + 1) % BUFFERS
+        return [there[begin : begin + part.numel()] for part, begin in zip(sources, begins)]
+
+    def _free_buffer(self, size: int) -> Tensor:
+        event = self._copied[self._next]
+        if event is not None:
+            event.synchronize()  # the copy before the last but one: done long ago, unless the device lags behind
+        if self._buffers[self._next].numel() < size:
+            is_cuda = self._device.type == "cuda"
+            self._buffers[self._next] = torch.empty(size, dtype=torch.uint8, pin_memory=is_cuda)
+        return self._buffers[self._next]
+
+
+def _bytes(array: NDArray[np.generic] | Tensor) -> Tensor:
+    tensor = array if isinstance(array, Tensor) else torch.from_numpy(np.ascontiguousarray(array).view(np.uint8))
+    return tensor.contiguous().reshape(-1).view(torch.uint8)
+
+
+def _aligned(size: int) -> int:
+    return -(-size // ALIGNMENT) * ALIGNMENT
