@@ -269,6 +269,8 @@ class DecoderConfig:
         check_ranges(self)
         if self.mlp[0] != self.upsample[-1].channels:
             raise ValueError("mlp must begin with the channels of the last upsampling stage")
+        if self.gate_threshold is not None and self.logit_upsample != (1, 1, 1):
+            raise ValueError("a network with gate_threshold must have no logit_upsample: the gate is of finest voxels")
         if self.sparse is not None:
             self._check_sparse(self.sparse)
 
@@ -283,8 +285,6 @@ class DecoderConfig:
                 raise ValueError(f"sparse: upsample[{number}].kernel must be stride + 2 * padding along each axis")
         if not self.free_below:
             raise ValueError("sparse needs gate_threshold or empty_below, above 0: what is dropped is free by them")
-        if self.gate_threshold is not None and self.logit_upsample != (1, 1, 1):
-            raise ValueError("sparse: a network with gate_threshold must have no logit_upsample")
 
     @property
     def free_below(self) -> float | None:

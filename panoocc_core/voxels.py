@@ -105,6 +105,11 @@ def points_to_layers(points: Tensor) -> Tensor:
     return points.permute(0, 3, 1, 2)
 
 
+def stacked_points(points: Tensor, height: int) -> Tensor:
+    """[Z, Y, X, height * C] -> [Z * height, Y, X, C]: what a voxel holds of the layers that it is to be split into."""
+    return points.unflatten(-1, (height, -1)).permute(0, 3, 1, 2, 4).flatten(0, 1)
+
+
 def points_to_grid(points: Tensor) -> Tensor:
     """[Z, Y, X, ...] -> [X, Y, Z, ...]; a view."""
     return points.transpose(0, 2)

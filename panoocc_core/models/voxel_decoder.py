@@ -1,12 +1,12 @@
 """From coarse voxel features to class logits on the output grid, with an occupancy gate or a thing head."""
 
-import torch
 from torch import Tensor, nn
 from torch.nn import functional
 
 from ..config import DecoderConfig, ModelConfig, UpsampleConfig
 from ..network import VoxelLogits
 from ..ops.scalar_conv3d import scalar_conv3d
+from ..ops.voxel_classes import ClassRule, Mlp, decided, voxel_classes
 from ..voxels import (
     grid_to_volume,
     layers_to_points,
@@ -14,6 +14,7 @@ from ..voxels import (
     points_to_grid,
     points_to_layers,
     shape_hwz,
+    stacked_points,
     token_order_volume,
     token_order_volume_to_tokens,
     tokens_to_layers,
@@ -26,25 +27,29 @@ class TransposedConv(nn.ConvTranspose3d):
     """Transposed 3-D convolution of layers [Z, C, Y, X].
 
     Where the kernel is as high as its vertical stride, no two layers meet in an output layer: then every layer is an
-    image of its own, which runs several times faster on a CPU than the 3-D convolution does.
+    image of its own, whose output channels are those of the layers that become of it.  This runs several times faster
+    on a CPU than the 3-D convolution does, and as a product of matrices where pixels do not meet either.
     """
 
     def __init__(self, channels: int, stage: UpsampleConfig):
         super().__init__(channels, stage.channels, stage.kernel, stage.stride, stage.padding)
         self.by_layer = stage.kernel[0] == stage.stride[0] and stage.padding[0] == 0
+        self.by_voxel = self.by_layer and stage.kernel[1:] == (1, 1) and not any(stage.padding)
         self.flat_stride, self.flat_padding = stage.stride[1:], stage.padding[1:]
 
     def forward(self, layers: Tensor) -> Tensor:  # type: ignore[override]
         """[Z, C, Y, X] -> [Z', C', Y', X']."""
         if not self.by_layer:
             return volume_to_layers(super().forward(layers_to_volume(layers)))
-        outputs = [
-            functional.conv_transpose2d(layers, kernel, self.bias, self.flat_stride, self.flat_padding)
-            for kernel in self.weight.unbind(dim=2)
-        ]
-        if len(outputs) == 1:
-            return outputs[0]
-        return points_to_layers(torch.stack([layers_to_points(output) for output in outputs], dim=1).flatten(0, 1))
+        assert self.bias is not None
+        height = self.kernel_size[0]
+        kernel, bias = self.weight.transpose(1, 2).flatten(1, 2), self.bias.repeat(height)  # [C, height * C', ky, kx]
+        if self.by_voxel:
+            points = functional.linear(layers_to_points(layers), kernel[..., 0, 0].t(), bias)
+        else:
+            flat = functional.conv_transpose2d(layers, kernel, bias, self.flat_stride, self.flat_padding)
+            points = layers_to_points(flat)
+        return points_to_layers(stacked_points(points, height))
 
 
 class Upsample(nn.Sequential):
@@ -68,6 +73,14 @@ class ClassMlp(nn.Sequential):
         for inputs, outputs in zip(widths, widths[1:]):
             layers += [nn.Linear(inputs, outputs), nn.Softplus()]
         super().__init__(*layers[:-1], nn.Linear(widths[-1], classes))
+
+    def merged(self) -> Mlp:
+        """Weights and biases of its linear layers; the last two, between which there is no Softplus, are one."""
+        linears = [module for module in self if isinstance(module, nn.Linear)]
+        *hidden, features, classifier = [(linear.weight, linear.bias) for linear in linears]
+        weight = classifier[0].float() @ features[0].float()
+        bias = classifier[0].float() @ features[1].float() + classifier[1].float()
+        return [*hidden, (weight.to(classifier[0].dtype), bias.to(classifier[0].dtype))]
 
 
 class OccupancyGate(nn.Conv3d):
@@ -104,19 +117,13 @@ class VoxelDecoder(nn.Module):
     def occupancy(self, tokens: Tensor, free_id: int | None) -> tuple[Tensor, Tensor]:
         """Fused voxel features [N, C] -> class and probability of every voxel, uint8 and float32 [X, Y, Z].
 
-        What `classify` makes of the logits of `forward`; class logits are made only where the gate is open, and most of
-        the space is free.
+        What `classify` makes of the logits of `forward`, which here are never held for the whole grid, nor made where
+        a gate tells that a voxel is free.
         """
-        threshold = self.config.gate_threshold
-        if self.gate is None or threshold is None or free_id is None or self.config.logit_upsample != (1, 1, 1):
-            return classify(self(tokens), self.config, free_id)
-        points = self._points(tokens)
-        occupied = self.gate(points).sigmoid().flatten()
-        is_open = (occupied >= threshold).nonzero().squeeze(1)
-        open_class, open_probability = _most_probable(self.mlp(points.flatten(0, 2).index_select(0, is_open)))
-        class_id = torch.full_like(occupied, free_id, dtype=torch.uint8).index_copy(0, is_open, open_class)
-        probability = (1 - occupied).index_copy(0, is_open, open_probability)
-        return points_to_grid(class_id.view(points.shape[:3])), points_to_grid(probability.view(points.shape[:3]))
+        points, rule = self._points(tokens), class_rule(self.config, free_id)
+        gate = None if self.gate is None or rule.sigmoids else self.gate(points)
+        class_id, probability = voxel_classes(points, self.mlp.merged(), gate, rule, self.config.logit_upsample)
+        return points_to_grid(class_id), points_to_grid(probability)
 
     def thing_logits(self, tokens: Tensor) -> Tensor | None:
         """Fused voxel features [N, C] -> logits [N, 2] of the coarse voxels; None without a thing head."""
@@ -136,29 +143,11 @@ class VoxelDecoder(nn.Module):
         return volume_to_grid(functional.interpolate(volume, scale_factor=factors, mode="trilinear"))
 
 
+def class_rule(config: DecoderConfig, free_id: int | None) -> ClassRule:
+    """How the logits of a decoder become classes; `free_id` None: no voxel is called free for want of occupancy."""
+    return ClassRule(config.empty_below is not None, config.free_below, free_id)
+
+
 def classify(logits: VoxelLogits, config: DecoderConfig, free_id: int | None) -> tuple[Tensor, Tensor]:
-    """Final classes and their probabilities, uint8 and float32 [X, Y, Z].
-
-    The best class wins; a voxel is free where the occupancy gate's probability stays below its threshold, or where no
-    class reaches `empty_below`.  The probability of such a voxel is that of being free.
-    """
-    occupied: Tensor | None = None
-    threshold: float | None = None
-    if config.empty_below is not None:
-        best, index = logits.classes.max(-1)
-        class_id, probability = index.to(torch.uint8), best.float().sigmoid()
-        occupied, threshold = probability, config.empty_below
-    else:
-        class_id, probability = _most_probable(logits.classes)
-        if logits.gate is not None:
-            occupied, threshold = logits.gate.float().sigmoid(), config.gate_threshold
-    if free_id is None or occupied is None or threshold is None:
-        return class_id, probability
-    is_open = occupied >= threshold  # not where the gate is NaN; then the probability tells
-    return class_id.masked_fill(~is_open, free_id), torch.where(is_open, probability, 1 - occupied)
-
-
-def _most_probable(logits: Tensor) -> tuple[Tensor, Tensor]:
-    """Logits [..., class] -> best class, uint8, and its softmax probability, float32."""
-    best, class_id = logits.max(-1)
-    return class_id.to(torch.uint8), (best.float() - logits.float().logsumexp(-1)).exp()
+    """Classes and their probabilities of logits of any shape [..., class], uint8 and float32 [...]; see `ClassRule`."""
+    return decided(logits.classes, logits.gate, class_rule(config, free_id))
