@@ -15,7 +15,8 @@ from .data.errors import DataError
 from .data.grid_file import load_grid, save_grid
 from .network import NonFiniteError
 from .pictures.figures import overlay, picture
-from .stream import OccupancyStream, Wanted, advance
+from .step import Wanted
+from .stream import OccupancyStream, advance
 from .types import CameraImage, Frame, Occupancy, VehicleMotion
 from .weights.checkpoint import load_model
 from .weights.tensor_files import CheckpointError

@@ -30,7 +30,7 @@ from .metrics.tracking import TrackingQuality
 from .network import Network, NonFiniteError
 from .panoptic import PointLabels, PointRules, connected_instances, label_points, true_instance_ids
 from .stream import Encoded, Instances, classes, encode, instances, no_instances, occupancy_of, output_geometry, visible
-from .types import Frame, GridGeometry, ScoredBoxes
+from .types import GridGeometry, ScoredBoxes
 
 NOISE = (0,)  # classes of LiDAR points that no metric counts
 
@@ -133,9 +133,9 @@ def evaluate_drive(
             position_m = _points_m(network.config, drive, index, truth, measures, results)
             try:
                 step = encode(network, frame, memory)
-                found = predict(network, frame, step, truth.class_id is not None, position_m, follows)
+                found = predict(network, step, truth.class_id is not None, position_m, follows)
                 if measures.visible and truth.camera_mask is not None and found.things is not None:
-                    found = replace(found, visible=visible(frame, step, found.things.class_id))
+                    found = replace(found, visible=visible(step, found.things.class_id))
                 total = total.then(scores_of_frame(network, step, found, truth, measures, origins))
             except NonFiniteError as error:
                 raise ValueError(str(error)) from error
@@ -170,7 +170,6 @@ class Predicted:
 
 def predict(
     network: Network,
-    frame: Frame,
     step: Encoded,
     at_voxels: bool,
     position_m: NDArray[np.float32] | None,
@@ -192,10 +191,13 @@ def predict(
         return Predicted(None, None, None, step.memory)
     config = step.config
     class_id, confidence = classes(network, step.fused)
-    things = instances(network, frame, step, class_id, confidence) if with_instances else no_instances(step, class_id)
+    things = no_instances(step, class_id)
+    if with_instances:
+        boxes = network.detect(step.fused) if config.panoptic.instances == "boxes" else None
+        things = instances(step, class_id, confidence, boxes)
     points = None
     if position_m is not None:
-        occupancy = occupancy_of(frame, step, things, confidence, logits=network.decode(step.fused).classes)
+        occupancy = occupancy_of(step, things, confidence, logits=network.decode(step.fused).classes)
         rules = PointRules("clamp", config.points, config.panoptic)
         points = label_points(position_m, np.eye(4), occupancy, rules)
     return Predicted(things, points, things.detected, things.memory)

@@ -6,22 +6,19 @@ which returns a new memory.
 """
 
 import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
 
 import numpy as np
-import torch
 from torch import Tensor
 
 from .config import EgoMotionConfig, GridConfig, ModelConfig, TemporalConfig
 from .ego_motion import StampedPose
 from .geometry import NS_PER_S, Matrix, invert, rotation_angle_rad, shift_and_turn
-from .network import Network
-from .ops.voxel_warp import voxel_warp
 from .optics import LensModel
 from .panoptic.tracks import Tracks
 from .types import CameraImage, Frame
-from .voxels import shape_hwz, voxel_from_network
+from .voxels import voxel_from_network
 
 # How much longer than wanted (share of the spacing) a pause between kept states may get: streams jitter.
 SPACING_SLACK = 0.05
@@ -148,9 +145,11 @@ class Recollection:
         """Ages of the recalled states."""
         return tuple((self.frame.stamp_ns - state.stamp_ns) / NS_PER_S for state in self.states)
 
-    def history(self, network: Network) -> list[Tensor]:
-        """The recalled states where the network sees them now, oldest first: each [N, C]."""
-        return align(self.states, self.world_from_network, network)
+    def voxel_motions(self, config: ModelConfig) -> Matrix:
+        """How the voxels have moved since each of the recalled states: [state, 3, 4], see `StepInput`."""
+        now, grid = self.world_from_network, config.grid
+        since = [past_from_current(state.world_from_network, now, config.temporal) for state in self.states]
+        return np.array([voxel_motion(motion, grid) for motion in since]).reshape(-1, 3, 4)
 
 
 def begin(memory: VoxelMemory, frame: Frame, config: ModelConfig) -> Recollection:
@@ -233,20 +232,7 @@ def past_from_current(world_from_past: Matrix, world_from_current: Matrix, confi
     return motion
 
 
-def warped(tokens: Tensor, motion: Matrix, centres_m: Tensor, grid: GridConfig) -> Tensor:
-    """A past volume [N, C] resampled at the voxel centres of now, zeros outside.
-
-    Args:
-        motion: [4, 4], past from current, of the network's frame.
-        centres_m: float64 [N, 3], the voxel centres in that frame, on the device of the tokens.
-    """
-    matrix = torch.as_tensor(voxel_from_network(grid) @ motion, device=tokens.device)
-    positions = (centres_m @ matrix[:3, :3].T + matrix[:3, 3]).float()
-    return voxel_warp(tokens, shape_hwz(grid), positions)
-
-
-def align(states: Sequence[VoxelState], world_from_network: Matrix, network: Network) -> list[Tensor]:
-    """States resampled in the network's frame where that is now, in their order: each [N, C]."""
-    config, centres_m = network.config, network.state_centres_m.value
-    motions = [past_from_current(state.world_from_network, world_from_network, config.temporal) for state in states]
-    return [warped(state.tokens, motion, centres_m, config.grid) for state, motion in zip(states, motions)]
+def voxel_motion(motion: Matrix, grid: GridConfig) -> Matrix:
+    """A motion [4, 4] of the network's frame as it moves voxels: place [3, 4] then from place now, in voxels."""
+    to_voxels = voxel_from_network(grid)
+    return (to_voxels @ motion @ np.linalg.inv(to_voxels))[:3]

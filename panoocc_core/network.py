@@ -4,6 +4,8 @@ A family is a subclass of `Network`, built by `models.build_network`; `models.pa
 """
 
 from abc import ABC, abstractmethod
+from collections.abc import Sequence
+from contextlib import nullcontext
 from dataclasses import dataclass
 
 import torch
@@ -11,8 +13,10 @@ from torch import Tensor, nn
 
 from .base.constants import Constant
 from .config import ModelConfig
+from .ops.voxel_warp import voxel_warp
 from .optics import Projections
-from .voxels import centres_m
+from .step import BoxPrediction, Stage, StepInput, StepOutput, Wanted
+from .voxels import shape_hwz, voxel_places
 
 
 class NonFiniteError(RuntimeError):
@@ -39,25 +43,26 @@ class VoxelLogits:
 
 
 @dataclass(frozen=True, slots=True, eq=False)
-class BoxPrediction:
-    """Boxes of every decoder layer."""
+class Features:
+    """What the network makes of one instant and its history, before it is decoded."""
 
-    class_logits: Tensor  # float32 [layer, query, class]
-    codes: Tensor  # float32 [layer, query, 10]; centres in metres in the network frame
+    current: Tensor  # [N, C], of this instant alone
+    fused: Tensor  # [N, C], with the history
+    state: Tensor  # [N, C], which of them is remembered
 
 
 class Network(nn.Module, ABC):
     """Images of one instant and aligned history in, occupancy out; without state.
 
     The state that is remembered of an instant is voxel features [N, C] on the coarse grid `config.grid`, in token order
-    (`voxels`): the memory keeps them, resamples them at the vehicle's present pose and hands them back as history.
+    (`voxels`): the memory keeps them and hands them back as history, with the motion since then.
     """
 
     def __init__(self, config: ModelConfig):
         super().__init__()
         self.config = config
-        # float64 [N, 3] in the network frame: where the voxels of a state lie.
-        self.state_centres_m = Constant(torch.from_numpy(centres_m(config.grid)))
+        places = torch.as_tensor(voxel_places(config.grid), dtype=torch.float32)
+        self.voxel_places = Constant(places)  # [N, 3] (x, y, z), of the voxels of a state
 
     @property
     def device(self) -> torch.device:
@@ -67,6 +72,45 @@ class Network(nn.Module, ABC):
     def dtype(self) -> torch.dtype:
         """Of weights and features; coordinates are float32 always."""
         return next(self.parameters()).dtype
+
+    def step(self, inputs: StepInput, wanted: Wanted, stage: Stage = nullcontext) -> StepOutput:
+        """One streaming step; pure, of tensors alone."""
+        features, boxes, logits = self.features(inputs, stage), None, None
+        with stage("decoder"):
+            class_id, confidence, is_finite = self.classes(features.fused)
+        if wanted.instances and self.config.panoptic.instances == "boxes":
+            with stage("instances"):
+                boxes = self.detect(features.fused)
+        if wanted.logits:
+            with stage("logits"):
+                logits = self.decode(features.fused).classes
+        return StepOutput(class_id, confidence, is_finite, features.state, boxes, logits)
+
+    def features(self, inputs: StepInput, stage: Stage = nullcontext) -> Features:
+        """The way from images and history to fused voxel features."""
+        with stage("backbone"):
+            maps = self.encode_images(inputs.images)
+        with stage("encoder"):
+            current = self.encode_voxels(maps, inputs.projections, inputs.ego_motion)
+        with stage("temporal"):
+            fused = self.fuse(self.align(inputs.states, inputs.motions), current)
+        return Features(current, fused, self.state(current, fused))
+
+    def align(self, states: Sequence[Tensor], motions: Tensor) -> list[Tensor]:
+        """States [N, C] resampled at the voxels of now, zeros outside, in their order: each [N, C].
+
+        Args:
+            motions: see `StepInput`.
+        """
+        places, shape = self.voxel_places.value[:, None], shape_hwz(self.config.grid)
+        # Not a matrix product, which autocast and TF32 would round.
+        moved = [(places * motion[:, :3]).sum(-1) + motion[:, 3] for motion in motions]  # [N, 3] each
+        return [voxel_warp(state, shape, there) for state, there in zip(states, moved, strict=True)]
+
+    def classes(self, fused: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+        """Fused features [N, C] -> class and confidence of every voxel, uint8 [X, Y, Z], and whether all is finite."""
+        class_id, probability = self.occupancy(fused)
+        return class_id, (probability * 255).round().to(torch.uint8), torch.isfinite(probability.sum())
 
     @abstractmethod
     def encode_images(self, images: Tensor) -> list[Tensor]:

@@ -53,8 +53,8 @@ def cameras_in_order(frame: Frame, names: tuple[str, ...]) -> list[CameraImage]:
     return [given[name] for name in names]
 
 
-def prepare(frame: Frame, config: ModelConfig, device: torch.device) -> NetworkInput:
-    """Network input of a frame on a device."""
+def network_input(frame: Frame, config: ModelConfig, device: torch.device) -> NetworkInput:
+    """Images and projections of a frame on a device."""
     cameras = cameras_in_order(frame, config.cameras)
     front_end = front_end_on(device)
     if front_end is None:
@@ -143,8 +143,8 @@ def reduction(size_hw: tuple[int, int], config: ImageConfig) -> int:
 
 
 def fit(size_hw: tuple[int, int], config: ImageConfig) -> Fit:
-    """How much smaller images of a size are made before they are given to `prepare`: where they are undistorted, to the
-    scale of the network's input, so that they are cropped and nothing else."""
+    """How much smaller images of a size are made before they are given to `network_input`: where they are undistorted,
+    to the scale of the network's input, so that they are cropped and nothing else."""
     times = reduction(size_hw, config)
     if config.preparation != "direct":
         return Fit(times)

@@ -1,141 +1,112 @@
 """Streaming inference: a pure step from frame and memory to occupancy and memory, and the one object with state."""
 
 from collections.abc import Callable
-from contextlib import AbstractContextManager, nullcontext
+from contextlib import nullcontext
 from dataclasses import dataclass, replace
 
 import torch
 from torch import Tensor
 
 from .base.devices import full_float32
+from .base.stopwatch import Stopwatch
 from .config import ModelConfig
 from .ego_motion import StampedPose, ego_motion_vector, pose_at, vehicle_motion
 from .geometry import NS_PER_S, Matrix
 from .labels import InstanceSource
-from .memory import VoxelMemory, begin, cleared, remember
+from .memory import Recollection, VoxelMemory, begin, cleared, remember
 from .network import Network, NonFiniteError
 from .panoptic import detected_boxes, find_things, follow
-from .preprocess import NetworkInput, prepare
-from .stopwatch import Stopwatch
+from .preprocess import NetworkInput, network_input
+from .step import BoxPrediction, Executor, Stage, StepInput, StepOutput, Wanted
 from .types import Frame, GridGeometry, HistoryReport, Occupancy, ScoredBoxes
 from .visibility import eyes_of, visible_voxels
 from .voxels import ego_from_grid, extent_m
 
-STAGES = {  # of a step, in their order, as in `Occupancy.timings_ms`; those that nobody wants are absent
-    "prepare": "images at the network's size and on its device, poses, motion of the vehicle",
-    "backbone": "backbone and feature pyramid",
-    "encoder": "voxel queries read the images",
-    "temporal": "the history is aligned and fused",
-    "decoder": "class and confidence of every voxel",
-    "instances": "things and their tracks",
-    "visible": "lines of sight",
-    "logits": "logits of every voxel, for labelled clouds",
-}
 
+@dataclass(frozen=True, slots=True, eq=False)
+class Prepared:
+    """What the host has ready for a step, and what it needs after it."""
 
-@dataclass(frozen=True, slots=True)
-class Wanted:
-    """What a step is to find beside the classes of the voxels; what nobody wants costs nothing."""
+    inputs: StepInput
+    past: Recollection
+    config: ModelConfig  # of the network, with its frame where it is for this frame
+    rates: str  # where those of the ego motion come from
 
-    instances: bool = True  # else the box branch does not run, and tracks are not seen
-    visible: bool = True  # what the cameras see
-    logits: bool = False  # those of every voxel are kept; costs the decoder once more
+    def after(self, state: Tensor) -> "After":
+        """What is known once the state [N, C] of the frame is."""
+        memory = remember(self.past, state, self.config)
+        past = self.past
+        history = HistoryReport(past.ages_s, len(memory.states), past.reset, memory.resets, self.rates)
+        return After(past.frame, self.config, memory, history)
 
 
 @dataclass(frozen=True, slots=True, eq=False)
-class Encoded:
+class After:
+    """What is known of a frame when the network has seen it, beside what it has found."""
+
+    frame: Frame
+    config: ModelConfig  # of the network, with its frame where it was for this frame
+    memory: VoxelMemory  # after the frame
+    history: HistoryReport
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Encoded(After):
     """What the network makes of one frame and its history, before it is decoded."""
 
     current: Tensor  # [N, C], of this frame alone
     fused: Tensor  # [N, C], with the history
-    memory: VoxelMemory  # after the frame
-    history: HistoryReport
-    config: ModelConfig  # of the network, with its frame where it was for this frame
+
+
+def prepare(
+    config: ModelConfig,
+    device: torch.device,
+    frame: Frame,
+    memory: VoxelMemory,
+    change: Callable[[NetworkInput], NetworkInput] = lambda inputs: inputs,
+) -> Prepared:
+    """The host's work before a step of a network on a device; pure.
+
+    Args:
+        change: what training does to the input of the network.
+
+    Raises:
+        ValueError: the frame's cameras are not those of the network.
+    """
+    config = config.placed(frame.ego_from_network)
+    seen = change(network_input(frame, config, device))
+    past = begin(memory, frame, config)
+    vector, rates = _ego_motion(frame, past.poses, config)
+    ego_motion, motions = (
+        torch.as_tensor(values, dtype=torch.float32, device=device) for values in (vector, past.voxel_motions(config))
+    )
+    states = tuple(state.tokens for state in past.states)
+    return Prepared(StepInput(seen.images, seen.projections, ego_motion, states, motions), past, config, rates)
 
 
 def encode(
     network: Network,
     frame: Frame,
     memory: VoxelMemory,
-    change: Callable[[NetworkInput], NetworkInput] | None = None,
-    stage: Callable[[str], AbstractContextManager[object]] = nullcontext,
+    change: Callable[[NetworkInput], NetworkInput] = lambda inputs: inputs,
 ) -> Encoded:
     """The network's way from a frame to fused voxel features; pure.  In training, gradients stop at the memory.
 
     Args:
         change: what training does to the input of the network.
-        stage: surrounds each named stage, to measure it.
 
     Raises:
         ValueError: the frame's cameras are not those of the network.
     """
-    config = network.config.placed(frame.ego_from_network)
-    with stage("prepare"):
-        inputs = prepare(frame, config, network.device)
-        inputs = inputs if change is None else change(inputs)
-        past = begin(memory, frame, config)
-        vector, source = _ego_motion(frame, past.poses, config)
-        motion = torch.as_tensor(vector, dtype=torch.float32, device=network.device)
-    with stage("backbone"):
-        maps = network.encode_images(inputs.images)
-    with stage("encoder"):
-        current = network.encode_voxels(maps, inputs.projections, motion)
-    with stage("temporal"):
-        fused = network.fuse(past.history(network), current)
-    after = remember(past, network.state(current, fused).detach(), config)
-    report = HistoryReport(past.ages_s, len(after.states), past.reset, after.resets, source)
-    return Encoded(current, fused, after, report, config)
-
-
-@dataclass(frozen=True, slots=True, eq=False)
-class Instances:
-    """Things of one frame with their numbers, and the classes of the voxels, which boxes may have refined."""
-
-    class_id: Tensor  # uint8 [X, Y, Z]
-    unrefined: Tensor  # uint8 [X, Y, Z], the classes without boxes
-    instance_id: Tensor | None  # int32 [X, Y, Z]
-    boxes: ScoredBoxes | None
-    source: InstanceSource
-    memory: VoxelMemory  # with the tracks after the frame
-    detected: ScoredBoxes | None = None  # all of the box branch, where boxes are the source
-
-
-def instances(network: Network, frame: Frame, step: Encoded, class_id: Tensor, confidence: Tensor) -> Instances:
-    """The things of an encoded frame, by the source that the configuration names, with the numbers of their tracks.
-
-    Args:
-        class_id, confidence: uint8 [X, Y, Z], from `classes`.
-
-    Raises:
-        NonFiniteError: a box is not finite.
-    """
-    config, memory = step.config, step.memory
-    detected = detected_boxes(network, step.fused, config) if config.panoptic.instances == "boxes" else None
-    found = find_things(detected, class_id, confidence, output_geometry(config), config)
-    if found is None:
-        return no_instances(step, class_id)
-    tracks, boxes = follow(
-        memory.tracks,
-        found.boxes,
-        frame.stamp_ns,
-        frame.world_from_ego,
-        config.tracking,
-        know_velocity=found.source == "boxes",
-    )
-    assert boxes.instance_id is not None
-    instance_id = found.numbered(boxes.instance_id)
-    memory = replace(memory, tracks=tracks)
-    return Instances(found.class_id, class_id, instance_id, boxes, found.source, memory, detected)
-
-
-def no_instances(step: Encoded, class_id: Tensor) -> Instances:
-    """Where nobody wants the things of a frame; its tracks then are not seen."""
-    return Instances(class_id, class_id, None, None, "none", step.memory)
+    prepared = prepare(network.config, network.device, frame, memory, change)
+    features = network.features(prepared.inputs)
+    after = prepared.after(features.state.detach())
+    return Encoded(frame, after.config, after.memory, after.history, features.current, features.fused)
 
 
 @full_float32()
 def advance(
-    network: Network,
+    executor: Executor,
     frame: Frame,
     memory: VoxelMemory,
     exact_times: bool = False,
@@ -151,50 +122,106 @@ def advance(
         ValueError: the frame's cameras are not those of the network.
         NonFiniteError: the output is not finite; the memory should be cleared.
     """
-    watch = Stopwatch(network.device, exact_times, on_stage)
-    step = encode(network, frame, memory, stage=watch.stage)
-    with watch.stage("decoder"):
-        class_id, confidence = classes(network, step.fused)
+    watch = Stopwatch(executor.device, exact_times, on_stage)
+    with watch.stage("prepare"):
+        prepared = prepare(executor.config, executor.device, frame, memory)
+    output = executor.step(prepared.inputs, wanted, watch.stage)
+    occupancy, memory = collect(prepared, output, wanted, watch.stage)
+    return replace(occupancy, timings_ms=watch.wall_ms(), cpu_ms=watch.cpu_ms()), memory
+
+
+def collect(
+    prepared: Prepared, output: StepOutput, wanted: Wanted, stage: Stage = nullcontext
+) -> tuple[Occupancy, VoxelMemory]:
+    """The host's work after a step: its occupancy with things and what is seen, and the memory; pure.
+
+    Raises:
+        NonFiniteError: the output is not finite.
+    """
+    check_finite(output.is_finite)  # the one wait for the device, when all its work has been given
+    after = prepared.after(output.state)
+    things, seen = no_instances(after, output.class_id), None
     if wanted.instances:
-        with watch.stage("instances"):
-            things = instances(network, frame, step, class_id, confidence)
-    else:
-        things = no_instances(step, class_id)
-    seen, logits = None, None
+        with stage("instances"):
+            things = instances(after, output.class_id, output.confidence, output.boxes)
     if wanted.visible:
-        with watch.stage("visible"):
-            seen = visible(frame, step, things.class_id)
-    if wanted.logits:
-        with watch.stage("logits"):
-            logits = network.decode(step.fused).classes
-    occupancy = occupancy_of(frame, step, things, confidence, seen, logits)
-    return replace(occupancy, timings_ms=watch.wall_ms(), cpu_ms=watch.cpu_ms()), things.memory
+        with stage("visible"):
+            seen = visible(after, things.class_id)
+    return occupancy_of(after, things, output.confidence, seen, output.logits), things.memory
 
 
-def visible(frame: Frame, step: Encoded, class_id: Tensor) -> Tensor | None:
+def check_finite(is_finite: Tensor) -> None:
+    """Raises NonFiniteError unless what decides the classes is finite."""
+    if not is_finite:
+        raise NonFiniteError("the class logits are not finite; the memory or an image is broken")
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Instances:
+    """Things of one frame with their numbers, and the classes of the voxels, which boxes may have refined."""
+
+    class_id: Tensor  # uint8 [X, Y, Z]
+    unrefined: Tensor  # uint8 [X, Y, Z], the classes without boxes
+    instance_id: Tensor | None  # int32 [X, Y, Z]
+    boxes: ScoredBoxes | None
+    source: InstanceSource
+    memory: VoxelMemory  # with the tracks after the frame
+    detected: ScoredBoxes | None = None  # all of the box branch, where boxes are the source
+
+
+def instances(after: After, class_id: Tensor, confidence: Tensor, boxes: BoxPrediction | None) -> Instances:
+    """The things of a frame, by the source that the configuration names, with the numbers of their tracks.
+
+    Args:
+        class_id, confidence: uint8 [X, Y, Z].
+        boxes: of the box branch, where boxes are the source.
+
+    Raises:
+        NonFiniteError: a box is not finite.
+    """
+    config, frame = after.config, after.frame
+    detected = None if boxes is None else detected_boxes(boxes, config)
+    found = find_things(detected, class_id, confidence, output_geometry(config), config)
+    if found is None:
+        return no_instances(after, class_id)
+    tracks, tracked = follow(
+        after.memory.tracks,
+        found.boxes,
+        frame.stamp_ns,
+        frame.world_from_ego,
+        config.tracking,
+        know_velocity=found.source == "boxes",
+    )
+    assert tracked.instance_id is not None
+    instance_id = found.numbered(tracked.instance_id)
+    memory = replace(after.memory, tracks=tracks)
+    return Instances(found.class_id, class_id, instance_id, tracked, found.source, memory, detected)
+
+
+def no_instances(after: After, class_id: Tensor) -> Instances:
+    """Where nobody wants the things of a frame; its tracks then are not seen."""
+    return Instances(class_id, class_id, None, None, "none", after.memory)
+
+
+def visible(after: After, class_id: Tensor) -> Tensor | None:
     """What the cameras of a frame see of its classes, bool [X, Y, Z]; None where no class stands for free space."""
-    config = step.config
+    config = after.config
     if config.labels.free_id is None:
         return None
     geometry = output_geometry(config)
-    return visible_voxels(class_id != config.labels.free_id, geometry, eyes_of(frame, geometry, config.images))
+    return visible_voxels(class_id != config.labels.free_id, geometry, eyes_of(after.frame, geometry, config.images))
 
 
 def occupancy_of(
-    frame: Frame,
-    step: Encoded,
-    things: Instances,
-    confidence: Tensor,
-    seen: Tensor | None = None,
-    logits: Tensor | None = None,
+    after: After, things: Instances, confidence: Tensor, seen: Tensor | None = None, logits: Tensor | None = None
 ) -> Occupancy:
-    """What was found of an encoded frame, with where and when that is.
+    """What was found of a frame, with where and when that is.
 
     Args:
-        confidence: uint8 [X, Y, Z], from `classes`.
+        confidence: uint8 [X, Y, Z].
         seen, logits: of `visible` and the decoder, where somebody wants them.
     """
-    config = step.config
+    frame, config = after.frame, after.config
     stamps_ns = {camera.name: camera.stamp_ns for camera in frame.cameras if not camera.is_blank}
     return Occupancy(
         stamp_ns=frame.stamp_ns,
@@ -210,7 +237,7 @@ def occupancy_of(
         geometry=output_geometry(config),
         labels=config.labels,
         cameras=tuple(name for name in config.cameras if name in stamps_ns),
-        history=step.history,
+        history=after.history,
     )
 
 
@@ -231,10 +258,8 @@ def classes(network: Network, fused: Tensor) -> tuple[Tensor, Tensor]:
     Raises:
         NonFiniteError: what decides is NaN or infinite.
     """
-    class_id, probability = network.occupancy(fused)
-    confidence = (probability * 255).round().to(torch.uint8)
-    if not torch.isfinite(probability.sum()):  # the one wait for the device, when all its work has been given
-        raise NonFiniteError("the class logits are not finite; the memory or an image is broken")
+    class_id, confidence, is_finite = network.classes(fused)
+    check_finite(is_finite)
     return class_id, confidence
 
 
@@ -254,7 +279,7 @@ class OccupancyStream:
     """
 
     def __init__(
-        self, network: Network, exact_times: bool = False, on_stage: Callable[[str], object] = lambda name: None
+        self, network: Executor, exact_times: bool = False, on_stage: Callable[[str], object] = lambda name: None
     ):
         self.network, self._exact_times, self._on_stage = network, exact_times, on_stage
         self.memory = VoxelMemory()

@@ -6,8 +6,8 @@ import torch
 from torch import Tensor, nn
 
 from ..config import BoxConfig, GridConfig, ModelConfig
-from ..network import BoxPrediction
 from ..ops.deform_attn import deform_attn
+from ..step import BoxPrediction
 from ..voxels import column_mean, extent_m, shape_hwz
 from .view_encoder import FeedForward
 

@@ -5,8 +5,9 @@ from torch import Tensor, nn
 
 from ..base.constants import Constant
 from ..config import ModelConfig, ResNetConfig
-from ..network import BoxPrediction, Network, VoxelLogits
+from ..network import Network, VoxelLogits
 from ..optics import Projections
+from ..step import BoxPrediction
 from ..voxels import reference_points_m
 from .box_head import BoxHead, NoBoxes, bev_map
 from .internimage import InternImage

@@ -11,7 +11,8 @@ from ..config import ModelConfig
 from ..labels import InstanceSource
 from ..models.box_head import decode_boxes
 from ..models.network_frame import ego_boxes
-from ..network import Network, NonFiniteError
+from ..network import NonFiniteError
+from ..step import BoxPrediction
 from ..types import GridGeometry, ScoredBoxes
 from .components import MAX_INSTANCES, boxes_around, connected_instances
 from .fusion import claimed
@@ -34,16 +35,16 @@ class Things:
         return torch.from_numpy(instance_id)
 
 
-def detected_boxes(network: Network, fused: Tensor, config: ModelConfig) -> ScoredBoxes:
-    """All boxes [n] of the box branch in the ego frame, without a threshold, from fused voxel features [N, C].
+def detected_boxes(prediction: BoxPrediction, config: ModelConfig) -> ScoredBoxes:
+    """All boxes [n] of the box branch in the ego frame, without a threshold.
 
     Raises:
         NonFiniteError: one is not finite.
     """
-    prediction = network.detect(fused)
-    if not torch.isfinite(prediction.class_logits[-1].sum() + prediction.codes[-1].sum()):
+    last = BoxPrediction(prediction.class_logits[-1:].cpu(), prediction.codes[-1:].cpu())
+    if not torch.isfinite(last.class_logits.sum() + last.codes.sum()):
         raise NonFiniteError("the boxes are not finite; the memory or an image is broken")
-    return ego_boxes(decode_boxes(prediction, config.boxes), config)
+    return ego_boxes(decode_boxes(last, config.boxes), config)
 
 
 def find_things(

@@ -5,7 +5,7 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
-from ..network import BoxPrediction
+from ..step import BoxPrediction
 from .losses import ALPHA
 from .targets import BoxTargets
 

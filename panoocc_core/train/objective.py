@@ -8,7 +8,8 @@ from torch import Tensor
 from torch.nn import functional
 
 from ..config import ModelConfig
-from ..network import BoxPrediction, StageOccupancy, VoxelLogits
+from ..network import StageOccupancy, VoxelLogits
+from ..step import BoxPrediction
 from ..voxels import grid_to_rows
 from .loss_config import LossConfig
 from .losses import cross_entropy_sum, focal_sum, full_precision

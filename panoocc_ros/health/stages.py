@@ -1,6 +1,6 @@
 """The stages of a set on its way to a grid, by the names that times, topics and texts have for them."""
 
-from panoocc_core.stream import STAGES as NETWORK_STAGES
+from panoocc_core.step import STAGES as NETWORK_STAGES
 
 QUEUE, DECODE, PUBLISH = "queue", "decode", "publish"
 ARRIVAL_TO_READY, ARRIVAL_TO_OUTPUT, BESIDE_NETWORK = "arrival_to_ready", "arrival_to_output", "beside_network"

@@ -24,8 +24,9 @@ from panoocc_core.metrics.report import as_plain
 from panoocc_core.models.box_head import Boxes, decode_boxes
 from panoocc_core.models.network_frame import box_codes, ego_boxes
 from panoocc_core.models.voxel_decoder import classify
-from panoocc_core.network import BoxPrediction, VoxelLogits
+from panoocc_core.network import VoxelLogits
 from panoocc_core.panoptic import PointLabels
+from panoocc_core.step import BoxPrediction
 from panoocc_core.stream import Instances
 from panoocc_ros.commands.eval import summary
 
@@ -102,7 +103,7 @@ def test_what_is_wrongly_free_is_found_where_it_is_called_visible(model, streets
 def with_ids(monkeypatch, oracle, renumbered):
     """Lets the voxels of true things have their true ids, given by `renumbered(ids, frame number)`."""
 
-    def instances(network, frame, step, class_id, confidence):
+    def instances(step, class_id, confidence, boxes):
         number = oracle.calls - 1
         ids = renumbered(oracle.truths[number].instance_id, number)
         return Instances(class_id, class_id, torch.from_numpy(ids), None, "boxes", step.memory)

@@ -15,7 +15,7 @@ from panoocc_core.labels import OCC3D
 from panoocc_core.optics import LensModel
 from panoocc_core.pictures.overlay import camera_overlay, surface_of
 from panoocc_core.pictures.voxel_view import VoxelVolume
-from panoocc_core.preprocess import pixels_of_points, prepare, view_of
+from panoocc_core.preprocess import network_input, pixels_of_points, view_of
 from panoocc_core.sim import Scene, nuscenes_rig
 from panoocc_core.sim.camera import SimCamera, mounted, pinhole
 from panoocc_core.sim.renderer import Renderer
@@ -105,7 +105,7 @@ def test_the_network_finds_the_same_object_at_the_same_voxel(pictures):
     def found(cameras):
         frame = Frame(0, np.eye(4), tuple(class_image(camera, pictures[camera.name]) for camera in cameras))
         config = network_for(cameras)
-        inputs = prepare(frame, config, torch.device("cpu"))
+        inputs = network_input(frame, config, torch.device("cpu"))
         pixels, seen = inputs.projections.pixels(points)
         column, row = pixels.round().long().unbind(-1)
         seen &= (column >= 0) & (column < 480) & (row >= 0) & (row < 270)

@@ -8,7 +8,8 @@ import torch
 from torch.nn import functional
 
 from panoocc_core.base.strict_yaml import ConfigError, build
-from panoocc_core.network import BoxPrediction, VoxelLogits
+from panoocc_core.network import VoxelLogits
+from panoocc_core.step import BoxPrediction
 from panoocc_core.train import losses
 from panoocc_core.train.loss_config import TERMS, LossConfig
 from panoocc_core.train.losses import cross_entropy_sum, focal_sum

@@ -12,7 +12,8 @@ from panoocc_core.config import GridConfig, ModelConfig, UpsampleConfig
 from panoocc_core.ground_truth import GroundTruth, TrueBoxes, TruePoints
 from panoocc_core.labels import BOX_CLASSES
 from panoocc_core.models.network_frame import legacy_yaw_rad
-from panoocc_core.network import BoxPrediction, VoxelLogits
+from panoocc_core.network import VoxelLogits
+from panoocc_core.step import BoxPrediction
 from panoocc_core.train.loss_config import LossConfig
 from panoocc_core.train.matching import match_boxes
 from panoocc_core.train.objective import loss_terms, supervised_layers

@@ -12,7 +12,7 @@ from panoocc_core.config import GridConfig, PoseConfig
 from panoocc_core.ground_truth import GroundTruth, TrueBoxes, TruePoints
 from panoocc_core.labels import BOX_CLASSES, LIDARSEG, OCC3D
 from panoocc_core.models.box_head import decode_boxes
-from panoocc_core.network import BoxPrediction
+from panoocc_core.step import BoxPrediction
 from panoocc_core.train.targets import box_targets, majority, make_targets, output_geometry, point_targets
 from panoocc_core.types import GridGeometry
 from panoocc_core.voxels import centres_m

@@ -1,11 +1,13 @@
 """The temporal memory: time decides what is kept and recalled; every rule of reset."""
 
 from dataclasses import replace
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
 import torch
 
+from panoocc_core.base.constants import Constant
 from panoocc_core.config import GridConfig, ModelConfig, PoseConfig, TemporalConfig, model_config
 from panoocc_core.geometry import NS_PER_S, rigid
 from panoocc_core.memory import (
@@ -16,11 +18,12 @@ from panoocc_core.memory import (
     remember,
     reset_reason,
     states_kept,
-    warped,
+    voxel_motion,
 )
+from panoocc_core.network import Network
 from panoocc_core.optics import LensModel
 from panoocc_core.types import Frame
-from panoocc_core.voxels import centres_m, token_count
+from panoocc_core.voxels import centres_m, token_count, voxel_places
 
 from .conftest import heading, street_frame
 
@@ -181,7 +184,14 @@ def test_a_clear_counts_its_reason_and_keeps_nothing():
 
 
 GRID = GridConfig(rows=20, columns=16, layers=4, range_m=(-16.0, -20.0, -2.0, 16.0, 20.0, 6.0))
-CENTRES_M = torch.from_numpy(centres_m(GRID))
+
+
+def warped(tokens: torch.Tensor, motion: np.ndarray) -> torch.Tensor:
+    """A past volume [N, C] at the voxels of now, by the motion [4, 4] of the grid's frame since."""
+    places = Constant(torch.as_tensor(voxel_places(GRID), dtype=torch.float32))
+    network = SimpleNamespace(config=SimpleNamespace(grid=GRID), voxel_places=places)
+    motions = torch.as_tensor(voxel_motion(motion, GRID)[None], dtype=torch.float32)
+    return Network.align(network, (tokens,), motions)[0]
 
 
 def field_in_world(world_from_ego: np.ndarray) -> torch.Tensor:
@@ -193,7 +203,7 @@ def field_in_world(world_from_ego: np.ndarray) -> torch.Tensor:
 def test_a_still_world_stays_still_under_the_moving_vehicle():
     past = rigid(heading(20), np.array([1003.0, 502.0, 1.0]))
     now = past @ rigid(heading(-7), np.array([3.3, 0.4, 0.1]))
-    out = warped(field_in_world(past), past_from_current(past, now, OCC.temporal), CENTRES_M, GRID).view(20, 16, 4)
+    out = warped(field_in_world(past), past_from_current(past, now, OCC.temporal)).view(20, 16, 4)
     expected = field_in_world(now).view(20, 16, 4)
     inner = (slice(4, -4), slice(2, -5), slice(1, -1))  # where the past grid covers the present one
     torch.testing.assert_close(out[inner], expected[inner], atol=1e-3, rtol=0)
@@ -214,7 +224,7 @@ def test_the_warp_happens_in_the_networks_frame():
 
 def test_voxels_from_outside_are_zero():
     tokens = torch.ones(token_count(GRID), 1)
-    out = warped(tokens, rigid(np.eye(3), np.array([100.0, 0, 0])), CENTRES_M, GRID)
+    out = warped(tokens, rigid(np.eye(3), np.array([100.0, 0, 0])))
     assert out.abs().max() == 0
 
 
@@ -260,12 +270,12 @@ def test_a_still_world_stays_still_while_the_network_frame_trembles():
     memory = remember(past, field_in_world(past.world_from_network), config)
     now = begin(memory, street_frame(100.5, x_m=2.0, size_hw=(2, 2)), moved)
     motion = past_from_current(now.states[0].world_from_network, now.world_from_network, config.temporal)
-    out = warped(now.states[0].tokens, motion, CENTRES_M, GRID).view(20, 16, 4)
+    out = warped(now.states[0].tokens, motion).view(20, 16, 4)
     inner = (slice(4, -4), slice(2, -5), slice(1, -1))
     expected = field_in_world(now.world_from_network).view(20, 16, 4)[inner]
     torch.testing.assert_close(out[inner], expected, atol=1e-3, rtol=0)
     trembles_not = past_from_current(past.world_from_network, now.frame.world_from_ego, config.temporal)
-    ignored = warped(now.states[0].tokens, trembles_not, CENTRES_M, GRID).view(20, 16, 4)[inner]
+    ignored = warped(now.states[0].tokens, trembles_not).view(20, 16, 4)[inner]
     assert not torch.allclose(ignored, expected, atol=0.05)
 
 

@@ -21,6 +21,7 @@ from panoocc_core.optics import Projections
 from panoocc_core.panoptic import classes_at, detected_boxes
 from panoocc_core.stream import advance, encode, output_geometry
 from panoocc_core.types import GridGeometry, ScoredBoxes
+from panoocc_core.voxels import centres_m
 
 from .conftest import EGO_FROM_OPTICAL, heading, street_frame
 
@@ -45,8 +46,9 @@ class Panorama(Network):
     def encode_voxels(self, maps: list[Tensor], projections: Projections, ego_motion: Tensor) -> Tensor:
         images = maps[0]
         hw = (images.shape[2], images.shape[3])
-        seen = project(self.state_centres_m.value.float(), projections, hw)
-        colours = torch.zeros(len(self.state_centres_m.value), SECTORS)
+        points_m = torch.as_tensor(centres_m(self.config.grid), dtype=torch.float32)
+        seen = project(points_m, projections, hw)
+        colours = torch.zeros(len(points_m), SECTORS)
         for image, uv, visible in zip(images, seen.uv, seen.visible, strict=True):
             column, row = (uv[visible] * torch.tensor([hw[1], hw[0]])).round().long().unbind(-1)
             column, row = column.clamp(max=hw[1] - 1), row.clamp(max=hw[0] - 1)
@@ -181,7 +183,7 @@ def labels_and_boxes(network: Network, frame: Frame, position_m: np.ndarray) -> 
     step = encode(network, frame, VoxelMemory())
     geometry, logits = output_geometry(step.config), network.decode(step.fused).classes
     classes, _ = classes_at(logits, geometry, position_m, step.config.points)
-    return classes, detected_boxes(network, step.fused, step.config)
+    return classes, detected_boxes(network.detect(step.fused), step.config)
 
 
 def test_nano_recognises_a_street_in_a_grid_that_is_turned(tmp_path):

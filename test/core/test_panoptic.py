@@ -218,20 +218,17 @@ def test_of_noise_the_largest_parts_stay():
 
 
 @pytest.mark.parametrize("part, value", [("codes", torch.nan), ("codes", torch.inf), ("class_logits", torch.nan)])
-def test_boxes_that_are_not_finite_end_the_step(nano_model, monkeypatch, part, value):
-    fused = torch.zeros(token_count(nano_model.config.grid), nano_model.config.embed)
-    prediction = nano_model.detect(fused)
+def test_boxes_that_are_not_finite_end_the_step(nano_model, part, value):
+    prediction = nano_model.detect(torch.zeros(token_count(nano_model.config.grid), nano_model.config.embed))
     getattr(prediction, part)[-1, 0, 0] = value
-    monkeypatch.setattr(type(nano_model), "detect", lambda self, fused: prediction)
     with pytest.raises(NonFiniteError, match="boxes are not finite"):
-        detected_boxes(nano_model, fused, nano_model.config)
+        detected_boxes(prediction, nano_model.config)
 
 
-def test_a_size_beyond_all_numbers_is_a_box_still(nano_model, monkeypatch):
+def test_a_size_beyond_all_numbers_is_a_box_still(nano_model):
     prediction = nano_model.detect(torch.zeros(token_count(nano_model.config.grid), nano_model.config.embed))
     prediction.codes[-1, :, 2], prediction.codes[-1, :, 3] = 500.0, -500.0
-    monkeypatch.setattr(type(nano_model), "detect", lambda self, fused: prediction)
-    found = detected_boxes(nano_model, torch.zeros(1), nano_model.config)
+    found = detected_boxes(prediction, nano_model.config)
     assert len(found) and found.size_m.max() == 1e3 and found.size_m.min() == pytest.approx(1e-3)
 
 

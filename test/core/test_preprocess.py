@@ -13,10 +13,10 @@ from panoocc_core.preprocess import (
     crop_window,
     fit,
     input_from_pixels,
+    network_input,
     network_pixels,
     normalised_and_padded,
     pixels_from_ego,
-    prepare,
     reduction,
 )
 from panoocc_core.types import Frame
@@ -27,7 +27,7 @@ from .conftest import heading, street_frame
 OCC, BASE, PAN = (model_config(name) for name in ("pano_small_occ3d", "pano_base_occ3d", "pano_small_4f"))
 
 
-def network_input(image: torch.Tensor, config) -> torch.Tensor:
+def input_of(image: torch.Tensor, config) -> torch.Tensor:
     return normalised_and_padded(network_pixels([image], config), config)[0]
 
 
@@ -48,7 +48,7 @@ def test_the_published_crop_takes_the_top_rows_away(config, window):
 def test_any_image_size_fits(size_hw):
     top, left, rows, columns = crop_window(size_hw, OCC.images)
     assert top + rows == size_hw[0] and left >= 0 and left + columns <= size_hw[1] and min(rows, columns) > 0
-    out = network_input(torch.zeros(*size_hw, 3, dtype=torch.uint8), OCC.images)
+    out = input_of(torch.zeros(*size_hw, 3, dtype=torch.uint8), OCC.images)
     assert out.shape == (3, 448, 800)
 
 
@@ -63,7 +63,7 @@ def test_the_exact_projection_finds_what_lies_at_a_pixel(size_hw):
     config = dataclasses.replace(model_config("nano").images, preparation="stepwise")
     rows, columns = torch.meshgrid(*(torch.arange(size) for size in size_hw), indexing="ij")
     place = torch.stack((columns // 4, rows // 4, torch.zeros_like(rows)), dim=-1).to(torch.uint8)
-    out = network_input(place, config)[:2] * torch.tensor(config.std)[:2, None, None]
+    out = input_of(place, config)[:2] * torch.tensor(config.std)[:2, None, None]
     found = (out + torch.tensor(config.mean)[:2, None, None]).numpy() * 4 + 1.5  # the middle of four pixels
     matrix = np.linalg.inv(input_from_pixels(size_hw, config))
     inner = np.s_[:, 8:-8, 8:-8]  # away from clamped borders
@@ -144,7 +144,7 @@ def test_published_networks_keep_the_intrinsics_that_they_were_trained_with():
 def test_channels_normalisation_and_padding():
     image = torch.zeros(900, 1600, 3, dtype=torch.uint8)
     image[..., 0] = 200  # red
-    bgr, rgb = network_input(image, OCC.images), network_input(image, PAN.images)
+    bgr, rgb = input_of(image, OCC.images), input_of(image, PAN.images)
     assert bgr[2, 0, 0].item() == pytest.approx(200 - 123.675) and bgr[0, 0, 0].item() == pytest.approx(-103.53)
     assert rgb[0, 0, 0].item() == pytest.approx((200 - 123.675) / 58.395, abs=1e-5)
     assert bgr[:, 432:].abs().max() == 0 and bgr[:, 431].abs().min() > 0
@@ -153,7 +153,7 @@ def test_channels_normalisation_and_padding():
 def test_halving_averages_four_pixels():
     draw = torch.Generator().manual_seed(0)
     image = torch.randint(0, 256, (900, 1600, 3), generator=draw, dtype=torch.uint8)
-    out = network_input(image, OCC.images)
+    out = input_of(image, OCC.images)
     mean = image[36:38, 0:2].float().mean((0, 1)).flip(0) - torch.tensor(OCC.images.mean)
     torch.testing.assert_close(out[:, 0, 0], mean, atol=1e-4, rtol=0)
 
@@ -181,7 +181,7 @@ def test_motion_between_the_shutters_counts():
 def test_projection_of_a_network_frame_that_is_not_the_vehicles():
     """The panoptic networks predict in the frame of a roof LiDAR: its y axis points ahead."""
     frame = street_frame(0.0, size_hw=(900, 1600))
-    inputs = prepare(frame, PAN, torch.device("cpu"))
+    inputs = network_input(frame, PAN, torch.device("cpu"))
     ahead = np.array([0.0, 20.0, 0.0, 1.0])
     u, v, depth = inputs.projections.image_from_network[0].double().numpy() @ ahead
     assert depth > 18 and abs(u / depth - 400) < 12  # the middle column of the front camera
@@ -214,7 +214,7 @@ def test_a_blank_camera_sees_nothing_and_changes_no_other():
     )
     cameras = (*frame.cameras[:2], blank, *frame.cameras[3:])
     config, device = model_config("nano"), torch.device("cpu")
-    full, without = (prepare(one, config, device) for one in (frame, dataclasses.replace(frame, cameras=cameras)))
+    full, without = (network_input(one, config, device) for one in (frame, dataclasses.replace(frame, cameras=cameras)))
     place = config.cameras.index(blank.name)
     points = torch.tensor([[x, y, 1.0, 1.0] for x in range(-20, 21, 5) for y in range(-20, 21, 5)])
     assert ((without.projections.image_from_network[place] @ points.T)[2] < 0).all()

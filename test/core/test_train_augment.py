@@ -9,7 +9,7 @@ import torch
 from panoocc_core import model_config
 from panoocc_core.base.strict_yaml import ConfigError
 from panoocc_core.optics import Projections
-from panoocc_core.preprocess import NetworkInput, input_from_pixels, prepare
+from panoocc_core.preprocess import NetworkInput, input_from_pixels, network_input
 from panoocc_core.train.augment import (
     InputChange,
     changed_input,
@@ -139,7 +139,7 @@ def test_mirroring_twice_changes_nothing():
 def test_a_voxel_finds_the_same_pixel_in_a_mirrored_image(network):
     """Pixel i covers i to i + 1 of the network's input: the point's pixel holds the same colour in both images."""
     config = model_config(network)
-    inputs = prepare(street_frame(1.0, size_hw=(32, 64)), config, torch.device("cpu"))
+    inputs = network_input(street_frame(1.0, size_hw=(32, 64)), config, torch.device("cpu"))
     assert np.array_equal(input_from_pixels((32, 64), config.images), np.eye(3))
     mirrored = mirrored_images(inputs.images, 64), inputs.projections.mirrored(64)
     found = 0

@@ -13,7 +13,7 @@ from panoocc_core.base.devices import full_float32
 from panoocc_core.base.strict_yaml import build
 from panoocc_core.config import ModelConfig
 from panoocc_core.geometry import quaternion_from_rotation
-from panoocc_core.memory import VoxelState, align
+from panoocc_core.memory import VoxelState, past_from_current, voxel_motion
 from panoocc_core.models.box_head import Boxes, decode_boxes
 from panoocc_core.models.panoocc import PanoOcc
 from panoocc_core.models.point_labels import point_labels
@@ -196,7 +196,8 @@ class CaseRun:
         current = model.encode_voxels(self.maps[frame["image_set"]], projections, ego_motion)
 
         world_from_network = np.array(frame["ego2global"]) @ config.grid.ego_from_network.matrix
-        history = align([self.states[i] for i in frame["history_frames"]], world_from_network, model)
+        states = [self.states[i] for i in frame["history_frames"]]
+        history = model.align([state.tokens for state in states], self._motions(states, world_from_network))
         fused = model.fuse(history, current)
         self.states[frame["frame"]] = VoxelState(0, world_from_network, model.state(current, fused))
 
@@ -234,6 +235,12 @@ class CaseRun:
             "box.coder.labels": boxes.labels,
             "box.final.boxes": bottom_centred(boxes),
         }
+
+    def _motions(self, states: list[VoxelState], world_from_network: np.ndarray) -> torch.Tensor:
+        grid, temporal = self.config.grid, self.config.temporal
+        since = [past_from_current(state.world_from_network, world_from_network, temporal) for state in states]
+        motions = np.array([voxel_motion(motion, grid) for motion in since]).reshape(-1, 3, 4)
+        return torch.as_tensor(motions, dtype=torch.float32, device=self.device)
 
     def _projections(self, frame: dict[str, Any]) -> torch.Tensor:
         image_from_lidar = np.array(frame["lidar2img"])

@@ -9,7 +9,7 @@ import pytest
 from panoocc_core import OccupancyStream, load_model, model_config
 from panoocc_core.geometry import NS_PER_S, rigid
 from panoocc_core.sim import nuscenes_rig
-from panoocc_core.stream import Wanted
+from panoocc_core.step import Wanted
 from panoocc_ros.bags.bag import BagReader
 from panoocc_ros.bags.source import ready_sets
 from panoocc_ros.frames.assembler import FrameAssembler

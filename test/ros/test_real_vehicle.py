@@ -12,7 +12,7 @@ import pytest
 import torch
 
 from panoocc_core import Frame, model_config
-from panoocc_core.preprocess import prepare
+from panoocc_core.preprocess import network_input
 from panoocc_ros.bags.bag import BagReader
 from panoocc_ros.bags.source import ready_sets
 from panoocc_ros.frames.assembler import FrameAssembler
@@ -46,7 +46,7 @@ def test_the_mount_of_the_lidar_is_held_against_the_preset_s(named):
 
 def pixels_off(frame: Frame, image_from_lidar: np.ndarray) -> float:
     """Median distance, in pixels of the input, of points around the vehicle from where [camera, 3, 4] puts them."""
-    inputs = prepare(frame, CONFIG.placed(frame.ego_from_network), torch.device("cpu"))
+    inputs = network_input(frame, CONFIG.placed(frame.ego_from_network), torch.device("cpu"))
     projections = inputs.projections.image_from_network
     points = np.random.default_rng(0).uniform((-40, -40, -3, 1), (40, 40, 2, 1), (2000, 4))
     off = []
