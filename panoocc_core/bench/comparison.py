@@ -16,7 +16,8 @@ from torch import Tensor
 from ..config import ModelConfig
 from ..memory import VoxelMemory
 from ..ops.reference_mode import reference_operators
-from ..stream import OccupancyStream, Wanted
+from ..step import Wanted
+from ..stream import OccupancyStream
 from ..types import Frame, Occupancy
 from ..weights.checkpoint import load_model
 
