@@ -14,7 +14,7 @@ from panoocc_core.cameras.lens import LensInfo, calibration
 from panoocc_core.cuda import front_end as module
 from panoocc_core.cuda.front_end import SOURCE, FrontEnd
 from panoocc_core.cuda.kernels import CudaError, kernels_on
-from panoocc_core.preprocess import cut_of, network_pixels, normalised_and_padded, prepare
+from panoocc_core.preprocess import cut_of, network_input, network_pixels, normalised_and_padded
 
 from .compiled_kernels import ARCHITECTURES, compiled
 from .conftest import DEVICES, street_frame
@@ -184,7 +184,7 @@ def test_a_frame_is_prepared_alike_on_the_host_and_the_device():
         config = model_config(name)
         config = replace(config, images=replace(config.images, height=64, width=128))
         frame = street_frame(1.0, size_hw=(190, 301))
-        host, device = prepare(frame, config, CPU), prepare(frame, config, torch.device("cuda"))
+        host, device = (network_input(frame, config, at) for at in (CPU, torch.device("cuda")))
         torch.testing.assert_close(device.images.cpu(), host.images, rtol=0, atol=TOLERANCE)
 
 
