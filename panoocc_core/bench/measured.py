@@ -14,6 +14,7 @@ import torch
 
 from ..network import Network
 from ..ops.deform_attn import deform_attn, reference
+from ..ops.interpolation import ring_cells
 from ..sim.camera import Rig
 from ..sim.renderer import Renderer
 from ..sim.scene import Scene
@@ -160,12 +161,13 @@ def sampling_ratio(device: torch.device, queries: int = 4000) -> float:
     shapes = ((112, 200), (56, 100), (28, 50), (14, 25), (7, 13))
     heads, channels, points = 8, 32, 8
     draw = torch.Generator().manual_seed(0)
-    tokens = sum(rows * columns for rows, columns in shapes)
-    values = torch.randn(1, tokens, heads, channels, generator=draw).to(device)
+    cells = sum((rows + 2) * (columns + 2) for rows, columns in shapes)
+    values = torch.randn(1, cells, heads, channels, generator=draw).to(device)
+    values.index_fill_(1, ring_cells(shapes, device), 0)
     offsets = torch.rand(queries, heads, len(shapes), points, 2, generator=draw).to(device)
     offsets = offsets * offsets.new_tensor([(columns, rows) for rows, columns in shapes])[:, None]  # all over the maps
     weights = torch.rand(queries, heads, len(shapes), points, generator=draw).to(device)
-    inputs = (values, shapes, offsets.new_zeros(queries, 2), offsets, weights)
+    inputs = (values, shapes, offsets.new_zeros(queries, 1, 2), offsets, weights)
     return _seconds(lambda: deform_attn(*inputs), device) / _seconds(lambda: reference.deform_attn(*inputs), device)
 
 

@@ -1,20 +1,52 @@
 """Voxel attention: deformable attention of voxel queries over one or two volumes of voxels."""
 
+from dataclasses import dataclass
 from typing import Literal
 
 import torch
-from torch import Tensor, nn
+from torch import Tensor
 
 from ..base.constants import Constant
 from ..config import GridConfig
 from ..ops.deform_attn import deform_attn
-from ..ops.short_softmax import short_softmax
+from ..ops.interpolation import bordered
 from ..voxels import pillar_positions, tokens_by_layer
+from .layers import Dense, Freezable, Linear
+from .queries import Position
+from .sampling import Samples, joint
 
 SLOTS = 2  # the volume before and the current one
 
 
-class VoxelAttention(nn.Module):
+@dataclass(frozen=True, slots=True, eq=False)
+class _Conditioning:
+    """A layer of (previous, current + position), split: what the position gives is the same for every frame."""
+
+    previous: Dense
+    current: Dense
+    both: Dense  # where the current volume stands in both places: their sum
+    position: Position  # what it adds to the outputs
+
+    @classmethod
+    def of(cls, layer: Dense, position: Position) -> "_Conditioning":
+        first, second = layer.weight.chunk(SLOTS, dim=1)
+        return cls(
+            previous=Dense(first, None),
+            current=Dense(second, layer.bias),
+            both=Dense(first + second, layer.bias),
+            position=position.through(second),
+        )
+
+    def frozen(self) -> "_Conditioning":
+        return _Conditioning(self.previous.frozen(), self.current.frozen(), self.both.frozen(), self.position)
+
+    def __call__(self, query: Tensor, previous: Tensor | None) -> Tensor:
+        if previous is None:
+            return self.position.added_to(self.both(query))
+        return self.position.added_to(self.current(query, residual=self.previous(previous)))
+
+
+class VoxelAttention(Freezable):
     """Every voxel samples two volumes around its own column; the two results are averaged (paper section 3.3).
 
     `memory` says what is sampled.  "own_layer": the horizontal layer that the voxel lies in.  "first_tokens": the first
@@ -26,28 +58,27 @@ class VoxelAttention(nn.Module):
     ):
         super().__init__()
         self.heads, self.points, self.memory, self.shape = heads, points, memory, (grid.rows, grid.columns)
-        self.sampling_offsets = nn.Linear(SLOTS * embed, heads * SLOTS * points * 2)
-        self.attention_weights = nn.Linear(SLOTS * embed, heads * SLOTS * points)
-        self.value_proj = nn.Linear(embed, embed)
-        self.output_proj = nn.Linear(embed, embed)
-        self.pillars = Constant(torch.as_tensor(pillar_positions(grid), dtype=torch.float32))  # [N, 2]
-        layers = torch.arange(grid.layers).repeat(grid.rows * grid.columns)
-        self.own_layer = Constant(layers) if memory == "own_layer" else None  # [N]
+        self.sampling_offsets = Linear(SLOTS * embed, heads * SLOTS * points * 2)
+        self.attention_weights = Linear(SLOTS * embed, heads * SLOTS * points)
+        self.value_proj = Linear(embed, embed)
+        self.output_proj = Linear(embed, embed)
+        pillars = torch.as_tensor(pillar_positions(grid), dtype=torch.float32)
+        self.pillars = Constant(pillars[:, None])  # [N, 1, 2]
+        layers = torch.arange(grid.layers, dtype=torch.int32).repeat(grid.rows * grid.columns)
+        self.own_layer = Constant(layers[:, None]) if memory == "own_layer" else None  # [N, 1]
+        self._conditioning: _Conditioning | None = None
 
-    def forward(self, query: Tensor, position: Tensor, previous: Tensor | None = None) -> Tensor:
+    def forward(self, query: Tensor, position: Position, previous: Tensor | None = None) -> Tensor:
         """Attended query with its residual.
 
         Args:
             query: [N, C], the current volume.
-            position: [N, C], positional encoding; offsets and weights alone depend on it.
+            position: the positional encoding; offsets and weights alone depend on it.
             previous: [N, C] aligned volume from before, or None: the query stands in both places.
         """
-        first = query if previous is None else previous
-        conditioning = torch.cat((first, query + position), dim=-1)  # [N, 2C]
-        offsets = self.sampling_offsets(conditioning).float().unflatten(-1, (self.heads, SLOTS, self.points, 2))
-        logits = self.attention_weights(conditioning).float().unflatten(-1, (self.heads, SLOTS, self.points))
-        weights = short_softmax(logits.flatten(1, 2)).unflatten(1, (self.heads, SLOTS)) / SLOTS
-
+        samples = Samples(self._conditioned(position)(query, previous))
+        shape = (self.heads, SLOTS, self.points)
+        offsets, weights = samples.offsets(*shape), samples.weights(*shape) / SLOTS
         maps = self._maps(query)
         if previous is None:  # both slots sample one volume: twice the points of it
             values, slots = maps, 1
@@ -55,14 +86,25 @@ class VoxelAttention(nn.Module):
         else:
             values, slots = torch.cat((self._maps(previous), maps), dim=1), SLOTS
         source = None if self.own_layer is None else self.own_layer.value
-        attended = deform_attn(values, (self.shape,) * slots, self.pillars.value, offsets, weights, source=source)
-        return self.output_proj(attended) + query
+        attended = deform_attn(values, (self.shape,) * slots, self.pillars.value, offsets, weights, source)
+        return self.output_proj(attended, residual=query)
+
+    def _conditioned(self, position: Position) -> _Conditioning:
+        if self._conditioning is not None:
+            return self._conditioning
+        made = _Conditioning.of(joint(self.sampling_offsets, self.attention_weights), position)
+        if self.is_frozen:
+            self._conditioning = made = made.frozen()
+        return made
+
+    def _freeze(self) -> None:
+        self._conditioning = None  # is made with the next position
 
     def _maps(self, tokens: Tensor) -> Tensor:
-        """Volume [N, C] -> value maps [source, row * column, head, channel] of the tokens that sampling can reach."""
+        """Volume [N, C] -> bordered value maps [source, cell, head, channel] of the tokens that sampling can reach."""
         pillars = self.shape[0] * self.shape[1]
         if self.memory == "first_tokens":
             values = self.value_proj(tokens[:pillars])[None]
         else:
             values = tokens_by_layer(self.value_proj(tokens), pillars)
-        return values.unflatten(-1, (self.heads, -1))
+        return bordered(values.unflatten(1, self.shape)).flatten(1, 2).unflatten(-1, (self.heads, -1))

@@ -7,6 +7,7 @@ from torch import Tensor, nn
 
 from ..config import BoxConfig, GridConfig, ModelConfig
 from ..ops.deform_attn import deform_attn
+from ..ops.interpolation import bordered
 from ..step import BoxPrediction
 from ..voxels import column_mean, extent_m, shape_hwz
 from .view_encoder import FeedForward
@@ -42,8 +43,9 @@ class BevAttention(nn.Module):
         count, conditioning = query.shape[0], query + position
         offsets = self.sampling_offsets(conditioning).float().view(count, self.heads, 1, self.points, 2)
         weights = self.attention_weights(conditioning).float().view(count, self.heads, 1, self.points).softmax(-1)
-        values = self.value_proj(bev).unflatten(-1, (self.heads, -1))[None]
-        return self.output_proj(deform_attn(values, (shape,), reference[:, :2], offsets, weights)) + query
+        values = bordered(self.value_proj(bev).unflatten(0, shape)[None])
+        values = values.flatten(1, 2).unflatten(-1, (self.heads, -1))
+        return self.output_proj(deform_attn(values, (shape,), reference[:, None, :2], offsets, weights)) + query
 
 
 class BoxLayer(nn.Module):

@@ -3,22 +3,26 @@
 from torch import Tensor, nn
 from torch.nn import functional
 
+from .layers import Conv2d
+
 
 class FeaturePyramid(nn.Module):
     """Lateral 1x1 and output 3x3 convolutions; further levels are strided convolutions of the last output."""
 
     def __init__(self, in_channels: tuple[int, ...], channels: int, levels: int):
         super().__init__()
-        self.lateral = nn.ModuleList(nn.Conv2d(inputs, channels, 1) for inputs in in_channels)
+        self.lateral = nn.ModuleList(Conv2d(inputs, channels, 1) for inputs in in_channels)
         self.output = nn.ModuleList(
-            nn.Conv2d(channels, channels, 3, stride=1 if i < len(in_channels) else 2, padding=1) for i in range(levels)
+            Conv2d(channels, channels, 3, stride=1 if i < len(in_channels) else 2, padding=1) for i in range(levels)
         )
 
     def forward(self, maps: list[Tensor]) -> list[Tensor]:
         """Backbone maps, finest first -> `levels` maps [camera, channel, row, column], finest first."""
-        laterals = [conv(x) for conv, x in zip(self.lateral, maps, strict=True)]
-        for i in range(len(laterals) - 1, 0, -1):
-            laterals[i - 1] = laterals[i - 1] + functional.interpolate(laterals[i], size=laterals[i - 1].shape[2:])
+        laterals: list[Tensor] = []  # coarsest first
+        for conv, x in zip(reversed(self.lateral), reversed(maps), strict=True):
+            above = functional.interpolate(laterals[-1], size=x.shape[2:]) if laterals else None
+            laterals.append(conv(x, residual=above))
+        laterals.reverse()
         outputs = [conv(x) for conv, x in zip(self.output, laterals)]
         for conv in self.output[len(laterals) :]:
             outputs.append(conv(outputs[-1]))

@@ -1,7 +1,9 @@
 """Learned voxel queries, their positional encoding and the embedding of the vehicle's motion."""
 
-import torch
+from dataclasses import dataclass
+
 from torch import Tensor, nn
+from torch.nn import functional
 
 from ..config import GridConfig
 from ..voxels import token_count
@@ -22,10 +24,30 @@ class EgoMotionEmbedding(nn.Sequential):
         )
 
 
+@dataclass(frozen=True, slots=True, eq=False)
+class Position:
+    """The positional encoding of a grid: a voxel's is the sum of its row's, its column's and its layer's."""
+
+    rows: Tensor  # [row, C]
+    columns: Tensor  # [column, C]
+    layers: Tensor  # [layer, C]
+
+    def through(self, weight: Tensor) -> "Position":
+        """What a linear map [outputs, C] makes of it."""
+        return Position(*(functional.linear(axis, weight) for axis in (self.rows, self.columns, self.layers)))
+
+    def added_to(self, tokens: Tensor) -> Tensor:
+        """Tokens [N, C] in their order with the encoding added in place."""
+        volume = tokens.view(len(self.rows), len(self.columns), len(self.layers), -1)
+        volume += self.rows[:, None, None] + self.columns[:, None]
+        volume += self.layers
+        return tokens
+
+
 class VoxelQueries(nn.Module):
     def __init__(self, grid: GridConfig, embed: int):
         super().__init__()
-        self.grid, self.shape = grid, (grid.rows, grid.columns, grid.layers, embed)
+        self.grid = grid
         self.embedding = nn.Embedding(token_count(grid), embed)
         self.row = nn.Embedding(grid.rows, embed)
         self.column = nn.Embedding(grid.columns, embed)
@@ -36,7 +58,6 @@ class VoxelQueries(nn.Module):
         """Ego-motion vector [18] -> queries [N, C]."""
         return self.embedding.weight + self.ego_motion(ego_motion.to(self.embedding.weight.dtype))
 
-    def position(self) -> Tensor:
-        """Positional encoding [N, C]: a row, a column and a layer vector added."""
-        row, column, layer = self.row.weight[:, None, None], self.column.weight[None, :, None], self.layer.weight
-        return torch.broadcast_to(row + column + layer, self.shape).reshape(-1, self.shape[-1])
+    def position(self) -> Position:
+        """The positional encoding of the voxels."""
+        return Position(self.row.weight, self.column.weight, self.layer.weight)

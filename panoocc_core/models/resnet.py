@@ -4,27 +4,39 @@ from torch import Tensor, nn
 from torch.nn import functional
 
 from ..config import ResNetConfig
-from ..ops.deform_conv import deform_conv
+from ..ops.deform_conv import deform_columns, deform_conv
+from .layers import Conv2d, Dense, Freezable, conv_norm_relu
 
 EXPANSION = 4
 
 
-class DeformConv2d(nn.Module):
+class DeformConv2d(Freezable):
     """3x3 modulated deformable convolution; offsets and masks come from a plain convolution of the same input."""
+
+    _product: Dense | None = None  # of the sampled columns, where it is packed
 
     def __init__(self, channels: int, outputs: int, stride: int):
         super().__init__()
         plain = nn.Conv2d(channels, outputs, 3, stride, padding=1, bias=False)
         self.stride, self.weight = stride, plain.weight
-        self.conv_offset = nn.Conv2d(channels, 27, 3, stride, padding=1)
+        self.conv_offset = Conv2d(channels, 27, 3, stride, padding=1)
         self.bias: nn.Parameter | None = None  # until a batch norm is folded in
 
-    def forward(self, x: Tensor) -> Tensor:
+    def forward(self, x: Tensor, residual: Tensor | None = None, relu: bool = False) -> Tensor:
         """[image, channel, row, column] -> the same with `outputs` channels."""
         conditioning = self.conv_offset(x).float()
         offsets, masks = conditioning[:, :18], conditioning[:, 18:].sigmoid()
+        if self._product is not None and residual is None:
+            columns = deform_columns(x, offsets, masks, (3, 3), self.stride)
+            return self._product(columns, relu=relu).permute(0, 3, 1, 2)
         out = deform_conv(x, offsets, masks, self.weight, stride=self.stride)
-        return out if self.bias is None else out + self.bias[:, None, None]
+        out = out if self.bias is None else out + self.bias[:, None, None]
+        out = out if residual is None else out + residual
+        return functional.relu_(out) if relu else out
+
+    def _freeze(self) -> None:
+        product = Dense(self.weight.permute(0, 2, 3, 1).flatten(1), self.bias).frozen()
+        self._product = None if product.packed is None else product
 
 
 class Bottleneck(nn.Module):
@@ -34,27 +46,25 @@ class Bottleneck(nn.Module):
         super().__init__()
         first, second = (stride, 1) if style == "caffe" else (1, stride)
         outputs = width * EXPANSION
-        self.conv1 = nn.Conv2d(channels, width, 1, first, bias=False)
+        self.conv1 = Conv2d(channels, width, 1, first, bias=False)
         self.bn1 = nn.BatchNorm2d(width)
         self.conv2 = (
-            DeformConv2d(width, width, second)
-            if deformable
-            else nn.Conv2d(width, width, 3, second, padding=1, bias=False)
+            DeformConv2d(width, width, second) if deformable else Conv2d(width, width, 3, second, padding=1, bias=False)
         )
         self.bn2 = nn.BatchNorm2d(width)
-        self.conv3 = nn.Conv2d(width, outputs, 1, bias=False)
+        self.conv3 = Conv2d(width, outputs, 1, bias=False)
         self.bn3 = nn.BatchNorm2d(outputs)
         self.downsample = (
-            nn.Sequential(nn.Conv2d(channels, outputs, 1, stride, bias=False), nn.BatchNorm2d(outputs))
+            nn.Sequential(Conv2d(channels, outputs, 1, stride, bias=False), nn.BatchNorm2d(outputs))
             if stride != 1 or channels != outputs
             else None
         )
 
     def forward(self, x: Tensor) -> Tensor:
         shortcut = x if self.downsample is None else self.downsample(x)
-        x = functional.relu_(self.bn1(self.conv1(x)))
-        x = functional.relu_(self.bn2(self.conv2(x)))
-        return functional.relu_(self.bn3(self.conv3(x)) + shortcut)
+        x = conv_norm_relu(self.conv1, self.bn1, x)
+        x = conv_norm_relu(self.conv2, self.bn2, x)
+        return conv_norm_relu(self.conv3, self.bn3, x, shortcut)
 
 
 class ResNet(nn.Module):
@@ -63,7 +73,7 @@ class ResNet(nn.Module):
     def __init__(self, config: ResNetConfig):
         super().__init__()
         self.config = config
-        self.conv1 = nn.Conv2d(3, config.width, 7, 2, padding=3, bias=False)
+        self.conv1 = Conv2d(3, config.width, 7, 2, padding=3, bias=False)
         self.bn1 = nn.BatchNorm2d(config.width)
         channels = config.width
         for stage, blocks in enumerate(config.blocks, start=1):
@@ -78,7 +88,7 @@ class ResNet(nn.Module):
 
     def forward(self, images: Tensor) -> list[Tensor]:
         """[camera, 3, row, column] -> maps of the output stages, finest first."""
-        x = functional.relu_(self.bn1(self.conv1(images)))
+        x = conv_norm_relu(self.conv1, self.bn1, images)
         x = functional.max_pool2d(x, 3, 2, padding=1)
         maps = []
         for stage in range(1, len(self.config.blocks) + 1):

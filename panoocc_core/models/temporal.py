@@ -7,16 +7,23 @@ from torch.nn import functional
 from ..config import ModelConfig
 from ..voxels import shape_hwz, token_order_volume, token_order_volume_to_tokens
 from .attention import VoxelAttention
+from .layers import Dense, Freezable, conv_norm_relu
+from .queries import Position
 
 
-class PointwiseConv3d(nn.Conv3d):
+class PointwiseConv3d(nn.Conv3d, Freezable):
     """A 1x1x1 convolution of tokens [N, C]: a linear map, for which no volume has to be laid out."""
+
+    _dense: Dense | None = None
 
     def __init__(self, inputs: int, outputs: int):
         super().__init__(inputs, outputs, 1, bias=False)
 
-    def forward(self, tokens: Tensor) -> Tensor:
-        return functional.linear(tokens, self.weight.flatten(1), self.bias)
+    def _freeze(self) -> None:
+        self._dense = Dense(self.weight.flatten(1), self.bias).frozen()
+
+    def forward(self, tokens: Tensor, residual: Tensor | None = None, relu: bool = False) -> Tensor:
+        return (self._dense or Dense(self.weight.flatten(1), self.bias))(tokens, residual, relu)
 
 
 class ConcatFusion(nn.Module):
@@ -35,7 +42,7 @@ class ConcatFusion(nn.Module):
         self.bn3 = nn.BatchNorm1d(embed)
         self.downsample = nn.Sequential(PointwiseConv3d(slots * embed, embed), nn.BatchNorm1d(embed))
 
-    def forward(self, history: list[Tensor], current: Tensor, position: Tensor) -> Tensor:
+    def forward(self, history: list[Tensor], current: Tensor, position: Position) -> Tensor:
         """Aligned volumes [N, C], oldest first, and the current one -> fused [N, C].
 
         Missing history is replaced by the oldest volume there is.
@@ -43,10 +50,10 @@ class ConcatFusion(nn.Module):
         volumes = [*history, current]
         x = torch.cat([volumes[0]] * (self.slots - len(volumes)) + volumes, dim=1)  # [N, slots * C]
         shortcut = self.downsample(x)
-        x = functional.relu_(self.bn1(self.conv1(x)))
+        x = conv_norm_relu(self.conv1, self.bn1, x)
         volume = functional.relu_(self.bn2(self._conv2(token_order_volume(x, self.shape))))
         x = token_order_volume_to_tokens(volume)
-        return functional.relu_(self.bn3(self.conv3(x)) + shortcut)
+        return conv_norm_relu(self.conv3, self.bn3, x, shortcut)
 
     def _conv2(self, x: Tensor) -> Tensor:
         """The 3x3x3 convolution; its kernel is stored as (z, y, x), the volume lies as (y, x, z)."""
@@ -56,7 +63,7 @@ class ConcatFusion(nn.Module):
 class RecurrentFusion(VoxelAttention):
     """Voxel attention over the previous fused volume and the current one."""
 
-    def forward(self, history: list[Tensor], current: Tensor, position: Tensor) -> Tensor:  # type: ignore[override]
+    def forward(self, history: list[Tensor], current: Tensor, position: Position) -> Tensor:  # type: ignore[override]
         """At most one aligned volume [N, C] and the current one -> fused [N, C]."""
         return super().forward(current, position, history[-1] if history else None)
 

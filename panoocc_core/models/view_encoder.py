@@ -4,13 +4,15 @@ from dataclasses import dataclass
 
 import torch
 from torch import Tensor, nn
-from torch.nn import functional
 
 from ..config import EncoderConfig, GridConfig
 from ..ops.deform_attn import deform_attn
-from ..ops.short_softmax import short_softmax
+from ..ops.interpolation import ring_cells
 from ..optics import Projections
 from .attention import VoxelAttention
+from .layers import Dense, Freezable, Linear
+from .queries import Position
+from .sampling import Samples, joint
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -23,25 +25,23 @@ class Projection:
 
 @dataclass(frozen=True, slots=True, eq=False)
 class Sightings:
-    """Every voxel with every camera that sees it, voxel by voxel."""
+    """Every voxel with every camera, whether that sees it or not: shapes do not depend on what is seen."""
 
-    voxel: Tensor  # int64 [sighting]
-    camera: Tensor  # int64 [sighting]
-    uv: Tensor  # float32 [sighting, 2]
-    begin: Tensor  # int64 [N], where the sightings of each voxel begin
-
-    def mean(self, values: Tensor) -> Tensor:
-        """[sighting, C] -> mean over the cameras that see each voxel [N, C]; zero where none does."""
-        order = torch.arange(values.shape[0], device=values.device)
-        return functional.embedding_bag(order, values, self.begin, mode="mean")
+    uv: Tensor  # float32 [N, camera, 2]
+    camera: Tensor  # int32 [N, camera], -1 where the camera does not see the voxel
 
 
 @dataclass(frozen=True, slots=True, eq=False)
 class CameraTokens:
-    """Feature maps of all cameras as one list of tokens."""
+    """Feature maps of all cameras as lists of tokens, a ring of zeros around each map."""
 
-    tokens: Tensor  # [camera, token, C], levels one after the other, finest first
+    tokens: Tensor  # [camera, cell, C], levels one after the other, finest first
     shapes: tuple[tuple[int, int], ...]  # (rows, columns) of the levels
+
+    @property
+    def ring(self) -> Tensor:
+        """Which cells, int64, are of the rings."""
+        return ring_cells(self.shapes, self.tokens.device)
 
 
 def project(points_m: Tensor, projections: Projections, image_hw: tuple[int, int]) -> Projection:
@@ -55,42 +55,44 @@ def project(points_m: Tensor, projections: Projections, image_hw: tuple[int, int
 
 def sightings(projection: Projection) -> Sightings:
     """The sightings of a projection."""
-    voxel, camera = projection.visible.t().nonzero().unbind(1)
-    count = projection.visible.sum(0)
-    return Sightings(voxel, camera, projection.uv[camera, voxel], count.cumsum(0) - count)
+    seen = projection.visible.t()
+    place = torch.arange(seen.shape[1], dtype=torch.int32, device=seen.device)
+    return Sightings(projection.uv.transpose(0, 1).contiguous(), torch.where(seen, place, -1))
 
 
-class CrossAttention(nn.Module):
+class CrossAttention(Freezable):
     """Every voxel attends to the cameras that see its reference point; the mean over those cameras is taken."""
 
     def __init__(self, embed: int, heads: int, points: int, levels: int):
         super().__init__()
-        self.heads, self.levels, self.points = heads, levels, points
-        self.sampling_offsets = nn.Linear(embed, heads * levels * points * 2)
-        self.attention_weights = nn.Linear(embed, heads * levels * points)
-        self.value_proj = nn.Linear(embed, embed)
-        self.output_proj = nn.Linear(embed, embed)
+        self.shape = (heads, levels, points)
+        self.sampling_offsets = Linear(embed, heads * levels * points * 2)
+        self.attention_weights = Linear(embed, heads * levels * points)
+        self.value_proj = Linear(embed, embed)
+        self.output_proj = Linear(embed, embed)
+        self._joint: Dense | None = None
 
     def forward(self, query: Tensor, cameras: CameraTokens, seen: Sightings) -> Tensor:
         """[N, C] -> attended query [N, C] with its residual."""
-        values = self.value_proj(cameras.tokens).unflatten(-1, (self.heads, -1))
-        shape = (self.heads, self.levels, self.points)
-        offsets = self.sampling_offsets(query).float().unflatten(-1, (*shape, 2))
-        weights = short_softmax(self.attention_weights(query).float().unflatten(-1, (self.heads, -1)))
-        attended = deform_attn(
-            values, cameras.shapes, seen.uv, offsets, weights.unflatten(-1, shape[1:]), seen.voxel, seen.camera
-        )
-        return self.output_proj(seen.mean(attended)) + query
+        samples = Samples((self._joint or joint(self.sampling_offsets, self.attention_weights))(query))
+        heads, levels, points = self.shape
+        weights = samples.weights(heads, levels * points).unflatten(-1, (levels, points))
+        values = self.value_proj(cameras.tokens).index_fill_(1, cameras.ring, 0).unflatten(-1, (heads, -1))
+        attended = deform_attn(values, cameras.shapes, seen.uv, samples.offsets(*self.shape), weights, seen.camera)
+        return self.output_proj(attended, residual=query)
+
+    def _freeze(self) -> None:
+        self._joint = joint(self.sampling_offsets, self.attention_weights).frozen()
 
 
 class FeedForward(nn.Sequential):
     """Two linear layers with a ReLU between, and the residual."""
 
     def __init__(self, embed: int, hidden: int):
-        super().__init__(nn.Linear(embed, hidden), nn.ReLU(), nn.Linear(hidden, embed))
+        super().__init__(Linear(embed, hidden), nn.ReLU(), Linear(hidden, embed))
 
     def forward(self, x: Tensor) -> Tensor:
-        return super().forward(x) + x
+        return self[2](self[0](x, relu=True), residual=x)
 
 
 class EncoderLayer(nn.Module):
@@ -101,7 +103,7 @@ class EncoderLayer(nn.Module):
         self.ffn = FeedForward(embed, ffn)
         self.norms = nn.ModuleList(nn.LayerNorm(embed) for _ in range(3))
 
-    def forward(self, query: Tensor, position: Tensor, cameras: CameraTokens, seen: Sightings) -> Tensor:
+    def forward(self, query: Tensor, position: Position, cameras: CameraTokens, seen: Sightings) -> Tensor:
         query = self.norms[0](self.self_attention(query, position))
         query = self.norms[1](self.cross_attention(query, cameras, seen))
         return self.norms[2](self.ffn(query))
@@ -118,13 +120,16 @@ class ViewEncoder(nn.Module):
 
     def camera_tokens(self, maps: list[Tensor]) -> CameraTokens:
         """Feature maps [camera, C, row, column] -> tokens that know their camera and level."""
-        tokens = [
-            level.flatten(2).transpose(1, 2) + self.camera_embedding[:, None] + embedding
-            for level, embedding in zip(maps, self.level_embedding, strict=True)
-        ]
-        return CameraTokens(torch.cat(tokens, dim=1), tuple((level.shape[2], level.shape[3]) for level in maps))
+        shapes = tuple((level.shape[2], level.shape[3]) for level in maps)
+        counts = [(rows + 2) * (columns + 2) for rows, columns in shapes]
+        cameras, channels = maps[0].shape[:2]
+        tokens = maps[0].new_empty(cameras, sum(counts), channels)
+        for level, shape, part, embedding in zip(maps, shapes, tokens.split(counts, dim=1), self.level_embedding):
+            cells = part.unflatten(1, (shape[0] + 2, shape[1] + 2))[:, 1:-1, 1:-1]
+            cells.copy_(level.permute(0, 2, 3, 1)).add_((self.camera_embedding + embedding)[:, None, None])
+        return CameraTokens(tokens.index_fill_(1, ring_cells(shapes, tokens.device), 0), shapes)
 
-    def forward(self, query: Tensor, position: Tensor, maps: list[Tensor], projection: Projection) -> Tensor:
+    def forward(self, query: Tensor, position: Position, maps: list[Tensor], projection: Projection) -> Tensor:
         """Voxel features [N, C] of this instant, not yet fused with history."""
         cameras, seen = self.camera_tokens(maps), sightings(projection)
         for layer in self.layers:

@@ -1,5 +1,7 @@
 """Linear interpolation with zeros outside, as rows and weights of a zero-bordered table."""
 
+from functools import lru_cache
+
 import torch
 from torch import Tensor
 from torch.nn import functional
@@ -9,14 +11,14 @@ def cell_and_fraction(position: Tensor, size: int | Tensor) -> tuple[Tensor, Ten
     """Lower neighbour in a bordered axis and the weight of the upper one.
 
     Args:
-        position: any shape; 0 is the centre of the first cell, size - 1 that of the last.
+        position: any shape; 0 is the centre of the lower border cell, 1 that of the first cell, size that of the last.
         size: number of cells without the border.
 
     Returns:
         int32 index in 0..size of the lower neighbour (0 is the lower border cell) and the weight in [0, 1] of the next
         one.  Positions outside weigh only a border cell; a NaN gets a valid index and a NaN weight.
     """
-    position = (position + 1).clamp(min=0)
+    position = position.clamp(min=0)
     if isinstance(size, Tensor):
         position = torch.minimum(position, size + 1)
         low = torch.minimum(position.floor(), size)
@@ -29,6 +31,14 @@ def cell_and_fraction(position: Tensor, size: int | Tensor) -> tuple[Tensor, Ten
 def bordered(maps: Tensor) -> Tensor:
     """[source, row, column, channel] with one ring of zero cells added to rows and columns."""
     return functional.pad(maps, (0, 0, 1, 1, 1, 1))
+
+
+@lru_cache(maxsize=64)  # a network has a handful of shapes
+@torch.inference_mode(False)  # kept from an inference, they serve a training too
+def ring_cells(shapes: tuple[tuple[int, int], ...], device: torch.device) -> Tensor:
+    """Which cells, int64, of bordered maps (rows, columns) one after the other are of their rings."""
+    maps = [functional.pad(torch.zeros(rows, columns), (1, 1, 1, 1), value=1.0).flatten() for rows, columns in shapes]
+    return torch.cat(maps).nonzero().squeeze(1).to(device)
 
 
 def weighted_rows(table: Tensor, rows: Tensor, weights: Tensor) -> Tensor:

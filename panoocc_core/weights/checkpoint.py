@@ -18,7 +18,7 @@ from ..base.whole_files import whole_file
 from ..config import ModelConfig, model_config, presets
 from ..models import build_network
 from ..network import Network
-from .inference import ready_for_inference
+from .inference import freeze, ready_for_inference
 from .published_names import HEADS, published_names
 from .seeded import Shapes, seeded_state
 from .tensor_files import CheckpointError, read_tensors
@@ -199,8 +199,9 @@ def load_model(
     network = build_network(config)
     tensors = seeded_tensors(network, seed) if given is None else given
     load_published(network, tensors, "the seeded state" if checkpoint is None else str(checkpoint))
-    network = network.eval().requires_grad_(False) if plain else ready_for_inference(network)
-    return network.to(target, PRECISIONS[precision])
+    if plain:
+        return network.eval().requires_grad_(False).to(target, PRECISIONS[precision])
+    return freeze(ready_for_inference(network).to(target, PRECISIONS[precision]))
 
 
 def save_published(model: Network, target: Path, metadata: Mapping[str, str]) -> int:

@@ -4,6 +4,7 @@ import torch
 from torch import nn
 from torch.nn.utils.fusion import fuse_conv_bn_weights
 
+from ..models.layers import Freezable
 from ..models.resnet import DeformConv2d
 from ..network import Network
 
@@ -24,6 +25,14 @@ def ready_for_inference(network: Network) -> Network:
     for module in network.modules():
         if isinstance(module, (nn.Conv2d, DeformConv2d)):
             module.weight.data = module.weight.data.contiguous(memory_format=torch.channels_last)
+    return network
+
+
+def freeze(network: Network) -> Network:
+    """Let every layer keep what follows from its weights alone, where and in which precision they are now."""
+    for module in network.modules():
+        if isinstance(module, Freezable):
+            module.freeze()
     return network
 
 

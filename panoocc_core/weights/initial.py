@@ -62,7 +62,7 @@ def _own_weights(module: nn.Module) -> None:
 def _sampling(module: nn.Module) -> None:
     """Deformable attention starts by looking evenly in all directions, farther with every point (arXiv 2010.04159)."""
     if isinstance(module, CrossAttention):
-        _ring(module.sampling_offsets, module.heads, module.levels, module.points)
+        _ring(module.sampling_offsets, *module.shape)
     elif isinstance(module, VoxelAttention):
         points = module.sampling_offsets.out_features // (2 * SLOTS * module.heads)
         _ring(module.sampling_offsets, module.heads, SLOTS, points)

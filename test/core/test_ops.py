@@ -13,7 +13,7 @@ from torch.nn import functional
 import panoocc_core.ops
 from panoocc_core.ops.deform_attn import cpu, deform_attn
 from panoocc_core.ops.deform_conv import deform_conv
-from panoocc_core.ops.short_softmax import short_softmax
+from panoocc_core.ops.interpolation import ring_cells
 from panoocc_core.ops.voxel_warp import voxel_warp
 
 SHAPES = ((7, 11), (4, 6), (1, 1))
@@ -42,17 +42,26 @@ class Call:
         return [out.detach(), *(leaf.grad for leaf in leaves)]
 
 
-def attn_call(queries: int, rows: int, shapes, heads: int, channels: int, points: int, sources: int) -> Call:
-    """Queries share rows and sources at random; some reference points lie outside."""
+def attn_call(queries: int, slots: int, shapes, heads: int, channels: int, points: int, sources: int) -> Call:
+    """Slots have sources at random, some none; some reference points lie outside."""
     draw = torch.Generator().manual_seed(1)
-    tokens = sum(r * c for r, c in shapes)
-    values = torch.randn(sources, tokens, heads, channels, generator=draw)
-    positions = torch.rand(queries, 2, generator=draw) * 1.6 - 0.3
-    offsets = (torch.rand(rows, heads, len(shapes), points, 2, generator=draw) - 0.5) * 6
-    weights = torch.rand(rows, heads, len(shapes), points, generator=draw)
-    which = tuple(torch.randint(0, count, (queries,), generator=draw) for count in (rows, sources))
-    tensors = (values, positions, offsets, weights)
-    return Call("deform_attn", tensors, which, lambda values, *rest: (values, shapes, *rest))
+    maps = [torch.randn(sources, rows, columns, heads, channels, generator=draw) for rows, columns in shapes]
+    positions = torch.rand(queries, slots, 2, generator=draw) * 1.6 - 0.3
+    offsets = (torch.rand(queries, heads, len(shapes), points, 2, generator=draw) - 0.5) * 6
+    weights = torch.rand(queries, heads, len(shapes), points, generator=draw)
+    source = torch.randint(-1, sources, (queries, slots), generator=draw, dtype=torch.int32)
+    source[0] = 0
+
+    def ordered(*arguments):
+        *levels, positions, offsets, weights, source = arguments
+        return ringed(levels), shapes, positions, offsets, weights, source
+
+    return Call("deform_attn", (*maps, positions, offsets, weights), (source,), ordered)
+
+
+def ringed(maps) -> Tensor:
+    """Maps [source, row, column, head, channel] as the operator takes them."""
+    return torch.cat([functional.pad(level, (0, 0, 0, 0, 1, 1, 1, 1)).flatten(1, 2) for level in maps], dim=1)
 
 
 def conv_call(rows: int, columns: int, channels: int, outputs: int, stride: int, kernel: int = 3) -> Call:
@@ -87,14 +96,10 @@ def scalar_conv_call(shape: tuple[int, int, int], channels: int, kernel: int) ->
     return Call("scalar_conv3d", (points, weight, torch.randn(1, generator=draw)))
 
 
-def softmax_call(*shape: int) -> Call:
-    return Call("short_softmax", (torch.randn(shape, generator=torch.Generator().manual_seed(6)) * 40,))
-
-
 CALLS = (
-    attn_call(13, 9, SHAPES, heads=3, channels=5, points=4, sources=2),
+    attn_call(13, 3, SHAPES, heads=3, channels=5, points=4, sources=2),
     attn_call(1, 1, ((1, 1),), heads=1, channels=1, points=1, sources=1),
-    attn_call(40, 3, ((3, 1), (1, 5)), heads=2, channels=8, points=3, sources=5),
+    attn_call(40, 6, ((3, 1), (1, 5)), heads=2, channels=8, points=3, sources=5),
     conv_call(9, 7, channels=6, outputs=4, stride=1),
     conv_call(9, 7, channels=6, outputs=4, stride=2),
     conv_call(1, 4, channels=1, outputs=1, stride=2),
@@ -107,8 +112,6 @@ CALLS = (
     scalar_conv_call((1, 1, 3), channels=1, kernel=3),
     scalar_conv_call((2, 9, 4), channels=3, kernel=5),
     scalar_conv_call((3, 2, 2), channels=2, kernel=1),
-    softmax_call(5, 2, 12),
-    softmax_call(3, 1, 1),
 )
 named_calls = pytest.mark.parametrize("call", CALLS, ids=lambda call: call.name)
 
@@ -149,38 +152,68 @@ def test_no_operator_reads_memory_that_it_has_not_written(device, call, dirty_me
     test_an_operator_agrees_with_its_reference_in_values_and_gradients(device, call)
 
 
-def attention_inputs(device, queries=13, rows=9):
-    """Values, reference points, offsets and weights; which row and source every query has."""
-    call = attn_call(queries, rows, SHAPES, heads=3, channels=5, points=4, sources=2)
-    return [x.to(device) for x in call.tensors], [x.to(device) for x in call.others]
+def attention_inputs(device, queries=13):
+    """Values, reference points, offsets, weights and sources."""
+    call = attn_call(queries, 3, SHAPES, heads=3, channels=5, points=4, sources=2)
+    values, _, *others = call.ordered(*call.tensors, *call.others)
+    return [tensor.to(device) for tensor in (values, *others)]
 
 
 def test_deform_attn_in_chunks_equals_the_whole(device, monkeypatch):
-    (values, *others), which = attention_inputs(device)
-    whole = deform_attn(values, SHAPES, *others, *which)
+    values, *others = attention_inputs(device)
+    whole = deform_attn(values, SHAPES, *others)
     monkeypatch.setitem(cpu.SAMPLES_AT_ONCE, device.type, 50)
-    torch.testing.assert_close(deform_attn(values, SHAPES, *others, *which), whole)
+    torch.testing.assert_close(deform_attn(values, SHAPES, *others), whole)
 
 
-def test_deform_attn_of_queries_with_their_own_rows_needs_no_list_of_them(device):
-    (values, positions, offsets, weights), _ = attention_inputs(device, queries=9, rows=9)
-    everyone, first = torch.arange(9, device=device), torch.zeros(9, dtype=torch.int64, device=device)
-    listed = deform_attn(values, SHAPES, positions, offsets, weights, everyone, first)
-    assert torch.equal(deform_attn(values[:1], SHAPES, positions, offsets, weights), listed)
+def test_deform_attn_of_one_source_needs_no_list_of_it(device):
+    values, positions, offsets, weights, source = attention_inputs(device)
+    one = (values[:1], SHAPES, positions[:, :1], offsets, weights)
+    torch.testing.assert_close(deform_attn(*one, torch.zeros_like(source[:, :1])), deform_attn(*one))
 
 
-def test_deform_attn_without_queries(device):
-    (values, positions, offsets, weights), _ = attention_inputs(device)
-    nobody = torch.zeros(0, dtype=torch.int64, device=device)
-    assert deform_attn(values, SHAPES, positions[:0], offsets, weights, nobody, nobody).shape == (0, 15)
+def test_deform_attn_of_queries_that_see_nothing(device):
+    values, positions, offsets, weights, source = attention_inputs(device)
+    nothing = deform_attn(values, SHAPES, positions, offsets, weights, torch.full_like(source, -1))
+    assert nothing.shape == (13, 15) and not nothing.any()
+    none = (positions[:0], offsets[:0], weights[:0], source[:0])
+    assert deform_attn(values, SHAPES, *none).shape == (0, 15)
+
+
+def test_deform_attn_takes_the_mean_over_the_slots_that_exist(device):
+    values, positions, offsets, weights, source = attention_inputs(device)
+    single = []
+    for slot in range(3):
+        source[:, slot] = slot % 2
+        one = slice(slot, slot + 1)
+        single.append(deform_attn(values, SHAPES, positions[:, one], offsets, weights, source[:, one]))
+    source[:, 1] = -1
+    both = deform_attn(values, SHAPES, positions, offsets, weights, source)
+    torch.testing.assert_close(both, (single[0] + single[2]) / 2)
+
+
+def test_deform_attn_reads_offsets_whose_x_and_y_lie_far_apart(device):
+    values, positions, offsets, weights, source = attention_inputs(device)
+    apart = offsets.movedim(-1, 1).contiguous().movedim(1, -1)
+    assert not apart.is_contiguous()
+    expected = deform_attn(values, SHAPES, positions, offsets, weights, source)
+    assert torch.equal(deform_attn(values, SHAPES, positions, apart, weights, source), expected)
+
+
+def test_the_ring_is_what_surrounds_every_map(device):
+    cells = sum((rows + 2) * (columns + 2) for rows, columns in SHAPES)
+    inside = ringed([torch.ones(1, rows, columns, 1, 1) for rows, columns in SHAPES]).flatten().bool()
+    ring = ring_cells(SHAPES, device).cpu()
+    assert sorted([*ring.tolist(), *inside.nonzero().squeeze(1).tolist()]) == list(range(cells))
 
 
 @pytest.mark.parametrize("far", [-1e9, 1e9, float("nan"), float("inf")])
 def test_positions_far_away_read_zeros_and_nan_stays_in_its_query(device, far):
-    (values, positions, offsets, weights), which = attention_inputs(device)
-    before = deform_attn(values, SHAPES, positions, offsets, weights, *which)
+    values, positions, offsets, weights, source = attention_inputs(device)
+    source[3] = 0
+    before = deform_attn(values, SHAPES, positions, offsets, weights, source)
     positions[3] = far
-    after = deform_attn(values, SHAPES, positions, offsets, weights, *which)
+    after = deform_attn(values, SHAPES, positions, offsets, weights, source)
     assert not after[3].abs().gt(0).any()  # zeros, or NaN for a NaN position
     others = [i for i in range(len(after)) if i != 3]
     torch.testing.assert_close(after[others], before[others])
@@ -217,16 +250,11 @@ def test_voxel_warp_in_half_precision_keeps_float32_positions(device):
     assert out[0, 0].item() == pytest.approx(1.23425, abs=2e-3)
 
 
-def test_short_softmax_is_contiguous_and_takes_no_rows(device):
-    logits = torch.randn(6, 2, 4, device=device)
-    assert short_softmax(logits).is_contiguous() and short_softmax(logits[:0]).shape == (0, 2, 4)
-
-
 def test_what_an_inference_has_left_serves_a_training(device):
-    (values, *others), which = attention_inputs(device)
+    values, *others = attention_inputs(device)
     cpu._samples.cache_clear()
     with torch.inference_mode():
-        deform_attn(values, SHAPES, *others, *which)
+        deform_attn(values, SHAPES, *others)
     points = others[0].requires_grad_()
-    deform_attn(values, SHAPES, points, *others[1:], *which).sum().backward()
+    deform_attn(values, SHAPES, points, *others[1:]).sum().backward()
     assert points.grad.abs().max() > 0

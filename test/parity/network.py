@@ -21,7 +21,7 @@ from panoocc_core.models.voxel_decoder import classify
 from panoocc_core.optics import Projections
 from panoocc_core.voxels import layers_to_volume, volume_to_grid
 from panoocc_core.weights.checkpoint import load_published
-from panoocc_core.weights.inference import ready_for_inference
+from panoocc_core.weights.inference import freeze, ready_for_inference
 
 from .check import Case
 
@@ -168,7 +168,7 @@ class CaseRun:
         self.model = PanoOcc(self.config)
         tensors = {name: torch.from_numpy(value) for name, value in case.state_dict().items()}
         load_published(self.model, tensors, case.network["case"])
-        ready_for_inference(self.model).to(self.device)
+        freeze(ready_for_inference(self.model).to(self.device))
         self.recorder = Recorder(self.model)
         self.states: dict[int, VoxelState] = {}
         self.maps: dict[int, list[torch.Tensor]] = {}

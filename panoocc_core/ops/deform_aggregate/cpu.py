@@ -10,8 +10,8 @@ def deform_aggregate(values: Tensor, offsets: Tensor, weights: Tensor) -> Tensor
     """See `panoocc_core.ops.deform_aggregate`."""
     images, rows, columns, groups, channels = values.shape
     device = values.device
-    pixel_x = torch.arange(columns, device=device)[:, None, None]
-    pixel_y = torch.arange(rows, device=device)[:, None, None, None]
+    pixel_x = torch.arange(1, columns + 1, device=device)[:, None, None]  # with the border
+    pixel_y = torch.arange(1, rows + 1, device=device)[:, None, None, None]
     cell_x, right = cell_and_fraction(offsets[..., 0] + pixel_x, columns)
     cell_y, down = cell_and_fraction(offsets[..., 1] + pixel_y, rows)
 

@@ -1,7 +1,7 @@
-"""Multi-scale deformable attention (Deformable DETR, arXiv 2010.04159) for a ragged list of queries.
+"""Multi-scale deformable attention (Deformable DETR, arXiv 2010.04159) of queries that may look at several maps.
 
-A query samples one source of values around its reference point: one camera, or one horizontal layer of voxels.  Queries
-may share offsets and weights, as those of a voxel do that several cameras see; these are stored once.
+A query has slots, one for each source of values that it may look at: a camera, or the one horizontal layer of voxels
+that it lies in.  Its offsets and weights hold in all.  Shapes are known ahead: a slot that does not exist is marked.
 """
 
 from torch import Tensor
@@ -16,22 +16,23 @@ def deform_attn(
     reference_points: Tensor,
     offsets: Tensor,
     weights: Tensor,
-    row: Tensor | None = None,
     source: Tensor | None = None,
 ) -> Tensor:
-    """Weighted sum of value maps around the reference point of every query.
+    """Weighted sums of value maps around the reference points of every query, averaged over its slots.
 
     Args:
-        values: [source, token, head, channel]; the tokens of all levels, finest first, row-major in each level.
-        shapes: (rows, columns) of every level.
-        reference_points: float32 [query, 2], (x, y) in 0..1 over the map, pixel centres at +0.5.
-        offsets: float32 [row, head, level, point, 2], (x, y) from the reference point in cells of the level.
-        weights: [row, head, level, point], already normalised.
-        row: int64 [query], whose offsets and weights hold; None where every query has its own, in their order.
-        source: int64 [query], the value maps that are read; None where there is one source only.
+        values: [source, cell, head, channel]; the cells of all levels, finest first, each a row-major map of
+            (rows + 2) x (columns + 2) with a ring of zeros around it (`interpolation.ring_cells`).
+        shapes: (rows, columns) of every level, without the ring.
+        reference_points: float32 [query, slot, 2], (x, y) in 0..1 over the map, pixel centres at +0.5.
+        offsets: float32 [query, head, level, point, 2], (x, y) from the reference point in cells of the level; a view
+            of planes where x and y lie far apart is read as it is.
+        weights: [query, head, level, point], already normalised.
+        source: int32 [query, slot], the maps that are read, -1 where the slot does not exist; None where there is one
+            source and one slot, which always exists.
 
     Returns:
-        [query, head * channel].
+        [query, head * channel]: means over the slots that exist, zero where none does.
     """
     operator = reference.deform_attn if wants_reference() else cpu.deform_attn
-    return operator(values, shapes, reference_points, offsets, weights, row, source)
+    return operator(values, shapes, reference_points, offsets, weights, source)

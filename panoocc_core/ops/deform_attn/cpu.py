@@ -5,12 +5,12 @@ from functools import lru_cache
 
 import torch
 from torch import Tensor
+from torch.nn import functional
 
-from ..interpolation import bordered, cell_and_fraction, weighted_rows
+from ..interpolation import cell_and_fraction, weighted_rows
 
-# Samples worked on at once, about 60 bytes each: fewer would stay in a CPU cache, but many small parallel operations
-# wait for each other when other processes share the cores.
-SAMPLES_AT_ONCE = {"cpu": 1_000_000, "cuda": 8_000_000}
+# Samples worked on at once: on a CPU so few that what is computed of them stays in the cache of a core.
+SAMPLES_AT_ONCE = {"cpu": 128_000, "cuda": 8_000_000}
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -32,41 +32,37 @@ def deform_attn(
     reference_points: Tensor,
     offsets: Tensor,
     weights: Tensor,
-    row: Tensor | None = None,
     source: Tensor | None = None,
 ) -> Tensor:
     """See `panoocc_core.ops.deform_attn`."""
-    heads, levels, points = weights.shape[1:]
-    table = _table(values, shapes)
+    queries, heads, levels, points = weights.shape
+    x, y, weights = offsets[..., 0].flatten(1), offsets[..., 1].flatten(1), weights.float().flatten(1)
     samples = _samples(shapes, heads, points, values.device)
-    offsets, weights = offsets.flatten(1, 3), weights.float().flatten(1)  # [row, sample, 2], [row, sample]
-    queries, rows_of_source = reference_points.shape[0], len(table) // len(values)
-    step = max(1, SAMPLES_AT_ONCE[values.device.type] // (heads * levels * points))
-    chunks = []
-    for begin in range(0, queries, step):
+    table, rows_of_source = values.reshape(-1, values.shape[-1]), values.shape[1] * heads
+    if source is None:
+        assert reference_points.shape[1] == 1
+        query, positions, first = None, reference_points[:, 0], None
+    else:
+        query, slot = (source >= 0).nonzero().unbind(1)  # the pairs that exist, query by query
+        positions, first = reference_points[query, slot], (source[query, slot] * rows_of_source)[:, None]
+
+    attended, step = [], max(1, SAMPLES_AT_ONCE[values.device.type] // (heads * levels * points))
+    for begin in range(0, len(positions), step):
         part = slice(begin, begin + step)
-        base = None if source is None else (source[part] * rows_of_source).to(torch.int32)[:, None]
-        own = (_of_queries(offsets, row, part), _of_queries(weights, row, part))
-        corners, corner_weights = _corners(reference_points[part], *own, samples, base, heads)
-        chunks.append(weighted_rows(table, corners, corner_weights))
-    out = torch.cat(chunks) if chunks else table.new_zeros(0, table.shape[1])
-    return out.view(queries, heads * values.shape[-1])
+        rows = part if query is None else query[part]
+        base = None if first is None else first[part]
+        corners, corner_weights = _corners(positions[part], x[rows], y[rows], weights[rows], samples, base, heads)
+        bags = weighted_rows(table, corners.view(-1, levels * points), corner_weights.view(-1, levels * points))
+        attended.append(bags.view(4, -1, heads * values.shape[-1]).sum(0))
+    out = torch.cat(attended) if attended else table.new_zeros(0, heads * values.shape[-1])
+    return out if query is None or source is None else _mean_of_slots(out, source >= 0)
 
 
-def _of_queries(of_row: Tensor, row: Tensor | None, part: slice) -> Tensor:
-    """What [row, ...] holds for some of the queries."""
-    return of_row[part] if row is None else of_row.index_select(0, row[part])
-
-
-def _table(values: Tensor, shapes: tuple[tuple[int, int], ...]) -> Tensor:
-    """Zero-bordered maps as [source * cell * head, channel]; a source has the cells of all levels."""
-    sources, _, _, channels = values.shape
-    maps = values.flatten(2).split([rows * columns for rows, columns in shapes], dim=1)
-    cells = [
-        bordered(level.reshape(sources, rows, columns, -1)).flatten(1, 2)
-        for level, (rows, columns) in zip(maps, shapes, strict=True)
-    ]
-    return torch.cat(cells, dim=1).view(-1, channels)
+def _mean_of_slots(attended: Tensor, exists: Tensor) -> Tensor:
+    """[pair, C], query by query -> means [query, C] over the pairs of each, which `exists` [query, slot] names."""
+    count = exists.sum(1)
+    order = torch.arange(len(attended), device=attended.device)
+    return functional.embedding_bag(order, attended, count.cumsum(0) - count, mode="mean")
 
 
 @lru_cache(maxsize=64)  # a network has a handful of shapes; on CUDA each would be four uploads a call
@@ -86,36 +82,26 @@ def _samples(shapes: tuple[tuple[int, int], ...], heads: int, points: int, devic
 
 
 def _corners(
-    reference_points: Tensor, offsets: Tensor, weights: Tensor, samples: _Samples, base: Tensor | None, heads: int
+    positions: Tensor, x: Tensor, y: Tensor, weights: Tensor, samples: _Samples, first: Tensor | None, heads: int
 ) -> tuple[Tensor, Tensor]:
-    """Rows of the table around every sample, and what each of them weighs.
+    """Rows of the table around every sample, and what each of them weighs: int32 and float32 [corner, pair, sample].
 
     Args:
-        reference_points: [query, 2].
-        offsets: [query, sample, 2] in cells.
-        weights: float32 [query, sample].
-        samples: what holds for every query.
-        base: int32 [query, 1], where the rows of the query's source begin.
+        positions: [pair, 2], reference points.
+        x, y: [pair, sample], offsets in cells.
+        weights: float32 [pair, sample].
+        samples: what holds for every pair.
+        first: int32 [pair, 1], where the rows of the pair's source begin.
         heads: number of heads, the rows that a cell has in the table.
-
-    Returns:
-        int32 and float32 [query * head, corner * level * point].
     """
-    x, y = reference_points[:, :1], reference_points[:, 1:]
-    column, right = cell_and_fraction(offsets[..., 0] + x * samples.columns - 0.5, samples.columns)
-    row, down = cell_and_fraction(offsets[..., 1] + y * samples.rows - 0.5, samples.rows)
-    first = samples.first_row + row * samples.row_stride + column * heads
-    if base is not None:
-        first = first + base
-    below = first + samples.row_stride
+    column, right = cell_and_fraction(torch.addcmul(x, positions[:, :1], samples.columns) + 0.5, samples.columns)
+    row, down = cell_and_fraction(torch.addcmul(y, positions[:, 1:], samples.rows) + 0.5, samples.rows)
+    upper_left = torch.addcmul(samples.first_row, row, samples.row_stride).add_(column, alpha=heads)
+    if first is not None:
+        upper_left += first
+    lower_left = upper_left + samples.row_stride
     lower = weights * down
     upper = weights - lower
     lower_right, upper_right = lower * right, upper * right
-    corner_weights = (upper - upper_right, upper_right, lower - lower_right, lower_right)
-    return _by_head((first, first + heads, below, below + heads), heads), _by_head(corner_weights, heads)
-
-
-def _by_head(corners: tuple[Tensor, ...], heads: int) -> Tensor:
-    """Four times [query, head * n] -> [query * head, 4 * n]."""
-    bags = corners[0].shape[0] * heads
-    return torch.cat([corner.view(bags, -1) for corner in corners], dim=1)
+    corners = (upper_left, upper_left + heads, lower_left, lower_left + heads)
+    return torch.stack(corners), torch.stack((upper - upper_right, upper_right, lower - lower_right, lower_right))

@@ -11,25 +11,24 @@ def deform_attn(
     reference_points: Tensor,
     offsets: Tensor,
     weights: Tensor,
-    row: Tensor | None = None,
     source: Tensor | None = None,
 ) -> Tensor:
     """See `panoocc_core.ops.deform_attn`."""
-    queries, heads, channels = len(reference_points), values.shape[2], values.shape[3]
-    if row is not None:
-        offsets, weights = offsets[row], weights[row]
+    queries, slots = reference_points.shape[:2]
+    heads, channels = values.shape[2:]
     if source is None:
-        source = torch.zeros(queries, dtype=torch.int64, device=values.device)
+        source = torch.zeros(queries, slots, dtype=torch.int32, device=values.device)
     out = values.new_zeros(queries, heads * channels)
-    for index, tokens in enumerate(values):
-        here = (source == index).nonzero().squeeze(1)
-        attended = values.new_zeros(heads, channels, len(here))
-        levels = tokens.split([rows * columns for rows, columns in shapes])
+    for index, cells in enumerate(values):
+        query, slot = (source == index).nonzero().unbind(1)
+        attended = values.new_zeros(heads, channels, len(query))
+        levels = cells.split([(rows + 2) * (columns + 2) for rows, columns in shapes])
         for level, (rows, columns) in enumerate(shapes):
-            maps = levels[level].permute(1, 2, 0).unflatten(2, (rows, columns))  # [head, channel, row, column]
-            moved = offsets[here, :, level] / offsets.new_tensor((columns, rows))
-            grid = (reference_points[here, None, None] + moved).transpose(0, 1) * 2 - 1  # [head, query, point, 2]
-            sampled = functional.grid_sample(maps, grid, align_corners=False)  # [head, channel, query, point]
-            attended = attended + (sampled * weights[here, :, level].transpose(0, 1)[:, None]).sum(-1)
-        out = out.index_copy(0, here, attended.permute(2, 0, 1).flatten(1))
-    return out
+            ringed = levels[level].unflatten(0, (rows + 2, columns + 2)).permute(2, 3, 0, 1)
+            maps = ringed[..., 1:-1, 1:-1]  # [head, channel, row, column]
+            moved = offsets[query, :, level] / offsets.new_tensor((columns, rows))
+            grid = (reference_points[query, slot, None, None] + moved).transpose(0, 1) * 2 - 1  # [head, pair, point, 2]
+            sampled = functional.grid_sample(maps, grid, align_corners=False)  # [head, channel, pair, point]
+            attended = attended + (sampled * weights[query, :, level].transpose(0, 1)[:, None]).sum(-1)
+        out = out.index_add(0, query, attended.permute(2, 0, 1).flatten(1))
+    return out / (source >= 0).sum(1).clamp(min=1)[:, None]

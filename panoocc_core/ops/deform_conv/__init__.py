@@ -6,6 +6,13 @@ from ..reference_mode import wants_reference
 from . import cpu, reference
 
 
+def deform_columns(
+    x: Tensor, offsets: Tensor, masks: Tensor, kernel: tuple[int, int], stride: int = 1, padding: int = 1
+) -> Tensor:
+    """What the taps of `deform_conv` read: [image, out row, out column, tap * channel]."""
+    return cpu.deform_columns(x, offsets, masks, kernel, stride, padding)
+
+
 def deform_conv(x: Tensor, offsets: Tensor, masks: Tensor, weight: Tensor, stride: int = 1, padding: int = 1) -> Tensor:
     """Convolution whose taps are moved and scaled at every output pixel; zeros outside the map, no bias.
 

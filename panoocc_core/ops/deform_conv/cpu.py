@@ -8,8 +8,17 @@ from ..interpolation import bordered, cell_and_fraction, weighted_rows
 
 def deform_conv(x: Tensor, offsets: Tensor, masks: Tensor, weight: Tensor, stride: int, padding: int) -> Tensor:
     """See `panoocc_core.ops.deform_conv`."""
+    kernel = (weight.shape[2], weight.shape[3])
+    sampled = deform_columns(x, offsets, masks, kernel, stride, padding)
+    return (sampled @ weight.permute(2, 3, 1, 0).flatten(0, 2)).permute(0, 3, 1, 2)
+
+
+def deform_columns(
+    x: Tensor, offsets: Tensor, masks: Tensor, kernel: tuple[int, int], stride: int, padding: int
+) -> Tensor:
+    """See `panoocc_core.ops.deform_conv`."""
     images, channels, rows, columns = x.shape
-    outputs, _, kernel_rows, kernel_columns = weight.shape
+    kernel_rows, kernel_columns = kernel
     taps = kernel_rows * kernel_columns
     out_rows, out_columns = offsets.shape[2:]
 
@@ -17,7 +26,7 @@ def deform_conv(x: Tensor, offsets: Tensor, masks: Tensor, weight: Tensor, strid
         0, 3, 4, 1, 2
     )  # [image, row, column, tap, yx]
     axis = torch.arange(taps, device=x.device)
-    tap_y, tap_x = axis // kernel_columns - padding, axis % kernel_columns - padding
+    tap_y, tap_x = axis // kernel_columns - padding + 1, axis % kernel_columns - padding + 1  # with the border
     pixel_y = torch.arange(out_rows, device=x.device)[:, None, None] * stride
     pixel_x = torch.arange(out_columns, device=x.device)[None, :, None] * stride
     cell_y, down = cell_and_fraction(offsets[..., 0] + (pixel_y + tap_y), rows)
@@ -33,6 +42,4 @@ def deform_conv(x: Tensor, offsets: Tensor, masks: Tensor, weight: Tensor, strid
 
     table = bordered(x.permute(0, 2, 3, 1)).reshape(-1, channels)
     sampled = weighted_rows(table, cells.view(-1, 4), weights.view(-1, 4))  # [image * row * column * tap, channel]
-    matrix = weight.permute(2, 3, 1, 0).reshape(taps * channels, outputs)
-    out = sampled.view(-1, taps * channels) @ matrix
-    return out.view(images, out_rows, out_columns, outputs).permute(0, 3, 1, 2)
+    return sampled.view(images, out_rows, out_columns, taps * channels)

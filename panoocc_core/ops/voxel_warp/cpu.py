@@ -10,6 +10,7 @@ from ..interpolation import cell_and_fraction, weighted_rows
 def voxel_warp(tokens: Tensor, shape_hwz: tuple[int, int, int], positions: Tensor) -> Tensor:
     """See `panoocc_core.ops.voxel_warp`."""
     rows, columns, layers = shape_hwz
+    positions = positions + 1  # with the border
     x, right = cell_and_fraction(positions[:, 0], columns)
     y, down = cell_and_fraction(positions[:, 1], rows)
     z, above = cell_and_fraction(positions[:, 2], layers)

@@ -1,0 +1,128 @@
+"""Linear layers and convolutions with what follows them: y = relu(x * weight + bias + residual), in one operation where
+torch offers it.
+
+On a CPU that is oneDNN with packed weights, for networks whose weights are final (`freeze`): a third faster than the
+usual matrix product, without a pass over memory for the residual, the bias and the ReLU each.
+"""
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+from torch.nn import functional
+
+_PACKED_DTYPES = (torch.float32, torch.bfloat16)
+
+
+def can_pack(weight: Tensor) -> bool:
+    """Whether torch has oneDNN's fused operators for such weights."""
+    ops = torch.ops.mkldnn
+    return (
+        weight.device.type == "cpu"
+        and weight.dtype in _PACKED_DTYPES
+        and torch.backends.mkldnn.is_available()
+        and all(hasattr(ops, name) for name in ("_linear_pointwise", "_convolution_pointwise"))
+    )
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Dense:
+    """A linear map of rows."""
+
+    weight: Tensor  # [outputs, inputs]
+    bias: Tensor | None  # [outputs]
+    packed: Tensor | None = None
+
+    def frozen(self) -> "Dense":
+        """The same with its weights packed, where they can be."""
+        weight = self.weight.detach().contiguous()
+        if not can_pack(weight):
+            return Dense(weight, self.bias)
+        return Dense(weight, self.bias, torch.ops.mkldnn._reorder_linear_weight(weight))
+
+    def __call__(self, x: Tensor, residual: Tensor | None = None, relu: bool = False) -> Tensor:
+        """[..., inputs] -> [..., outputs]."""
+        if self.packed is not None:
+            pointwise = torch.ops.mkldnn._linear_pointwise
+            if residual is None:
+                return pointwise(x, self.packed, self.bias, "relu" if relu else "none", [], "")
+            out = pointwise(x, residual, self.packed, self.bias, "add")
+        else:
+            out = functional.linear(x, self.weight, self.bias)
+            out = out if residual is None else out + residual
+        return functional.relu_(out) if relu else out
+
+
+class Freezable(nn.Module):
+    """A module that keeps what follows from its weights alone, once these are final."""
+
+    is_frozen = False
+
+    def freeze(self) -> None:
+        """To be called again when a weight was replaced; moving to another device or dtype does so by itself."""
+        self.is_frozen = True
+        self._freeze()
+
+    def _freeze(self) -> None:
+        raise NotImplementedError
+
+    def _apply(self, fn: Callable[[Tensor], Tensor], recurse: bool = True) -> Any:
+        super()._apply(fn, recurse)
+        if self.is_frozen:
+            self._freeze()
+        return self
+
+
+class Linear(nn.Linear, Freezable):
+    """A linear layer, with an optional residual and ReLU."""
+
+    _dense: Dense | None = None
+
+    def dense(self) -> Dense:
+        """What it computes, packed where it is frozen."""
+        return Dense(self.weight, self.bias) if self._dense is None else self._dense
+
+    def _freeze(self) -> None:
+        self._dense = Dense(self.weight, self.bias).frozen()
+
+    def forward(self, x: Tensor, residual: Tensor | None = None, relu: bool = False) -> Tensor:
+        """[..., inputs] -> [..., outputs]."""
+        return self.dense()(x, residual, relu)
+
+
+class Conv2d(nn.Conv2d, Freezable):
+    """A convolution with zeros around, with an optional residual and ReLU."""
+
+    _packed: Tensor | None = None
+
+    def _freeze(self) -> None:
+        weight = self.weight.detach()
+        self._packed = (
+            torch.ops.mkldnn._reorder_convolution_weight(weight, *self._place()) if can_pack(weight) else None
+        )
+
+    def _place(self) -> tuple[list[int], list[int], list[int], int]:
+        assert isinstance(self.padding, tuple)
+        return list(self.padding), list(self.stride), list(self.dilation), self.groups
+
+    def forward(self, x: Tensor, residual: Tensor | None = None, relu: bool = False) -> Tensor:
+        """[image, channel, row, column] -> the same with `out_channels`; a frozen one may write over the residual."""
+        if self._packed is None:
+            out = super().forward(x)
+            out = out if residual is None else out + residual
+            return functional.relu_(out) if relu else out
+        ops, activation = torch.ops.mkldnn, "relu" if relu else None
+        if residual is None:
+            return ops._convolution_pointwise(x, self._packed, self.bias, *self._place(), activation or "none", [], "")
+        add = ops._convolution_pointwise_.binary
+        return add(residual, x, self._packed, self.bias, *self._place(), "add", 1.0, activation, [], "")
+
+
+def conv_norm_relu(conv: Callable[..., Tensor], norm: nn.Module, x: Tensor, residual: Tensor | None = None) -> Tensor:
+    """ReLU of a convolution, its batch norm and the residual: one operation where the norm is folded in."""
+    if isinstance(norm, nn.Identity):
+        return conv(x, residual, True)
+    out = norm(conv(x))
+    return functional.relu_(out if residual is None else out + residual)

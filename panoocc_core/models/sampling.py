@@ -1,0 +1,33 @@
+"""Where an attention samples and how much it weighs: two linear layers of one input, computed as one."""
+
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor, nn
+
+from .layers import Dense
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Samples:
+    """Offsets and logits [N, sample] of N queries, the samples head by head."""
+
+    planes: Tensor  # [N, 3 * sample]: all x, all y, all logits, so that each is read in rows
+
+    def offsets(self, *shape: int) -> Tensor:
+        """Float32 [N, *shape, 2] (x, y); a view, with x and y far apart."""
+        return self.planes.float().unflatten(1, (3, *shape))[:, :2].movedim(1, -1)
+
+    def weights(self, *shape: int) -> Tensor:
+        """Softmax of the logits along the last axis of a shape, float32 [N, *shape]."""
+        return self.planes.unflatten(1, (3, *shape))[:, 2].float().softmax(-1)
+
+
+def joint(offsets: nn.Linear, logits: nn.Linear) -> Dense:
+    """Both layers as one, whose outputs are the planes of `Samples`."""
+    return Dense(_planes(offsets.weight, logits.weight), _planes(offsets.bias, logits.bias))
+
+
+def _planes(offsets: Tensor, logits: Tensor) -> Tensor:
+    x, y = offsets.unflatten(0, (-1, 2)).unbind(1)
+    return torch.cat((x, y, logits))
