@@ -1,0 +1,36 @@
+"""Where kernels run: on a GPU where there is one, else in Triton's interpreter, which needs a process of its own."""
+
+import os
+
+import pytest
+import torch
+
+INTERPRETING = os.environ.get("TRITON_INTERPRET") == "1"
+
+
+@pytest.fixture
+def kernel_device() -> torch.device:
+    """The device of tensors that a kernel can be called with.
+
+    Without a GPU, tests that ask for it are run by `test_interpreter.py`, in a process in which Triton interprets.
+    """
+    if INTERPRETING:
+        return torch.device("cpu")
+    if not torch.cuda.is_available():
+        pytest.skip("test_interpreter.py runs it without a GPU")
+    return torch.device("cuda")
+
+
+@pytest.fixture
+def dirty_memory():
+    """Memory that is taken and not written holds NaN (or the largest integer)."""
+    torch.use_deterministic_algorithms(True, warn_only=True)
+    assert torch.empty(3).isnan().all()
+    yield
+    torch.use_deterministic_algorithms(False)
+
+
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """Of a process that interprets: only what needs it, nothing can be compiled there."""
+    if INTERPRETING:
+        items[:] = [item for item in items if "kernel_device" in getattr(item, "fixturenames", ())]
