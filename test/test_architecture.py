@@ -65,7 +65,7 @@ FLOORS = {
         ("__init__",),
         ("ros",),
         ("messages",),
-        ("streams", "planner"),
+        ("streams", "planner", "load"),
         ("motion", "installed"),
         ("frames",),
         ("outputs",),

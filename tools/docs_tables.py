@@ -21,6 +21,7 @@ from panoocc_ros.commands.run import add_arguments  # noqa: E402
 from panoocc_ros.evaluation.settings import EvaluatorSettings  # noqa: E402
 from panoocc_ros.health.stages import STAGES  # noqa: E402
 from panoocc_ros.node.settings import NodeSettings  # noqa: E402
+from panoocc_ros.outputs.catalogue import LEFT_OUT_FIRST  # noqa: E402
 from panoocc_ros.outputs.topic_rows import topic_rows  # noqa: E402
 from panoocc_ros.sim.settings import SimSettings  # noqa: E402
 
@@ -110,6 +111,12 @@ def stages() -> str:
     return table(("stage", ""), ((f"`{name}`", what) for name, what in STAGES.items()))
 
 
+def left_out() -> str:
+    """What a budget leaves out, first what gives way first."""
+    names = (f"`~/{name}`" if name not in STAGES else f"stage `{name}`" for name in LEFT_OUT_FIRST)
+    return f"{', '.join(names)}.\n"
+
+
 def faults() -> str:
     """What `make test-faults` found when the page was written."""
     rows = []
@@ -124,6 +131,7 @@ def faults() -> str:
 TABLES: dict[str, Callable[[], str]] = {
     "topics": topics,
     "stages": stages,
+    "left out": left_out,
     "presets": model_table,
     "faults": faults,
     "parameters": node_parameters,

@@ -14,6 +14,7 @@ from panoocc_core.config import ImageConfig
 from panoocc_core.preprocess import fit
 from panoocc_core.types import CameraImage
 
+from ..load.priorities import give_way
 from .images import ENCODINGS
 from .picture_watch import PictureWatch
 from .pictures import DecodingAhead, Picture
@@ -27,16 +28,22 @@ class FrameDecoder:
     """Decodes the images of a set side by side, some before the set is complete.
 
     `take` belongs to one thread and `images` to another.  Without `images` pictures are as large as they were sent.
+    Where `gives_way`, what is decoded ahead has threads of its own, which let others go first.
     """
 
-    def __init__(self, rig: Rig, watch: PictureWatch, images: ImageConfig | None = None) -> None:
+    def __init__(
+        self, rig: Rig, watch: PictureWatch, images: ImageConfig | None = None, gives_way: bool = False
+    ) -> None:
         self._rig, self._watch, self._images = rig, watch, images
         self.converted: dict[str, str] = {}  # camera -> its encoding, where cv_bridge decodes it
         self.turns: dict[str, int] = {}  # quarter turns by which a camera's pictures are turned upright
         self._calibrations: dict[str, tuple[Any, bool, Calibration]] = {}
         self._lock = threading.Lock()  # of the calibrations
-        self._pool = ThreadPoolExecutor(min(len(rig.names), processor_count()), "decoder")
-        self._ahead = DecodingAhead(self._pool, SETS_AHEAD * len(rig.names))
+        threads = min(len(rig.names), processor_count())
+        self._pool = self._pool_ahead = ThreadPoolExecutor(threads, "decoder")
+        if gives_way:
+            self._pool_ahead = ThreadPoolExecutor(threads, "ahead", initializer=give_way)
+        self._ahead = DecodingAhead(self._pool_ahead, SETS_AHEAD * len(rig.names))
 
     def take(self, camera: str, message: Any, info: Any | None) -> Picture:
         """An image that has come, with what is known of its camera by now; its pixels are begun with, if that helps.
@@ -56,7 +63,8 @@ class FrameDecoder:
 
     def close(self) -> None:
         """End the threads; `images` can be called no more."""
-        self._pool.shutdown(wait=False, cancel_futures=True)
+        for pool in (self._pool, self._pool_ahead):
+            pool.shutdown(wait=False, cancel_futures=True)
 
     def _camera_image(self, name: str, ready: ReadySet) -> CameraImage | Refused:
         picture: Picture = ready.messages.messages[name]

@@ -132,6 +132,12 @@ class Ledger:
         with self._lock:
             self._drops["busy"] += 1
 
+    def outdate(self, text: str) -> None:
+        """A complete set was too old when the worker came to it."""
+        with self._lock:
+            self._drops["outdated"] += 1
+            self._problem = (self._now_s(), text, False)
+
     def refuse(self, text: str) -> None:
         """The assembler refused a set because of its images, and has counted it."""
         with self._lock:

@@ -5,7 +5,7 @@ from collections.abc import Callable, Iterable, Mapping, Sequence
 from textwrap import wrap
 
 from .stages import READY_TO_OUTPUT, SUMS
-from .verdicts import ERROR, LOOK_AT_TRANSFORMS, OK, OUTPUT, TIMING, WARN, Health, summary_from_values
+from .verdicts import BUDGET, ERROR, LOOK_AT_TRANSFORMS, OK, OUTPUT, TIMING, WARN, Health, summary_from_values
 
 LEVEL_NAMES = {OK: "OK", WARN: "WARN", ERROR: "ERROR"}
 CAMERA = "camera "  # statuses of cameras begin so
@@ -42,6 +42,8 @@ class StatusText:
         lines += _rows("cameras", _cameras(healths))
         if TIMING in found:
             lines += _rows("latency", [_latency(found[TIMING])])
+        if BUDGET in found:
+            lines += _rows("budget", [_budget(found[BUDGET].values)])
         if "model" in found:
             lines += _rows("model", [_model(found["model"].values)])
             lines += _rows("history", [_history(found["model"].values)])
@@ -110,6 +112,12 @@ def _latency(timing: Health) -> str:
     largest = sorted(stages, key=lambda name: -stages[name])[:LARGEST_STAGES]
     parts = ", ".join(f"{name} {stages[name]:.0f}" for name in largest)
     return f"{whole['p50_ms']:.0f} ms (p95 {whole['p95_ms']:.0f}) from complete set to grid; most of it: {parts}"
+
+
+def _budget(values: Mapping[str, str]) -> str:
+    taken = f"{values['set_ms']} of {values['budget_ms']} ms" if "set_ms" in values else f"{values['budget_ms']} ms"
+    left_out = values.get("left_out_now", "")
+    return f"{taken} a set; " + (f"left out: {left_out}" if left_out else "nothing is left out")
 
 
 def _model(values: Mapping[str, str]) -> str:

@@ -16,6 +16,8 @@ from ..health.cloud_watch import CloudWatch
 from ..health.health_log import HealthLog
 from ..health.running_time import RunningTime
 from ..health.verdicts import Health
+from ..load.priorities import give_way
+from ..load.worker import Worker
 from ..messages.types import POINT_CLOUD
 from ..outputs.catalogue import LABELLED_POINTS
 from ..ros.callbacks import Guard
@@ -24,7 +26,6 @@ from ..ros.parameter_fields import SettingsError
 from ..streams.cloud_queue import CloudQueue, Pair, point_rules
 from .settings import NodeSettings
 from .step import error_text
-from .worker import Worker
 
 MAX_WAITING = 32  # clouds
 Pairs = tuple[Pair, ...]
@@ -70,7 +71,8 @@ class CloudOutput:
             ) from error
         self._publisher = node.create_publisher(message_class(POINT_CLOUD), f"~/{LABELLED_POINTS}", qos(depth=DEPTH))
         self._grids: deque[Occupancy] = deque()  # on their way to the executor's thread
-        self._worker = Worker(self._publish, self._on_failure, self._merged, "labels")
+        on_begin = give_way if settings.thread_priorities != "system" else lambda: None
+        self._worker = Worker(self._publish, self._on_failure, self._merged, "labels", on_begin=on_begin)
 
     @property
     def has_listener(self) -> bool:

@@ -50,6 +50,7 @@ class _Feed:
     callback: Callable[..., None]
     has_one_sender: bool = True
     is_sent_once: bool = False
+    is_drained: bool = False  # all that has come is taken before a set is judged
     may_be_latched: bool = False  # a latched publisher's last message is asked for where there is one
     parameter: str = "rig"  # that names the topic
     type: str = ""
@@ -65,6 +66,7 @@ class Inputs:
 
     def __init__(self, node: Node, rig: Rig, settings: NodeSettings, receiver: Receiver, guard: Guard) -> None:
         self._node, self._guard = node, guard
+        self.is_draining = False
         self._feeds = _feeds(rig, settings, receiver)
         try:
             for feed in self._feeds:
@@ -78,6 +80,22 @@ class Inputs:
         for feed in self._feeds:
             if len(feed.types) > 1 or feed.may_be_latched:
                 self._follow(feed, offers(self._node, feed.topic))
+
+    def drain(self) -> None:
+        """Take all poses and measurements of motion that have come, before a set is judged.
+
+        The executor takes one message of every topic in turn: on a machine that is too slow for the images, /tf with a
+        hundred a second would fall behind them, and every set would be lost for want of a pose that is there.
+        """
+        if self.is_draining:
+            return
+        self.is_draining = True
+        try:
+            for feed in self._feeds:
+                for subscription in feed.subscriptions if feed.is_drained else ():
+                    _take_all(subscription)
+        finally:
+            self.is_draining = False
 
     def close(self) -> None:
         """Hear nothing more."""
@@ -124,18 +142,31 @@ class Inputs:
         feed.type = type_name
 
 
+def _take_all(subscription: Subscription) -> None:
+    """Call back with all messages of a subscription that have come, as the executor would one by one."""
+    for _ in range(TF_QUEUE):  # no more, though they may come faster than they are taken
+        with subscription.handle:
+            taken = subscription.handle.take_message(subscription.msg_type, subscription.raw)
+        if taken is None:
+            return
+        subscription.callback(taken[0])
+
+
 def _feeds(rig: Rig, settings: NodeSettings, receiver: Receiver) -> list[_Feed]:
     feeds = [feed for camera in rig.cameras for feed in _camera_feeds(camera, settings, receiver)]
     on_tf, on_tf_static = (partial(receiver.on_transforms, static=static) for static in (False, True))
     both = (qos(latched=True, depth=TF_QUEUE), qos(depth=TF_QUEUE))  # some bridges and players send them volatile
-    feeds.append(_Feed(rig.tf_topic, (TRANSFORMS,), both[1:], on_tf, has_one_sender=False))
-    feeds.append(_Feed(rig.tf_static_topic, (TRANSFORMS,), both, on_tf_static, has_one_sender=False, is_sent_once=True))
+    many = partial(_Feed, has_one_sender=False, is_drained=True)
+    feeds.append(many(rig.tf_topic, (TRANSFORMS,), both[1:], on_tf))
+    feeds.append(many(rig.tf_static_topic, (TRANSFORMS,), both, on_tf_static, is_sent_once=True))
     fast = (qos(reliable=False, depth=TF_QUEUE),)  # matches reliable senders too
     if settings.odometry_topic:
         on_odometry = receiver.on_odometry
-        feeds.append(_Feed(settings.odometry_topic, (ODOMETRY,), fast, on_odometry, parameter="odometry_topic"))
+        name = "odometry_topic"
+        feeds.append(_Feed(settings.odometry_topic, (ODOMETRY,), fast, on_odometry, is_drained=True, parameter=name))
     if settings.imu_topic:
-        feeds.append(_Feed(settings.imu_topic, (IMU,), fast, receiver.on_imu, parameter="imu_topic"))
+        name = "imu_topic"
+        feeds.append(_Feed(settings.imu_topic, (IMU,), fast, receiver.on_imu, is_drained=True, parameter=name))
     return feeds
 
 

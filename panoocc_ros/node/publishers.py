@@ -1,7 +1,9 @@
 """Publishes the outputs of the node.  What nobody subscribes to is not made."""
 
-from collections.abc import Callable, Mapping, Sequence
-from dataclasses import replace
+import time
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Set as AbstractSet
+from dataclasses import dataclass, field, replace
 from typing import Any
 
 from rclpy.node import Node
@@ -14,7 +16,7 @@ from panoocc_core.labels import InstanceSource, LabelSet
 from ..bags.saved_set import Made
 from ..health.stages import STAGES, stage_topic
 from ..messages.types import new_message as bag_message
-from ..outputs.catalogue import ANNOUNCEMENTS, OCCUPANCY, OUTPUTS
+from ..outputs.catalogue import ANNOUNCEMENTS, INSTANCES, OCCUPANCY, OUTPUTS, STAGES_OF, VISIBLE
 from ..outputs.output import Announcement, Output, Result, TopicRates, no_free_space, wanted_by
 from ..ros.graph import UnknownType, deaf, message_class, new_message, qos
 from .settings import NodeSettings
@@ -41,6 +43,14 @@ class StageTopics:
         """Take all topics away."""
         for publisher in self._publishers.values():
             self._node.destroy_publisher(publisher)
+
+
+@dataclass(frozen=True, slots=True)
+class Sent:
+    """What became of the outputs of a set."""
+
+    failures: Mapping[str, str] = field(default_factory=dict)  # topic -> why its last message could not be made or sent
+    costs_ms: Mapping[str, float] = field(default_factory=dict)  # topic -> how long its message took
 
 
 class Publishers:
@@ -117,9 +127,18 @@ class Publishers:
         Args:
             stamp_ns: of the grid to come.
         """
-        heard = [output for output in self._outputs if self.has_listener(output)]
-        due = wanted_by(output for output in heard if self._rates.is_due(output, stamp_ns))
-        return replace(wanted_by(heard), visible=due.visible)
+        return replace(wanted_by(self._heard()), visible=wanted_by(self._due(stamp_ns)).visible)
+
+    def asked(self, stamp_ns: int) -> tuple[set[str], set[str]]:
+        """The topics that somebody listens to, and the stages that these need; those of the grid to come among them."""
+        heard = _topics_and_stages(self._heard())
+        return heard, _topics_and_stages(self._due(stamp_ns)) | (heard & {INSTANCES})
+
+    def _heard(self) -> list[Output]:
+        return [output for output in self._outputs if self.has_listener(output)]
+
+    def _due(self, stamp_ns: int) -> list[Output]:
+        return [output for output in self._heard() if self._rates.is_due(output, stamp_ns)]
 
     def announce(self) -> None:
         """Send the meaning of the class ids, once; it is latched."""
@@ -134,17 +153,20 @@ class Publishers:
         wanted: Wanted,
         map_from_ego: Matrix | None = None,
         on_topic: Callable[[str], object] = lambda topic: None,
-    ) -> Mapping[str, str]:
-        """Send what was made of a frame on every topic that is heard, due, and has all that it needs.
+        left_out: AbstractSet[str] = frozenset(),
+    ) -> Sent:
+        """Send what was made of a frame on every topic that is heard, due, and has all that it needs; the grid first.
 
         Args:
-            wanted: what the step was asked for: who began to listen during it gets what comes next.
+            wanted: what the step was to be asked for: who began to listen during it gets what comes next.
             map_from_ego: [4, 4] of `grid_frame`, where it is known.
             on_topic: called with the name of each topic before its message is made.
+            left_out: topics, and stages that the step was not asked for after all; the grid goes out without these.
 
         Returns:
-            Topic -> why its last message could not be made or sent; one output does not take the others along.
+            What could not be made or sent: one output does not take the others along.
         """
+        costs_ms: dict[str, float] = {}
         result = Result(occupancy, frame, sequence, self._frame_id, self._rig_cameras, self._settings, map_from_ego)
         for output, publisher in self._outputs.items():
             is_heard = self.has_listener(output)
@@ -152,11 +174,15 @@ class Publishers:
                 self._failures.pop(output.topic, None)
             if not is_heard or not output.applies(occupancy, wanted):
                 self._rates.forget(output)
+            elif left_out & {output.topic, *STAGES_OF.get(output.topic, ())}:
+                continue
             elif self._rates.is_due(output, occupancy.stamp_ns):
                 on_topic(output.topic)
+                begin_s = time.perf_counter()
                 self._send(output, publisher, result)
+                costs_ms[output.topic] = (time.perf_counter() - begin_s) * 1e3
         self._rates.next_grid(occupancy.stamp_ns)
-        return dict(self._failures)
+        return Sent(dict(self._failures), costs_ms)
 
     def _send(self, output: Output, publisher: Any, result: Result) -> None:
         try:
@@ -170,6 +196,10 @@ class Publishers:
         else:
             self._failures.pop(output.topic, None)
         self._rates.sent(output)
+
+
+def _topics_and_stages(outputs: Iterable[Output]) -> set[str]:
+    return {name for one in outputs for name in (one.topic, *(one.needs & {INSTANCES, VISIBLE}))}
 
 
 def _is_left_out(output: Output, source: InstanceSource, labels: LabelSet, logger: Any) -> bool:

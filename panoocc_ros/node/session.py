@@ -5,7 +5,7 @@ they come, and the network runs in one worker thread, which always takes the new
 """
 
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Set
 from contextlib import ExitStack
 from dataclasses import dataclass, replace
 from functools import partial
@@ -15,7 +15,7 @@ from rclpy.node import Node
 from sensor_msgs.msg import CameraInfo, CompressedImage, Image, Imu
 from tf2_msgs.msg import TFMessage
 
-from panoocc_core import OccupancyStream
+from panoocc_core import OccupancyStream, Wanted
 from panoocc_core.base.memory_use import memory_in_use
 
 from ..frames.assembler import FrameAssembler
@@ -35,8 +35,11 @@ from ..health.stages import (
     STAMP_TO_OUTPUT,
 )
 from ..health.verdicts import Health, StepTime
+from ..load.governor import Governor
+from ..load.priorities import go_first
+from ..load.worker import Worker
 from ..messages.fields import stamp_ns
-from ..outputs.catalogue import GRID_2D
+from ..outputs.catalogue import GRID_2D, INSTANCES, LABELLED_POINTS, LEFT_OUT_FIRST, STAGES_OF, VISIBLE
 from ..ros.callbacks import Guard
 from ..ros.progress import Progress
 from ..ros.throttle import ProblemLog
@@ -44,14 +47,14 @@ from ..streams.cloud_queue import reads_logits
 from .cloud_output import CloudOutput
 from .inputs import Inputs
 from .loaded import Loaded
-from .publishers import Publishers, StageTopics
+from .publishers import Publishers, Sent, StageTopics
 from .saving import Saving
 from .settings import NodeSettings
-from .status import StatusReport
+from .status import Seen, StatusReport
 from .step import Lost, Step, error_text, step
-from .worker import Worker
 
 STOP_S = 2.0
+LOGITS = "logits"  # the stage that only labelled clouds need
 MAX_STAMP_AGE_S = 60.0  # older stamps are of another clock (a bag played without /clock)
 
 
@@ -85,6 +88,7 @@ class Session:
         self, node: Node, loaded: Loaded, outputs: Publishers, guard: Guard, progress: Progress, grids: int
     ) -> None:
         settings, config = loaded.settings, loaded.network.config
+        self._settings = settings
         self._node, self._outputs, self._first_grid = node, outputs, grids
         self.is_enabled = True
         self.failure: str | None = None  # why no further set would become a grid
@@ -95,9 +99,17 @@ class Session:
         self._time = RunningTime(self._now_ns)
         self._log = ProblemLog(node.get_logger())
         self._guard = guard
-        self._assembler = FrameAssembler(loaded.rig, settings, loaded.calibration, config, settings.grid_frame)
+        self._assembler = FrameAssembler(
+            loaded.rig,
+            settings,
+            loaded.calibration,
+            config,
+            settings.grid_frame,
+            gives_way=settings.thread_priorities != "system",
+        )
         self._arrivals = Arrivals(loaded.rig.names, self._time, loaded.rig.period_ns)
         self._ledger, self._times = Ledger(self._time, grids), StageTimes()
+        self._governor = Governor(LEFT_OUT_FIRST, STAGES_OF, settings.frame_budget_ms)
         self._summary: Summary = {}  # of these times, and
         self._problems: Mapping[str, list[str]] = {}  # ... topic -> what is wrong with its publishers, and
         self._deaf: Mapping[str, str] = {}  # ... output -> why a subscriber gets nothing of it, as seen last
@@ -116,7 +128,7 @@ class Session:
             self._stage_topics = StageTopics(node)
             undo.callback(self._stage_topics.close)
             self.saving = Saving(node, loaded.rig, settings, self._log)
-            self._worker = Worker(self._work, self._on_failure, keep_reset, "inference")
+            self._worker = Worker(self._work, self._on_failure, keep_reset, "inference", on_begin=self._go_first)
             undo.pop_all()
         node.get_logger().info(f"the frame of the voxels is {self._assembler.network_frame}")
 
@@ -164,11 +176,13 @@ class Session:
     def take(self, settings: NodeSettings) -> None:
         """Go on by other dynamic parameters."""
         self._assembler.take_options(settings)
-        self._status.settings = settings
+        self._governor.take_budget(settings.frame_budget_ms)
+        self._settings = self._status.settings = settings
 
     def poll(self) -> None:
         """Hand complete sets to the worker; call it from time to time."""
         self._time()  # a clock that is seldom looked at seems to jump
+        self._inputs.drain()  # what a set needs may have come already, and wait behind images
         wants_map = self._outputs.has_listener(GRID_2D)
         while (ready := self._assembler.poll(self._now_ns(), wants_map)) is not None:
             reset = ready.reset or self._requested_reset
@@ -185,7 +199,7 @@ class Session:
             self._clouds.poll(self._now_ns())
 
     def _poll_for_waiting(self) -> None:
-        if self._assembler.has_waiting:  # a set goes on as soon as it has what it lacked
+        if self._assembler.has_waiting and not self._inputs.is_draining:  # it goes on as soon as it has what it lacked
             self.poll()
 
     def follow(self) -> None:
@@ -207,21 +221,23 @@ class Session:
         if is_full or not self._problems:
             self._problems, self._summary = self._inputs.problems(), self._times.summary()
             self._deaf = self._outputs.deaf()
-        healths = self._status.healths(
-            self._assembler.status(self._now_ns()),
-            self._arrivals,
-            self._ledger.read(),
-            self._worker,
-            self._guard,
-            self._problems,
-            self.step_time,
-            self._summary,
-            self._times,
-            memory_in_use(self._stream.network.device),
-            self._outputs.subscribers,
-            self._deaf,
-            self.is_enabled,
+        seen = Seen(
+            assembler=self._assembler.status(self._now_ns()),
+            arrivals=self._arrivals,
+            accounts=self._ledger.read(),
+            guard=self._guard,
+            problems=self._problems,
+            step=self.step_time,
+            is_idle=not self._worker.busy,
+            summary=self._summary,
+            times=self._times,
+            spending=self._governor.spending(),
+            memory_bytes=memory_in_use(self._stream.network.device),
+            subscribers=self._outputs.subscribers,
+            deaf=self._deaf,
+            is_enabled=self.is_enabled,
         )
+        healths = self._status.healths(seen)
         return healths + ([] if self._clouds is None else [self._clouds.health()])
 
     def close(self) -> bool:
@@ -244,6 +260,11 @@ class Session:
         """Asks whether the worker has not ended yet, also when the session is no more."""
         return self._worker.is_alive
 
+    def _go_first(self) -> None:
+        """Worker thread, before its first set."""
+        if (refusal := go_first(self._settings.thread_priorities)) is not None:
+            self._node.get_logger().warning(refusal)
+
     def _work(self, job: Job) -> None:
         """Worker thread: one set from messages to grids."""
         self._ledger.begin()
@@ -255,21 +276,12 @@ class Session:
 
     def _work_on(self, job: Job) -> None:
         begin_s = time.perf_counter()
-        wants_clouds = self._clouds is not None and self._clouds.has_listener
-        wanted = self._outputs.wanted(job.ready.stamp_ns)
-        if wants_clouds:
-            wanted = replace(wanted, instances=True, logits=self._reads_logits)
+        if self._is_outdated(job, begin_s):
+            return
         is_saved = self.saving.is_wanted
-        if is_saved:
-            wanted = replace(wanted, instances=True, visible=True)
+        wanted, left_out = self._wanted(job.ready.stamp_ns, is_saved)
         self._progress.begin(DECODE)
-        done = step(
-            self._assembler,
-            self._stream,
-            job.ready,
-            job.reset,
-            wanted,
-        )
+        done = step(self._assembler, self._stream, job.ready, job.reset, _without(wanted, left_out))
         if self._has_ended:
             return
         for number, text in enumerate(done.geometry or ()):
@@ -282,17 +294,42 @@ class Session:
             self._log.warn(f"reset {reason}", f"the memory is cleared: {reason}")
         stepped_s = time.perf_counter()
         sequence = self._ledger.next_sequence()
-        unsent = self._outputs.publish(
-            done.occupancy, done.frame, sequence, wanted, job.ready.map_from_ego, self._on_topic
+        sent = self._outputs.publish(
+            done.occupancy, done.frame, sequence, wanted, job.ready.map_from_ego, self._on_topic, left_out
         )
-        if self._clouds is not None:
+        if self._clouds is not None and LABELLED_POINTS not in left_out:
             self._clouds.hand_over(done.occupancy)
-        self._ledger.grid(done.occupancy, unsent)
+        self._ledger.grid(done.occupancy, sent.failures)
         if is_saved:
             self.saving.take(job.ready, self._outputs.made(done.occupancy, done.frame, sequence))
         if sequence == self._first_grid:
             self._node.get_logger().info("grids come")
-        self._record_times(job, done, begin_s, stepped_s, time.perf_counter())
+        end_s = time.perf_counter()
+        self._governor.record((end_s - begin_s) * 1e3, _costs_ms(done, sent))
+        self._record_times(job, done, begin_s, stepped_s, end_s)
+
+    def _is_outdated(self, job: Job, begin_s: float) -> bool:
+        """Whether a set is too old to be begun with; then it is counted, and its reset is done."""
+        limit_s = self._settings.max_set_age_s
+        age_s = max(begin_s - job.ready.arrived_s, self._stamp_age_s(job.ready.stamp_ns))
+        if not limit_s or age_s <= limit_s:
+            return False
+        if job.reset is not None:
+            self._stream.reset(job.reset)
+        text = f"its set was {age_s:.2f} s old when the worker came to it: older than max_set_age_s, {limit_s:g} s"
+        self._ledger.outdate(text)
+        self._log.warn("outdated", f"a set is not worked on: {text}")
+        return True
+
+    def _wanted(self, stamp_ns: int, is_saved: bool) -> tuple[Wanted, frozenset[str]]:
+        """What is asked of a set, and which topics and stages a budget of time leaves out."""
+        wanted, (asked, due) = self._outputs.wanted(stamp_ns), self._outputs.asked(stamp_ns)
+        if self._clouds is not None and self._clouds.has_listener:
+            wanted = replace(wanted, instances=True, logits=self._reads_logits)
+            asked, due = asked | {LABELLED_POINTS, INSTANCES}, due | {LABELLED_POINTS, INSTANCES}
+        if is_saved:
+            wanted, due = replace(wanted, instances=True, visible=True), due - {INSTANCES, VISIBLE}
+        return wanted, self._governor.left_out(asked, due)
 
     def _record_times(self, job: Job, done: Step, begin_s: float, stepped_s: float, end_s: float) -> None:
         arrived_s = job.ready.arrived_s
@@ -306,11 +343,15 @@ class Session:
             ARRIVAL_TO_OUTPUT: arrival_to_output_ms,
             BESIDE_NETWORK: arrival_to_output_ms - network_ms,
         }
-        stamp_age_s = (self._now_ns() - done.occupancy.stamp_ns) * 1e-9
-        if 0 <= stamp_age_s < MAX_STAMP_AGE_S:
+        if stamp_age_s := self._stamp_age_s(done.occupancy.stamp_ns):
             times_ms[STAMP_TO_OUTPUT] = stamp_age_s * 1e3
         self._times.add(times_ms)
         self._stage_topics.publish(times_ms)
+
+    def _stamp_age_s(self, stamp_ns: int) -> float:
+        """The age of a stamp; 0 where it is of another clock than ours."""
+        age_s = (self._now_ns() - stamp_ns) * 1e-9
+        return age_s if 0 <= age_s < MAX_STAMP_AGE_S else 0.0
 
     def _on_topic(self, topic: str) -> None:
         self._progress.begin(f"{PUBLISH} ~/{topic}")
@@ -336,6 +377,23 @@ class Session:
     @property
     def _has_ended(self) -> bool:
         return self._is_closed or not self._node.context.ok()
+
+
+def _without(wanted: Wanted, left_out: Set[str]) -> Wanted:
+    return Wanted(
+        instances=wanted.instances and INSTANCES not in left_out,
+        visible=wanted.visible and VISIBLE not in left_out,
+        logits=wanted.logits and LABELLED_POINTS not in left_out,
+    )
+
+
+def _costs_ms(done: Step, sent: Sent) -> dict[str, float]:
+    """What the optional work on a set took, by topic and stage."""
+    stages_ms, costs_ms = done.occupancy.timings_ms, dict(sent.costs_ms)
+    costs_ms |= {stage: stages_ms[stage] for stage in (INSTANCES, VISIBLE) if stage in stages_ms}
+    if LOGITS in stages_ms:
+        costs_ms[LABELLED_POINTS] = stages_ms[LOGITS]
+    return costs_ms
 
 
 def _now_ns(node: Node) -> int:

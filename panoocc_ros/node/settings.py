@@ -96,6 +96,26 @@ class NodeSettings(OutputOptions, AssemblerOptions):
         choices=("best_effort", "reliable"),
     )
     image_queue: int = parameter(5, "Depth of the subscription of every camera.", limits=(1, 100))
+    thread_priorities: Literal["system", "nice", "realtime"] = parameter(
+        "system",
+        "Which threads go first: system; nice: the worker (niceness -5) before labelling and decoding ahead (5); "
+        "realtime: the same with SCHED_RR 1 for the worker. What the system refuses is told.",
+        choices=("system", "nice", "realtime"),
+    )
+    max_set_age_s: float = parameter(
+        0.0,
+        "Oldest set that is begun with, by its stamp and by the arrival of its last image; older ones are dropped. 0: "
+        "no limit: the newest complete set counts, which is as old as a step takes.",
+        limits=(0.0, 60.0),
+        dynamic=True,
+    )
+    frame_budget_ms: float = parameter(
+        0.0,
+        "Longest time that the worker may take for a set, such as the cameras' period; optional outputs are left out "
+        "to hold it. 0: none.",
+        limits=(0.0, 60_000.0),
+        dynamic=True,
+    )
     label_points_topic: str = parameter(
         "", "Clouds (PointCloud2) to be labelled and published as ~/labelled_points; empty: none."
     )

@@ -1,7 +1,7 @@
 """Everything that the node says about itself in one go: on /diagnostics, and in the log where it is bad."""
 
 from collections.abc import Mapping, Sequence
-from dataclasses import replace
+from dataclasses import dataclass, replace
 from time import monotonic
 from typing import Any
 
@@ -20,6 +20,7 @@ from ..health.verdicts import (
     Health,
     Lately,
     StepTime,
+    budget_health,
     callbacks_health,
     camera_health,
     clock_health,
@@ -30,16 +31,36 @@ from ..health.verdicts import (
     timing_health,
     transforms_health,
 )
+from ..load.governor import Spending
 from ..ros.callbacks import Guard
 from .settings import NodeSettings
-from .worker import Worker
 
 SWITCHED_OFF = "no new grid: switched off by ~/set_enabled; call it with data: true"
 OF_THE_NODE = ("clock", OUTPUT)  # what is not well with them is logged even where no image comes at all
 
 
+@dataclass(frozen=True, slots=True)
+class Seen:
+    """What there is to say about a session at one moment."""
+
+    assembler: AssemblerStatus
+    arrivals: Arrivals
+    accounts: Accounts
+    guard: Guard
+    problems: Mapping[str, list[str]]  # topic -> what is wrong with its publishers
+    step: StepTime
+    is_idle: bool  # the worker has nothing to do
+    summary: Summary  # of these ...
+    times: StageTimes
+    spending: Spending
+    memory_bytes: Mapping[str, int]  # what the process has taken, by kind
+    subscribers: int  # of the grids
+    deaf: Mapping[str, str]  # output -> why a subscriber gets nothing of it
+    is_enabled: bool = True  # sets are worked on
+
+
 class StatusReport:
-    """Makes the statuses: clock, every camera, transforms, sets, geometry, model, callbacks, timing, output.
+    """Makes the statuses: clock, every camera, transforms, sets, geometry, model, callbacks, timing, budget, output.
 
     Args:
         name: of the node, with its namespace.
@@ -55,49 +76,29 @@ class StatusReport:
         self._converted: set[tuple[str, str]] = set()  # camera and encoding that were told
         self._begin_s, self._images_s = monotonic(), float("inf")  # when the node, and when its images began
 
-    def healths(
-        self,
-        status: AssemblerStatus,
-        arrivals: Arrivals,
-        accounts: Accounts,
-        worker: Worker,
-        guard: Guard,
-        problems: Mapping[str, list[str]],
-        step: StepTime,
-        summary: Summary,
-        times: StageTimes,
-        memory_bytes: Mapping[str, int],
-        subscribers: int,
-        deaf: Mapping[str, str],
-        is_enabled: bool = True,
-    ) -> list[Health]:
-        """All statuses.
-
-        Args:
-            problems: topic -> what is wrong with its publishers.
-            summary: of these times.
-            memory_bytes: what the process has taken, by kind.
-            subscribers: of the grids.
-            deaf: output -> why a subscriber gets nothing of it.
-            is_enabled: sets are worked on.
-        """
-        lately, settings = self._lately, self.settings
+    def healths(self, seen: Seen) -> list[Health]:
+        """All statuses."""
+        status, guard, lately, settings = seen.assembler, seen.guard, self._lately, self.settings
         lately.look(status, guard.errors)
-        clock, inputs = clock_health(self._time), self._inputs(status, arrivals, problems)
+        clock, inputs = clock_health(self._time), self._inputs(status, seen.arrivals, seen.problems)
         has_error = lately.has_error(inputs)
-        output = output_health(status, accounts, step, not worker.busy, subscribers, deaf, clock, inputs, has_error)
-        if not is_enabled:
+        output = output_health(
+            status, seen.accounts, seen.step, seen.is_idle, seen.subscribers, seen.deaf, clock, inputs, has_error
+        )
+        if not seen.is_enabled:
             level = max(WARN, output.level)
             output = replace(output, level=level, message=SWITCHED_OFF, remedy=self._switch_on)
-        timing = timing_health(summary, self._exceeded(times))
-        self._log_bad(status, [clock, *inputs, timing, output])
+        timing = timing_health(seen.summary, self._exceeded(seen.times))
+        budget = [budget_health(seen.spending)] if seen.spending.budget_ms else []
+        self._log_bad(status, [clock, *inputs, timing, *budget, output])
         return [
             clock,
             *inputs,
             geometry_health(status),
-            model_health(self._facts, settings.seeded_weights, accounts, memory_bytes),
+            model_health(self._facts, settings.seeded_weights, seen.accounts, seen.memory_bytes),
             callbacks_health(guard.errors, lately.failed_callbacks, guard.last_error),
             timing,
+            *budget,
             output,
         ]
 

@@ -120,6 +120,16 @@ OUTPUTS = (
     *(OCCUPANCY, POINTS, OBSTACLES, GRID_2D, BEV_CLASSES, BEV_CONFIDENCE, BEV_POINTS),
     *(OBJECTS, AUTOWARE, OBJECT_MARKERS, MARKERS, OVERLAY, FOXGLOVE),
 )
+INSTANCES, VISIBLE = "instances", "visible"  # stages of the network that only some outputs need
+LEFT_OUT_FIRST = (  # topics and stages that a budget of time may leave out: first what is for people's eyes, ...
+    *(OVERLAY.topic, MARKERS.topic, OBJECT_MARKERS.topic),
+    *(LABELLED_POINTS, POINTS.topic, BEV_POINTS.topic, BEV_CONFIDENCE.topic, BEV_CLASSES.topic),
+    *(OBSTACLES.topic, GRID_2D.topic, VISIBLE),  # ... late what a vehicle drives by, never OCCUPANCY
+    *(AUTOWARE.topic, OBJECTS.topic, INSTANCES),
+)
+STAGES_OF = {  # of these the topics that cannot be made without them
+    output.topic: output.needs & {INSTANCES, VISIBLE} for output in OUTPUTS if output is not OCCUPANCY
+}
 ANNOUNCEMENTS = (
     Announcement(LABELS, LABEL_SET, label_set),
     Announcement("label_info", LABEL_INFO, label_info, optional=True),

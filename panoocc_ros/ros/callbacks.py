@@ -36,14 +36,14 @@ class Guard:
 
         @functools.wraps(callback)
         def guarded(*arguments: Any) -> None:
-            self.progress.begin(name)
+            outer = self.progress.begin(name)
             try:
                 callback(*arguments)
             except Exception as error:
                 if self._is_running():
                     self._note(name, error)
             finally:
-                self.progress.end()
+                self.progress.end(outer)
 
         return guarded
 

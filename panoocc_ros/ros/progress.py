@@ -13,13 +13,15 @@ class Progress:
         self._begun: tuple[str, float] | None = None  # replaced as a whole, so that readers need no lock
         self.thread_id: int | None = None
 
-    def begin(self, what: str) -> None:
-        """Something begins, and ends what was before."""
-        self._begun, self.thread_id = (what, self._now_s()), threading.get_ident()
+    def begin(self, what: str) -> tuple[str, float] | None:
+        """Something begins, and ends what was before, which is returned."""
+        before, self._begun = self._begun, (what, self._now_s())
+        self.thread_id = threading.get_ident()
+        return before
 
-    def end(self) -> None:
-        """The thread is at nothing."""
-        self._begun = None
+    def end(self, before: tuple[str, float] | None = None) -> None:
+        """The thread is at nothing, or goes on with what was before."""
+        self._begun = before
 
     @property
     def now(self) -> tuple[str, float] | None:

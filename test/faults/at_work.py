@@ -19,6 +19,8 @@ from test.faults.traffic import CAMERAS, image_topic, info_topic, serialised
 GRIDS = "/panoocc/occupancy"
 GRID_LATE_S = 2.0
 DISCOVERY_S = 30.0
+BUDGET_MS = 145.0  # a heavy step of the fragile node alone takes more, a sound one far less
+BACK_S = 60.0  # on a busy machine
 ANNOUNCED_S = 2.0  # Fast DDS may announce a newcomer so much later to one process than to another
 NONSENSE = {  # one of each type and of each kind of limit
     "tf_timeout_s": "soon",
@@ -107,6 +109,31 @@ def troubled(word, steps):
         live.trouble.unlink(missing_ok=True)
 
     return act
+
+
+def with_parameters(live, **values):
+    """Parameters are set; what is refused fails."""
+    parameters = [Parameter(name, value=value).to_parameter_msg() for name, value in values.items()]
+    answer = live.call(SetParameters, "set_parameters", SetParameters.Request(parameters=parameters))
+    assert all(one.successful for one in answer.results), answer.results
+
+
+@contextmanager
+def beyond_its_budget(live):
+    """The network takes longer for a while than a set may, and somebody looks at a picture of every set."""
+    pictures, picture = [], "overlay/compressed"
+    listener = live.peer.node.create_subscription(CompressedImage, f"/panoocc/{picture}", pictures.append, qos())
+    with_parameters(live, frame_budget_ms=BUDGET_MS, overlay_max_rate_hz=0.0)
+    live.until(lambda: pictures, DISCOVERY_S, "picture before the load")
+    live.trouble.write_text("heavy 99999")
+    yield
+    live.trouble.unlink(missing_ok=True)
+    pictures.clear()
+    live.until(lambda: len(pictures) > 2, BACK_S, "pictures after the load")
+    left_out = lambda: [one.value for one in live.peer.health["budget"].values if one.key == "left_out_now"]  # noqa: E731
+    live.until(lambda: left_out() == [""], BACK_S, "word that they are made again")
+    live.peer.node.destroy_subscription(listener)
+    with_parameters(live, frame_budget_ms=10_000.0, overlay_max_rate_hz=1.0)  # what was left out stays counted
 
 
 def activated_again(act):
@@ -347,6 +374,16 @@ NETWORK = (
         lasts_s=4.5,
         goes_on=False,
         note="a step of 4 s",
+    ),
+    Fault(
+        "steps take longer than the budget",
+        act=beyond_its_budget,
+        meets_sets=True,
+        says=Says("budget", WARN, "left out: overlay/compressed"),
+        after_s=1.2,  # half a window of sets
+        counts=("budget/left_out.overlay/compressed",),
+        is_short=True,
+        note="the picture is made again when the load ends",
     ),
 )
 

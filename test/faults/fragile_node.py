@@ -1,5 +1,6 @@
 #!/usr/bin/env python3
-"""The node, with a network that fails as the file that TROUBLE names has it: memory, nan, slow; for how many steps."""
+"""The node, with a network that fails as the file that TROUBLE names has it: memory, nan, slow,
+heavy; for how many steps."""
 
 import os
 import sys
@@ -14,7 +15,7 @@ from panoocc_core import stream
 from panoocc_ros.node.node import main
 
 FILE = Path(os.environ["TROUBLE"])
-SLOW_S = 4.0
+SLOW_S, HEAVY_S = 4.0, 0.15
 
 
 def taken() -> str:
@@ -36,6 +37,8 @@ def troubled(network, fused):
         raise torch.OutOfMemoryError("CUDA out of memory, as the test has it")
     if word == "slow":
         time.sleep(SLOW_S)
+    if word == "heavy":
+        time.sleep(HEAVY_S)
     return sound(network, fused * float("nan") if word == "nan" else fused)
 
 

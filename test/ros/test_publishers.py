@@ -13,12 +13,22 @@ from panoocc_core import Wanted  # noqa: E402
 from panoocc_core.labels import LIDARSEG, OCC3D  # noqa: E402
 from panoocc_ros.health.ledger import Ledger  # noqa: E402
 from panoocc_ros.health.verdicts import ERROR, OK, WARN  # noqa: E402
+from panoocc_ros.load.governor import Governor  # noqa: E402
 from panoocc_ros.node import session as session_module  # noqa: E402
 from panoocc_ros.node.publishers import Publishers  # noqa: E402
 from panoocc_ros.node.session import Job, Session  # noqa: E402
 from panoocc_ros.node.settings import NodeSettings  # noqa: E402
 from panoocc_ros.node.step import Step  # noqa: E402
-from panoocc_ros.outputs.catalogue import GRID_2D, OBSTACLES, OCCUPANCY, OVERLAY  # noqa: E402
+from panoocc_ros.outputs.catalogue import (  # noqa: E402
+    BEV_CLASSES,
+    GRID_2D,
+    LEFT_OUT_FIRST,
+    OBSTACLES,
+    OCCUPANCY,
+    OVERLAY,
+    POINTS,
+    STAGES_OF,
+)
 from panoocc_ros.ros.graph import qos  # noqa: E402
 from panoocc_ros.ros.progress import Progress  # noqa: E402
 from test.ros.statuses import output  # noqa: E402
@@ -95,12 +105,13 @@ def test_who_begins_to_listen_during_a_step_gets_the_next_grid_whole_and_not_tha
 def test_an_output_that_fails_takes_no_other_along_is_named_and_keeps_to_its_rate():
     outputs, topics = made(overlay_max_rate_hz=2.0)
     topics.hear(OCCUPANCY, OVERLAY)
-    told = [outputs.publish(grid_at(100 * k), None, k, Wanted()) for k in range(3)]  # there is no frame to draw on
+    sent = [outputs.publish(grid_at(100 * k), None, k, Wanted()) for k in range(3)]  # there is no frame to draw on
+    told = [one.failures for one in sent]
     assert [set(one) for one in told] == [{"overlay/compressed"}] * 3 and "NoneType" in told[2]["overlay/compressed"]
     assert len(topics.sent(OCCUPANCY)) == 3 and not topics.sent(OVERLAY)
     assert not outputs._rates.is_due(OVERLAY, T0 + 300 * MS) and outputs._rates.is_due(OVERLAY, T0 + 500 * MS)
     topics["~/overlay/compressed"].subscriptions = 0
-    assert outputs.publish(grid_at(400), None, 3, Wanted()) == {}
+    assert outputs.publish(grid_at(400), None, 3, Wanted()).failures == {}
 
 
 def test_clouds_and_health_get_a_grid_whose_output_fails(monkeypatch):
@@ -121,6 +132,9 @@ def test_clouds_and_health_get_a_grid_whose_output_fails(monkeypatch):
         _progress=Progress(),
         _on_topic=lambda topic: None,
         saving=SimpleNamespace(is_wanted=False),
+        _governor=Governor(LEFT_OUT_FIRST, STAGES_OF, now_s=clock),
+        _is_outdated=lambda *_: False,
+        _wanted=lambda stamp_ns, _: (Wanted(), frozenset()),
         _node=topics,
     )
     monkeypatch.setattr(session_module, "step", lambda *_: Step(None, grid_at(0), {}, None))
@@ -141,7 +155,7 @@ def test_a_subscriber_that_gets_nothing_is_named_and_is_no_fault_of_the_output()
     topics.listeners["/panoocc/grid_2d"] = [("/", "nav2", latched)]
     topics.hear(OCCUPANCY)
     deaf = outputs.deaf()
-    assert outputs.publish(grid_at(0), None, 0, Wanted()) == {} and len(topics.sent(OCCUPANCY)) == 1
+    assert outputs.publish(grid_at(0), None, 0, Wanted()).failures == {} and len(topics.sent(OCCUPANCY)) == 1
     ledger = Ledger(lambda: 100.0)
     ledger.grid(grid_at(0), {})
     health = output(ledger.read(), deaf=deaf)
@@ -175,6 +189,45 @@ def test_only_a_listener_to_the_map_makes_sets_wait_for_its_frame(is_heard, monk
         _clouds=None,
         _ledger=Ledger(lambda: 100.0),
         _assembler=SimpleNamespace(poll=lambda now_ns, wants_map: asked.append(wants_map), sets_formed=0),
+        _inputs=SimpleNamespace(drain=lambda: None),
     )
     Session.poll(node)
     assert asked == [is_heard]
+
+
+def test_what_a_budget_leaves_out_is_not_made_and_the_grid_goes_out_without_it():
+    outputs, topics = made()
+    topics.hear(OCCUPANCY, POINTS, OBSTACLES, GRID_2D, OVERLAY)
+    asked, due = outputs.asked(T0)
+    assert asked == due == {"occupancy", "points", "obstacles", "grid_2d", "overlay/compressed", "instances", "visible"}
+    wanted, left_out = outputs.wanted(T0), frozenset({"overlay/compressed", "visible", "grid_2d"})
+    topics.hear(BEV_CLASSES)  # while the network works, which was not asked for what it needs
+    sent = outputs.publish(grid_at(0, visible=None), None, 0, wanted, left_out=left_out)
+    counts = [len(topics.sent(one)) for one in (OCCUPANCY, POINTS, OBSTACLES, GRID_2D, OVERLAY, BEV_CLASSES)]
+    assert counts == [1, 1, 1, 0, 0, 0] and not sent.failures
+    assert not len(topics.sent(OCCUPANCY)[0].visible)
+    assert list(sent.costs_ms) == ["occupancy", "points", "obstacles"] and min(sent.costs_ms.values()) > 0
+    asked, due = outputs.asked(T0 + 100 * MS)
+    assert "overlay/compressed" in due  # it has not had its grid of this second
+    sent = outputs.publish(grid_at(100), None, 1, outputs.wanted(T0 + 100 * MS), left_out=frozenset({"points"}))
+    assert [len(topics.sent(one)) for one in (OCCUPANCY, POINTS, GRID_2D, BEV_CLASSES)] == [2, 1, 1, 1]
+
+
+def test_a_set_that_is_too_old_is_not_begun_with_is_counted_and_its_reset_is_done():
+    words, resets, now_s = [], [], [100.0]
+    node = SimpleNamespace(
+        _settings=NodeSettings(seeded_weights=True, max_set_age_s=0.5),
+        _stream=SimpleNamespace(reset=resets.append),
+        _ledger=Ledger(lambda: now_s[0]),
+        _log=SimpleNamespace(warn=lambda kind, text: words.append(text)),
+        _stamp_age_s=lambda stamp_ns: 0.1,
+    )
+    job = Job(SimpleNamespace(stamp_ns=T0, arrived_s=10.0), "calibration", 10.0)
+    assert not Session._is_outdated(node, job, 10.4) and not resets
+    assert Session._is_outdated(node, job, 10.7)
+    assert resets == ["calibration"] and node._ledger.read().drops == {"outdated": 1}
+    assert "0.70 s old" in words[0] and "max_set_age_s, 0.5 s" in words[0]
+    node._stamp_age_s = lambda stamp_ns: 2.0  # it waited in DDS
+    assert Session._is_outdated(node, job, 10.1)
+    node._settings = NodeSettings(seeded_weights=True)
+    assert not Session._is_outdated(node, job, 99.0)

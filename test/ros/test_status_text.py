@@ -5,7 +5,17 @@ import pytest
 from panoocc_ros.health.latency import summarise
 from panoocc_ros.health.stages import READY_TO_OUTPUT, STAGES
 from panoocc_ros.health.status_text import ALL_STATUSES, WHAT_NOW, StatusText
-from panoocc_ros.health.verdicts import ERROR, LOOK_AT_TRANSFORMS, OK, OUTPUT, WARN, Health, timing_health
+from panoocc_ros.health.verdicts import (
+    ERROR,
+    LOOK_AT_TRANSFORMS,
+    OK,
+    OUTPUT,
+    WARN,
+    Health,
+    budget_health,
+    timing_health,
+)
+from panoocc_ros.load.governor import Governor
 
 MODEL = {"model": "nano", "device": "cuda:0", "precision": "fp16", "weights": "seeded", "memory_mb.host": "812"}
 MODEL |= {"history_fused": "3", "history_s": "6.0", "states_kept": "4", "resets.gap": "2"}
@@ -51,6 +61,21 @@ def test_all_that_is_asked_first_is_there(status):
         "problem  none so far",
     ):
         assert words in text
+    assert len(text.splitlines()) <= 12
+
+
+def test_a_budget_has_its_line_with_what_is_left_out(status):
+    governor = Governor(["markers"], {}, budget_ms=100)
+    assert "budget" not in status.text(healths())
+    text = status.text([*healths(), budget_health(governor.spending())])
+    assert "budget   100 ms a set; nothing is left out" in text
+    assert not governor.left_out({"markers"}, {"markers"})
+    governor.record(130.0, {"markers": 40.0})
+    assert governor.left_out({"markers"}, {"markers"}) == {"markers"}
+    governor.record(90.0, {})
+    text = status.text([*healths(), budget_health(governor.spending())])
+    assert "budget   110.0 of 100 ms a set; left out: markers (0 s)" in text
+    assert "now, WARN: budget: to hold 100 ms a set" in text and "frame_budget_ms" in text.splitlines()[-1]
     assert len(text.splitlines()) <= 12
 
 

@@ -3,7 +3,7 @@
 import threading
 import time
 
-from panoocc_ros.node.worker import Worker
+from panoocc_ros.load.worker import Worker
 
 PATIENCE_S = 60  # for a busy machine
 
@@ -109,4 +109,36 @@ def test_close_does_not_wait_for_long_work():
     assert worker.submit("late") == "late"
     recorder.gate.set()
     recorder.wait_for(["slow"])
+    assert worker.close(PATIENCE_S)
+
+
+def test_the_age_at_the_start_of_work_is_at_most_that_of_one_job():
+    """The newest job wins: however many come, the one that is begun came during the one before it."""
+    recorder, came_s, begun_s = Recorder(), {}, {}
+
+    def work(job):
+        begun_s[job] = time.monotonic()
+        time.sleep(0.03)
+
+    worker = Worker(work, recorder.errors.append)
+    for job in range(60):
+        came_s[job] = time.monotonic()
+        worker.submit(job)
+        time.sleep(0.005)
+    while worker.busy:
+        time.sleep(0.005)
+    assert worker.close(PATIENCE_S)
+    starts = sorted(begun_s.values())
+    for before_s, job in zip(starts, sorted(begun_s)[1:]):
+        newer = [other for other in came_s if job < other and came_s[other] < begun_s[job] - 0.005]
+        assert came_s[job] >= before_s and not newer
+
+
+def test_what_is_to_be_done_first_is_done_in_the_thread_of_the_worker():
+    recorder, threads = Recorder(), []
+    recorder.gate.set()
+    worker = Worker(recorder.work, recorder.errors.append, on_begin=lambda: threads.append(threading.current_thread()))
+    worker.submit("job")
+    recorder.wait_for(["job"])
+    assert len(threads) == 1 and threads[0] is not threading.current_thread()
     assert worker.close(PATIENCE_S)

@@ -3,7 +3,8 @@
 A warning lasts while its cause does, and `HOLD_S` longer.  Totals are values of a status and never its level.
 """
 
-from .health import ERROR, LOOK_AT_TRANSFORMS, OK, OUTPUT, TIMING, WARN, Health
+from .budget import budget_health
+from .health import BUDGET, ERROR, LOOK_AT_TRANSFORMS, OK, OUTPUT, TIMING, WARN, Health
 from .inputs import camera_health, clock_health, geometry_health, sets_health
 from .lately import Lately
 from .model import callbacks_health, model_health
@@ -12,6 +13,7 @@ from .timing import StepTime, summary_from_values, timing_health
 from .transforms import transforms_health
 
 __all__ = [
+    "BUDGET",
     "ERROR",
     "IDLE",
     "LOOK_AT_TRANSFORMS",
@@ -26,6 +28,7 @@ __all__ = [
     "Health",
     "Lately",
     "StepTime",
+    "budget_health",
     "callbacks_health",
     "camera_health",
     "clock_health",

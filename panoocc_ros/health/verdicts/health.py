@@ -9,6 +9,7 @@ from ...frames.sets import NO_MOTION
 OK, WARN, ERROR = 0, 1, 2  # the levels of diagnostic_msgs/DiagnosticStatus
 
 OUTPUT = "output"  # the status that says whether grids come out, and why not
+BUDGET = "budget"  # the status that says what is not made, so that sets keep to `frame_budget_ms`
 TIMING = "timing"  # the status with the latencies of every stage
 MISSING_CAMERA = "missing_camera"  # reason of sets that lacked an image of a camera
 LOOK_AT_TRANSFORMS = "ros2 run tf2_ros tf2_monitor"

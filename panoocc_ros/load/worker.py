@@ -14,7 +14,7 @@ class Worker(Generic[Job]):
 
     A job that has not begun when the next one comes is replaced by it: `submit` hands it back, to be counted.
     `merge(old, new)` may carry over what must not be lost with the old job.  An exception of `work` goes to
-    `on_error` and the thread lives on, whatever that one does.
+    `on_error` and the thread lives on, whatever that one does.  `on_begin` is called first, in the thread.
     """
 
     def __init__(
@@ -24,7 +24,9 @@ class Worker(Generic[Job]):
         merge: Callable[[Job, Job], Job] = lambda old, new: new,
         name: str = "worker",
         now_s: Callable[[], float] = time.monotonic,
+        on_begin: Callable[[], object] = lambda: None,
     ) -> None:
+        self._on_begin = on_begin
         self._work, self._on_error, self._merge, self._now_s = work, on_error, merge, now_s
         self._slot: Job | None = None
         self._closed = False
@@ -77,13 +79,14 @@ class Worker(Generic[Job]):
             return job
 
     def _run(self) -> None:
+        self._on_begin()
         while (job := self._next()) is not None:
             try:
                 self._work(job)
             except Exception as error:  # whatever went wrong with one job, the next one is worked on
                 self._report(error)
             del job  # six images must not stay in memory until the next set comes
-        del self._work, self._on_error, self._merge  # whose owner would hold itself through this worker
+        del self._work, self._on_error, self._merge, self._on_begin  # whose owner would hold itself through this worker
 
     def _report(self, error: Exception) -> None:
         try:
