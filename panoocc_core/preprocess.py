@@ -54,7 +54,7 @@ def cameras_in_order(frame: Frame, names: tuple[str, ...]) -> list[CameraImage]:
 
 
 def network_input(frame: Frame, config: ModelConfig, device: torch.device) -> NetworkInput:
-    """Images and projections of a frame on a device."""
+    """Images of a frame on a device, and its projections, on the host."""
     cameras = cameras_in_order(frame, config.cameras)
     front_end = front_end_on(device)
     if front_end is None:
@@ -63,7 +63,7 @@ def network_input(frame: Frame, config: ModelConfig, device: torch.device) -> Ne
     else:
         cuts = [cut_of(camera.size_hw, config.images) for camera in cameras]
         images = front_end.prepare([sent(camera) for camera in cameras], cuts, config.images)
-    return NetworkInput(images, _projections(cameras, frame, config, device))
+    return NetworkInput(images, _projections(cameras, frame, config))
 
 
 def sent(camera: CameraImage) -> SentImage:
@@ -71,7 +71,7 @@ def sent(camera: CameraImage) -> SentImage:
     return camera.image if isinstance(camera.image, SentImage) else sent_rgb(camera.image)
 
 
-def _projections(cameras: list[CameraImage], frame: Frame, config: ModelConfig, device: torch.device) -> Projections:
+def _projections(cameras: list[CameraImage], frame: Frame, config: ModelConfig) -> Projections:
     ego_from_network = config.grid.ego_from_network.matrix
     matrices, lensed = [UNSEEN] * len(cameras), []
     for place, camera in enumerate(cameras):
@@ -83,8 +83,8 @@ def _projections(cameras: list[CameraImage], frame: Frame, config: ModelConfig, 
         else:
             mount = camera_from_ego(camera, frame) @ ego_from_network
             lensed.append((place, LensedImage(camera.lens, cut @ camera.intrinsics, mount)))
-    pinholes = torch.as_tensor(np.stack(matrices), dtype=torch.float32, device=device)
-    return Projections(pinholes, lens_groups(lensed, torch.float32, device))
+    pinholes = torch.as_tensor(np.stack(matrices), dtype=torch.float32)
+    return Projections(pinholes, lens_groups(lensed, torch.float32, CPU))
 
 
 def camera_from_ego(camera: CameraImage, frame: Frame) -> Matrix:

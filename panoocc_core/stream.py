@@ -10,6 +10,7 @@ from torch import Tensor
 from .base.devices import full_float32
 from .base.stopwatch import Stopwatch
 from .config import ModelConfig
+from .cuda.staging import on_device
 from .ego_motion import StampedPose, ego_motion_vector, pose_at, vehicle_motion
 from .geometry import NS_PER_S, Matrix
 from .labels import InstanceSource
@@ -78,10 +79,11 @@ def prepare(
     past = begin(memory, frame, config)
     vector, rates = _ego_motion(frame, past.poses, config)
     ego_motion, motions = (
-        torch.as_tensor(values, dtype=torch.float32, device=device) for values in (vector, past.voxel_motions(config))
+        torch.as_tensor(values, dtype=torch.float32) for values in (vector, past.voxel_motions(config))
     )
     states = tuple(state.tokens for state in past.states)
-    return Prepared(StepInput(seen.images, seen.projections, ego_motion, states, motions), past, config, rates)
+    inputs = StepInput(seen.images, seen.projections, ego_motion, states, motions)
+    return Prepared(on_device(inputs, device), past, config, rates)
 
 
 def encode(

@@ -10,6 +10,7 @@ from typing import Any
 
 import numpy as np
 import torch
+import torch.utils.dlpack
 from numpy.typing import NDArray
 from torch import Tensor
 
@@ -97,11 +98,10 @@ class Compaction:
             visible: bool, or None: nobody asked.
             is_finite: bool [], or None: it is.
         """
-        arrays = [
-            None if tensor is None else self._array(tensor) for tensor in (class_id, confidence, visible, is_finite)
-        ]
+        seen, finite = (None if tensor is None else self._array(tensor) for tensor in (visible, is_finite))
         with self._on_stream():
-            row = torch.from_dlpack(listed(self._xp, arrays[0], arrays[1], free_id, *arrays[2:]))
+            made = listed(self._xp, self._array(class_id), self._array(confidence), free_id, seen, finite)
+            row: Tensor = torch.utils.dlpack.from_dlpack(made)
         first = HEAD_BYTES + 8 * bits_words(class_id.numel() if visible is not None else 0)
         likely = min(self._likely, class_id.numel())
         return PendingList(row, first, -(-class_id.numel() // 8) if visible is not None else None, likely, self)
@@ -140,8 +140,12 @@ class PendingList:
         self._of.expect(count)
         records = here[self._first : end].numpy().view(RECORD)
         bits = self._visible_bytes
+        columns = (np.ascontiguousarray(records[name]) for name in ("index", "class_id", "confidence"))
+        index, class_id, confidence = columns
         return ListedVoxels(
-            *(np.ascontiguousarray(records[name]) for name in ("index", "class_id", "confidence")),
+            index,
+            class_id,
+            confidence,
             visible=None if bits is None else here[HEAD_BYTES : HEAD_BYTES + bits].numpy().copy(),
             is_finite=bool(is_finite),
         )

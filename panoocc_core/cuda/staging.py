@@ -1,36 +1,61 @@
 """From the host to a device without waiting: one page-locked buffer and one copy for many arrays."""
 
+import threading
 from collections.abc import Sequence
+from functools import lru_cache
+from typing import TypeVar
 
 import numpy as np
 import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
+from ..base.tensor_trees import mapped, tensors_in
+from .kernels import with_index
+
+T = TypeVar("T")
 ALIGNMENT = 256  # bytes: as CUDA's own allocations
 BUFFERS = 3  # copies that may be on their way at once; one more waits for the first of them
 
 
+def on_device(value: T, device: torch.device) -> T:
+    """The same value with all its tensors on a device: those of the host go there in one copy, without waiting."""
+    if device.type == "cpu":
+        return value
+    return _staging(with_index(device), threading.get_ident()).sent(value)
+
+
+@lru_cache(maxsize=8)
+def _staging(device: torch.device, thread: int) -> "Staging":
+    del thread  # each has its own
+    return Staging(device)
+
+
 class Staging:
-    """Uploads; of one thread."""
+    """Uploads to one device; of one thread."""
 
     def __init__(self, device: torch.device) -> None:
         self._device, self._next = device, 0
         self._buffers: list[Tensor] = [torch.empty(0, dtype=torch.uint8)] * BUFFERS
         self._copied: list[torch.cuda.Event | None] = [None] * BUFFERS
 
-    def upload(self, arrays: Sequence[NDArray[np.generic] | Tensor], into: Tensor | None = None) -> list[Tensor]:
-        """The bytes of arrays of the host, each as uint8 [bytes] on the device: one copy on torch's current stream.
+    def sent(self, value: T) -> T:
+        """The same value with all its tensors on the device."""
+        there = iter(self.upload([tensor for tensor in tensors_in(value) if tensor.device.type == "cpu"]))
 
-        Args:
-            into: uint8 [bytes] on the device that the copy goes to; None: new memory.
-        """
+        def placed(tensor: Tensor) -> Tensor:
+            return tensor if tensor.device.type != "cpu" else next(there).view(tensor.dtype).view(tensor.shape)
+
+        return mapped(value, placed)
+
+    def upload(self, arrays: Sequence[NDArray[np.generic] | Tensor]) -> list[Tensor]:
+        """The bytes of arrays of the host, each as uint8 [bytes] on the device: one copy on torch's current stream."""
         sources = [_bytes(array) for array in arrays]
         begins = np.cumsum([0, *(_aligned(part.numel()) for part in sources)]).tolist()
         buffer = self._free_buffer(begins[-1])
         for part, begin in zip(sources, begins):
             buffer[begin : begin + part.numel()].copy_(part)
-        there = torch.empty(begins[-1], dtype=torch.uint8, device=self._device) if into is None else into[: begins[-1]]
+        there = torch.empty(begins[-1], dtype=torch.uint8, device=self._device)
         there.copy_(buffer[: begins[-1]], non_blocking=True)
         if self._device.type == "cuda":
             event = torch.cuda.Event()
