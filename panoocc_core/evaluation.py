@@ -246,7 +246,7 @@ def scores_of_frame(
     scores = DriveScores(frames=1)
     if truth.class_id is not None and found.things is not None and found.points is None:
         # The same frame and motion, fused with no state.
-        alone = classes(network, network.fuse([], step.current))[0] if measures.without_history else None
+        alone = classes(network, network.alone(step.current))[0] if measures.without_history else None
         scores = _voxel_scores(step.config, found, alone, truth, measures, ray_origins)
     if measures.points and truth.points is not None and found.points is not None:
         with_instances = measures.panoptic and step.config.panoptic.instances != "none"

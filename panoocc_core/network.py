@@ -11,12 +11,11 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor, nn
 
-from .base.constants import Constant
 from .config import ModelConfig
 from .ops.voxel_warp import voxel_warp
 from .optics import Projections
 from .step import BoxPrediction, Stage, StepInput, StepOutput, Wanted
-from .voxels import shape_hwz, voxel_places
+from .voxels import shape_hwz
 
 
 class NonFiniteError(RuntimeError):
@@ -52,7 +51,7 @@ class Features:
 
 
 class Network(nn.Module, ABC):
-    """Images of one instant and aligned history in, occupancy out; without state.
+    """Images of one instant and what is remembered in, occupancy out; without state.
 
     The state that is remembered of an instant is voxel features [N, C] on the coarse grid `config.grid`, in token order
     (`voxels`): the memory keeps them and hands them back as history, with the motion since then.
@@ -61,8 +60,6 @@ class Network(nn.Module, ABC):
     def __init__(self, config: ModelConfig):
         super().__init__()
         self.config = config
-        places = torch.as_tensor(voxel_places(config.grid), dtype=torch.float32)
-        self.voxel_places = Constant(places)  # [N, 3] (x, y, z), of the voxels of a state
 
     @property
     def device(self) -> torch.device:
@@ -93,7 +90,7 @@ class Network(nn.Module, ABC):
         with stage("encoder"):
             current = self.encode_voxels(maps, inputs.projections, inputs.ego_motion)
         with stage("temporal"):
-            fused = self.fuse(self.align(inputs.states, inputs.motions), current)
+            fused = self.fuse(inputs.states, inputs.motions, current)
         return Features(current, fused, self.state(current, fused))
 
     def align(self, states: Sequence[Tensor], motions: Tensor) -> list[Tensor]:
@@ -102,10 +99,10 @@ class Network(nn.Module, ABC):
         Args:
             motions: see `StepInput`.
         """
-        places, shape = self.voxel_places.value[:, None], shape_hwz(self.config.grid)
-        # Not a matrix product, which autocast and TF32 would round.
-        moved = [(places * motion[:, :3]).sum(-1) + motion[:, 3] for motion in motions]  # [N, 3] each
-        return [voxel_warp(state, shape, there) for state, there in zip(states, moved, strict=True)]
+        if not states:
+            return []
+        side_by_side = voxel_warp(states, motions, shape_hwz(self.config.grid))
+        return list(side_by_side.chunk(len(states), dim=1))
 
     def classes(self, fused: Tensor) -> tuple[Tensor, Tensor, Tensor]:
         """Fused features [N, C] -> class and confidence of every voxel, uint8 [X, Y, Z], and whether all is finite."""
@@ -127,8 +124,16 @@ class Network(nn.Module, ABC):
         """
 
     @abstractmethod
-    def fuse(self, history: list[Tensor], current: Tensor) -> Tensor:
-        """Aligned states [N, C], oldest first, and the current features -> fused features [N, C]."""
+    def fuse(self, states: Sequence[Tensor], motions: Tensor, current: Tensor) -> Tensor:
+        """States [N, C] as they were remembered, oldest first, and the current features -> fused features [N, C].
+
+        Args:
+            motions: see `StepInput`; `align` takes the states along them.
+        """
+
+    def alone(self, current: Tensor) -> Tensor:
+        """The current features [N, C] as they are fused where nothing is remembered: [N, C]."""
+        return self.fuse((), torch.zeros(0, 3, 4, device=current.device), current)
 
     @abstractmethod
     def state(self, current: Tensor, fused: Tensor) -> Tensor:

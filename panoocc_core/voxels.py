@@ -42,11 +42,6 @@ def centres_m(grid: GridConfig) -> Matrix:
     return _tokens_xyz(x, y, z)
 
 
-def voxel_places(grid: GridConfig) -> Matrix:
-    """Column, row and layer of every voxel as (x, y, z): [N, 3]."""
-    return _tokens_xyz(*(np.arange(count, dtype=np.float64) for count in (grid.columns, grid.rows, grid.layers)))
-
-
 def reference_points_m(grid: GridConfig, heights: str) -> Matrix:
     """Points [N, 3] (x, y, z) that cross-attention projects; `heights` as in EncoderConfig.reference_heights."""
     points = centres_m(grid)

@@ -1,5 +1,7 @@
 """PanoOcc as the stages that `stream.encode` calls in turn."""
 
+from collections.abc import Sequence
+
 import torch
 from torch import Tensor, nn
 
@@ -49,8 +51,8 @@ class PanoOcc(Network):
         projection = self.project(projections)
         return self.encoder(self.queries(ego_motion), self.queries.position(), maps, projection)
 
-    def fuse(self, history: list[Tensor], current: Tensor) -> Tensor:
-        return self.fusion(history, current, self.queries.position())
+    def fuse(self, states: Sequence[Tensor], motions: Tensor, current: Tensor) -> Tensor:
+        return self.fusion(states, motions, current, self.queries.position())
 
     def state(self, current: Tensor, fused: Tensor) -> Tensor:
         return current if self.config.temporal.kind == "concat" else fused

@@ -1,10 +1,12 @@
 """Fusion of the aligned history with the current volume (paper section 3.3)."""
 
-import torch
+from collections.abc import Sequence
+
 from torch import Tensor, nn
 from torch.nn import functional
 
 from ..config import ModelConfig
+from ..ops.voxel_warp import voxel_warp
 from ..voxels import shape_hwz, token_order_volume, token_order_volume_to_tokens
 from .attention import VoxelAttention
 from .layers import Dense, Freezable, conv_norm_relu
@@ -42,13 +44,12 @@ class ConcatFusion(nn.Module):
         self.bn3 = nn.BatchNorm1d(embed)
         self.downsample = nn.Sequential(PointwiseConv3d(slots * embed, embed), nn.BatchNorm1d(embed))
 
-    def forward(self, history: list[Tensor], current: Tensor, position: Position) -> Tensor:
-        """Aligned volumes [N, C], oldest first, and the current one -> fused [N, C].
+    def forward(self, states: Sequence[Tensor], motions: Tensor, current: Tensor, position: Position) -> Tensor:
+        """States [N, C], oldest first, with their motions [state, 3, 4] and the current volume -> fused [N, C].
 
         Missing history is replaced by the oldest volume there is.
         """
-        volumes = [*history, current]
-        x = torch.cat([volumes[0]] * (self.slots - len(volumes)) + volumes, dim=1)  # [N, slots * C]
+        x = voxel_warp(states, motions, self.shape, current, self.slots)  # [N, slots * C]
         shortcut = self.downsample(x)
         x = conv_norm_relu(self.conv1, self.bn1, x)
         volume = functional.relu_(self.bn2(self._conv2(token_order_volume(x, self.shape))))
@@ -63,9 +64,16 @@ class ConcatFusion(nn.Module):
 class RecurrentFusion(VoxelAttention):
     """Voxel attention over the previous fused volume and the current one."""
 
-    def forward(self, history: list[Tensor], current: Tensor, position: Position) -> Tensor:  # type: ignore[override]
-        """At most one aligned volume [N, C] and the current one -> fused [N, C]."""
-        return super().forward(current, position, history[-1] if history else None)
+    def __init__(self, config: ModelConfig):
+        super().__init__(config.embed, config.heads, config.temporal.points, config.grid, config.temporal.memory)
+        self.volume_shape = shape_hwz(config.grid)
+
+    def forward(  # type: ignore[override]
+        self, states: Sequence[Tensor], motions: Tensor, current: Tensor, position: Position
+    ) -> Tensor:
+        """States [N, C], of which the last one counts, their motions and the current volume -> fused [N, C]."""
+        previous = voxel_warp(states[-1:], motions[-1:], self.volume_shape) if states else None
+        return super().forward(current, position, previous)
 
 
 def build_fusion(config: ModelConfig) -> ConcatFusion | RecurrentFusion:
@@ -73,4 +81,4 @@ def build_fusion(config: ModelConfig) -> ConcatFusion | RecurrentFusion:
     temporal = config.temporal
     if temporal.kind == "concat":
         return ConcatFusion(config.embed, len(temporal.ages_s) + 1, shape_hwz(config.grid))
-    return RecurrentFusion(config.embed, config.heads, temporal.points, config.grid, temporal.memory)
+    return RecurrentFusion(config)

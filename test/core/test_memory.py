@@ -1,13 +1,11 @@
 """The temporal memory: time decides what is kept and recalled; every rule of reset."""
 
 from dataclasses import replace
-from types import SimpleNamespace
 
 import numpy as np
 import pytest
 import torch
 
-from panoocc_core.base.constants import Constant
 from panoocc_core.config import GridConfig, ModelConfig, PoseConfig, TemporalConfig, model_config
 from panoocc_core.geometry import NS_PER_S, rigid
 from panoocc_core.memory import (
@@ -20,10 +18,10 @@ from panoocc_core.memory import (
     states_kept,
     voxel_motion,
 )
-from panoocc_core.network import Network
+from panoocc_core.ops.voxel_warp import voxel_warp
 from panoocc_core.optics import LensModel
 from panoocc_core.types import Frame
-from panoocc_core.voxels import centres_m, token_count, voxel_places
+from panoocc_core.voxels import centres_m, shape_hwz, token_count
 
 from .conftest import heading, street_frame
 
@@ -188,10 +186,8 @@ GRID = GridConfig(rows=20, columns=16, layers=4, range_m=(-16.0, -20.0, -2.0, 16
 
 def warped(tokens: torch.Tensor, motion: np.ndarray) -> torch.Tensor:
     """A past volume [N, C] at the voxels of now, by the motion [4, 4] of the grid's frame since."""
-    places = Constant(torch.as_tensor(voxel_places(GRID), dtype=torch.float32))
-    network = SimpleNamespace(config=SimpleNamespace(grid=GRID), voxel_places=places)
     motions = torch.as_tensor(voxel_motion(motion, GRID)[None], dtype=torch.float32)
-    return Network.align(network, (tokens,), motions)[0]
+    return voxel_warp((tokens,), motions, shape_hwz(GRID))
 
 
 def field_in_world(world_from_ego: np.ndarray) -> torch.Tensor:

@@ -1,5 +1,6 @@
 """The contract of networks: a family of another kind runs through everything that is around a network."""
 
+from collections.abc import Sequence
 from dataclasses import replace
 
 import numpy as np
@@ -41,9 +42,9 @@ class Mean(Network):
         height = torch.as_tensor(centres_m(self.config.grid)[:, 2:]).to(self.dtype)
         return torch.cat((maps[0].expand(len(height), 3), height), dim=1)
 
-    def fuse(self, history: list[Tensor], current: Tensor) -> Tensor:
-        self.fused_with.append(len(history))
-        return torch.stack([*history, current]).mean(0)
+    def fuse(self, states: Sequence[Tensor], motions: Tensor, current: Tensor) -> Tensor:
+        self.fused_with.append(len(states))
+        return torch.stack([*self.align(states, motions), current]).mean(0)
 
     def state(self, current: Tensor, fused: Tensor) -> Tensor:
         return fused
@@ -119,7 +120,7 @@ def test_another_family_is_measured(mean):
 
 def test_what_is_left_out_of_the_contract_is_said_at_once(nano):
     class Half(Network):
-        def fuse(self, history, current):
+        def fuse(self, states, motions, current):
             return current
 
     with pytest.raises(TypeError, match="encode_images"):
@@ -276,7 +277,7 @@ def test_folding_does_not_change_what_a_network_computes(preset):
     current = torch.randn(token_count(small.grid), small.embed)
 
     def outputs() -> list[Tensor]:
-        fused = network.fuse([current.flip(0)], current)
+        fused = network.fuse([current.flip(0)], torch.eye(3, 4)[None], current)
         return [*network.encode_images(images), fused, network.decode(fused).classes]
 
     before = outputs()

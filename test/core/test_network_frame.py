@@ -1,5 +1,6 @@
 """The frame of the voxels on the vehicle: wherever it lies, the same street comes out in the vehicle's frame."""
 
+from collections.abc import Sequence
 from dataclasses import replace
 
 import numpy as np
@@ -57,8 +58,8 @@ class Panorama(Network):
             ).float()
         return colours
 
-    def fuse(self, history: list[Tensor], current: Tensor) -> Tensor:
-        return history[0] if history else current
+    def fuse(self, states: Sequence[Tensor], motions: Tensor, current: Tensor) -> Tensor:
+        return self.align(states, motions)[0] if states else current
 
     def state(self, current: Tensor, fused: Tensor) -> Tensor:
         return current

@@ -82,11 +82,19 @@ def aggregate_call(rows: int, columns: int, groups: int, channels: int, points: 
     return Call("deform_aggregate", (values, offsets, torch.rand(offsets.shape[:-1], generator=draw)))
 
 
-def warp_call(rows: int, columns: int, layers: int, samples: int) -> Call:
+def warp_call(rows: int, columns: int, layers: int, states: int, slots: int | None = None) -> Call:
+    """Volumes that were turned and moved by some voxels since, with the current one if there are slots."""
     draw = torch.Generator().manual_seed(4)
-    tokens = torch.randn(rows * columns * layers, 4, generator=draw)
-    positions = torch.rand(samples, 3, generator=draw) * (torch.tensor((columns, rows, layers)) + 3.0) - 1.5
-    return Call("voxel_warp", (tokens, positions), ((rows, columns, layers),), lambda t, p, shape: (t, shape, p))
+    count = rows * columns * layers
+    volumes = [torch.randn(count, 4, generator=draw) for _ in range(states + (slots is not None))]
+    turns = torch.eye(3) + torch.randn(states, 3, 3, generator=draw) * 0.1
+    motions = torch.cat((turns, torch.randn(states, 3, 1, generator=draw) * 1.5), dim=2)
+
+    def ordered(motions: Tensor, *volumes: Tensor) -> tuple:
+        current = None if slots is None else volumes[-1]
+        return volumes[:states], motions, (rows, columns, layers), current, slots or states
+
+    return Call("voxel_warp", (motions, *volumes), (), ordered)
 
 
 def scalar_conv_call(shape: tuple[int, int, int], channels: int, kernel: int) -> Call:
@@ -106,8 +114,9 @@ CALLS = (
     conv_call(6, 5, channels=3, outputs=2, stride=1, kernel=5),
     aggregate_call(5, 7, groups=2, channels=3, points=9),
     aggregate_call(1, 1, groups=1, channels=1, points=1),
-    warp_call(5, 6, 3, samples=200),
-    warp_call(1, 1, 1, samples=7),
+    warp_call(5, 6, 3, states=2),
+    warp_call(1, 1, 1, states=1),
+    warp_call(4, 7, 2, states=2, slots=5),
     scalar_conv_call((4, 6, 5), channels=7, kernel=3),
     scalar_conv_call((1, 1, 3), channels=1, kernel=3),
     scalar_conv_call((2, 9, 4), channels=3, kernel=5),
@@ -245,12 +254,24 @@ def test_deform_conv_moves_one_tap_in_y_then_x(device):
     assert out[0, 0, 4, 2].item() == 0  # below the map
 
 
-def test_voxel_warp_in_half_precision_keeps_float32_positions(device):
+def test_voxel_warp_in_half_precision_keeps_float32_places(device):
     tokens = torch.arange(2000.0, device=device)[:, None].repeat(1, 8) / 1000
-    positions = torch.zeros(1, 3, device=device)
-    positions[0, 0] = 1234.25  # half precision knows only whole numbers here
-    out = voxel_warp(tokens.half(), (1, 2000, 1), positions)
-    assert out[0, 0].item() == pytest.approx(1.23425, abs=2e-3)
+    motions = torch.eye(3, 4, device=device)[None]
+    motions[0, 0, 3] = 0.25
+    out = voxel_warp([tokens.half()], motions, (1, 2000, 1))
+    # Half precision knows only whole numbers at 1234.
+    assert out.dtype == torch.half and out[1234, 0].item() == pytest.approx(1.23425, abs=1e-3)
+    exact = voxel_warp([tokens], motions.double(), (1, 2000, 1))
+    torch.testing.assert_close(voxel_warp([tokens], motions, (1, 2000, 1)), exact, atol=1e-6, rtol=0)
+
+
+def test_voxel_warp_puts_the_oldest_volume_where_one_is_missing(device):
+    old, new, now = (torch.full((6, 2), value, device=device) for value in (1.0, 2.0, 3.0))
+    still = torch.eye(3, 4, device=device)[None].expand(2, -1, -1)
+    assert voxel_warp([old, new], still, (1, 2, 3), now, 5)[0].tolist() == [1, 1, 1, 1, 1, 1, 2, 2, 3, 3]
+    assert voxel_warp([], still[:0], (1, 2, 3), now, 2)[0].tolist() == [3, 3, 3, 3]
+    with pytest.raises(ValueError, match="3 volumes do not fit into 2 slots"):
+        voxel_warp([old, new], still, (1, 2, 3), now, 2)
 
 
 def test_what_an_inference_has_left_serves_a_training(device):

@@ -197,8 +197,9 @@ class CaseRun:
 
         world_from_network = np.array(frame["ego2global"]) @ config.grid.ego_from_network.matrix
         states = [self.states[i] for i in frame["history_frames"]]
-        history = model.align([state.tokens for state in states], self._motions(states, world_from_network))
-        fused = model.fuse(history, current)
+        tokens, motions = [state.tokens for state in states], self._motions(states, world_from_network)
+        history = model.align(tokens, motions)
+        fused = model.fuse(tokens, motions, current)
         self.states[frame["frame"]] = VoxelState(0, world_from_network, model.state(current, fused))
 
         logits = model.decode(fused)

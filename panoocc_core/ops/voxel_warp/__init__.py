@@ -1,4 +1,6 @@
-"""Resampling of voxel features at moved voxel centres."""
+"""Volumes of the past where the vehicle is now, laid out as the fusion reads them."""
+
+from collections.abc import Sequence
 
 from torch import Tensor
 
@@ -6,16 +8,33 @@ from ..reference_mode import wants_reference
 from . import cpu, reference
 
 
-def voxel_warp(tokens: Tensor, shape_hwz: tuple[int, int, int], positions: Tensor) -> Tensor:
-    """Trilinear samples of a voxel volume, zeros outside.
+def voxel_warp(
+    states: Sequence[Tensor],
+    motions: Tensor,
+    shape_hwz: tuple[int, int, int],
+    current: Tensor | None = None,
+    slots: int | None = None,
+) -> Tensor:
+    """Volumes sampled trilinearly at moved voxel centres, zeros outside, and side by side.
 
     Args:
-        tokens: [row * column * layer, channel] in the order (h * W + w) * Z + z.
+        states: volumes [N, channel], oldest first, in the order (row * W + column) * Z + layer.
+        motions: [state, 3, 4], from a voxel's (x, y, z) now, which is (column, row, layer), to its place then, in
+            voxels; float32 or float64, in which places are computed.
         shape_hwz: rows (y), columns (x) and layers (z).
-        positions: float32 [sample, 3] (x, y, z) in voxels, 0 at the centre of the first one.
+        current: the volume of now, which comes last.
+        slots: how many volumes the result has: the oldest one stands in for those that are missing.  None: as many as
+            there are.
 
     Returns:
-        [sample, channel].
+        [N, slots * channel].
+
+    Raises:
+        ValueError: there is no volume, or more than slots.
     """
+    count = len(states) + (current is not None)
+    slots = count if slots is None else slots
+    if not 0 < count <= slots:
+        raise ValueError(f"{count} volumes do not fit into {slots} slots")
     operator = reference.voxel_warp if wants_reference() else cpu.voxel_warp
-    return operator(tokens, shape_hwz, positions)
+    return operator(states, motions, shape_hwz, current, slots)

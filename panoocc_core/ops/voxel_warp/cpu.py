@@ -1,14 +1,28 @@
-"""The voxel warp as one weighted gather."""
+"""The voxel warp as a weighted gather from every state."""
+
+from collections.abc import Sequence
 
 import torch
 from torch import Tensor
 from torch.nn import functional
 
 from ..interpolation import cell_and_fraction, weighted_rows
+from .reference import places, side_by_side
 
 
-def voxel_warp(tokens: Tensor, shape_hwz: tuple[int, int, int], positions: Tensor) -> Tensor:
+def voxel_warp(
+    states: Sequence[Tensor],
+    motions: Tensor,
+    shape_hwz: tuple[int, int, int],
+    current: Tensor | None,
+    slots: int,
+) -> Tensor:
     """See `panoocc_core.ops.voxel_warp`."""
+    volumes = [_sampled(tokens, shape_hwz, places(motion, shape_hwz)) for tokens, motion in zip(states, motions)]
+    return side_by_side(volumes, current, slots)
+
+
+def _sampled(tokens: Tensor, shape_hwz: tuple[int, int, int], positions: Tensor) -> Tensor:
     rows, columns, layers = shape_hwz
     positions = positions + 1  # with the border
     x, right = cell_and_fraction(positions[:, 0], columns)
