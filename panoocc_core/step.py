@@ -74,7 +74,10 @@ class StepOutput:
 class Executor(Protocol):
     """Takes steps of one network: every `Network` does, and what was made of one for a device or a file."""
 
-    config: ModelConfig
+    @property
+    def config(self) -> ModelConfig:
+        """Of the network."""
+        ...
 
     @property
     def device(self) -> torch.device:

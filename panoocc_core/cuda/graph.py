@@ -97,7 +97,8 @@ class CapturedSteps:
         Raises:
             CudaError: the network cannot be captured; the text says why.
         """
-        wanted = replace(wanted, visible=False)  # nothing that a network gives
+        gives_boxes = self.config.panoptic.instances == "boxes"
+        wanted = Wanted(instances=wanted.instances and gives_boxes, visible=False, logits=wanted.logits)
         key = wanted, form_of(inputs)
         graph = self._graphs.get(key)
         with stage("network"):

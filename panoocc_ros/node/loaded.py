@@ -3,16 +3,21 @@
 import time
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
-from typing import Any
+from typing import Any, Literal
 
 import numpy as np
 import torch
 
 from panoocc_core import CameraImage, Frame, ModelConfig, OccupancyStream
-from panoocc_core.base.devices import is_out_of_memory
+from panoocc_core.base.devices import full_float32, is_out_of_memory
 from panoocc_core.cameras.calibration_file import CalibrationFile
+from panoocc_core.cuda.graph import CapturedSteps
+from panoocc_core.cuda.kernels import CudaError
 from panoocc_core.geometry import rigid
+from panoocc_core.memory import VoxelMemory
 from panoocc_core.network import Network
+from panoocc_core.step import Executor, Wanted
+from panoocc_core.stream import prepare
 
 from ..frames.assembler import FrameAssembler
 from ..frames.rig import Rig
@@ -21,6 +26,7 @@ from ..ros.parameter_fields import SettingsError
 from .choices import chosen_calibration, chosen_config, chosen_rig, loaded_network, placed_by, rig_for, unused
 from .settings import CAMERA_LIMITS, NodeSettings, camera_limits
 
+CudaGraph = Literal["auto", "on", "off"]
 SHIPPED = "shipped with the package"
 CAMERA_HEIGHT_M = 1.5
 OPTICAL_AXES = np.array([[0.0, 0, 1], [-1, 0, 0], [0, -1, 0]])  # of a camera that looks ahead, in the vehicle frame
@@ -35,6 +41,7 @@ class Loaded:
     all_cameras: tuple[str, ...]  # also those that the network does not take
     calibration: CalibrationFile | None
     network: Network
+    steps: Executor  # takes the network's steps: itself, or captured ones
     own_limits: Mapping[str, float]  # how far cameras may move, as the network has it
     facts: Mapping[str, str]  # values of the status `model`
 
@@ -72,7 +79,7 @@ def load(settings: NodeSettings, logger: Any) -> Loaded:
         settings.threads,
     )
     loaded_s = time.perf_counter()
-    warm_up(network)
+    steps = warmed_up(network, settings.cuda_graph, logger)
     own_limits = {name: getattr(config.temporal, name) for name in CAMERA_LIMITS}
     take_limits(network, own_limits, settings)
     facts = {
@@ -81,10 +88,11 @@ def load(settings: NodeSettings, logger: Any) -> Loaded:
         "weights": "seeded" if settings.seeded_weights else settings.checkpoint or SHIPPED,
         "device": str(network.device),
         "precision": settings.precision,
+        "steps": "eager" if steps is network else "CUDA graph",
         "load_s": f"{loaded_s - begin_s:.1f}",
         "warm_up_s": f"{time.perf_counter() - loaded_s:.1f}",
     }
-    return Loaded(settings, used, rig.names, calibration, network, own_limits, facts)
+    return Loaded(settings, used, rig.names, calibration, network, steps, own_limits, facts)
 
 
 def with_settings(loaded: Loaded, settings: NodeSettings) -> Loaded:
@@ -103,14 +111,31 @@ def take_limits(network: Network, own_limits: Mapping[str, float], settings: Nod
     network.config = replace(network.config, temporal=temporal)
 
 
-def warm_up(network: Network) -> None:
-    """One step over a black picture of every camera, so that the first real one takes as long as the others.
+def warmed_up(network: Network, cuda_graph: CudaGraph, logger: Any) -> Executor:
+    """What takes the network's steps, after one over a black picture of every camera, so that the first real one takes
+    as long as the others; captured steps are so for every number of recalled states.
 
     Raises:
-        SettingsError: device or host has too little memory for it.
+        SettingsError: device or host has too little memory, or `cuda_graph` is on and the step cannot be captured.
     """
     try:
-        OccupancyStream(network).step(black_frame(network.config))
+        frame, config = black_frame(network.config), network.config
+        OccupancyStream(network).step(frame)
+        if cuda_graph == "off" or (cuda_graph == "auto" and network.device.type != "cuda"):
+            return network
+        if network.device.type != "cuda":
+            raise CudaError(f"the network is on {network.device}, and graphs are of CUDA devices")
+        steps = CapturedSteps(network)
+        with torch.inference_mode(), full_float32():
+            inputs = prepare(config, network.device, frame, VoxelMemory()).inputs
+            for wanted in (Wanted(instances=False), Wanted()):
+                steps.prepare(inputs, wanted)
+        return steps
+    except CudaError as error:
+        if cuda_graph == "on":
+            raise SettingsError(f"{error}; set cuda_graph to auto or off", "cuda_graph") from error
+        logger.warning(f"the network runs operator by operator: {error}")
+        return network
     except Exception as error:
         if not is_out_of_memory(error):
             raise

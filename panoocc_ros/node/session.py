@@ -94,7 +94,7 @@ class Session:
         self.failure: str | None = None  # why no further set would become a grid
         self._is_closed = False
         self._progress = progress
-        self._stream = OccupancyStream(loaded.network, on_stage=self._progress.begin)
+        self._stream = OccupancyStream(loaded.steps, on_stage=self._progress.begin)
         self._now_ns = partial(_now_ns, node)  # not a method, by which the session would hold itself
         self._time = RunningTime(self._now_ns)
         self._log = ProblemLog(node.get_logger())

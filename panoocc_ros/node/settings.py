@@ -34,6 +34,12 @@ class NodeSettings(OutputOptions, AssemblerOptions):
     )
     device: str = parameter("auto", "cpu, cuda, cuda:<number>, or auto: cuda where there is one, else cpu.")
     precision: str = parameter("fp32", "Number format of the network.", choices=("fp32", "fp16", "bf16"))
+    cuda_graph: Literal["auto", "on", "off"] = parameter(
+        "auto",
+        "Replay the network's step as one CUDA graph. auto: on CUDA, and where that fails a WARN says why; on: or the "
+        "node does not start; off: operator by operator, which shows the time of every stage.",
+        choices=("auto", "on", "off"),
+    )
     threads: int = parameter(0, "CPU threads of the network; 0 leaves the choice to torch.", limits=(0, 1024))
     rig: str = parameter(
         "auto",

@@ -1,7 +1,7 @@
 """A step gives a device its work without asking for a value of it, proven where there is none.
 
 Everything lies on torch's device `meta`, whose tensors have shapes and no values: whatever needs a value (`item`, `if`
-on a tensor, `nonzero`, masks) raises there.  Each operation is looked at too: one that a tensor of the host takes part in
+on a tensor, `nonzero`, masks) raises there.  Each operation is looked at too: one with a tensor of the host
 is a number that would be copied to the device in the middle of a step.  The two operators whose shapes follow from
 values on a CPU stand aside: on CUDA they are kernels.
 """
