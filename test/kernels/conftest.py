@@ -22,12 +22,19 @@ def kernel_device() -> torch.device:
 
 
 @pytest.fixture
-def dirty_memory():
-    """Memory that is taken and not written holds NaN (or the largest integer)."""
-    torch.use_deterministic_algorithms(True, warn_only=True)
+def dirty_memory(monkeypatch):
+    """Tensors that are taken and not written hold NaN, or 77."""
+
+    def dirty(make):
+        def made(*args, **kwargs):
+            tensor = make(*args, **kwargs)
+            return tensor.fill_(float("nan") if tensor.is_floating_point() else 77)
+
+        return made
+
+    for owner, name in ((torch, "empty"), (torch, "empty_like"), (torch.Tensor, "new_empty")):
+        monkeypatch.setattr(owner, name, dirty(getattr(owner, name)))
     assert torch.empty(3).isnan().all()
-    yield
-    torch.use_deterministic_algorithms(False)
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:

@@ -2,7 +2,7 @@
 
 from torch import Tensor
 
-from ..reference_mode import wants_reference
+from ..backend import running_kernels
 from . import cpu, reference
 
 
@@ -17,5 +17,10 @@ def deform_aggregate(values: Tensor, offsets: Tensor, weights: Tensor) -> Tensor
     Returns:
         [image, row, column, group * channel].
     """
-    operator = reference.deform_aggregate if wants_reference() else cpu.deform_aggregate
+    kernels = running_kernels(values.device)
+    if kernels == "triton":
+        from . import triton
+
+        return triton.deform_aggregate(values, offsets, weights)
+    operator = reference.deform_aggregate if kernels == "reference" else cpu.deform_aggregate
     return operator(values, offsets, weights)

@@ -4,9 +4,12 @@ A query has slots, one for each source of values that it may look at: a camera, 
 that it lies in.  Its offsets and weights hold in all.  Shapes are known ahead: a slot that does not exist is marked.
 """
 
+from collections.abc import Callable
+
+import torch
 from torch import Tensor
 
-from ..reference_mode import wants_reference
+from ..backend import running_kernels
 from . import cpu, reference
 
 
@@ -34,5 +37,17 @@ def deform_attn(
     Returns:
         [query, head * channel]: means over the slots that exist, zero where none does.
     """
-    operator = reference.deform_attn if wants_reference() else cpu.deform_attn
-    return operator(values, shapes, reference_points, offsets, weights, source)
+    return _implementation(values.device)(values, shapes, reference_points, offsets, weights, source)
+
+
+def _implementation(device: torch.device) -> Callable[..., Tensor]:
+    kernels = running_kernels(device, has_deformops=True)
+    if kernels == "triton":
+        from . import triton
+
+        return triton.deform_attn
+    if kernels == "deformops":
+        from . import deformops
+
+        return deformops.deform_attn
+    return reference.deform_attn if kernels == "reference" else cpu.deform_attn

@@ -19,11 +19,12 @@ import triton
 import triton.language as tl
 from torch import Tensor
 
-from ..bilinear import cell_and_fraction, read
+from ..bilinear import cell_and_fraction, read, ringed_cell_and_fraction
 
 THREADS = 256  # of a program
 READ_BYTES = 16  # of a thread at once
 MAX_POINTS = 8  # of a query at once; the next ones follow in a loop
+FORWARD_REGISTERS, BACKWARD_REGISTERS = 64, 128  # of a thread; with fewer, which the compiler prefers, some spill
 MAX_SLOTS = 31  # bits of an int32
 
 
@@ -105,7 +106,8 @@ def forward(
     out = values.new_empty(len(reference_points), heads * channels)
     call = _call(values, shapes, reference_points, offsets, weights, source)
     if len(out):
-        _forward[call.grid](*call.inputs, out, *call.sizes, **call.constants)
+        with torch.cuda.device_of(values):
+            _forward[call.grid](*call.inputs, out, *call.sizes, **call.constants, maxnreg=FORWARD_REGISTERS)
     return out
 
 
@@ -126,7 +128,9 @@ def backward(
     of_offsets, of_weights = (torch.empty(x.shape, dtype=x.dtype, device=x.device) for x in (offsets, weights))
     if len(reference_points):
         grads = (grad.contiguous(), of_values, of_reference if moves_reference else None, of_offsets, of_weights)
-        _backward[call.grid](*call.inputs, *grads, *call.sizes, values.shape[1], **call.constants)
+        sizes = (*call.sizes, values.shape[1])
+        with torch.cuda.device_of(values):
+            _backward[call.grid](*call.inputs, *grads, *sizes, **call.constants, maxnreg=BACKWARD_REGISTERS)
     return of_values.to(values.dtype), of_reference.to(reference_points.dtype), of_offsets, of_weights
 
 
@@ -155,6 +159,7 @@ def _call(
         raise ValueError(f"a query has {slots} slots, the kernel takes at most {MAX_SLOTS}: kernels 'torch' take more")
     if values.stride(3) != 1:
         values = values.contiguous()
+    offsets = offsets.flatten(1, 3)  # a view where the samples of a query have one stride, x and y may lie far apart
     channel_block = triton.next_power_of_2(channels)
     rows = max(1, THREADS * READ_BYTES // (channel_block * values.element_size()))
     points_at_once = gcd(points, MAX_POINTS)
@@ -172,11 +177,11 @@ def _call(
             values,
             _level_table(tuple(shapes), values.device),
             reference_points.contiguous(),
-            offsets.contiguous(),
+            offsets,
             weights.contiguous(),
             None if source is None else source.contiguous(),
         ),
-        sizes=(queries, slots, heads, levels, points, *values.stride()[:3]),
+        sizes=(queries, slots, heads, levels, points, *values.stride()[:3], *offsets.stride()),
         constants=constants,
     )
 
@@ -184,9 +189,9 @@ def _call(
 @lru_cache(maxsize=64)  # a network has a handful of shapes; each would be an upload a call
 @torch.inference_mode(False)  # kept from an inference, it serves a training too
 def _level_table(shapes: tuple[int, ...], device: torch.device) -> Tensor:
-    """int32 [level, 3]: rows, columns, first token."""
+    """int32 [level, 3]: rows, columns, first cell."""
     sizes = list(zip(shapes[::2], shapes[1::2], strict=True))
-    begins = accumulate((rows * columns for rows, columns in sizes[:-1]), initial=0)
+    begins = accumulate(((rows + 2) * (columns + 2) for rows, columns in sizes[:-1]), initial=0)
     return torch.tensor([(*size, begin) for size, begin in zip(sizes, begins)], dtype=torch.int32, device=device)
 
 
@@ -217,11 +222,11 @@ def _source_of(source, query, slot, slots, exists):
 
 @triton.jit
 def _forward(
-    values,  # [source, token, head, channel], with strides
-    levels,  # int32 [level, 3]: rows, columns, first token
+    values,  # [source, cell, head, channel], with strides
+    levels,  # int32 [level, 3]: rows, columns, first cell
     reference_points,  # [query, slot, 2]
-    offsets,  # [query, head, level, point, 2]
-    weights,  # [query, head, level, point]
+    offsets,  # [query, sample, 2], with strides; the samples are head by head, level by level
+    weights,  # [query, sample]
     source,  # int32 [query, slot] or None
     out,  # [query, head, channel]
     queries,
@@ -230,8 +235,11 @@ def _forward(
     level_count,
     points,
     source_stride,
-    token_stride,
+    cell_stride,
     head_stride,
+    offset_query,
+    offset_sample,
+    offset_xy,
     CHANNELS: tl.constexpr,
     CHANNEL_BLOCK: tl.constexpr,
     QUERIES: tl.constexpr,
@@ -245,7 +253,12 @@ def _forward(
     row = tl.arange(0, QUERIES * POINTS)
     query = tl.program_id(0) * QUERIES + row // POINTS
     exists = query < queries
-    first_sample = (query.to(tl.int64) * heads + head) * (level_count * points) + row % POINTS
+    samples = level_count * points
+    first_sample = head * samples + row % POINTS
+    own_offsets, own_weights = (
+        offsets + query.to(tl.int64) * offset_query,
+        weights + query.to(tl.int64) * heads * samples,
+    )
     channel = tl.arange(0, CHANNEL_BLOCK)
     head_values = values + head.to(tl.int64) * head_stride
     total = tl.zeros([QUERIES * POINTS, CHANNEL_BLOCK], tl.float32)
@@ -259,21 +272,21 @@ def _forward(
             maps = head_values + which.to(tl.int64) * source_stride
             for level in range(level_count):
                 rows, columns = tl.load(levels + 3 * level), tl.load(levels + 3 * level + 1)
-                token = tl.load(levels + 3 * level + 2)
+                first = tl.load(levels + 3 * level + 2)
                 for first_point in range(0, points, POINTS):
                     sample = first_sample + (level * points + first_point)
-                    x = tl.load(offsets + 2 * sample, here, 0.0).to(tl.float32) + reference_x * columns - 0.5
-                    y = tl.load(offsets + 2 * sample + 1, here, 0.0).to(tl.float32) + reference_y * rows - 0.5
-                    weight = tl.load(weights + sample, here, 0.0).to(tl.float32)
-                    column, right, in_left, in_right = cell_and_fraction(x, columns)
-                    line, down, in_upper, in_lower = cell_and_fraction(y, rows)
-                    in_upper, in_lower = in_upper & here, in_lower & here
-                    cells = (maps + (token + line * columns + column) * token_stride)[:, None] + channel[None, :]
-                    below = cells + columns * token_stride
-                    upper_left = read(cells, in_upper & in_left, channel, CHANNELS)
-                    upper_right = read(cells + token_stride, in_upper & in_right, channel, CHANNELS)
-                    lower_left = read(below, in_lower & in_left, channel, CHANNELS)
-                    lower_right = read(below + token_stride, in_lower & in_right, channel, CHANNELS)
+                    at = own_offsets + sample * offset_sample
+                    x = tl.load(at, here, 0.0).to(tl.float32) + reference_x * columns - 0.5
+                    y = tl.load(at + offset_xy, here, 0.0).to(tl.float32) + reference_y * rows - 0.5
+                    weight = tl.load(own_weights + sample, here, 0.0).to(tl.float32)
+                    column, right = ringed_cell_and_fraction(x, columns)
+                    line, down = ringed_cell_and_fraction(y, rows)
+                    cells = (maps + (first + line * (columns + 2) + column) * cell_stride)[:, None] + channel[None, :]
+                    below = cells + (columns + 2) * cell_stride
+                    upper_left = read(cells, here, channel, CHANNELS, CHANNEL_BLOCK)
+                    upper_right = read(cells + cell_stride, here, channel, CHANNELS, CHANNEL_BLOCK)
+                    lower_left = read(below, here, channel, CHANNELS, CHANNEL_BLOCK)
+                    lower_right = read(below + cell_stride, here, channel, CHANNELS, CHANNEL_BLOCK)
                     lower, upper = weight * down, weight - weight * down
                     total += (upper - upper * right)[:, None] * upper_left.to(tl.float32)
                     total += (upper * right)[:, None] * upper_right.to(tl.float32)
@@ -293,7 +306,7 @@ def _backward(
     weights,
     source,
     grad,  # [query, head, channel], of the output
-    grad_values,  # float32 [source, token, head, channel], zeros before
+    grad_values,  # float32 [source, cell, head, channel], zeros before
     grad_reference_points,  # float32 [query, slot, 2], zeros before; None where nobody asks for it
     grad_offsets,
     grad_weights,
@@ -303,9 +316,12 @@ def _backward(
     level_count,
     points,
     source_stride,
-    token_stride,
+    cell_stride,
     head_stride,
-    tokens,
+    offset_query,
+    offset_sample,
+    offset_xy,
+    cell_count,
     CHANNELS: tl.constexpr,
     CHANNEL_BLOCK: tl.constexpr,
     QUERIES: tl.constexpr,
@@ -320,19 +336,23 @@ def _backward(
     query = tl.program_id(0) * QUERIES + row // POINTS
     exists = query < queries
     count = tl.reshape(tl.broadcast_to(count[:, None], [QUERIES, POINTS]), [QUERIES * POINTS])
-    first_sample = (query.to(tl.int64) * heads + head) * (level_count * points) + row % POINTS
+    samples = level_count * points
+    first_sample = head * samples + row % POINTS
+    own_offsets, own_samples = offsets + query.to(tl.int64) * offset_query, query.to(tl.int64) * heads * samples
     channel = tl.arange(0, CHANNEL_BLOCK)
     arriving = grad + (query.to(tl.int64) * heads + head)[:, None] * CHANNELS + channel[None, :]
-    arrived = read(arriving, exists, channel, CHANNELS).to(tl.float32) / count[:, None]
+    arrived = read(arriving, exists, channel, CHANNELS, CHANNEL_BLOCK).to(tl.float32) / count[:, None]
     head_values = values + head.to(tl.int64) * head_stride
-    stride = heads * CHANNELS  # from token to token of the values' gradient
+    stride = heads * CHANNELS  # from cell to cell of the values' gradient
     for level in range(level_count):
         rows, columns = tl.load(levels + 3 * level), tl.load(levels + 3 * level + 1)
-        token = tl.load(levels + 3 * level + 2)
+        first = tl.load(levels + 3 * level + 2)
         for first_point in range(0, points, POINTS):
             sample = first_sample + (level * points + first_point)
-            moved_x = tl.load(offsets + 2 * sample, exists, 0.0).to(tl.float32) - 0.5
-            moved_y = tl.load(offsets + 2 * sample + 1, exists, 0.0).to(tl.float32) - 0.5
+            at = own_offsets + sample * offset_sample
+            moved_x = tl.load(at, exists, 0.0).to(tl.float32) - 0.5
+            moved_y = tl.load(at + offset_xy, exists, 0.0).to(tl.float32) - 0.5
+            sample += own_samples
             weight = tl.load(weights + sample, exists, 0.0).to(tl.float32)
             grad_x = tl.zeros([QUERIES * POINTS], tl.float32)
             grad_y = tl.zeros([QUERIES * POINTS], tl.float32)
@@ -348,21 +368,41 @@ def _backward(
                     line, down, in_upper, in_lower = cell_and_fraction(y, rows)
                     in_upper, in_lower = in_upper & here, in_lower & here
                     left, up = 1 - right, 1 - down
-                    cell = token + line * columns + column
-                    cells = head_values + which.to(tl.int64) * source_stride + cell * token_stride
+                    cell = first + (line + 1) * (columns + 2) + column + 1
+                    cells = head_values + which.to(tl.int64) * source_stride + cell * cell_stride
                     cells = cells[:, None] + channel[None, :]
-                    grads = grad_values + (which.to(tl.int64) * tokens + cell) * stride + head * CHANNELS
+                    grads = grad_values + (which.to(tl.int64) * cell_count + cell) * stride + head * CHANNELS
                     grads = grads[:, None] + channel[None, :]
-                    _give(grads, in_upper & in_left, weight * up * left, arrived, channel, CHANNELS)
-                    _give(grads + stride, in_upper & in_right, weight * up * right, arrived, channel, CHANNELS)
-                    upper_left = _product(cells, in_upper & in_left, arrived, channel, CHANNELS)
-                    upper_right = _product(cells + token_stride, in_upper & in_right, arrived, channel, CHANNELS)
-                    grads += columns * stride
-                    cells += columns * token_stride
-                    _give(grads, in_lower & in_left, weight * down * left, arrived, channel, CHANNELS)
-                    _give(grads + stride, in_lower & in_right, weight * down * right, arrived, channel, CHANNELS)
-                    lower_left = _product(cells, in_lower & in_left, arrived, channel, CHANNELS)
-                    lower_right = _product(cells + token_stride, in_lower & in_right, arrived, channel, CHANNELS)
+                    _give(grads, in_upper & in_left, weight * up * left, arrived, channel, CHANNELS, CHANNEL_BLOCK)
+                    _give(
+                        grads + stride,
+                        in_upper & in_right,
+                        weight * up * right,
+                        arrived,
+                        channel,
+                        CHANNELS,
+                        CHANNEL_BLOCK,
+                    )
+                    upper_left = _product(cells, in_upper & in_left, arrived, channel, CHANNELS, CHANNEL_BLOCK)
+                    upper_right = _product(
+                        cells + cell_stride, in_upper & in_right, arrived, channel, CHANNELS, CHANNEL_BLOCK
+                    )
+                    grads += (columns + 2) * stride
+                    cells += (columns + 2) * cell_stride
+                    _give(grads, in_lower & in_left, weight * down * left, arrived, channel, CHANNELS, CHANNEL_BLOCK)
+                    _give(
+                        grads + stride,
+                        in_lower & in_right,
+                        weight * down * right,
+                        arrived,
+                        channel,
+                        CHANNELS,
+                        CHANNEL_BLOCK,
+                    )
+                    lower_left = _product(cells, in_lower & in_left, arrived, channel, CHANNELS, CHANNEL_BLOCK)
+                    lower_right = _product(
+                        cells + cell_stride, in_lower & in_right, arrived, channel, CHANNELS, CHANNEL_BLOCK
+                    )
                     along_x = weight * (up * (upper_right - upper_left) + down * (lower_right - lower_left))
                     along_y = weight * (left * (lower_left - upper_left) + right * (lower_right - upper_right))
                     grad_weight += up * (left * upper_left + right * upper_right)
@@ -378,13 +418,13 @@ def _backward(
 
 
 @triton.jit
-def _give(grads, inside, weight, arrived, channel, CHANNELS: tl.constexpr):
+def _give(grads, inside, weight, arrived, channel, CHANNELS: tl.constexpr, CHANNEL_BLOCK: tl.constexpr):
     """Adds what a corner has contributed of the arriving gradient to the gradient of its cells."""
     mask = inside[:, None] & (channel < CHANNELS)[None, :]
     tl.atomic_add(grads, weight[:, None] * arrived, mask, sem="relaxed")
 
 
 @triton.jit
-def _product(cells, inside, arrived, channel, CHANNELS: tl.constexpr):
+def _product(cells, inside, arrived, channel, CHANNELS: tl.constexpr, CHANNEL_BLOCK: tl.constexpr):
     """Products [row] of the cells of a corner with the arriving gradient."""
-    return tl.sum(read(cells, inside, channel, CHANNELS).to(tl.float32) * arrived, 1)
+    return tl.sum(read(cells, inside, channel, CHANNELS, CHANNEL_BLOCK).to(tl.float32) * arrived, 1)

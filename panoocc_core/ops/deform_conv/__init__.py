@@ -1,8 +1,9 @@
 """Modulated deformable convolution (DCNv2, arXiv 1811.11168)."""
 
+import torch
 from torch import Tensor
 
-from ..reference_mode import wants_reference
+from ..backend import running_kernels
 from . import cpu, reference
 
 
@@ -16,6 +17,8 @@ def deform_columns(
 def deform_conv(x: Tensor, offsets: Tensor, masks: Tensor, weight: Tensor, stride: int = 1, padding: int = 1) -> Tensor:
     """Convolution whose taps are moved and scaled at every output pixel; zeros outside the map, no bias.
 
+    Its kernel has no gradients: on CUDA too, a training runs `cpu.py`.
+
     Args:
         x: [image, channel, row, column].
         offsets: float32 [image, 2 * tap, out row, out column], (dy, dx) interleaved tap by tap, in pixels.
@@ -25,5 +28,14 @@ def deform_conv(x: Tensor, offsets: Tensor, masks: Tensor, weight: Tensor, strid
     Returns:
         [image, out channel, out row, out column], channels last in memory.
     """
-    operator = reference.deform_conv if wants_reference() else cpu.deform_conv
+    kernels = running_kernels(x.device)
+    if kernels == "triton" and not _is_trained(x, offsets, masks, weight):
+        from . import triton
+
+        return triton.deform_conv(x, offsets, masks, weight, stride, padding)
+    operator = reference.deform_conv if kernels == "reference" else cpu.deform_conv
     return operator(x, offsets, masks, weight, stride, padding)
+
+
+def _is_trained(*tensors: Tensor) -> bool:
+    return torch.is_grad_enabled() and any(tensor.requires_grad for tensor in tensors)
