@@ -18,7 +18,7 @@ from .geometry import NS_PER_S, Matrix, invert, rotation_angle_rad, shift_and_tu
 from .optics import LensModel
 from .panoptic.tracks import Tracks
 from .types import CameraImage, Frame
-from .voxels import voxel_from_network
+from .voxels import token_count, voxel_from_network
 
 # How much longer than wanted (share of the spacing) a pause between kept states may get: streams jitter.
 SPACING_SLACK = 0.05
@@ -219,6 +219,11 @@ def _extended(poses: tuple[StampedPose, ...], frame: Frame, config: EgoMotionCon
 def states_kept(config: TemporalConfig) -> int:
     """How many states a memory holds of a stream that is fast against their spacing; of a slow one up to twice."""
     return math.floor(config.horizon_s / config.spacing_s + SPACING_SLACK) + 1 if config.ages_s else 0
+
+
+def history_bytes(config: ModelConfig, bytes_of_number: int) -> int:
+    """What the states of a full memory take."""
+    return states_kept(config.temporal) * token_count(config.grid) * config.embed * bytes_of_number
 
 
 def past_from_current(world_from_past: Matrix, world_from_current: Matrix, config: TemporalConfig) -> Matrix:

@@ -8,6 +8,9 @@ from typing import Any
 import torch
 
 from .host_memory import give_back_freed_memory
+from .processors import multiplies_natively
+
+TENSOR_CORES_CAPABILITY, BF16_CAPABILITY = 7, 8  # the first major ones of CUDA that have them
 
 
 def usable_device(device: str | torch.device) -> torch.device:
@@ -24,12 +27,56 @@ def usable_device(device: str | torch.device) -> torch.device:
         raise ValueError(f"device {device!r} is unknown; use cpu, cuda, cuda:<index> or auto") from error
     if target.type not in ("cpu", "cuda"):
         raise ValueError(f"device {device!r} is not supported; use cpu, cuda, cuda:<index> or auto")
-    if target.type == "cuda" and (target.index or 0) >= torch.cuda.device_count():
-        raise ValueError(
-            f"device {device!r} is not on this machine: torch {torch.__version__} sees {torch.cuda.device_count()} "
-            "CUDA devices; use device cpu, or install a CUDA build of torch"
-        )
+    if target.type == "cuda":
+        if (why := why_no_gpu()) is not None:
+            raise ValueError(f"device {str(device)!r} cannot be used: {why}; or use device cpu")
+        count = torch.cuda.device_count()
+        if (target.index or 0) >= count:
+            there = ", ".join(f"cuda:{index}" for index in range(count))
+            raise ValueError(f"device {str(device)!r} is not on this machine: it has {there}")
     return target
+
+
+def why_no_gpu() -> str | None:
+    """Why torch can use no GPU, and what to do about it; None where it can."""
+    if torch.cuda.is_available():
+        return None
+    if torch.version.cuda is None and torch.version.hip is None:
+        return f"torch {torch.__version__} is built without CUDA: install a CUDA build (https://pytorch.org)"
+    try:
+        torch.cuda.init()
+        reason = "no CUDA GPUs are available"
+    except (RuntimeError, AssertionError) as error:
+        reason = (str(error).splitlines() or [""])[0].split(". ")[0].rstrip(".")
+    if "too old" in reason:
+        return f"{reason}: update the driver, or install torch for an older CUDA than {torch.version.cuda}"
+    if "driver" in reason:
+        return f"{reason}: install it; in a container, start that with --gpus all"
+    return f"{reason}: nvidia-smi must list one; look at CUDA_VISIBLE_DEVICES, and in a container at --gpus all"
+
+
+def check_precision(device: torch.device, precision: str) -> str | None:
+    """What is to be known of a precision on a device; None: nothing.
+
+    Raises:
+        ValueError: the device does not have it.
+    """
+    if precision == "fp32":
+        return None
+    if device.type == "cpu":
+        if precision in ("bf16", "fp16") and multiplies_natively(precision):
+            return None
+        return f"precision {precision} saves no time here: the processor does not multiply it natively; fp32 is faster"
+    major, minor = torch.cuda.get_device_capability(device)
+    name = torch.cuda.get_device_name(device)
+    if precision == "bf16" and major < BF16_CAPABILITY:
+        raise ValueError(
+            f"precision bf16 needs compute capability {BF16_CAPABILITY}.0 or later, and {name} has {major}.{minor}: "
+            "use fp16 or fp32"
+        )
+    if major < TENSOR_CORES_CAPABILITY:
+        return f"precision {precision} saves little here: {name} (capability {major}.{minor}) has no tensor cores"
+    return None
 
 
 def is_out_of_memory(error: Exception) -> bool:

@@ -7,7 +7,7 @@ from pathlib import Path
 
 import torch
 
-STATM = Path("/proc/self/statm")
+STATM, MEMINFO = Path("/proc/self/statm"), Path("/proc/meminfo")
 
 
 def memory_in_use(device: torch.device) -> dict[str, int]:
@@ -18,6 +18,18 @@ def memory_in_use(device: torch.device) -> dict[str, int]:
         found["device_most"] = torch.cuda.max_memory_allocated(device)
         found["device_reserved"] = torch.cuda.memory_reserved(device)
     return found
+
+
+def free_memory(device: torch.device) -> int | None:
+    """Bytes that a device, or the host, has left for this process; None where the system does not tell."""
+    if device.type == "cuda":
+        return int(torch.cuda.mem_get_info(device)[0])
+    try:
+        lines = MEMINFO.read_text().splitlines()
+    except OSError:
+        return None
+    found = [int(line.split()[1]) * 1024 for line in lines if line.startswith("MemAvailable:")]
+    return found[0] if found else None
 
 
 def host_memory_in_use() -> int:

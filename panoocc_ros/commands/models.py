@@ -7,9 +7,8 @@ from typing import Any
 import torch
 
 from panoocc_core.config import ModelConfig, model_config, presets
-from panoocc_core.memory import states_kept
+from panoocc_core.memory import history_bytes, states_kept
 from panoocc_core.models import build_network
-from panoocc_core.voxels import token_count
 
 from ..ros.exit_codes import NOT_WRITTEN, OK, explained, fail
 from .shared import options
@@ -48,7 +47,7 @@ def model_row(config: ModelConfig) -> dict[str, Any]:
         "history": temporal.kind if temporal.ages_s else "none",
         "history_ages_s": list(temporal.ages_s),
         "history_states": states,
-        "history_bytes": states * token_count(config.grid) * config.embed * BYTES_OF_FLOAT32,
+        "history_bytes": history_bytes(config, BYTES_OF_FLOAT32),
         "title": config.title,
         "checkpoint_source": config.origin.checkpoint,
         "confirmed": config.origin.confirmed,

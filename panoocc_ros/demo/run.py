@@ -20,7 +20,7 @@ from typing import Any
 from tqdm import tqdm
 
 from panoocc_core import ModelConfig
-from panoocc_core.base.processors import processor_count
+from panoocc_core.base.processors import multiplies_natively, processor_count
 from panoocc_core.base.resources import folder, shipped_weights
 from panoocc_core.base.rig_files import rig_with
 from panoocc_core.base.whole_files import write_json
@@ -85,7 +85,6 @@ MARK = ".panoocc_demo"  # lies in the folder of a demo, whose files the next one
 START_S = 300.0  # for weights to be made or loaded
 STEP_S = 600.0  # for one set
 RECORDER_STOP_S = 60.0  # to write what it has
-BF16_FLAGS = ("avx512_bf16", "amx_bf16")
 
 
 class DemoError(RuntimeError):
@@ -241,14 +240,8 @@ def _precision(arguments: argparse.Namespace, pace: str) -> str:
     """bfloat16 where real time is asked of a processor that multiplies it natively, else float32."""
     if arguments.precision != "auto":
         return str(arguments.precision)
-    native = any(flag in BF16_FLAGS for flag in _processor_flags())
-    return "bf16" if pace == "real" and chosen_device(arguments.device) == "cpu" and native else "fp32"
-
-
-def _processor_flags() -> list[str]:
-    cpu_info = Path("/proc/cpuinfo")
-    lines = cpu_info.read_text().splitlines() if cpu_info.is_file() else []
-    return next((line.split() for line in lines if line.startswith("flags")), [])
+    is_fast = pace == "real" and chosen_device(arguments.device) == "cpu" and multiplies_natively("bf16")
+    return "bf16" if is_fast else "fp32"
 
 
 def _threads(arguments: argparse.Namespace, pace: str, precision: str) -> int:

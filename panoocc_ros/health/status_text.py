@@ -7,6 +7,7 @@ from textwrap import wrap
 from .stages import READY_TO_OUTPUT, SUMS
 from .verdicts import BUDGET, ERROR, LOOK_AT_TRANSFORMS, OK, OUTPUT, TIMING, WARN, Health, summary_from_values
 
+MODEL = "model"
 LEVEL_NAMES = {OK: "OK", WARN: "WARN", ERROR: "ERROR"}
 CAMERA = "camera "  # statuses of cameras begin so
 CAMERAS_A_LINE, MAX_CAMERA_LINES = 3, 4
@@ -44,9 +45,9 @@ class StatusText:
             lines += _rows("latency", [_latency(found[TIMING])])
         if BUDGET in found:
             lines += _rows("budget", [_budget(found[BUDGET].values)])
-        if "model" in found:
-            lines += _rows("model", [_model(found["model"].values)])
-            lines += _rows("history", [_history(found["model"].values)])
+        if MODEL in found:
+            lines += _rows("model", [_model(found[MODEL].values)])
+            lines += _rows("history", [_history(found[MODEL].values)])
         return "\n".join([*lines, *self._problem_lines(worst)])
 
     def _head(self, output: Health) -> str:
@@ -71,9 +72,10 @@ class StatusText:
 
 
 def _worst(healths: Iterable[Health]) -> Health | None:
-    """What is the matter: causes before the output, which repeats them."""
+    """What is the matter: causes before the output, which repeats them; last what the parameters alone say."""
     bad = [health for health in healths if health.level != OK]
-    return max(bad, key=lambda health: (health.level, health.subject != OUTPUT), default=None)
+    is_standing = lambda health: (health.level, health.subject) == (WARN, MODEL)  # noqa: E731
+    return max(bad, key=lambda health: (health.level, not is_standing(health), health.subject != OUTPUT), default=None)
 
 
 def _rows(title: str, texts: Sequence[str]) -> list[str]:

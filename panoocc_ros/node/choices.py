@@ -1,26 +1,37 @@
 """From names to what runs, for node and commands: the rig as the network needs it, the network on its device."""
 
-from collections.abc import Iterator, Mapping
+import sys
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import replace
+from functools import cache
 from pathlib import Path
 from typing import Literal
 
 import torch
 
 from panoocc_core import CheckpointError, ModelConfig, load_model, model_config
-from panoocc_core.base.devices import usable_device
+from panoocc_core.base.devices import check_precision, usable_device, why_no_gpu
+from panoocc_core.base.memory_use import free_memory
 from panoocc_core.base.rig_files import AUTO, rig_with
 from panoocc_core.base.strict_yaml import ConfigError
 from panoocc_core.cameras.calibration_file import CalibrationFile, load_calibration
 from panoocc_core.cameras.lens import CalibrationError, LensUse, calibration
 from panoocc_core.labels import InstanceSource
+from panoocc_core.memory import history_bytes
 from panoocc_core.network import Network
-from panoocc_core.weights.checkpoint import NoWeightsError
+from panoocc_core.voxels import token_count
+from panoocc_core.weights.checkpoint import PRECISIONS, NoWeightsError
 
 from ..frames.rig import Rig, load_rig
 from ..motion.motion_options import RateSource
 from ..ros.parameter_fields import SettingsError
+
+
+@cache
+def warn_once(sentence: str) -> None:
+    """Say on stderr what is odd: of a command, which may load many networks."""
+    print(f"panoocc: WARNING, {sentence}", file=sys.stderr)
 
 
 def chosen_rig(
@@ -139,16 +150,22 @@ def loaded_network(
     device: str = "auto",
     precision: str = "fp32",
     threads: int | None = None,
+    warn: Callable[[str], object] = warn_once,
 ) -> Network:
     """The network with its weights on its device; `threads` of the CPU are set for the whole process.
 
     Args:
         seeded_weights: None where whoever asks has no such setting, so that no text advises it.
+        warn: is told what is odd about the device.
 
     Raises:
-        SettingsError: there are no weights, the checkpoint does not fit, or the device is not there.
+        SettingsError: there are no weights, the checkpoint does not fit, the device is not there, does not have the
+            precision, or too little memory.
     """
     target = chosen_device(device)
+    for sentence in device_notes(device, precision):
+        warn(sentence)
+    _check_memory(config, target, precision)
     if threads:
         torch.set_num_threads(threads)
     try:
@@ -160,6 +177,39 @@ def loaded_network(
         raise SettingsError(str(error), "checkpoint") from error
     except ConfigError as error:
         raise SettingsError(str(error), "model") from error
+
+
+def device_notes(device: str, precision: str) -> tuple[str, ...]:
+    """What somebody who has chosen device and precision may not expect, a sentence each.
+
+    Raises:
+        SettingsError: the device is not there, or does not have the precision.
+    """
+    target = torch.device(chosen_device(device))
+    notes = list[str | None]()
+    if device == AUTO and target.type == "cpu":
+        notes.append(f"device auto takes the CPU: {why_no_gpu()}; set device to cpu where that is meant")
+    with _settings("precision"):
+        notes.append(check_precision(target, precision))
+    return tuple(note for note in notes if note)
+
+
+def _check_memory(config: ModelConfig, device: str, precision: str) -> None:
+    """What a network takes beside its weights and inside its operators is known from its configuration."""
+    size, (height, width) = PRECISIONS[precision].itemsize, config.images.padded_hw
+    parts = {
+        "history": history_bytes(config, size),
+        "voxel features": 2 * token_count(config.grid) * config.embed * size,  # of this frame alone, and fused
+        "images": len(config.cameras) * 3 * height * width * size,
+    }
+    needed, free = sum(parts.values()), free_memory(torch.device(device))
+    if free is not None and needed > free:
+        most = ", ".join(f"{name} {size / 1e9:.2f}" for name, size in parts.items())
+        raise SettingsError(
+            f"{config.name} needs {needed / 1e9:.2f} GB at least on {device} ({most}), beside its weights, where "
+            f"{free / 1e9:.2f} GB are free: take a smaller preset or half precision, or end what else is there",
+            *("model", "device"),
+        )
 
 
 def chosen_device(device: str) -> str:

@@ -21,9 +21,19 @@ from panoocc_core.stream import prepare
 
 from ..frames.assembler import FrameAssembler
 from ..frames.rig import Rig
+from ..health.verdicts import DEVICE_NOTES
 from ..outputs.planner_outputs import check_outputs
 from ..ros.parameter_fields import SettingsError
-from .choices import chosen_calibration, chosen_config, chosen_rig, loaded_network, placed_by, rig_for, unused
+from .choices import (
+    chosen_calibration,
+    chosen_config,
+    chosen_rig,
+    device_notes,
+    loaded_network,
+    placed_by,
+    rig_for,
+    unused,
+)
 from .settings import CAMERA_LIMITS, NodeSettings, camera_limits
 
 CudaGraph = Literal["auto", "on", "off"]
@@ -77,6 +87,7 @@ def load(settings: NodeSettings, logger: Any) -> Loaded:
         settings.device,
         settings.precision,
         settings.threads,
+        logger.warning,
     )
     loaded_s = time.perf_counter()
     steps = warmed_up(network, settings.cuda_graph, logger)
@@ -92,6 +103,8 @@ def load(settings: NodeSettings, logger: Any) -> Loaded:
         "load_s": f"{loaded_s - begin_s:.1f}",
         "warm_up_s": f"{time.perf_counter() - loaded_s:.1f}",
     }
+    if notes := device_notes(settings.device, settings.precision):
+        facts[DEVICE_NOTES] = "; ".join(notes)
     return Loaded(settings, used, rig.names, calibration, network, steps, own_limits, facts)
 
 

@@ -32,7 +32,9 @@ class NodeSettings(OutputOptions, AssemblerOptions):
     seeded_weights: bool = parameter(
         False, "Run with weights from a random generator with a fixed seed: for trials only, the voxels mean nothing."
     )
-    device: str = parameter("auto", "cpu, cuda, cuda:<number>, or auto: cuda where there is one, else cpu.")
+    device: str = parameter(
+        "auto", "cpu, cuda, cuda:<number>, or auto: cuda where there is one, else cpu with a warning."
+    )
     precision: str = parameter("fp32", "Number format of the network.", choices=("fp32", "fp16", "bf16"))
     cuda_graph: Literal["auto", "on", "off"] = parameter(
         "auto",

@@ -7,13 +7,14 @@ from .budget import budget_health
 from .health import BUDGET, ERROR, LOOK_AT_TRANSFORMS, OK, OUTPUT, TIMING, WARN, Health
 from .inputs import camera_health, clock_health, geometry_health, sets_health
 from .lately import Lately
-from .model import callbacks_health, model_health
+from .model import DEVICE_NOTES, callbacks_health, model_health
 from .output import IDLE, NO_NEW_GRID, SUBSCRIBERS, WAITING, WORKING, output_health
 from .timing import StepTime, summary_from_values, timing_health
 from .transforms import transforms_health
 
 __all__ = [
     "BUDGET",
+    "DEVICE_NOTES",
     "ERROR",
     "IDLE",
     "LOOK_AT_TRANSFORMS",

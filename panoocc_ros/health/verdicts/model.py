@@ -6,14 +6,18 @@ from ..ledger import Accounts
 from ..recent import HOLD_S
 from .health import ERROR, OK, WARN, Health
 
+DEVICE_NOTES = "device_notes"  # key of the values: what is odd about device and precision
+CHOOSE_DEVICE = "set device and precision to what is meant"
+
 
 def model_health(
     facts: Mapping[str, str], is_seeded: bool, accounts: Accounts, memory_bytes: Mapping[str, int]
 ) -> Health:
-    """WARN while the weights are seeded (the voxels mean nothing), ERROR while the last step failed.
+    """WARN while the weights are seeded (the voxels mean nothing), or the device is not what may have been meant; ERROR
+    while the last step failed.
 
     Args:
-        facts: what does not change while the node runs, at least `model` and `device`.
+        facts: what does not change while the node runs, at least `model` and `device`; `device_notes` where there are.
         memory_bytes: what the process has taken, by kind (`memory_in_use`).
     """
     values = dict(facts)
@@ -24,8 +28,11 @@ def model_health(
     values |= {f"resets.{reason}": str(count) for reason, count in sorted(accounts.resets.items())}
     if accounts.is_failure:
         return Health("model", ERROR, f"the last step failed: {accounts.problem}", values)
-    if is_seeded:
-        return Health("model", WARN, "weights are seeded, not trained: the voxels mean nothing", values)
+    warnings = ["weights are seeded, not trained: the voxels mean nothing"] if is_seeded else []
+    if DEVICE_NOTES in facts:
+        warnings.append(facts[DEVICE_NOTES])
+    if warnings:
+        return Health("model", WARN, "; ".join(warnings), values, "" if is_seeded else CHOOSE_DEVICE)
     return Health("model", OK, f"{facts['model']} on {facts['device']}", values)
 
 
