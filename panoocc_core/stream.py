@@ -10,6 +10,7 @@ from torch import Tensor
 from .base.devices import full_float32
 from .base.stopwatch import Stopwatch
 from .config import ModelConfig
+from .cuda.compaction import compaction_on
 from .cuda.staging import on_device
 from .ego_motion import StampedPose, ego_motion_vector, pose_at, vehicle_motion
 from .geometry import NS_PER_S, Matrix
@@ -19,7 +20,7 @@ from .network import Network, NonFiniteError
 from .panoptic import detected_boxes, find_things, follow
 from .preprocess import NetworkInput, network_input
 from .step import BoxPrediction, Executor, Stage, StepInput, StepOutput, Wanted
-from .types import Frame, GridGeometry, HistoryReport, Occupancy, ScoredBoxes
+from .types import Frame, GridGeometry, HistoryReport, ListedVoxels, Occupancy, ScoredBoxes
 from .visibility import eyes_of, visible_voxels
 from .voxels import ego_from_grid, extent_m
 
@@ -140,19 +141,32 @@ def collect(
     Raises:
         NonFiniteError: the output is not finite.
     """
-    check_finite(output.is_finite)  # the one wait for the device, when all its work has been given
-    after = prepared.after(output.state)
-    things, seen = no_instances(after, output.class_id), None
+    after, compaction = prepared.after(output.state), compaction_on(output.class_id.device)
+    if compaction is None:
+        check_finite(output.is_finite)
+    seen, listed = None, None
+    if wanted.visible:  # boxes change the classes of things, but free no voxel
+        with stage("visible"):
+            seen = visible(after, output.class_id)
+    class_id, confidence = output.class_id, output.confidence
+    if compaction is not None:
+        free_id = after.config.labels.free_id
+        pending = compaction.begin(class_id, confidence, free_id, seen, output.is_finite)
+        listed, is_finite = pending.wait()  # the one wait for the device, when all its work has been given
+        check_finite(is_finite)
+        class_id, confidence = listed.volumes(after.config.output_shape_xyz, free_id)
+    things = no_instances(after, class_id)
     if wanted.instances:
         with stage("instances"):
-            things = instances(after, output.class_id, output.confidence, output.boxes)
-    if wanted.visible:
-        with stage("visible"):
-            seen = visible(after, things.class_id)
-    return occupancy_of(after, things, output.confidence, seen, output.logits), things.memory
+            things = instances(after, class_id, confidence, output.boxes)
+    if listed is not None:
+        if things.class_id is not class_id:
+            listed = replace(listed, class_id=listed.at(things.class_id))
+        things = things.on(output.class_id)
+    return occupancy_of(after, things, output.confidence, seen, output.logits, listed), things.memory
 
 
-def check_finite(is_finite: Tensor) -> None:
+def check_finite(is_finite: Tensor | bool) -> None:
     """Raises NonFiniteError unless what decides the classes is finite."""
     if not is_finite:
         raise NonFiniteError("the class logits are not finite; the memory or an image is broken")
@@ -169,6 +183,15 @@ class Instances:
     source: InstanceSource
     memory: VoxelMemory  # with the tracks after the frame
     detected: ScoredBoxes | None = None  # all of the box branch, where boxes are the source
+
+    def on(self, unrefined: Tensor) -> "Instances":
+        """The same with its classes on the device that has them unrefined."""
+        is_refined = self.class_id is not self.unrefined
+        return replace(
+            self,
+            class_id=self.class_id.to(unrefined.device, non_blocking=True) if is_refined else unrefined,
+            unrefined=unrefined,
+        )
 
 
 def instances(after: After, class_id: Tensor, confidence: Tensor, boxes: BoxPrediction | None) -> Instances:
@@ -215,13 +238,19 @@ def visible(after: After, class_id: Tensor) -> Tensor | None:
 
 
 def occupancy_of(
-    after: After, things: Instances, confidence: Tensor, seen: Tensor | None = None, logits: Tensor | None = None
+    after: After,
+    things: Instances,
+    confidence: Tensor,
+    seen: Tensor | None = None,
+    logits: Tensor | None = None,
+    listed: ListedVoxels | None = None,
 ) -> Occupancy:
     """What was found of a frame, with where and when that is.
 
     Args:
         confidence: uint8 [X, Y, Z].
         seen, logits: of `visible` and the decoder, where somebody wants them.
+        listed: what is not free, where there is a list.
     """
     frame, config = after.frame, after.config
     stamps_ns = {camera.name: camera.stamp_ns for camera in frame.cameras if not camera.is_blank}
@@ -236,6 +265,7 @@ def occupancy_of(
         instances=things.source,
         visible=seen,
         logits=logits,
+        listed=listed,
         geometry=output_geometry(config),
         labels=config.labels,
         cameras=tuple(name for name in config.cameras if name in stamps_ns),

@@ -3,6 +3,7 @@
 Images are RGB uint8 [height, width, 3]; poses are float64 [4, 4] (see `geometry`); stamps are int64 nanoseconds.
 """
 
+import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, fields, replace
 from typing import Any, TypeVar
@@ -226,6 +227,33 @@ class HistoryReport:
 
 
 @dataclass(frozen=True, slots=True, eq=False)
+class ListedVoxels:
+    """The n voxels of a volume [X, Y, Z] that are not free, x fastest, then y, then z; on the host."""
+
+    index: NDArray[np.uint32]  # [n], (iz * ny + iy) * nx + ix
+    class_id: NDArray[np.uint8]  # [n]
+    confidence: NDArray[np.uint8]  # [n]
+    visible: NDArray[np.uint8] | None  # [voxels / 8, rounded up]: a bit for every voxel of the volume, lowest first
+
+    def volumes(self, shape_xyz: tuple[int, int, int], free_id: int | None) -> tuple[Tensor, Tensor]:
+        """Classes and confidences, uint8 [X, Y, Z] on the host; of free voxels the confidence is 0."""
+        filled = []
+        for values, free in ((self.class_id, free_id or 0), (self.confidence, 0)):
+            flat = np.full(math.prod(shape_xyz), free, np.uint8)
+            flat[self.index] = values
+            filled.append(torch.from_numpy(np.ascontiguousarray(flat.reshape(shape_xyz[::-1]).transpose(2, 1, 0))))
+        return filled[0], filled[1]
+
+    def at(self, volume: Tensor) -> NDArray[Any]:
+        """The values [n] of a volume [X, Y, Z] of the host."""
+        nx, ny, nz = volume.shape
+        row = self.index // np.uint32(nx)  # NumPy divides whole numbers fast, but is slow with remainders
+        layer = row // np.uint32(ny)
+        x, y = self.index - row * np.uint32(nx), row - layer * np.uint32(ny)
+        return np.asarray(volume.numpy().ravel()[(x * np.uint32(ny) + y) * np.uint32(nz) + layer])
+
+
+@dataclass(frozen=True, slots=True, eq=False)
 class Occupancy:
     """A semantic voxel grid around the vehicle at `stamp_ns`."""
 
@@ -245,6 +273,7 @@ class Occupancy:
     # bool [X, Y, Z]: what a camera sees, see `visibility`; None where nobody asked, and without a class for free space.
     visible: Tensor | None = None
     logits: Tensor | None = None  # [X, Y, Z, class], where somebody asked for them
+    listed: ListedVoxels | None = None  # what is not free, where a device has made a list of it
     timings_ms: Mapping[str, float] = field(default_factory=dict)  # stage -> wall time
     cpu_ms: Mapping[str, float] = field(default_factory=dict)  # stage -> CPU time of the process, all cores together
 

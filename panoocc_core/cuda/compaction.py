@@ -4,33 +4,23 @@ Written over an array module `xp`, NumPy or CuPy; no shape depends on what is in
 the device until the list is asked for.
 """
 
+import threading
 from contextlib import nullcontext
-from dataclasses import dataclass
+from functools import lru_cache
 from typing import Any
 
 import numpy as np
 import torch
 import torch.utils.dlpack
-from numpy.typing import NDArray
 from torch import Tensor
 
-from .kernels import import_cupy, with_index
+from ..types import ListedVoxels
+from .kernels import has_cupy, import_cupy, with_index
 
 RECORD = np.dtype([("confidence", "u1"), ("class_id", "u1"), ("index", "<u4"), ("unused", "<u2")])  # of a voxel
 HEAD_BYTES = 16  # how many voxels are listed, and whether the network's output is finite: int64 each
 SPARE = 1.25  # so many times the voxels of the last list are fetched with the next one at once
 LEAST_VOXELS = 4096  # ... and no fewer than these
-
-
-@dataclass(frozen=True, slots=True, eq=False)
-class ListedVoxels:
-    """The n voxels of a volume that are not free, in the order of x, then y, then z, x fastest; on the host."""
-
-    index: NDArray[np.uint32]  # [n], (iz * ny + iy) * nx + ix
-    class_id: NDArray[np.uint8]  # [n]
-    confidence: NDArray[np.uint8]  # [n]
-    visible: NDArray[np.uint8] | None  # [voxels / 8, rounded up]: a bit for every voxel of the volume, lowest first
-    is_finite: bool
 
 
 def listed(
@@ -68,6 +58,19 @@ def listed(
 def bits_words(count: int) -> int:
     """Words of 8 bytes for a bit of every voxel."""
     return -(-count // 64)
+
+
+def compaction_on(device: torch.device) -> "Compaction | None":
+    """The calling thread's lists on a device; None on a CPU, and where there is no CuPy, which `front_end` tells."""
+    if device.type != "cuda" or not has_cupy():
+        return None
+    return _compaction(with_index(device), threading.get_ident())
+
+
+@lru_cache(maxsize=8)
+def _compaction(device: torch.device, thread: int) -> "Compaction":
+    del thread  # each has its own
+    return Compaction(device)
 
 
 class Compaction:
@@ -128,8 +131,10 @@ class PendingList:
         self._row, self._first, self._visible_bytes, self._of = row, first, visible_bytes, of
         self._host, self._arrived = _fetched(row[: first + likely * RECORD.itemsize])
 
-    def wait(self) -> ListedVoxels:
-        """The list, as soon as the device has it; a list that is much longer than the last one takes a second copy."""
+    def wait(self) -> tuple[ListedVoxels, bool]:
+        """The list and whether all is finite, as soon as the device has them; a list that is much longer than the last
+        one takes a second copy.
+        """
         _wait(self._arrived)
         count, is_finite = self._host[:HEAD_BYTES].view(torch.int64).tolist()
         end, here = self._first + count * RECORD.itemsize, self._host
@@ -140,15 +145,11 @@ class PendingList:
         self._of.expect(count)
         records = here[self._first : end].numpy().view(RECORD)
         bits = self._visible_bytes
-        columns = (np.ascontiguousarray(records[name]) for name in ("index", "class_id", "confidence"))
-        index, class_id, confidence = columns
-        return ListedVoxels(
-            index,
-            class_id,
-            confidence,
-            visible=None if bits is None else here[HEAD_BYTES : HEAD_BYTES + bits].numpy().copy(),
-            is_finite=bool(is_finite),
+        visible = None if bits is None else here[HEAD_BYTES : HEAD_BYTES + bits].numpy().copy()
+        index, class_id, confidence = (
+            np.ascontiguousarray(records[name]) for name in ("index", "class_id", "confidence")
         )
+        return ListedVoxels(index, class_id, confidence, visible), bool(is_finite)
 
 
 def _fetched(row: Tensor) -> tuple[Tensor, "torch.cuda.Event | None"]:

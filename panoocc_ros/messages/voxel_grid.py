@@ -6,7 +6,7 @@ empty message and returns it.
 
 import math
 from collections.abc import Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from functools import cached_property
 from typing import Any, Literal
 
@@ -17,7 +17,7 @@ from numpy.typing import NDArray
 from panoocc_core.geometry import Matrix, check_rigid, rigid, rotation_from_quaternion
 from panoocc_core.labels import InstanceSource, LabelSet, instance_colours
 from panoocc_core.pictures.voxel_view import VoxelVolume
-from panoocc_core.types import GridGeometry, HistoryReport, Occupancy
+from panoocc_core.types import GridGeometry, HistoryReport, ListedVoxels, Occupancy
 
 from .fields import fill_grid_pose, fill_header, set_stamp, stamp_ns, store
 
@@ -88,29 +88,20 @@ class VoxelList:
 
 def occupied_voxels(occupancy: Occupancy) -> VoxelList:
     """The voxels of `occupancy` that are not free, as arrays on the CPU."""
-    is_occupied = _flat(occupancy.occupied)
-    assert is_occupied is not None
-    voxels = VoxelList(
-        np.flatnonzero(is_occupied).astype(np.uint32),
-        np.zeros(0, np.uint8),
-        None,
-        None,
-        occupancy.geometry,
-        occupancy.labels,
-    )
-    _, ny, nz = occupancy.geometry.shape_xyz
-    x, y, z = voxels.places().T
-    place = (x * np.uint32(ny) + y) * np.uint32(nz) + z  # where they are in [X, Y, Z]
-
-    def listed(grid: torch.Tensor | None) -> Any:
-        return None if grid is None else grid.cpu().numpy().ravel()[place]
-
-    return replace(
-        voxels,
-        class_id=listed(occupancy.class_id),
-        instance_id=_instances(listed(occupancy.instance_id)),
-        confidence=listed(occupancy.confidence),
-    )
+    geometry, labels, listed = occupancy.geometry, occupancy.labels, occupancy.listed
+    if listed is None:
+        is_occupied = _flat(occupancy.occupied)
+        assert is_occupied is not None
+        index, none = np.flatnonzero(is_occupied).astype(np.uint32), np.zeros(0, np.uint8)
+        listed = ListedVoxels(index, none, none, None)
+        class_id, confidence = (
+            None if grid is None else listed.at(grid.cpu()) for grid in (occupancy.class_id, occupancy.confidence)
+        )
+        assert class_id is not None
+    else:
+        class_id, confidence = listed.class_id, listed.confidence
+    instances = None if occupancy.instance_id is None else _instances(listed.at(occupancy.instance_id.cpu()))
+    return VoxelList(listed.index, class_id, instances, confidence, geometry, labels)
 
 
 def all_voxels(occupancy: Occupancy) -> VoxelList:
@@ -155,8 +146,7 @@ def fill_voxel_grid(
     message.encoding = SPARSE if sparse else DENSE
     is_listed = _occupied_bits(voxels) if sparse else np.zeros(0, np.uint8)
     store(message, "occupied", is_listed)
-    seen = _flat(occupancy.visible)
-    store(message, "visible", np.zeros(0, np.uint8) if seen is None else np.packbits(seen, bitorder="little"))
+    store(message, "visible", _or_empty(_visible_bits(occupancy), np.uint8))
     store(message, "class_id", voxels.class_id)
     message.instance_source = INSTANCE_SOURCES.index(occupancy.instances)
     store(message, "instance_id", _or_empty(voxels.instance_id, np.uint16))
@@ -191,6 +181,13 @@ def _occupied_bits(voxels: VoxelList) -> NDArray[np.uint8]:
     flags = np.zeros(math.prod(voxels.geometry.shape_xyz), bool)
     flags[voxels.indices] = True
     return np.packbits(flags, bitorder="little")
+
+
+def _visible_bits(occupancy: Occupancy) -> NDArray[np.uint8] | None:
+    if occupancy.listed is not None and occupancy.visible is not None:
+        return occupancy.listed.visible
+    seen = _flat(occupancy.visible)
+    return None if seen is None else np.packbits(seen, bitorder="little")
 
 
 def _flat(grid: torch.Tensor | None) -> NDArray[Any] | None:
