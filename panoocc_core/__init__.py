@@ -8,6 +8,7 @@ import os
 
 os.environ.setdefault("MKL_CBWR", "AUTO,STRICT")
 
+from .base.host_memory import give_back_freed_memory, keep_freed_memory
 from .cameras.image_bytes import ImageError
 from .cameras.image_set import read_frame
 from .config import ConfigError, ModelConfig, model_config
@@ -35,6 +36,8 @@ __all__ = [
     "VehicleMotion",
     "Wanted",
     "advance",
+    "give_back_freed_memory",
+    "keep_freed_memory",
     "load_grid",
     "load_model",
     "model_config",
