@@ -11,14 +11,11 @@ import numpy as np
 from numpy.typing import NDArray
 from scipy import stats
 
-from panoocc_core.geometry import NS_PER_S
 from panoocc_core.pictures.charts import new_figure, styled, write_figure
 
-from ..bags.bag import BagReader
 from ..bags.recording import read_recording
 from ..demo.processes import Children
 from ..health.latency import summarise
-from ..messages.fields import stamp_ns
 from .run import (
     GRIDS,
     LAST_S,
@@ -30,7 +27,9 @@ from .run import (
     environment_with,
     ours,
     reasons,
+    received_grids,
     ros_arguments,
+    sampled,
     sender_command,
 )
 
@@ -137,12 +136,8 @@ def soak(
         node = children.start("node", [*ours("occupancy_node"), *ros_arguments(load)])
         recorder = children.start("recorder", [*ours("record_bag"), GRIDS, "--out", str(recorded)])
         sender = children.start("sender", sender_command(load, sent))
-
-        def sample() -> None:
-            samples.append((time.monotonic(), node.memory_mb, node.cpu_s))
-            on_second()
-
-        children.wait(sender, START_S + 2 * load.seconds + SPARE_S, SAMPLE_S, on_tick=sample)
+        on_tick = sampled(node, samples, on_second)
+        children.wait(sender, START_S + 2 * load.seconds + SPARE_S, SAMPLE_S, on_tick=on_tick)
         time.sleep(LAST_S)
         if recorder.stop(SPARE_S) != 0:
             raise recorder.fail("could not write the recording")
@@ -151,7 +146,7 @@ def soak(
         listener.stop(SPARE_S)
     begin_s, end_s = json.loads(sent.read_text())["span_s"]
     offset_s = time.time() - time.monotonic()  # the recorder has the system's clock
-    grids = [(at_s - offset_s - begin_s, ms) for at_s, ms in _grids(recorded)]
+    grids = [(at_s - offset_s - begin_s, ms) for at_s, ms in received_grids(recorded)]
     dropped = drops_told(read_recording(told, NODE))
     return report_of(load, samples, grids, dropped, begin_s, end_s, warm_up_s, limit_mb_per_hour)
 
@@ -193,15 +188,6 @@ def report_of(
         longest_gap_s=float(np.diff([0.0, *came_s, max([end_s - begin_s, *came_s])]).max()),
         limit_mb_per_hour=limit_mb_per_hour,
     )
-
-
-def _grids(recorded: Path) -> list[tuple[float, float]]:
-    """When each grid was received, in seconds of the system's clock, and milliseconds since its newest image."""
-    with BagReader(recorded) as bag:
-        return [
-            (raw.stamp_ns / NS_PER_S, (raw.stamp_ns - stamp_ns(bag.deserialise(raw).newest_image_stamp)) / 1e6)
-            for raw in bag.messages((GRIDS,))
-        ]
 
 
 def soak_table(report: SoakReport) -> str:

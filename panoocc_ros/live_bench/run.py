@@ -3,7 +3,7 @@
 import json
 import sys
 import time
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
@@ -11,10 +11,11 @@ from typing import Any
 import yaml
 
 from panoocc_core.base.resources import folder
+from panoocc_core.geometry import NS_PER_S
 
 from ..bags.bag import BagReader
 from ..bags.recording import Recording, read_recording
-from ..demo.processes import Children, environment_on_this_machine
+from ..demo.processes import Child, Children, environment_on_this_machine
 from ..health.latency import Summary, latency_table, summarise
 from ..health.verdicts import OUTPUT, TIMING, summary_from_values
 from ..messages.fields import stamp_ns
@@ -115,7 +116,9 @@ def live_bench(load: Load, out: Path, profile: Path | None) -> LiveReport:
     if OUTPUT not in recording.diagnostics:
         raise node.fail("said nothing on /diagnostics")
     told = json.loads(sent.read_text())
-    times_ms = summary_from_values(_values(recording, TIMING)) | _sent_to_received(recorded)
+    ages_ms = [age_ms for _, age_ms in received_grids(recorded)]
+    received = {SENT_TO_RECEIVED: summarise(ages_ms)} if ages_ms else {}
+    times_ms = summary_from_values(_values(recording, TIMING)) | received
     output = _values(recording, OUTPUT)
     cameras = [subject for subject in recording.diagnostics if subject.startswith("camera ")]
     return LiveReport(
@@ -176,13 +179,25 @@ def _values(recording: Recording, subject: str) -> dict[str, str]:
     return {value.key: value.value for value in recording.diagnostics[subject].values}
 
 
-def _sent_to_received(recorded: Path) -> Summary:
-    """From the stamp of a set's last image, when it was sent, to its grid in another process."""
+def received_grids(recorded: Path) -> list[tuple[float, float]]:
+    """When each grid came to another process, in seconds of the system's clock, and milliseconds since the stamp of its
+    set's last image, when that was sent.
+    """
     with BagReader(recorded) as bag:
-        times_ms = [
-            (raw.stamp_ns - stamp_ns(bag.deserialise(raw).newest_image_stamp)) / 1e6 for raw in bag.messages((GRIDS,))
+        return [
+            (raw.stamp_ns / NS_PER_S, (raw.stamp_ns - stamp_ns(bag.deserialise(raw).newest_image_stamp)) / 1e6)
+            for raw in bag.messages((GRIDS,))
         ]
-    return {SENT_TO_RECEIVED: summarise(times_ms)} if times_ms else {}
+
+
+def sampled(node: Child, samples: list[tuple[float, float, float]], then: Callable[[], object]) -> Callable[[], None]:
+    """What takes a sample of a process (instant, resident memory in MB, CPU time so far), and then does something."""
+
+    def sample() -> None:
+        samples.append((time.monotonic(), node.memory_mb, node.cpu_s))
+        then()
+
+    return sample
 
 
 def cores(samples: list[tuple[float, float]], begin_s: float, end_s: float) -> float:

@@ -2,7 +2,6 @@
 
 import json
 import sys
-import time
 from collections.abc import Callable, Sequence
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
@@ -11,7 +10,7 @@ from typing import Any
 import numpy as np
 
 from ..demo.processes import Children
-from .run import START_S, Load, cores, environment_with, ours, ros_arguments, sender_command
+from .run import START_S, Load, cores, environment_with, ours, ros_arguments, sampled, sender_command
 
 SAMPLE_S = 0.25
 STATES = 6  # that the node is led through, see `transitions`
@@ -52,12 +51,8 @@ def measure_states(
     with Children(environment_with(profile), out) as children:
         node = children.start("node", [*ours("occupancy_node"), *ros_arguments(load)])
         children.start("sender", sender_command(load, out / "sent.json"))
-
-        def sample() -> None:
-            samples.append((time.monotonic(), node.memory_mb, node.cpu_s))
-            on_sample()
-
-        children.wait(children.start("transitions", command), START_S + 2 * STATES * stay_s, SAMPLE_S, on_tick=sample)
+        on_tick = sampled(node, samples, on_sample)
+        children.wait(children.start("transitions", command), START_S + 2 * STATES * stay_s, SAMPLE_S, on_tick=on_tick)
     return rows_of(json.loads(times.read_text()), samples)
 
 

@@ -9,7 +9,7 @@ from panoocc_core.config import ModelConfig
 from ..frames.directions import fitting_names, in_words, misfit_deg
 from ..frames.rig import Rig, RigCamera
 from ..messages.types import ODOMETRY, TRANSFORMS
-from ..motion.poses import FIXED_FRAMES
+from ..motion.poses import FIXED_FRAMES, TransformPoses
 from ..streams.edge import TransformError
 from ..streams.transforms import TransformBuffer
 from .finding_cameras import FoundCamera, found_cameras
@@ -212,9 +212,6 @@ def _times(cameras: Sequence[DraftCamera]) -> tuple[float, float | None, list[st
 def _fixed_frame(buffer: TransformBuffer, base: str | None, stamp_ns: int) -> str | None:
     """The frame through which history can be fused, as the resolver would choose it."""
     try:
-        above = buffer.ancestors(base or "base_link", stamp_ns)
+        return TransformPoses(buffer, base or "base_link", None, topic="").fixed(stamp_ns, may_guess=True)
     except TransformError:
         return None
-    usual = [frame for frame in FIXED_FRAMES if frame in above]
-    moving = [frame for frame, is_moving in above.items() if is_moving]
-    return next(iter([*usual, *moving]), None)
