@@ -95,9 +95,9 @@ lint: .venv/.ready ## ruff (rules and format) and mypy
 	.venv/bin/ruff format --check .
 	.venv/bin/mypy $(PACKAGES)
 
-bench: .ros/.built ## wall and CPU time per stage, memory, ratios; OUT/bench.json
+bench: .ros/.built ## every stage beside its floor, memory, errors; OUT/bench.json and OUT/bench.png
 	$(IN_ROS) -m panoocc_ros.commands.cli bench $(if $(filter command line,$(origin MODEL)),--model $(MODEL)) $(if $(BAG),--bag $(BAG)) \
-	    --json $(OUT)/bench.json
+	    --json $(OUT)/bench.json --picture $(OUT)/bench.png
 
 soak: .ros/.built ## the node for MINUTES under six cameras: memory, latency, lost sets; OUT/soak.json and OUT/soak.png
 	mkdir -p $(OUT)

@@ -57,7 +57,7 @@ FLOORS = {
         ("memory",),
         ("stream", "weights"),
         ("sim", "metrics"),
-        ("data", "evaluation", "capacity", "missing_cameras", "pictures"),
+        ("data", "evaluation", "missing_cameras", "pictures"),
         ("train", "bench"),
         ("__init__",),
     ),

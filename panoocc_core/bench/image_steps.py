@@ -14,7 +14,7 @@ from ..cameras.image_bytes import picture_of
 from ..cameras.lens import LensInfo, calibration
 from ..config import ImageConfig
 from ..preprocess import fit, network_pixels
-from .measured import cpu_name, one_thread
+from .machine import computing_threads, cpu_name
 
 T = TypeVar("T")
 
@@ -65,7 +65,7 @@ def bench_images(
         samples.setdefault(name, []).append((time.thread_time() - begin_s) * 1e3)
         return made
 
-    with one_thread():
+    with computing_threads(1):
         for data in [*jpegs] * (REPEATS + 1):
             whole = step("decode", picture_of, data, _any_size)
             small = step("decode, reduced", picture_of, data, _any_size, fitted.reduction)

@@ -14,7 +14,7 @@ from tqdm import tqdm
 
 from panoocc_core.base.whole_files import write_json
 from panoocc_core.bench import hardware
-from panoocc_core.capacity import Capacity, capacity_table, checked_capacities, sweep
+from panoocc_core.bench.capacity import Capacity, capacity_table, checked_capacities, sweep
 from panoocc_core.config import ModelConfig, model_config, presets
 from panoocc_core.data import check_files, open_dataset
 from panoocc_core.data.folder import guessed_kind, only_version

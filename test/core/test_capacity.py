@@ -8,7 +8,7 @@ import yaml
 
 from panoocc_core import load_model, model_config
 from panoocc_core.base.strict_yaml import ConfigError
-from panoocc_core.capacity import checked_capacities, peak_mb, planned_cost, sweep
+from panoocc_core.bench.capacity import checked_capacities, peak_mb, planned_cost, sweep
 from panoocc_core.data.simulated import SimulatedStreets
 from panoocc_core.evaluation import Measures, evaluate
 from panoocc_core.voxels import token_count

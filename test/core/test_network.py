@@ -12,7 +12,7 @@ from panoocc_core import OccupancyStream, Wanted, load_model, model_config
 from panoocc_core.base.constants import Constant
 from panoocc_core.base.devices import full_float32
 from panoocc_core.base.stopwatch import Stopwatch
-from panoocc_core.bench import bench
+from panoocc_core.bench import Effort, stream_times
 from panoocc_core.config import PanopticConfig
 from panoocc_core.evaluation import Measures, evaluate
 from panoocc_core.ground_truth import GroundTruth
@@ -114,8 +114,8 @@ def test_another_family_is_measured(mean):
     drive = Street(mean.config)
     scores = evaluate(mean, [drive], Measures(panoptic=False, rays=False))
     assert scores.frames == len(drive) and scores.voxels.total.counts.sum() > 0
-    report = bench(mean, [drive.frame(i) for i in range(3)], warmup=1, on_frame=lambda: None)
-    assert report.frames == 2 and set(report.wall_ms) == set(report.cpu_ms)
+    times, stream = stream_times(mean, [drive.frame(i) for i in range(3)], Effort(frames=2), with_outputs=True)
+    assert times.frames == 2 and {"backbone", "total", "visible"} <= set(times.stages) and stream.network is mean
 
 
 def test_what_is_left_out_of_the_contract_is_said_at_once(nano):

@@ -14,19 +14,19 @@ from torch.utils._python_dispatch import TorchDispatchMode
 from torch.utils._pytree import tree_leaves
 from torch.utils.flop_counter import FlopCounterMode
 
-from .base.devices import full_float32
-from .base.strict_yaml import ConfigError
-from .config import ModelConfig, SparseConfig
-from .ground_truth import Drive, naming_frame
-from .memory import VoxelMemory
-from .metrics.confusion import Confusion
-from .models.sparse_decoder import SparseVoxelDecoder, build_decoder
-from .models.voxel_decoder import classify
-from .network import Network
-from .stream import encode, output_geometry
-from .types import GridGeometry
-from .voxels import token_count
-from .weights.inference import fold_norms
+from ..base.devices import full_float32
+from ..base.strict_yaml import ConfigError
+from ..config import ModelConfig, SparseConfig
+from ..ground_truth import Drive, naming_frame
+from ..memory import VoxelMemory
+from ..metrics.confusion import Confusion
+from ..models.sparse_decoder import SparseVoxelDecoder, build_decoder
+from ..models.voxel_decoder import classify
+from ..network import Network
+from ..stream import encode, output_geometry
+from ..types import GridGeometry
+from ..voxels import token_count
+from ..weights.inference import fold_norms
 
 Capacity = tuple[float, ...] | None  # shares by stage; None: the dense decoder
 
@@ -172,6 +172,11 @@ def planned_cost(config: ModelConfig, capacity: Capacity) -> tuple[float, float]
     return memory_mb, counter.get_total_flops() / 1e9
 
 
+def _has_storage(value: object) -> bool:
+    """Whether it is a tensor of its own bytes: packed weights of oneDNN are not."""
+    return isinstance(value, Tensor) and not value.is_mkldnn
+
+
 class _LiveBytes(TorchDispatchMode):
     """Counts the bytes of all storages that operators make, from when they are made until nobody has them."""
 
@@ -181,10 +186,10 @@ class _LiveBytes(TorchDispatchMode):
         self._known: set[int] = set()
 
     def __torch_dispatch__(self, func, types, args=(), kwargs=None):  # type: ignore[no-untyped-def]
-        given = {t.untyped_storage()._cdata for t in tree_leaves((args, kwargs)) if isinstance(t, Tensor)}
+        given = {t.untyped_storage()._cdata for t in tree_leaves((args, kwargs)) if _has_storage(t)}
         out = func(*args, **(kwargs or {}))
         for tensor in tree_leaves(out):
-            if isinstance(tensor, Tensor):
+            if _has_storage(tensor):
                 storage = tensor.untyped_storage()
                 place, size = storage._cdata, storage.nbytes()  # of the storage itself: meta tensors have no data
                 if size and place not in self._known and place not in given:

@@ -1,0 +1,105 @@
+"""Another implementation beside ours, and ours as another's."""
+
+import argparse
+import itertools
+import shlex
+import sys
+from pathlib import Path
+from tempfile import TemporaryDirectory
+
+import torch
+from tqdm import tqdm
+
+from panoocc_core import OccupancyStream, Wanted
+from panoocc_core.base.whole_files import write_json
+from panoocc_core.bench import (
+    EXECUTORS,
+    RivalError,
+    Setting,
+    against_table,
+    alternate,
+    computing_threads,
+    read_frame_file,
+    serve,
+    steady,
+)
+from panoocc_core.types import Frame
+
+from ...node.choices import loaded_network
+from ...ros.exit_codes import FAILED
+from ...ros.parameter_fields import SettingsError
+from ..shared.failures import Ended
+from ..shared.streets import street_bag, street_rig
+from .bag_frames import bag_frames
+from .networks import STREET_FRAMES, Choice, choices
+
+GRID_ALONE = Wanted(instances=False, visible=False)
+COUNTED = 5
+
+
+def one_choice(arguments: argparse.Namespace, option: str) -> tuple[Choice, Setting]:
+    """The one setting that such a run measures.
+
+    Raises:
+        SettingsError: several were asked for.
+    """
+    if len(arguments.model or ()) > 1:
+        raise SettingsError(f"--{option} runs one network, not {len(arguments.model)}: give one", "model")
+    for name in ("precision", "threads", "executor"):
+        if len(getattr(arguments, name) or ()) > 1:
+            raise SettingsError(f"--{option} runs one setting: give one value", name)
+    arguments.model = arguments.model or ["nano"]
+    (choice,) = choices(arguments)
+    return choice, choice.settings[0]
+
+
+def _stream(setting: Setting) -> OccupancyStream:
+    """Loaded, with what takes the steps."""
+    network = loaded_network(
+        setting.config, setting.checkpoint, setting.seeded_weights, setting.device, setting.precision, setting.threads
+    )
+    return OccupancyStream(EXECUTORS[setting.executor](network))
+
+
+def against(arguments: argparse.Namespace) -> None:
+    """`--against`: frames by turns."""
+    words = shlex.split(arguments.against)
+    if not words:
+        raise SettingsError("it is empty: give the program and its words", "against")
+    choice, setting = one_choice(arguments, "against")
+    with TemporaryDirectory() as folder:
+        bag = arguments.bag or street_bag(
+            Path(folder) / "street.mcap", street_rig(choice.config, choice.rig), STREET_FRAMES
+        )
+        frames = bag_frames(bag, choice.config, choice.rig, STREET_FRAMES)
+    stream, device = _stream(setting), torch.device(setting.device)
+
+    def step(frame: Frame) -> None:
+        stream.step(frame, GRID_ALONE)
+        if device.type == "cuda":
+            torch.cuda.synchronize(device)
+
+    fed = list(itertools.islice(steady(frames, choice.config), (arguments.frames or COUNTED) + 1))
+    with computing_threads(setting.threads), tqdm(total=len(fed), unit="frame", desc="by turns", disable=None) as bar:
+        try:
+            report = alternate((setting.label, step), (arguments.against, words), fed, setting.threads, bar.update)
+        except RivalError as error:
+            raise Ended(f"--against: {error}", FAILED) from error
+    print(against_table(report))
+    if arguments.json is not None:
+        write_json(arguments.json, {"against": report.as_dict()})
+        print(f"written: {arguments.json}")
+
+
+def serve_lines(arguments: argparse.Namespace) -> None:
+    """`--serve`: the program that another checkout's `--against` starts."""
+    _, setting = one_choice(arguments, "serve")
+    stream, device = _stream(setting), torch.device(setting.device)
+
+    def step(frame: Frame) -> None:
+        stream.step(frame, GRID_ALONE)
+        if device.type == "cuda":
+            torch.cuda.synchronize(device)
+
+    with computing_threads(setting.threads):
+        serve(read_frame_file, step, sys.stdin, sys.stdout)
