@@ -2,7 +2,7 @@
 
 from collections.abc import Callable
 from dataclasses import dataclass
-from typing import Any, Literal, NamedTuple
+from typing import Literal, NamedTuple
 
 import numpy as np
 import torch
@@ -72,7 +72,8 @@ class SentImage:
     reduction: int = 1  # as in `base.reduction`
     maps: UndistortingMaps | None = None  # of the reduced picture
     turns: int = 0  # quarter turns counter-clockwise
-    on_host: Callable[[], Tensor] | None = None  # the same made by the host: RGB uint8 [height, width, 3]
+    on_host: Callable[[int], Tensor] | None = None  # RGB uint8 [height, width, 3] by the host, of so many turns
+    arrived: torch.cuda.Event | None = None  # when the bytes are on their device; None: they are
 
     def __post_init__(self) -> None:
         found = ENCODED_BYTES.get(self.encoding)
@@ -120,15 +121,16 @@ class SentImage:
         """
         if self.on_host is None:
             raise ValueError("this image was sent to the device alone: the host has no pixels of it")
-        return self.on_host()
+        return self.on_host(self.turns)
 
 
 def sent_rgb(image: Tensor) -> SentImage:
     """An upright image, RGB uint8 [height, width, 3], as it is."""
     height, width = image.shape[0], image.shape[1]
-    return SentImage(image.contiguous().reshape(-1), "rgb8", (height, width), 3 * width, on_host=lambda: image)
-
-
-def maps_of(maps: tuple[Any, Any] | None) -> UndistortingMaps | None:
-    """The maps of cv2.initUndistortRectifyMap with CV_16SC2."""
-    return None if maps is None else UndistortingMaps(np.ascontiguousarray(maps[0]), np.ascontiguousarray(maps[1]))
+    return SentImage(
+        image.contiguous().reshape(-1),
+        "rgb8",
+        (height, width),
+        3 * width,
+        on_host=lambda turns: torch.rot90(image, turns),
+    )

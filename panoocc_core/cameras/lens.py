@@ -11,6 +11,7 @@ import cv2
 import numpy as np
 
 from ..base.reduction import Fit, Pixels, reduced_from_pixels, reduced_hw, scaled_from_pixels
+from ..base.sent_image import UndistortingMaps
 from ..geometry import Matrix
 from ..optics import CameraView, LensModel
 from .image_bytes import MAX_NAME, MAX_PIXELS, ImageError, check_expected, check_pixels, one_line
@@ -67,7 +68,7 @@ class Calibration:
     size_hw: tuple[int, int] | None  # of the images as they are sent; None where CameraInfo does not say
     intrinsics: Matrix  # [3, 3] of the rectified image
     camera_from_rectified: Matrix  # [3, 3] rotation; identity but for rectified stereo pairs
-    maps: tuple[Any, Any] | None  # for cv2.remap; None: no distortion to undo
+    maps: UndistortingMaps | None  # of the reduced image; None: no distortion to undo
     reduction: int = 1  # times that images are smaller than they are sent when they are rectified (`base.reduction`)
     lens: LensModel | None = None  # whose distortion the image keeps
     cut_off: float = 0.0  # share of the image as it was sent that the undistorted one does not show
@@ -83,7 +84,7 @@ class Calibration:
             check_expected((image.shape[0], image.shape[1]), expected)
             if self.maps is None:
                 return image
-            return np.asarray(cv2.remap(image, *self.maps, interpolation=cv2.INTER_LINEAR), dtype=np.uint8)
+            return np.asarray(cv2.remap(image, self.maps.xy, self.maps.part, cv2.INTER_LINEAR), dtype=np.uint8)
         except (ImageError, cv2.error) as error:
             raise CalibrationError(one_line(error)) from error
 
@@ -248,8 +249,8 @@ def _size(info: Any) -> tuple[int, int] | None:
 
 def _undistorting(
     raw: Matrix, distortion: Matrix, is_fisheye: bool, size: tuple[int, int] | None, fitted: Fit
-) -> tuple[Matrix, tuple[Any, Any]]:
-    """Camera matrix [3, 3] of the undistorted image, and the maps for cv2.remap that make it of the reduced one."""
+) -> tuple[Matrix, UndistortingMaps]:
+    """Camera matrix [3, 3] of the undistorted image, and the maps that make it of the reduced one."""
     if size is None:
         raise CalibrationError("height and width are zero, so that the lens distortion cannot be undone")
     initialise = cv2.fisheye.initUndistortRectifyMap if is_fisheye else cv2.initUndistortRectifyMap
@@ -265,7 +266,8 @@ def _undistorting(
                 "are the coefficients those of this lens, in the order of distortion_model? If they are, the lens sees "
                 "too much for a flat picture: set lens: project, which leaves the picture as it is"
             )
-        return undistorted, initialise(taken, distortion, np.eye(3), undistorted, (width, height), cv2.CV_16SC2)
+        xy, part = initialise(taken, distortion, np.eye(3), undistorted, (width, height), cv2.CV_16SC2)
+        return undistorted, UndistortingMaps(np.ascontiguousarray(xy), np.ascontiguousarray(part))
     except cv2.error as error:
         raise CalibrationError(f"the lens distortion cannot be undone: {one_line(error)}") from error
 

@@ -1,13 +1,16 @@
 """From a picture as it was taken to the image that networks take: upright, without distortion or with its lens."""
 
+from dataclasses import replace
+
 import numpy as np
 import torch
 
 from ..base.reduction import Pixels
+from ..base.sent_image import SentImage
 from ..geometry import Matrix
 from ..types import CameraImage
 from .lens import Calibration
-from .upright import quarter_turns, turned
+from .upright import quarter_turns, turned, turned_camera
 
 
 def rectified_image(
@@ -29,20 +32,24 @@ def rectified_image(
 
 def upright_image(
     name: str,
-    rectified: Pixels,
+    rectified: Pixels | SentImage,
     calibration: Calibration,
     ego_from_camera: Matrix,
     stamp_ns: int,
     world_from_ego: Matrix,
 ) -> tuple[CameraImage, int]:
-    """The same of a picture that `Calibration.rectify` has given."""
+    """The same of a picture that `Calibration.rectify` has given, or that a device is to decode and rectify."""
     turn = np.eye(4)
     turn[:3, :3] = calibration.camera_from_rectified
     mount = ego_from_camera @ turn
     turns = quarter_turns(mount)
-    image, intrinsics, mount = turned(rectified, calibration.intrinsics, mount, turns)
+    image: torch.Tensor | SentImage
+    if isinstance(rectified, SentImage):
+        image, size_hw = replace(rectified, turns=turns), rectified.size_hw
+    else:
+        image, size_hw = torch.from_numpy(turned(rectified, turns)), (rectified.shape[0], rectified.shape[1])
+    intrinsics, mount = turned_camera(size_hw, calibration.intrinsics, mount, turns)
     lens = None if calibration.lens is None else calibration.lens.turned(turns)
-    pixels = torch.from_numpy(image)
     return CameraImage(
-        name, stamp_ns, pixels, intrinsics, mount, world_from_ego, lens=lens, cut_off=calibration.cut_off
+        name, stamp_ns, image, intrinsics, mount, world_from_ego, lens=lens, cut_off=calibration.cut_off
     ), turns

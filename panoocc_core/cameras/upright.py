@@ -26,15 +26,22 @@ def quarter_turns(ego_from_camera: Matrix) -> int:
     return int(turns % 4) if abs(roll_deg - 90 * turns) <= _NEAR_DEG else 0
 
 
-def turned(image: Pixels, intrinsics: Matrix, ego_from_camera: Matrix, turns: int) -> tuple[Pixels, Matrix, Matrix]:
-    """A picture [height, width, 3] with its intrinsics [3, 3] and pose [4, 4], all turned by the same quarter turns.
+def turned(image: Pixels, turns: int) -> Pixels:
+    """A picture [height, width, 3] turned by quarter turns counter-clockwise."""
+    return np.ascontiguousarray(np.rot90(image, turns)) if turns else image
+
+
+def turned_camera(
+    size_hw: tuple[int, int], intrinsics: Matrix, ego_from_camera: Matrix, turns: int
+) -> tuple[Matrix, Matrix]:
+    """Intrinsics [3, 3] and pose [4, 4] of a picture of a size, turned with it by the same quarter turns.
 
     A point of the world lies on the same detail of the picture before and after.
     """
-    width, height = image.shape[1], image.shape[0]
+    height, width = size_hw
     for _ in range(turns):
         turned_from_old = np.array([[0.0, 1, 0], [-1, 0, width - 1], [0, 0, 1]])  # of pixels
         intrinsics = turned_from_old @ intrinsics @ _OLD_FROM_TURNED[:3, :3]
         ego_from_camera = ego_from_camera @ _OLD_FROM_TURNED
         width, height = height, width
-    return np.ascontiguousarray(np.rot90(image, turns)) if turns else image, intrinsics, ego_from_camera
+    return intrinsics, ego_from_camera

@@ -14,7 +14,7 @@ from ..base.reduction import Cut
 from ..base.sent_image import SentImage, UndistortingMaps
 from ..config import ImageConfig
 from .kernels import INSTALL, Kernels, address, has_cupy, kernels_on, with_index
-from .staging import Staging
+from .staging import SideUploads, Staging
 
 SOURCE = "front_end.cu"
 BLOCK = (32, 8, 1)
@@ -55,6 +55,15 @@ def front_end_on(device: torch.device) -> "FrontEnd | None":
     if device.type != "cuda" or not _is_wanted():
         return None
     return _front_end(with_index(device), threading.get_ident())
+
+
+def uploads_to(device: torch.device) -> SideUploads | None:
+    """For whoever gets pictures for a device one by one; None where `front_end_on` is: there the host prepares them.
+
+    Raises:
+        CudaError: as `front_end_on`.
+    """
+    return None if front_end_on(device) is None else SideUploads(device)
 
 
 @lru_cache
@@ -119,6 +128,11 @@ class FrontEnd:
 
     def _pixels(self, images: Sequence[SentImage]) -> list[Tensor]:
         """The bytes of the images on the device; those of the host are copied there."""
+        for image in images:
+            if image.arrived is not None:  # by another stream
+                stream = torch.cuda.current_stream(self.device)
+                stream.wait_event(image.arrived)
+                image.data.record_stream(stream)
         on_host = [image.data for image in images if image.data.device != self.device]
         uploaded = iter(self._images.upload(on_host) if on_host else ())
         return [image.data if image.data.device == self.device else next(uploaded) for image in images]

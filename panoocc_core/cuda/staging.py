@@ -2,6 +2,7 @@
 
 import threading
 from collections.abc import Sequence
+from dataclasses import replace
 from functools import lru_cache
 from typing import TypeVar
 
@@ -10,6 +11,7 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
+from ..base.sent_image import SentImage
 from ..base.tensor_trees import mapped, tensors_in
 from .kernels import with_index
 
@@ -29,6 +31,25 @@ def on_device(value: T, device: torch.device) -> T:
 def _staging(device: torch.device, thread: int) -> "Staging":
     del thread  # each has its own
     return Staging(device)
+
+
+class SideUploads:
+    """Bytes of pictures to a device while it works on others; of any threads, each of which has a stream of its own."""
+
+    def __init__(self, device: torch.device) -> None:
+        self._device, self._own = with_index(device), threading.local()
+
+    def send(self, image: SentImage) -> SentImage:
+        """The same image with its bytes on the device, or on their way to it."""
+        if self._device.type != "cuda":
+            return image
+        if not hasattr(self._own, "stream"):
+            self._own.stream, self._own.staging = torch.cuda.Stream(self._device), Staging(self._device)
+        with torch.cuda.stream(self._own.stream):
+            (data,) = self._own.staging.upload((image.data,))
+            arrived = torch.cuda.Event()
+            arrived.record(self._own.stream)
+        return replace(image, data=data, arrived=arrived)
 
 
 class Staging:

@@ -8,6 +8,7 @@ from pathlib import Path
 from tqdm import tqdm
 
 from panoocc_core import ModelConfig, OccupancyStream
+from panoocc_core.cuda.front_end import uploads_to
 
 from ..bags.bag import BagError, BagReader
 from ..bags.source import motion_topics
@@ -130,7 +131,8 @@ def _by_network(arguments: argparse.Namespace, bag: BagReader, inputs: list[Path
         network = network_of(arguments, config)
         tell_weights("label", arguments.checkpoint, arguments.seeded_weights)
         outputs = (OCCUPANCY,) if arguments.with_grids else ()
-        with closing(FrameAssembler(chosen, waiting, calibration, config)) as assembler:
+        uploads = uploads_to(network.device)
+        with closing(FrameAssembler(chosen, waiting, calibration, config, uploads=uploads)) as assembler:
             labeller = _labeller(arguments, bag, assembler, writer, config)
             report = Replay(bag, OccupancyStream(network), rig, assembler, labeller).run(
                 writer, ReplayOptions(outputs, show_progress=_shows_progress(arguments))

@@ -13,6 +13,7 @@ from typing import Any
 from panoocc_core import ModelConfig, OccupancyStream
 from panoocc_core.cameras.calibration_file import CalibrationFile
 from panoocc_core.config import TemporalConfig
+from panoocc_core.cuda.front_end import uploads_to
 
 from ..bags.bag import BagReader
 from ..bags.writer import BagWriter
@@ -182,7 +183,8 @@ def _run(arguments: argparse.Namespace) -> None:
             stream = OccupancyStream(network_of(arguments, config))
             tell_weights("run", arguments.checkpoint, arguments.seeded_weights)
             map_frame = output_options.grid_frame
-            with closing(FrameAssembler(chosen, waiting, calibration, config, map_frame)) as assembler:
+            uploads = uploads_to(stream.network.device)
+            with closing(FrameAssembler(chosen, waiting, calibration, config, map_frame, uploads=uploads)) as assembler:
                 report = Replay(bag, stream, rig, assembler).run(
                     writer,
                     ReplayOptions(

@@ -14,6 +14,7 @@ from typing import Any
 
 from panoocc_core.cameras.calibration_file import CalibrationFile
 from panoocc_core.config import ModelConfig
+from panoocc_core.cuda.staging import SideUploads
 from panoocc_core.geometry import NS_PER_S, Matrix
 from panoocc_core.types import Frame
 
@@ -66,7 +67,8 @@ class FrameAssembler:
     any clock (ROS time, or the time at which a bag has it); where it goes back, only waiting starts afresh.  With
     `AssemblerOptions.patient` no clock ends the waiting.  `config` is that of the network: with it, a frame of the
     voxels that the weights do not know is noticed, and images are made as small as the network allows.  `map_frame`:
-    sets bring the vehicle's pose in this frame too, where it comes soon enough.  `gives_way`: see `FrameDecoder`.
+    sets bring the vehicle's pose in this frame too, where it comes soon enough.  `gives_way`, `uploads`: see
+    `FrameDecoder`.
     """
 
     def __init__(
@@ -77,6 +79,7 @@ class FrameAssembler:
         config: ModelConfig | None = None,
         map_frame: str = "",
         gives_way: bool = False,
+        uploads: SideUploads | None = None,
     ) -> None:
         self.rig, self.options = rig, options or AssemblerOptions()
         self._notices = Notices()
@@ -97,7 +100,7 @@ class FrameAssembler:
             rig, calibration, config, map_frame, self.options, BUFFERS[self.options.transform_source]()
         )
         self._pictures, self._geometry = PictureWatch(), GeometryWatch()
-        self._decoder = FrameDecoder(rig, self._pictures, None if config is None else config.images, gives_way)
+        self._decoder = FrameDecoder(rig, self._pictures, None if config is None else config.images, gives_way, uploads)
         self._stand_ins = StandIns(self.options.missing_camera, _ns(self.options.reuse_age_s))
         self._is_set_unused = False  # the newest that was handed out: whoever works on sets does not keep up
         self._without_info: set[str] = set()  # cameras whose CameraInfo no set waits for any more

@@ -11,13 +11,14 @@ from panoocc_core.cameras.lens import Calibration, CalibrationError, calibration
 from panoocc_core.cameras.rectified import upright_image
 from panoocc_core.cameras.upright import quarter_turns
 from panoocc_core.config import ImageConfig
+from panoocc_core.cuda.staging import SideUploads
 from panoocc_core.preprocess import fit
 from panoocc_core.types import CameraImage
 
 from ..load.priorities import give_way
 from .images import ENCODINGS
 from .picture_watch import PictureWatch
-from .pictures import DecodingAhead, Picture
+from .pictures import DecodingAhead, Picture, PictureForDevice
 from .rig import Rig
 from .sets import ReadySet, Refused
 
@@ -28,13 +29,19 @@ class FrameDecoder:
     """Decodes the images of a set side by side, some before the set is complete.
 
     `take` belongs to one thread and `images` to another.  Without `images` pictures are as large as they were sent.
-    Where `gives_way`, what is decoded ahead has threads of its own, which let others go first.
+    Where `gives_way`, what is decoded ahead has threads of its own, which let others go first.  With `uploads` images
+    go to a device as they were sent, where it can decode them, else as RGB, and are undistorted and turned there.
     """
 
     def __init__(
-        self, rig: Rig, watch: PictureWatch, images: ImageConfig | None = None, gives_way: bool = False
+        self,
+        rig: Rig,
+        watch: PictureWatch,
+        images: ImageConfig | None = None,
+        gives_way: bool = False,
+        uploads: SideUploads | None = None,
     ) -> None:
-        self._rig, self._watch, self._images = rig, watch, images
+        self._rig, self._watch, self._images, self._uploads = rig, watch, images, uploads
         self.converted: dict[str, str] = {}  # camera -> its encoding, where cv_bridge decodes it
         self.turns: dict[str, int] = {}  # quarter turns by which a camera's pictures are turned upright
         self._calibrations: dict[str, tuple[Any, bool, Calibration]] = {}
@@ -50,7 +57,7 @@ class FrameDecoder:
 
         Only what fits its CameraInfo is decoded so early: without one, nobody knows how large it may be.
         """
-        picture = Picture(message)
+        picture = Picture(message) if self._uploads is None else PictureForDevice(message, self._uploads)
         if info is not None:
             self._ahead.begin(picture, lambda: self._calibration(camera, info, self.turns.get(camera, 0)))
         return picture
@@ -71,13 +78,16 @@ class FrameDecoder:
         try:
             pose = ready.poses[name]
             calibrated = self._calibration(name, ready.infos[name], quarter_turns(pose.ego_from_camera))
+            on_device = picture if isinstance(picture, PictureForDevice) else None
+            rectified = picture.pixels(calibrated) if on_device is None else on_device.sent(calibrated)
             camera, self.turns[name] = upright_image(
-                name, picture.pixels(calibrated), calibrated, pose.ego_from_camera, pose.stamp_ns, pose.world_from_ego
+                name, rectified, calibrated, pose.ego_from_camera, pose.stamp_ns, pose.world_from_ego
             )
             self._ahead.used(picture)
             if (encoding := getattr(picture.message, "encoding", "")) and encoding.lower() not in ENCODINGS:
                 self.converted[name] = encoding
-            self._watch.look(name, pose.stamp_ns, camera.rgb().numpy(), pose.world_from_ego)
+            looks = camera.rgb().numpy() if on_device is None else on_device.glimpse(calibrated)
+            self._watch.look(name, pose.stamp_ns, looks, pose.world_from_ego)
             return camera
         except ImageError as error:
             return Refused("image", name, f"{error} (topic {self._rig.camera(name).topic})")

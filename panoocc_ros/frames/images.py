@@ -4,14 +4,17 @@ Messages are read by attribute: rclpy's and rosbags' classes serve alike.  Sizes
 calibration before anything is decoded or reserved, and whatever a decoder throws becomes an `ImageError`.
 """
 
+import warnings
 from collections.abc import Callable
 from typing import Any, NamedTuple
 
 import cv2
 import numpy as np
+import torch
 
 from panoocc_core.base.image_files import ImageFileError
 from panoocc_core.base.reduction import Pixels, reduced
+from panoocc_core.base.sent_image import ENCODED_BYTES, SentImage
 from panoocc_core.cameras.image_bytes import (
     KNOWN_HEADS,
     MAX_NAME,
@@ -55,6 +58,46 @@ def decode(
     except Exception as error:  # OpenCV's is no ValueError
         what = message.encoding if hasattr(message, "encoding") else message.format
         raise ImageError(f"an image of format {what[:MAX_NAME]!r} cannot be decoded: {one_line(error)}") from error
+
+
+def sent_as_it_is(message: Any, expected_size_hw: tuple[int, int] | None, reduction: int) -> SentImage | None:
+    """A sensor_msgs Image in an encoding that devices decode; None: the host has to.
+
+    Args:
+        expected_size_hw, reduction: as in `decode`.
+
+    Raises:
+        ImageError: the bytes are not the image that the fields promise.
+    """
+    name = getattr(message, "encoding", "").lower()
+    encoding = ON_DEVICE.get(name, name)
+    if encoding not in ENCODED_BYTES:
+        return None
+    size_hw = int(message.height), int(message.width)
+    check_expected(size_hw, expected_size_hw)
+    check_pixels(size_hw)
+    with warnings.catch_warnings():  # torch warns of bytes that may not be written to: nobody does
+        warnings.simplefilter("ignore", UserWarning)
+        data = torch.from_numpy(np.frombuffer(message.data, dtype=np.uint8))
+    try:
+        return SentImage(data, encoding, size_hw, int(message.step), reduction)
+    except ValueError as error:
+        raise ImageError(str(error)) from error
+
+
+def glimpse(message: Any) -> Pixels:
+    """What an image in an encoding of `sent_as_it_is` looks like, [height, width, channel], with nothing computed: its
+    colours, its mosaic or its luma (whose black is made 0)."""
+    name = message.encoding.lower()
+    layout = ENCODED_BYTES[ON_DEVICE.get(name, name)]
+    rows = np.frombuffer(message.data, np.uint8)[: message.height * message.step]
+    if rows.size < message.height * message.step:  # the padding of the last row may be missing
+        rows = np.pad(rows, (0, message.height * message.step - rows.size))
+    wide = rows.reshape(message.height, message.step)[:, : message.width * layout.pixel_bytes]
+    pixels = wide.reshape(message.height, message.width, layout.pixel_bytes)
+    if layout.layout != "chroma_shared":
+        return pixels
+    return np.maximum(pixels[:, :, layout.place[0], None], 16) - np.uint8(16)
 
 
 CheckClaim = Callable[[tuple[int, int]], None]
@@ -175,5 +218,7 @@ ENCODINGS = {
     "i420": Encoding(1, _colour(cv2.COLOR_YUV2RGB_I420), (3, 2), (2, 2), may_be_padded=False),
     "yv12": Encoding(1, _colour(cv2.COLOR_YUV2RGB_YV12), (3, 2), (2, 2), may_be_padded=False),
 }
+# Other names of encodings that devices decode.
+ON_DEVICE = {"8uc1": "mono8", "8uc3": "bgr8", "8uc4": "bgra8", "yuv422": "uyvy", "yuv422_yuy2": "yuyv"}
 DEPTH_ENCODINGS = ("16uc1", "16sc1", "32fc1", "64fc1")  # REP 118
 _COLOUR_WANTED = "set the topic of a colour image (a grey camera of 16 bits sends mono16)"

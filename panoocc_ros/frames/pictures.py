@@ -4,13 +4,19 @@ import threading
 import time
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
-from typing import Any
+from dataclasses import replace
+from typing import Any, NamedTuple
 from weakref import WeakSet, ref
 
-from panoocc_core.base.reduction import Pixels
-from panoocc_core.cameras.lens import Calibration
+import torch
 
-from .images import decode
+from panoocc_core.base.reduction import Pixels
+from panoocc_core.base.sent_image import SentImage, sent_rgb
+from panoocc_core.cameras.lens import Calibration
+from panoocc_core.cameras.upright import turned
+from panoocc_core.cuda.staging import SideUploads
+
+from .images import decode, glimpse, sent_as_it_is
 
 
 class Picture:
@@ -21,6 +27,10 @@ class Picture:
         self.arrived_s = time.perf_counter()
         self._lock = threading.Lock()
         self._made: tuple[Calibration, Pixels] | None = None
+
+    def make(self, calibration: Calibration) -> None:
+        """Do ahead what its set will need; errors as of `pixels`."""
+        self.pixels(calibration)
 
     def pixels(self, calibration: Calibration) -> Pixels:
         """RGB uint8 [height, width, 3] without lens distortion; not to be written to.
@@ -35,6 +45,49 @@ class Picture:
                 taken = decode(self.message, calibration.size_hw, reduction=calibration.reduction)
                 self._made = calibration, calibration.rectify(taken)
             return self._made[1]
+
+
+class _Sent(NamedTuple):
+    calibration: Calibration
+    image: SentImage  # not yet turned
+    glimpse: Pixels  # [height, width, channel]
+
+
+class PictureForDevice(Picture):
+    """One image message for a device, which decodes what it can, and rectifies."""
+
+    def __init__(self, message: Any, uploads: SideUploads) -> None:
+        super().__init__(message)
+        self._uploads, self._sending = uploads, threading.Lock()
+        self._sent: _Sent | None = None
+
+    def make(self, calibration: Calibration) -> None:
+        self._for_device(calibration)
+
+    def sent(self, calibration: Calibration) -> SentImage:
+        """The image, not yet turned upright, on its way to the device; errors as of `pixels`."""
+        return self._for_device(calibration).image
+
+    def glimpse(self, calibration: Calibration) -> Pixels:
+        """Something [height, width, channel] that looks as the picture does; errors as of `pixels`."""
+        return self._for_device(calibration).glimpse
+
+    def _for_device(self, calibration: Calibration) -> _Sent:
+        def on_host(turns: int) -> torch.Tensor:
+            return torch.from_numpy(turned(self.pixels(calibration), turns))
+
+        with self._sending:
+            if self._sent is None or self._sent.calibration is not calibration:
+                self._sent = None
+                image = sent_as_it_is(self.message, calibration.size_hw, calibration.reduction)
+                if image is not None:
+                    looks = glimpse(self.message)
+                else:
+                    looks = decode(self.message, calibration.size_hw, reduction=calibration.reduction)
+                    image = sent_rgb(torch.from_numpy(looks))
+                image = replace(image, maps=calibration.maps, on_host=on_host)
+                self._sent = _Sent(calibration, self._uploads.send(image), looks)
+            return self._sent
 
 
 class DecodingAhead:
@@ -62,4 +115,4 @@ class DecodingAhead:
 def _make(picture: "ref[Picture]", calibration: Callable[[], Calibration]) -> None:
     held = picture()
     if held is not None:
-        held.pixels(calibration())
+        held.make(calibration())

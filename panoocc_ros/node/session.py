@@ -17,6 +17,7 @@ from tf2_msgs.msg import TFMessage
 
 from panoocc_core import OccupancyStream, Wanted
 from panoocc_core.base.memory_use import memory_in_use
+from panoocc_core.cuda.front_end import uploads_to
 
 from ..frames.assembler import FrameAssembler
 from ..frames.sets import ReadySet
@@ -106,6 +107,7 @@ class Session:
             config,
             settings.grid_frame,
             gives_way=settings.thread_priorities != "system",
+            uploads=uploads_to(loaded.network.device),
         )
         self._arrivals = Arrivals(loaded.rig.names, self._time, loaded.rig.period_ns)
         self._ledger, self._times = Ledger(self._time, grids), StageTimes()

@@ -9,7 +9,7 @@ import torch
 
 from panoocc_core import model_config
 from panoocc_core.base.reduction import Fit, reduced
-from panoocc_core.base.sent_image import ENCODED_BYTES, SentImage, maps_of, sent_rgb
+from panoocc_core.base.sent_image import ENCODED_BYTES, SentImage, UndistortingMaps, sent_rgb
 from panoocc_core.cameras.lens import LensInfo, calibration
 from panoocc_core.cuda import front_end as module
 from panoocc_core.cuda.front_end import SOURCE, FrontEnd
@@ -152,7 +152,7 @@ def test_a_picture_is_reduced_undistorted_and_turned_as_on_the_host(front, rando
     upright = np.rot90(calibrated.rectify(reduced(taken, fit.reduction)), turns)
     want = torch.from_numpy(np.ascontiguousarray(upright))
     image = SentImage(
-        torch.from_numpy(taken.reshape(-1)), "rgb8", (121, 203), 609, fit.reduction, maps_of(calibrated.maps), turns
+        torch.from_numpy(taken.reshape(-1)), "rgb8", (121, 203), 609, fit.reduction, calibrated.maps, turns
     )
     assert image.size_hw == tuple(want.shape[:2])
     config = small(name, 40, 48)
@@ -163,7 +163,9 @@ def test_a_picture_is_reduced_undistorted_and_turned_as_on_the_host(front, rando
 def test_maps_are_sent_once_and_forgotten_with_their_camera(front, random):
     config, k = small("nano", 40, 48), np.array([[80.0, 0, 50], [0, 80, 40], [0, 0, 1]])
     first, second = (
-        maps_of(cv2.initUndistortRectifyMap(k, np.array((bend, 0, 0, 0)), np.eye(3), k, (96, 80), cv2.CV_16SC2))
+        UndistortingMaps(
+            *cv2.initUndistortRectifyMap(k, np.array((bend, 0, 0, 0)), np.eye(3), k, (96, 80), cv2.CV_16SC2)
+        )
         for bend in (-0.3, -0.2)
     )
     taken = image_of(random, 80, 96)
