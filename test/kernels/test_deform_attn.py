@@ -1,5 +1,7 @@
 """The kernels of multi-scale deformable attention: values, gradients, unwritten memory, what they compile to."""
 
+from dataclasses import replace
+
 import pytest
 import torch
 
@@ -8,7 +10,9 @@ from panoocc_core.ops.deform_attn import reference, triton
 
 from ..core.test_ops import SHAPES, attn_call
 from .compiling import ARCHS, assert_fits, compiling
+from .published import ATTENTIONS, SEEN, Attention
 
+PUBLISHED = {case.name: case for case in ATTENTIONS}
 CALLS = (
     attn_call(13, 3, SHAPES, heads=3, channels=5, points=4, sources=2),
     attn_call(1, 1, ((1, 1),), heads=1, channels=1, points=1, sources=1),
@@ -101,38 +105,27 @@ def test_more_slots_than_bits_are_refused():
         )
 
 
-def published(dtype=torch.float16, cameras=6, levels=5, points=8, queries=40_000, heads=8, channels=32):
-    """What Pano-small's cross-attention (cameras) or voxel attention (one source) is called with, without numbers."""
-    sizes = [(108, 200), (54, 100), (27, 50), (14, 25), (7, 13)][:levels] if cameras else [(50, 50)] * levels
-    cells = sum((rows + 2) * (columns + 2) for rows, columns in sizes)
-    planes = torch.empty(queries, 3, heads, levels, points, device="meta")
-    source = torch.empty(queries, cameras, dtype=torch.int32, device="meta") if cameras else None
-    return (
-        torch.empty(max(1, cameras), cells, heads, channels, dtype=dtype, device="meta"),
-        [size for shape in sizes for size in shape],
-        torch.empty(queries, max(1, cameras), 2, device="meta"),
-        planes[:, :2].movedim(1, -1),
-        torch.empty(queries, heads, levels, points, device="meta"),
-        source,
-    )
+def launch(case: Attention, dtype: torch.dtype = torch.float16) -> None:
+    values, *others = case.inputs(dtype, "meta")
+    triton.forward(values, case.sizes, *others)
 
 
 @pytest.mark.parametrize("arch", ARCHS)
 def test_inference_compiles_without_spills(arch):
     with compiling(arch) as kernels:
-        triton.forward(*published())
-        triton.forward(*published(cameras=0, levels=1, points=16))
+        launch(PUBLISHED["Pano-small, cameras"])
+        launch(PUBLISHED["Pano-small, voxels"])
     assert len(kernels) == 2
     assert_fits(kernels, registers=64)  # four programs of 256 threads on a multiprocessor
 
 
 def test_other_types_and_sizes_compile_without_spills():
     with compiling(90) as kernels:
-        triton.forward(*published(torch.float32))
-        triton.forward(*published(torch.bfloat16, cameras=16, levels=1))  # every voxel in its own layer, as a source
-        triton.forward(*published(cameras=0, levels=2, points=4))  # recurrent fusion
-        triton.forward(*published(queries=8192, levels=3, points=4, heads=4, channels=16))  # nano
-        triton.forward(*published(cameras=1, levels=1, points=9, heads=10, channels=16))  # of an InternImage
+        for case in ATTENTIONS[1:]:
+            launch(case)
+        launch(ATTENTIONS[0], torch.float32)
+        launch(ATTENTIONS[0], torch.bfloat16)
+        launch(replace(PUBLISHED["own layers"], points=9, heads=10, channels=16))  # of an InternImage
     assert_fits(kernels, registers=64)
 
 
@@ -140,8 +133,16 @@ def test_other_types_and_sizes_compile_without_spills():
 def test_training_compiles_without_spills(dtype):
     with compiling(90) as kernels:
         for moves_reference in (False, True):
-            case = published(dtype)
-            grad = torch.empty(len(case[2]), 256, dtype=dtype, device="meta")
-            triton.backward(grad, *case, moves_reference)
+            values, *others = ATTENTIONS[0].inputs(dtype, "meta")
+            grad = torch.empty(ATTENTIONS[0].queries, 256, dtype=dtype, device="meta")
+            triton.backward(grad, values, ATTENTIONS[0].sizes, *others, moves_reference)
     assert len(kernels) == 2
     assert_fits(kernels, registers=128)
+
+
+def test_the_scene_is_one_of_overlapping_cameras():
+    """What the tests on a GPU and the speeds are taken from; a case without sources would prove little."""
+    points, source = PUBLISHED["Pano-small, cameras"]._seen("cpu")
+    seen = source >= 0
+    assert seen.any(1).all() and abs(seen.sum() / len(seen) - SEEN) < 0.02
+    assert ((points[seen] > 0) & (points[seen] < 1)).all()

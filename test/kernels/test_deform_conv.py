@@ -9,6 +9,7 @@ from panoocc_core.ops.deform_conv import reference, triton
 
 from ..core.test_ops import aggregate_call, conv_call
 from .compiling import ARCHS, assert_fits, compiling
+from .published import CONVOLUTIONS, Convolution
 
 CONVS = (
     conv_call(9, 7, channels=70, outputs=4, stride=2),
@@ -49,25 +50,23 @@ def test_aggregation_equals_the_reference_in_values_and_gradients(kernel_device,
         torch.testing.assert_close(ours, theirs, rtol=1e-4, atol=5e-5)
 
 
-def meta(*shape: int, dtype=torch.float32) -> torch.Tensor:
-    return torch.empty(shape, dtype=dtype, device="meta").contiguous(memory_format=torch.channels_last)
+def launch(case: Convolution, dtype: torch.dtype) -> None:
+    x, offsets, masks, _ = case.inputs(dtype, "meta")
+    triton.sampled_taps(x, offsets, masks, 3, 1, 1)
 
 
 @pytest.mark.parametrize("arch", ARCHS)
 def test_convolution_compiles_without_spills(arch):
-    """Both deformable stages of Pano-small, offsets and masks as they come from one convolution."""
     with compiling(arch) as kernels:
-        for channels, rows, columns in ((256, 27, 50), (512, 14, 25)):
-            both = meta(6, 27, rows, columns)
-            masks = both[:, 18:].sigmoid()
-            triton.sampled_taps(meta(6, channels, rows, columns, dtype=torch.float16), both[:, :18], masks, 3, 1, 1)
+        for case in CONVOLUTIONS:
+            launch(case, torch.float16)
     assert_fits(kernels, registers=64)
 
 
 def test_other_types_compile_without_spills():
     with compiling(90) as kernels:
         for dtype in (torch.float32, torch.bfloat16):
-            triton.sampled_taps(meta(6, 48, 28, 64, dtype=dtype), meta(6, 18, 28, 64), meta(6, 9, 28, 64), 3, 1, 1)
+            launch(Convolution("odd", 48, 28, 64), dtype)
     assert_fits(kernels, registers=64)
 
 
