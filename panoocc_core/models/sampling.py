@@ -15,8 +15,8 @@ class Samples:
     planes: Tensor  # [N, 3 * sample]: all x, all y, all logits, so that each is read in rows
 
     def offsets(self, *shape: int) -> Tensor:
-        """Float32 [N, *shape, 2] (x, y); a view, with x and y far apart."""
-        return self.planes.float().unflatten(1, (3, *shape))[:, :2].movedim(1, -1)
+        """[N, *shape, 2] (x, y); a view, with x and y far apart."""
+        return self.planes.unflatten(1, (3, *shape))[:, :2].movedim(1, -1)
 
     def weights(self, *shape: int) -> Tensor:
         """Softmax of the logits along the last axis of a shape, float32 [N, *shape]."""

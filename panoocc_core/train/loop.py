@@ -22,6 +22,7 @@ from ..base.whole_files import whole_file
 from ..ground_truth import Drive, naming_frame
 from ..memory import VoxelMemory
 from ..network import Network
+from ..ops.backend import use_kernels
 from ..stream import Encoded, encode
 from ..types import Frame
 from ..weights.checkpoint import save_published
@@ -88,10 +89,12 @@ def train(
         ConfigError: a group fits no parameter, or everything is frozen.
         SnapshotError: the snapshot to go on from does not fit.
         TrainingError: the loss is not finite.
-        ValueError: there are too few clips; or a frame or its truth cannot be read, or does not fit the network: the
+        ValueError: the recipe's kernels are not installed; there are too few clips; or a frame or its truth cannot be read, or does not fit the network: the
             message names drive and frame.
         OSError: the folder cannot be written.
     """
+    if config.kernels != "auto":
+        use_kernels(config.kernels)
     options.out.mkdir(parents=True, exist_ok=True)
     state = _State(
         model,

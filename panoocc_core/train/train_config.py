@@ -10,6 +10,7 @@ from ..base.rig_files import AUTO
 from ..base.strict_yaml import ConfigError, build, load_yaml, merged, named_yaml
 from ..config import ModelConfig, model_config
 from ..data.street_plan import RateHz, Scale, Seconds
+from ..ops.backend import Kernels
 from .loss_config import PUBLISHED, TERMS, LossConfig
 
 MAX_SEED = 2**63 - 1  # of torch's generators
@@ -129,6 +130,7 @@ class TrainConfig(Ranged):
     # Batch norms below these prefixes keep statistics, scale and shift.
     fixed_norms: Annotated[tuple[Text, ...], Length(0, 100)] = ()
     precision: Literal["fp32", "bf16", "fp16"] = "fp32"  # of the forward pass; weights and losses are float32
+    kernels: Kernels = "auto"  # of the operators (ops/backend.py); auto: what PANOOCC_KERNELS says
     calibrate: bool = False  # at the end, set the classifier's bias on the validation drives (class_bias.py)
     seed: Seed = 0
     description: Annotated[str, Length(0, 1000)] = ""

@@ -15,6 +15,7 @@ from panoocc_core.ops.deform_attn import deformops, reference
 from panoocc_core.ops.reference_mode import reference_operators
 
 from .test_ops import CALLS
+from .toy_training import assert_same_weights, recipe, trained, write_network
 
 CPU, CUDA = torch.device("cpu"), torch.device("cuda", 0)
 
@@ -106,7 +107,7 @@ def documented_msda(value, shapes, starts, locations, weights, /):
 def package(monkeypatch):
     """The package's place is taken by what it documents, unless it is there."""
     try:
-        import deformops as _  # noqa: F401
+        import deformops.registry as _  # noqa: F401
     except ImportError:
         registry = ModuleType("deformops.registry")
         registry.msda = documented_msda
@@ -129,3 +130,21 @@ def test_deformops_of_queries_that_see_nothing(package, device):
         of = slice(0, len(nothing))
         arguments = (values, shapes, points[of], offsets[of], weights[of], nothing)
         torch.testing.assert_close(deformops.deform_attn(*arguments), reference.deform_attn(*arguments))
+
+
+def test_a_recipe_trains_with_the_kernels_that_it_names(package, tmp_path, monkeypatch):
+    """As if with torch, by another package; one that is not installed is refused before anything is written."""
+    network = write_network(tmp_path)
+    calls = []
+    registry = sys.modules["deformops.registry"]
+    monkeypatch.setattr(registry, "msda", lambda *inputs, own=registry.msda: calls.append(0) or own(*inputs))
+    plain = trained(recipe(network, epochs=1), tmp_path / "plain")
+    assert not calls
+    other = trained(recipe(network, epochs=1, kernels="deformops"), tmp_path / "other")
+    assert calls and backend.chosen_kernels() == "deformops"
+    assert_same_weights(plain, other, rtol=1e-3, atol=1e-5)
+
+    monkeypatch.setattr(backend, "find_spec", lambda name: None)
+    with pytest.raises(ValueError, match="pip install deformops"):
+        trained(recipe(network, kernels="deformops"), tmp_path / "none")
+    assert not (tmp_path / "none").exists()

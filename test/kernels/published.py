@@ -47,7 +47,8 @@ class Attention:
         cells = sum((rows + 2) * (columns + 2) for rows, columns in self.shapes)
         values = torch.randn(self.sources, cells, self.heads, self.channels, device=device, generator=draw).to(dtype)
         planes = torch.randn(self.queries, 3, self.heads, len(self.shapes), self.points, device=device, generator=draw)
-        offsets, logits = (planes[:, :2] * 4).movedim(1, -1), planes[:, 2].flatten(2)
+        planes *= 4
+        offsets, logits = planes[:, :2].movedim(1, -1), planes[:, 2].flatten(2)
         weights = logits.softmax(-1).unflatten(2, (len(self.shapes), self.points))
         points, source = self._seen(device)
         return values, points, offsets, weights, source if self.sources > 1 else None

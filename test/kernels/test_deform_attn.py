@@ -62,6 +62,8 @@ def test_layouts_are_read_as_they_are(kernel_device):
     by_head = values.transpose(1, 2).contiguous().transpose(1, 2)
     planes = offsets.movedim(-1, 1).contiguous().movedim(1, -1)  # x and y far apart
     assert torch.equal(triton.deform_attn(by_head, shapes, points, planes, weights, source), expected)
+    rounded = triton.deform_attn(values, shapes, points, offsets.half().float(), weights, source)
+    assert torch.equal(triton.deform_attn(values, shapes, points, planes.half(), weights, source), rounded)
 
 
 def test_one_source_needs_no_list_and_queries_may_see_nothing(kernel_device, dirty_memory):
@@ -106,8 +108,8 @@ def test_more_slots_than_bits_are_refused():
 
 
 def launch(case: Attention, dtype: torch.dtype = torch.float16) -> None:
-    values, *others = case.inputs(dtype, "meta")
-    triton.forward(values, case.sizes, *others)
+    values, points, offsets, *others = case.inputs(dtype, "meta")
+    triton.forward(values, case.sizes, points, offsets.to(dtype), *others)
 
 
 @pytest.mark.parametrize("arch", ARCHS)

@@ -28,8 +28,8 @@ def deform_attn(
             (rows + 2) x (columns + 2) with a ring of zeros around it (`interpolation.ring_cells`).
         shapes: (rows, columns) of every level, without the ring.
         reference_points: float32 [query, slot, 2], (x, y) in 0..1 over the map, pixel centres at +0.5.
-        offsets: float32 [query, head, level, point, 2], (x, y) from the reference point in cells of the level; a view
-            of planes where x and y lie far apart is read as it is.
+        offsets: [query, head, level, point, 2], (x, y) from the reference point in cells of the level, added in
+            float32; a view of planes where x and y lie far apart is read as it is.
         weights: [query, head, level, point], already normalised.
         source: int32 [query, slot], the maps that are read, -1 where the slot does not exist; None where there is one
             source and one slot, which always exists.

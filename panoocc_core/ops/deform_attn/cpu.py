@@ -36,7 +36,8 @@ def deform_attn(
 ) -> Tensor:
     """See `panoocc_core.ops.deform_attn`."""
     queries, heads, levels, points = weights.shape
-    x, y, weights = offsets[..., 0].flatten(1), offsets[..., 1].flatten(1), weights.float().flatten(1)
+    x, y = (offsets[..., axis].flatten(1).float() for axis in (0, 1))
+    weights = weights.float().flatten(1)
     samples = _samples(shapes, heads, points, values.device)
     table, rows_of_source = values.reshape(-1, values.shape[-1]), values.shape[1] * heads
     if source is None:

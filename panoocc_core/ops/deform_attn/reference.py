@@ -26,7 +26,7 @@ def deform_attn(
         for level, (rows, columns) in enumerate(shapes):
             ringed = levels[level].unflatten(0, (rows + 2, columns + 2)).permute(2, 3, 0, 1)
             maps = ringed[..., 1:-1, 1:-1]  # [head, channel, row, column]
-            moved = offsets[query, :, level] / offsets.new_tensor((columns, rows))
+            moved = offsets[query, :, level] / reference_points.new_tensor((columns, rows))
             grid = (reference_points[query, slot, None, None] + moved).transpose(0, 1) * 2 - 1  # [head, pair, point, 2]
             sampled = functional.grid_sample(maps, grid, align_corners=False)  # [head, channel, pair, point]
             attended = attended + (sampled * weights[query, :, level].transpose(0, 1)[:, None]).sum(-1)
