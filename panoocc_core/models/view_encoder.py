@@ -1,6 +1,7 @@
 """View encoder: voxel queries gather image features where they project to (paper section 3.2)."""
 
 from dataclasses import dataclass
+from itertools import accumulate
 
 import torch
 from torch import Tensor, nn
@@ -124,7 +125,9 @@ class ViewEncoder(nn.Module):
         counts = [(rows + 2) * (columns + 2) for rows, columns in shapes]
         cameras, channels = maps[0].shape[:2]
         tokens = maps[0].new_empty(cameras, sum(counts), channels)
-        for level, shape, part, embedding in zip(maps, shapes, tokens.split(counts, dim=1), self.level_embedding):
+        begins = accumulate(counts[:-1], initial=0)
+        for level, shape, begin, count, embedding in zip(maps, shapes, begins, counts, self.level_embedding):
+            part = tokens.narrow(1, begin, count)  # not of a split, into which gradients do not flow
             cells = part.unflatten(1, (shape[0] + 2, shape[1] + 2))[:, 1:-1, 1:-1]
             cells.copy_(level.permute(0, 2, 3, 1)).add_((self.camera_embedding + embedding)[:, None, None])
         return CameraTokens(tokens.index_fill_(1, ring_cells(shapes, tokens.device), 0), shapes)

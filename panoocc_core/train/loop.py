@@ -89,8 +89,8 @@ def train(
         ConfigError: a group fits no parameter, or everything is frozen.
         SnapshotError: the snapshot to go on from does not fit.
         TrainingError: the loss is not finite.
-        ValueError: the recipe's kernels are not installed; there are too few clips; or a frame or its truth cannot be read, or does not fit the network: the
-            message names drive and frame.
+        ValueError: the recipe's kernels are not installed; there are too few clips; or a frame or its truth cannot be
+            read, or does not fit the network: the message names drive and frame.
         OSError: the folder cannot be written.
     """
     if config.kernels != "auto":
