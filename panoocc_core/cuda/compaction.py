@@ -5,7 +5,8 @@ the device until the list is asked for.
 """
 
 import threading
-from contextlib import nullcontext
+from collections.abc import Iterator
+from contextlib import contextmanager
 from functools import lru_cache
 from typing import Any
 
@@ -117,11 +118,15 @@ class Compaction:
         tensor = tensor.detach().contiguous()
         return tensor.numpy() if self._xp is np else self._xp.from_dlpack(tensor)
 
-    def _on_stream(self) -> Any:
+    @contextmanager
+    def _on_stream(self) -> Iterator[None]:
         if self._device.type != "cuda":
-            return nullcontext()
+            yield
+            return
         stream = torch.cuda.current_stream(self._device)
-        return self._xp.cuda.ExternalStream(stream.cuda_stream, self._device.index)
+        of, number = self._xp.cuda, self._device.index
+        with of.Device(number), of.ExternalStream(stream.cuda_stream, number):
+            yield
 
 
 class PendingList:
