@@ -16,6 +16,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from ..base.devices import full_float32
 from ..config import ModelConfig
 from ..cuda.graph import CapturedSteps
 from ..geometry import NS_PER_S
@@ -137,6 +138,7 @@ class NetworkReport:
 
 
 @torch.inference_mode()
+@full_float32()
 def measure(setting: Setting, frames: Sequence[Frame], effort: Effort = Effort()) -> NetworkReport:
     """Load the network, stream the frames, compare, and put the times beside their floors.
 

@@ -15,6 +15,7 @@ import torch
 from torch import Tensor
 from torch.nn import functional
 
+from ...base.devices import full_float32
 from ..machine import computing_threads
 from .counting import Kind, Work
 
@@ -62,6 +63,7 @@ class Rates:
 
 
 @torch.inference_mode()
+@full_float32()
 def measure_rates(works: Sequence[Work], device: torch.device, dtype: torch.dtype, threads: int = 1) -> Rates:
     """The rates of a device for the works of one network.
 
