@@ -15,6 +15,7 @@ from tqdm import tqdm
 from panoocc_core.base.whole_files import write_json
 from panoocc_core.bench import hardware
 from panoocc_core.bench.capacity import Capacity, capacity_table, checked_capacities, sweep
+from panoocc_core.bench.precisions import frames_of_sweep, multiplied_natively, precision_sweep, precision_table
 from panoocc_core.config import ModelConfig, model_config, presets
 from panoocc_core.data import check_files, open_dataset
 from panoocc_core.data.folder import guessed_kind, only_version
@@ -33,6 +34,7 @@ from panoocc_core.network import Network
 from panoocc_core.pictures import charts
 from panoocc_core.pictures.scores import write_scores
 from panoocc_core.stream import output_geometry
+from panoocc_core.weights.checkpoint import PRECISIONS
 
 from ..node.choices import chosen_config, loaded_network
 from ..ros.argument_types import number, whole_number
@@ -58,6 +60,7 @@ examples:
   panoocc eval --data /data/nuscenes --model pano_small_occ3d --checkpoint PanoOcc_small.pth --gts /data/occ3d/gts
   panoocc eval --model nano_sparse --checkpoint runs/sparse/weights.safetensors --capacity 1 0.5 0.5,0.25
   panoocc eval --dead-cameras 1 2 5 --json dead.json      each camera dead, two at random, all but one
+  panoocc eval --precisions fp32 bf16 fp16 --scenes 5     what half precision changes: logits, classes, scores
 
 {explained(FAILED, BAD_INPUT, NOT_WRITTEN, NETWORK_FAILED)}
 """
@@ -122,6 +125,13 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         "every camera in turn, else as many as are drawn at random for each drive",
     )
     measured.add_argument(
+        "--precisions",
+        nargs="+",
+        choices=tuple(PRECISIONS),
+        help="only mIoU, geometric IoU and PQ at each of these precisions, and how far logits and classes are from "
+        "float32 as the network is written",
+    )
+    measured.add_argument(
         "--dead-from",
         type=number(0, 1e6),
         metavar="SECONDS",
@@ -179,6 +189,9 @@ def _evaluate(arguments: argparse.Namespace) -> None:
     capacities = None if arguments.capacity is None else checked_capacities(config, arguments.capacity)
     if arguments.dead_cameras is not None:
         check_counts(config, arguments.dead_cameras)
+    if arguments.precisions is not None:
+        _compare_precisions(arguments, config)
+        return
     model = loaded_network(
         config,
         arguments.checkpoint,
@@ -248,6 +261,27 @@ def _compare_capacities(arguments: argparse.Namespace, model: Network, capacitie
         print(capacity_table(rows, f"decoder of {config.name}, {', '.join(facts.values())}"))
 
 
+def _compare_precisions(arguments: argparse.Namespace, config: ModelConfig) -> None:
+    for precision in arguments.precisions:  # what is said of weights, device and precision, before anything is rendered
+        model = loaded_network(config, arguments.checkpoint, None, arguments.device, precision, arguments.threads)
+    device, precisions = model.device, arguments.precisions
+    with _drives(arguments, config) as (drives, where, _):
+        quiet = True if arguments.no_progress else None
+        total = frames_of_sweep(drives, precisions)
+        with tqdm(total=total, unit="frame", desc=f"precisions of {config.name}", disable=quiet) as bar:
+            rows = precision_sweep(config, arguments.checkpoint, drives, precisions, device, bar.update)
+        names, frames = [drive.name for drive in drives], sum(map(len, drives))
+    facts = _facts(arguments, model, where, f"{frames} frames")
+    del facts["precision"]
+    try:
+        if arguments.json is not None:
+            native = {"natively_multiplied": multiplied_natively(device)}
+            plain = {**facts, **native, "scenes": names, "precisions": [row.as_dict() for row in rows]}
+            write_json(arguments.json, {"model": config.name, **plain})
+    finally:
+        print(precision_table(rows, device, f"{config.name}, {', '.join(facts.values())}"))
+
+
 def _compare_dead_cameras(arguments: argparse.Namespace, model: Network) -> None:
     config, dead_from_s = model.config, 4.0 if arguments.dead_from is None else arguments.dead_from
     with _drives(arguments, config) as (drives, where, _):
@@ -312,7 +346,7 @@ def _check_comparison(arguments: argparse.Namespace) -> None:
     Raises:
         ValueError: an option of a whole evaluation, or of another comparison, is given, and would not be heard.
     """
-    chosen = [option for option in ("capacity", "dead_cameras") if getattr(arguments, option) is not None]
+    chosen = [option for option in ("capacity", "dead_cameras", "precisions") if getattr(arguments, option) is not None]
     names = ("picture", "panoptic_out", "instances", "no_boxes", "no_rays", "no_panoptic", "no_visible", "no_alone")
     for name in (*names, *chosen[1:]):
         if chosen and getattr(arguments, name):

@@ -2,7 +2,8 @@
 
 from torch import Tensor
 
-from . import cpu
+from ..backend import running_kernels
+from . import cpu, reference
 from .rule import ClassRule, Mlp, decided
 
 __all__ = ["ClassRule", "Mlp", "decided", "voxel_classes"]
@@ -36,4 +37,11 @@ def voxel_classes(
         raise ValueError("a gate is of the points: it cannot decide voxels between them (gate and factors)")
     if len(mlp[-1][0]) > 256:
         raise ValueError(f"{len(mlp[-1][0])} classes are more than a byte tells apart")
-    return cpu.voxel_classes(points, mlp, gate, rule, factors)
+    kernels = running_kernels(points.device)
+    if kernels == "triton":
+        from . import triton
+
+        if triton.fits(mlp):
+            return triton.voxel_classes(points, mlp, gate, rule, factors)
+    operator = reference.voxel_classes if kernels == "reference" else cpu.voxel_classes
+    return operator(points, mlp, gate, rule, factors)

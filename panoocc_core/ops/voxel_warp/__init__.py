@@ -2,9 +2,10 @@
 
 from collections.abc import Sequence
 
+import torch
 from torch import Tensor
 
-from ..reference_mode import wants_reference
+from ..backend import running_kernels
 from . import cpu, reference
 
 
@@ -32,9 +33,16 @@ def voxel_warp(
     Raises:
         ValueError: there is no volume, or more than slots.
     """
-    count = len(states) + (current is not None)
+    given = () if current is None else (current,)
+    count = len(states) + len(given)
     slots = count if slots is None else slots
     if not 0 < count <= slots:
         raise ValueError(f"{count} volumes do not fit into {slots} slots")
-    operator = reference.voxel_warp if wants_reference() else cpu.voxel_warp
+    kernels = running_kernels(motions.device)
+    is_trained = torch.is_grad_enabled() and any(x.requires_grad for x in (motions, *states, *given))
+    if kernels == "triton" and not is_trained:  # the kernel has no gradients
+        from . import triton
+
+        return triton.voxel_warp(states, motions, shape_hwz, current, slots)
+    operator = reference.voxel_warp if kernels == "reference" else cpu.voxel_warp
     return operator(states, motions, shape_hwz, current, slots)
