@@ -19,7 +19,7 @@ from test.faults.traffic import CAMERAS, image_topic, info_topic, serialised
 GRIDS = "/panoocc/occupancy"
 GRID_LATE_S = 2.0
 DISCOVERY_S = 30.0
-BUDGET_MS = 145.0  # a heavy step of the fragile node alone takes more, a sound one far less
+BUDGET_MS = 500.0  # a heavy step of the fragile node alone takes more, a sound one far less, also on a busy machine
 BACK_S = 60.0  # on a busy machine
 ANNOUNCED_S = 2.0  # Fast DDS may announce a newcomer so much later to one process than to another
 NONSENSE = {  # one of each type and of each kind of limit
@@ -380,7 +380,7 @@ NETWORK = (
         act=beyond_its_budget,
         meets_sets=True,
         says=Says("budget", WARN, "left out: overlay/compressed"),
-        after_s=1.2,  # half a window of sets
+        after_s=4.0,  # half a window of sets
         counts=("budget/left_out.overlay/compressed",),
         is_short=True,
         note="the picture is made again when the load ends",

@@ -11,11 +11,11 @@ import torch
 
 sys.path.insert(0, str(Path(__file__).parents[2]))
 
-from panoocc_core import stream
+from panoocc_core.network import Network
 from panoocc_ros.node.node import main
 
 FILE = Path(os.environ["TROUBLE"])
-SLOW_S, HEAVY_S = 4.0, 0.15
+SLOW_S, HEAVY_S = 4.0, 0.6
 
 
 def taken() -> str:
@@ -28,7 +28,7 @@ def taken() -> str:
     return word
 
 
-sound = stream.classes
+sound = Network.classes
 
 
 def troubled(network, fused):
@@ -42,5 +42,5 @@ def troubled(network, fused):
     return sound(network, fused * float("nan") if word == "nan" else fused)
 
 
-stream.classes = troubled
+Network.classes = troubled
 raise SystemExit(main())
