@@ -7,6 +7,7 @@ from abc import ABC, abstractmethod
 from collections.abc import Sequence
 from contextlib import nullcontext
 from dataclasses import dataclass
+from typing import Any
 
 import torch
 from torch import Tensor, nn
@@ -86,9 +87,10 @@ class Network(nn.Module, ABC):
     def features(self, inputs: StepInput, stage: Stage = nullcontext) -> Features:
         """The way from images and history to fused voxel features."""
         with stage("backbone"):
-            maps = self.encode_images(inputs.images)
+            of_images = self.encode_images(inputs.images)
         with stage("encoder"):
-            current = self.encode_voxels(maps, inputs.projections, inputs.ego_motion)
+            current = self.encode_voxels(of_images, inputs.projections, inputs.ego_motion)
+            del of_images  # most of what a step holds
         with stage("temporal"):
             fused = self.fuse(inputs.states, inputs.motions, current)
         return Features(current, fused, self.state(current, fused))
@@ -110,15 +112,15 @@ class Network(nn.Module, ABC):
         return class_id, (probability * 255).round().to(torch.uint8), torch.isfinite(probability.sum())
 
     @abstractmethod
-    def encode_images(self, images: Tensor) -> list[Tensor]:
+    def encode_images(self, images: Tensor) -> Any:
         """Images float32 [camera, 3, row, column], normalised and padded -> what `encode_voxels` takes of them."""
 
     @abstractmethod
-    def encode_voxels(self, maps: list[Tensor], projections: Projections, ego_motion: Tensor) -> Tensor:
+    def encode_voxels(self, features: Any, projections: Projections, ego_motion: Tensor) -> Tensor:
         """Voxel features [N, C] of this instant alone.
 
         Args:
-            maps: from `encode_images`.
+            features: from `encode_images`.
             projections: of the network frame into the padded images.
             ego_motion: float32 [18], see `ego_motion`.
         """

@@ -11,9 +11,9 @@ from ..config import GridConfig
 from ..ops.deform_attn import deform_attn
 from ..ops.interpolation import bordered
 from ..voxels import pillar_positions, tokens_by_layer
-from .layers import Dense, Freezable, Linear
+from .layers import Dense, Freezable, Linear, runs_in_blocks
 from .queries import Position
-from .sampling import Samples, joint
+from .sampling import Samples, blocks, joined, joint
 
 SLOTS = 2  # the volume before and the current one
 
@@ -40,10 +40,10 @@ class _Conditioning:
     def frozen(self) -> "_Conditioning":
         return _Conditioning(self.previous.frozen(), self.current.frozen(), self.both.frozen(), self.position)
 
-    def __call__(self, query: Tensor, previous: Tensor | None) -> Tensor:
+    def __call__(self, query: Tensor, previous: Tensor | None, rows: slice) -> Tensor:
         if previous is None:
-            return self.position.added_to(self.both(query))
-        return self.position.added_to(self.current(query, residual=self.previous(previous)))
+            return self.position.added_to(self.both(query[rows]), rows)
+        return self.position.added_to(self.current(query[rows], residual=self.previous(previous[rows])), rows)
 
 
 class VoxelAttention(Freezable):
@@ -68,26 +68,48 @@ class VoxelAttention(Freezable):
         self.own_layer = Constant(layers[:, None]) if memory == "own_layer" else None  # [N, 1]
         self._conditioning: _Conditioning | None = None
 
-    def forward(self, query: Tensor, position: Position, previous: Tensor | None = None) -> Tensor:
-        """Attended query with its residual.
+    def whole(self, query: Tensor, position: Position, previous: Tensor | None = None) -> Tensor:
+        """Attended queries [N, C] of all voxels with their residual, block by block; arguments as those of `attend`."""
+        values, height = self.values(query, previous), len(position.layers)
+        parts = blocks(len(query), self.samples, height, at_once=not runs_in_blocks(self, query))
+        return joined([self.attend(values, query, position, rows, previous) for rows in parts])
+
+    def forward(self, values: Tensor, query: Tensor, position: Position, rows: slice) -> Tensor:
+        """`attend` without a volume from before."""
+        return self.attend(values, query, position, rows)
+
+    @property
+    def samples(self) -> int:
+        """Of a voxel."""
+        return self.heads * SLOTS * self.points
+
+    def values(self, query: Tensor, previous: Tensor | None = None) -> Tensor:
+        """What all voxels may sample: bordered value maps [source, cell, head, channel] of one or both volumes."""
+        maps = self._maps(query)
+        return maps if previous is None else torch.cat((self._maps(previous), maps), dim=1)
+
+    def attend(
+        self, values: Tensor, query: Tensor, position: Position, rows: slice, previous: Tensor | None = None
+    ) -> Tensor:
+        """Attended queries [n, C] of some voxels, whole pillars, with their residual.
 
         Args:
+            values: from `values`, of all voxels.
             query: [N, C], the current volume.
             position: the positional encoding; offsets and weights alone depend on it.
+            rows: which voxels.
             previous: [N, C] aligned volume from before, or None: the query stands in both places.
         """
-        samples = Samples(self._conditioned(position)(query, previous))
+        samples = Samples(self._conditioned(position)(query, previous, rows))
         shape = (self.heads, SLOTS, self.points)
         offsets, weights = samples.offsets(*shape), samples.weights(*shape) / SLOTS
-        maps = self._maps(query)
+        slots = 1 if previous is None else SLOTS
         if previous is None:  # both slots sample one volume: twice the points of it
-            values, slots = maps, 1
             offsets, weights = offsets.flatten(2, 3).unsqueeze(2), weights.flatten(2, 3).unsqueeze(2)
-        else:
-            values, slots = torch.cat((self._maps(previous), maps), dim=1), SLOTS
-        source = None if self.own_layer is None else self.own_layer.value
-        attended = deform_attn(values, (self.shape,) * slots, self.pillars.value, offsets, weights, source)
-        return self.output_proj(attended, residual=query)
+        source = None if self.own_layer is None else self.own_layer.value[rows]
+        pillars = self.pillars.value[rows]
+        attended = deform_attn(values, (self.shape,) * slots, pillars, offsets, weights, source)
+        return self.output_proj(attended, residual=query[rows])
 
     def _conditioned(self, position: Position) -> _Conditioning:
         if self._conditioning is not None:

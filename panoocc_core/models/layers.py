@@ -75,6 +75,11 @@ class Freezable(nn.Module):
         return self
 
 
+def runs_in_blocks(module: Freezable, x: Tensor) -> bool:
+    """Whether a layer takes a few rows of its input after the other: on a CPU, to stay in its caches."""
+    return module.is_frozen and x.device.type == "cpu"
+
+
 class Linear(nn.Linear, Freezable):
     """A linear layer, with an optional residual and ReLU."""
 

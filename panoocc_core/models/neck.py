@@ -18,12 +18,14 @@ class FeaturePyramid(nn.Module):
 
     def forward(self, maps: list[Tensor]) -> list[Tensor]:
         """Backbone maps, finest first -> `levels` maps [camera, channel, row, column], finest first."""
-        laterals: list[Tensor] = []  # coarsest first
-        for conv, x in zip(reversed(self.lateral), reversed(maps), strict=True):
-            above = functional.interpolate(laterals[-1], size=x.shape[2:]) if laterals else None
-            laterals.append(conv(x, residual=above))
-        laterals.reverse()
-        outputs = [conv(x) for conv, x in zip(self.output, laterals)]
-        for conv in self.output[len(laterals) :]:
+        outputs: list[Tensor] = []  # coarsest first, of what the backbone gives
+        above: Tensor | None = None
+        for lateral, conv, x in zip(
+            reversed(self.lateral), reversed(self.output[: len(maps)]), reversed(maps), strict=True
+        ):
+            above = lateral(x, None if above is None else functional.interpolate(above, size=x.shape[2:]))
+            outputs.append(conv(above))
+        outputs.reverse()
+        for conv in self.output[len(maps) :]:
             outputs.append(conv(outputs[-1]))
         return outputs

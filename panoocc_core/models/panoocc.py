@@ -18,7 +18,7 @@ from .queries import VoxelQueries
 from .resnet import ResNet
 from .sparse_decoder import build_decoder
 from .temporal import build_fusion
-from .view_encoder import Projection, ViewEncoder, project
+from .view_encoder import CameraTokens, Projection, ViewEncoder, project
 
 
 class PanoOcc(Network):
@@ -43,13 +43,14 @@ class PanoOcc(Network):
         """Where the voxels appear in the padded images."""
         return project(self.reference_points_m.value, projections, self.config.images.padded_hw)
 
-    def encode_images(self, images: Tensor) -> list[Tensor]:
-        """Feature pyramid [camera, C, row, column], finest first."""
-        return self.neck(self.backbone(images.to(self.dtype, memory_format=torch.channels_last)))
+    def encode_images(self, images: Tensor) -> CameraTokens:
+        """The feature pyramid of all cameras."""
+        maps = self.neck(self.backbone(images.to(self.dtype, memory_format=torch.channels_last)))
+        return self.encoder.camera_tokens(maps)
 
-    def encode_voxels(self, maps: list[Tensor], projections: Projections, ego_motion: Tensor) -> Tensor:
+    def encode_voxels(self, features: CameraTokens, projections: Projections, ego_motion: Tensor) -> Tensor:
         projection = self.project(projections)
-        return self.encoder(self.queries(ego_motion), self.queries.position(), maps, projection)
+        return self.encoder(self.queries(ego_motion), self.queries.position(), features, projection)
 
     def fuse(self, states: Sequence[Tensor], motions: Tensor, current: Tensor) -> Tensor:
         return self.fusion(states, motions, current, self.queries.position())

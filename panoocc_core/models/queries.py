@@ -26,21 +26,21 @@ class EgoMotionEmbedding(nn.Sequential):
 
 @dataclass(frozen=True, slots=True, eq=False)
 class Position:
-    """The positional encoding of a grid: a voxel's is the sum of its row's, its column's and its layer's."""
+    """The positional encoding of a grid: a voxel's is the sum of its pillar's and its layer's."""
 
-    rows: Tensor  # [row, C]
-    columns: Tensor  # [column, C]
+    pillars: Tensor  # [row * column, C]
     layers: Tensor  # [layer, C]
 
     def through(self, weight: Tensor) -> "Position":
         """What a linear map [outputs, C] makes of it."""
-        return Position(*(functional.linear(axis, weight) for axis in (self.rows, self.columns, self.layers)))
+        return Position(functional.linear(self.pillars, weight), functional.linear(self.layers, weight))
 
-    def added_to(self, tokens: Tensor) -> Tensor:
-        """Tokens [N, C] in their order with the encoding added in place."""
-        volume = tokens.view(len(self.rows), len(self.columns), len(self.layers), -1)
-        volume += self.rows[:, None, None] + self.columns[:, None]
-        volume += self.layers
+    def added_to(self, tokens: Tensor, rows: slice) -> Tensor:
+        """Tokens [rows, C] of whole pillars with their encoding added in place."""
+        height = len(self.layers)
+        pillars = tokens.unflatten(0, (-1, height))
+        pillars += self.pillars[rows.start // height : rows.stop // height, None]
+        pillars += self.layers
         return tokens
 
 
@@ -59,5 +59,5 @@ class VoxelQueries(nn.Module):
         return self.embedding.weight + self.ego_motion(ego_motion.to(self.embedding.weight.dtype))
 
     def position(self) -> Position:
-        """The positional encoding of the voxels."""
-        return Position(self.row.weight, self.column.weight, self.layer.weight)
+        """The positional encoding of the voxels: a row, a column and a layer vector added."""
+        return Position((self.row.weight[:, None] + self.column.weight).flatten(0, 1), self.layer.weight)

@@ -7,7 +7,10 @@ from torch import Tensor, nn
 
 from .layers import Dense
 
-SHORT = 32  # numbers a row: on a CPU the softmax of shorter ones is several times faster across the rows than along them
+SAMPLES_AT_ONCE = 500_000  # on a CPU: what is computed of them, two megabytes a tensor, stays in the caches
+SHORT = (
+    32  # numbers a row: on a CPU the softmax of shorter ones is several times faster across the rows than along them
+)
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -36,3 +39,15 @@ def joint(offsets: nn.Linear, logits: nn.Linear) -> Dense:
 def _planes(offsets: Tensor, logits: Tensor) -> Tensor:
     x, y = offsets.unflatten(0, (-1, 2)).unbind(1)
     return torch.cat((x, y, logits))
+
+
+def blocks(queries: int, samples: int, multiple: int, at_once: bool) -> list[slice]:
+    """Parts of queries with so many samples each, every part with a multiple of so many queries; or all at once."""
+    step = max(1, SAMPLES_AT_ONCE // (samples * multiple)) * multiple
+    starts = range(0, queries, queries if at_once else step)
+    return [slice(start, min(queries, start + starts.step)) for start in starts]
+
+
+def joined(parts: list[Tensor]) -> Tensor:
+    """Results of `blocks` as one."""
+    return parts[0] if len(parts) == 1 else torch.cat(parts)

@@ -73,7 +73,7 @@ class RecurrentFusion(VoxelAttention):
     ) -> Tensor:
         """States [N, C], of which the last one counts, their motions and the current volume -> fused [N, C]."""
         previous = voxel_warp(states[-1:], motions[-1:], self.volume_shape) if states else None
-        return super().forward(current, position, previous)
+        return self.whole(current, position, previous)
 
 
 def build_fusion(config: ModelConfig) -> ConcatFusion | RecurrentFusion:

@@ -1,5 +1,6 @@
 """View encoder: voxel queries gather image features where they project to (paper section 3.2)."""
 
+import math
 from dataclasses import dataclass
 from itertools import accumulate
 
@@ -11,9 +12,9 @@ from ..ops.deform_attn import deform_attn
 from ..ops.interpolation import ring_cells
 from ..optics import Projections
 from .attention import VoxelAttention
-from .layers import Dense, Freezable, Linear
+from .layers import Dense, Freezable, Linear, runs_in_blocks
 from .queries import Position
-from .sampling import Samples, joint
+from .sampling import Samples, blocks, joined, joint
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -30,6 +31,10 @@ class Sightings:
 
     uv: Tensor  # float32 [N, camera, 2]
     camera: Tensor  # int32 [N, camera], -1 where the camera does not see the voxel
+
+    def of(self, rows: slice) -> "Sightings":
+        """Those of some voxels."""
+        return Sightings(self.uv[rows], self.camera[rows])
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -73,13 +78,26 @@ class CrossAttention(Freezable):
         self.output_proj = Linear(embed, embed)
         self._joint: Dense | None = None
 
-    def forward(self, query: Tensor, cameras: CameraTokens, seen: Sightings) -> Tensor:
-        """[N, C] -> attended query [N, C] with its residual."""
+    @property
+    def samples(self) -> int:
+        """Of a voxel in a camera."""
+        return math.prod(self.shape)
+
+    def values(self, cameras: CameraTokens) -> Tensor:
+        """What voxels may sample: bordered value maps [camera, cell, head, channel] of all levels."""
+        return self.value_proj(cameras.tokens).index_fill_(1, cameras.ring, 0).unflatten(-1, (self.shape[0], -1))
+
+    def forward(self, values: Tensor, shapes: tuple[tuple[int, int], ...], query: Tensor, seen: Sightings) -> Tensor:
+        """Queries [n, C] of some voxels -> attended ones [n, C] with their residual.
+
+        Args:
+            values: from `values`; shapes: of the levels.
+            seen: of these voxels.
+        """
         samples = Samples((self._joint or joint(self.sampling_offsets, self.attention_weights))(query))
         heads, levels, points = self.shape
         weights = samples.weights(heads, levels * points).unflatten(-1, (levels, points))
-        values = self.value_proj(cameras.tokens).index_fill_(1, cameras.ring, 0).unflatten(-1, (heads, -1))
-        attended = deform_attn(values, cameras.shapes, seen.uv, samples.offsets(*self.shape), weights, seen.camera)
+        attended = deform_attn(values, shapes, seen.uv, samples.offsets(*self.shape), weights, seen.camera)
         return self.output_proj(attended, residual=query)
 
     def _freeze(self) -> None:
@@ -105,9 +123,17 @@ class EncoderLayer(nn.Module):
         self.norms = nn.ModuleList(nn.LayerNorm(embed) for _ in range(3))
 
     def forward(self, query: Tensor, position: Position, cameras: CameraTokens, seen: Sightings) -> Tensor:
-        query = self.norms[0](self.self_attention(query, position))
-        query = self.norms[1](self.cross_attention(query, cameras, seen))
-        return self.norms[2](self.ffn(query))
+        """[N, C] -> [N, C], block by block of voxels: all that they have in common are the values that they sample."""
+        own, images = self.self_attention.values(query), self.cross_attention.values(cameras)
+
+        def of(rows: slice) -> Tensor:
+            x = self.norms[0](self.self_attention(own, query, position, rows))
+            x = self.norms[1](self.cross_attention(images, cameras.shapes, x, seen.of(rows)))
+            return self.norms[2](self.ffn(x))
+
+        samples = max(self.self_attention.samples, self.cross_attention.samples)
+        at_once = not runs_in_blocks(self.cross_attention, query)
+        return joined([of(rows) for rows in blocks(len(query), samples, len(position.layers), at_once)])
 
 
 class ViewEncoder(nn.Module):
@@ -132,9 +158,9 @@ class ViewEncoder(nn.Module):
             cells.copy_(level.permute(0, 2, 3, 1)).add_((self.camera_embedding + embedding)[:, None, None])
         return CameraTokens(tokens.index_fill_(1, ring_cells(shapes, tokens.device), 0), shapes)
 
-    def forward(self, query: Tensor, position: Position, maps: list[Tensor], projection: Projection) -> Tensor:
+    def forward(self, query: Tensor, position: Position, cameras: CameraTokens, projection: Projection) -> Tensor:
         """Voxel features [N, C] of this instant, not yet fused with history."""
-        cameras, seen = self.camera_tokens(maps), sightings(projection)
+        seen = sightings(projection)
         for layer in self.layers:
             query = layer(query, position, cameras, seen)
         return query

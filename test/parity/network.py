@@ -145,7 +145,7 @@ class Recorder:
     """Outputs of submodules during one pass, by stage name."""
 
     def __init__(self, model: PanoOcc):
-        self.outputs: dict[str, torch.Tensor] = {}
+        self._parts: dict[str, list[torch.Tensor]] = {}
         stages = {
             "ego_embedding": model.queries.ego_motion,
             "self_attention.0": model.encoder.layers[0].self_attention,
@@ -156,7 +156,19 @@ class Recorder:
             **{f"box.query.{i}": layer for i, layer in enumerate(model.boxes.layers)},
         }
         for name, module in stages.items():
-            module.register_forward_hook(lambda _module, _input, output, name=name: self.outputs.update({name: output}))
+            module.register_forward_hook(lambda _module, _input, output, name=name: self._add(name, output))
+
+    def _add(self, name: str, output: torch.Tensor) -> None:
+        self._parts.setdefault(name, []).append(output)
+
+    def clear(self) -> None:
+        """Before a pass."""
+        self._parts.clear()
+
+    @property
+    def outputs(self) -> dict[str, torch.Tensor]:
+        """Those of modules that were called block by block are joined."""
+        return {name: parts[0] if len(parts) == 1 else torch.cat(parts) for name, parts in self._parts.items()}
 
 
 class CaseRun:
@@ -187,13 +199,15 @@ class CaseRun:
     def step(self, frame: dict[str, Any], run: str) -> dict[str, np.ndarray]:
         """Every recorded stage of one frame."""
         model, config = self.model, self.config
+        self.recorder.clear()
         if frame["image_set"] not in self.maps:
             self.image_maps(frame["image_set"])
         projections = Projections(self._projections(frame))
         projection = model.project(projections)
         vector = frame["can_bus_fed" if run == "clean" else "can_bus_fed_reference"]
         ego_motion = torch.tensor(vector, dtype=torch.float64).float().to(self.device)
-        current = model.encode_voxels(self.maps[frame["image_set"]], projections, ego_motion)
+        features = model.encoder.camera_tokens(self.maps[frame["image_set"]])
+        current = model.encode_voxels(features, projections, ego_motion)
 
         world_from_network = np.array(frame["ego2global"]) @ config.grid.ego_from_network.matrix
         states = [self.states[i] for i in frame["history_frames"]]
