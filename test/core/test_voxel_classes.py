@@ -7,7 +7,7 @@ import pytest
 import torch
 from torch import Tensor
 
-from panoocc_core.capacity import peak_mb
+from panoocc_core.bench.capacity import peak_mb
 from panoocc_core.config import ConfigError, ModelConfig, model_config
 from panoocc_core.models.voxel_decoder import ClassMlp
 from panoocc_core.ops.voxel_classes import ClassRule, Mlp, cpu, voxel_classes
