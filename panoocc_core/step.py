@@ -20,7 +20,7 @@ Stage = Callable[[str], AbstractContextManager[object]]  # surrounds each named 
 
 STAGES = {  # of a step, in their order, as in `Occupancy.timings_ms`; those that nobody wants are absent
     "prepare": "images at the network's size and on its device, poses, motion of the vehicle",
-    "network": "all that the network does, where that cannot be told apart: a CUDA graph",
+    "network": "all that the network does, where that cannot be told apart: a CUDA graph, an exported file",
     "backbone": "backbone and feature pyramid",
     "encoder": "voxel queries read the images",
     "temporal": "the history is aligned and fused",

@@ -43,6 +43,10 @@ class PanoOcc(Network):
         """Where the voxels appear in the padded images."""
         return project(self.reference_points_m.value, projections, self.config.images.padded_hw)
 
+    def cameras_per_voxel(self, projections: Projections) -> Tensor:
+        """How many cameras see each voxel, float32 [N]."""
+        return self.project(projections).visible.float().sum(0)
+
     def encode_images(self, images: Tensor) -> CameraTokens:
         """The feature pyramid of all cameras."""
         maps = self.neck(self.backbone(images.to(self.dtype, memory_format=torch.channels_last)))

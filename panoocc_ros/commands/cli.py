@@ -27,6 +27,7 @@ COMMANDS = {
     "soak": "run the node for many minutes: does its memory grow, do grids keep coming",
     "models": "list the model presets",
     "topics": "list what the node and `panoocc run` can send",
+    "export": "write a network's step as one file, for onnxruntime, TensorRT or PyTorch",
     "checkpoint": "check a published checkpoint and convert it to safetensors",
 }
 

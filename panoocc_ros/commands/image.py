@@ -18,7 +18,7 @@ from ..node.choices import chosen_config
 from ..ros.exit_codes import BAD_INPUT, NETWORK_FAILED, NOT_WRITTEN, explained
 from .shared import options
 from .shared.failures import status_of
-from .shared.network import network_of, tell_weights, weights_note
+from .shared.network import executor_of, tell_weights, weights_note
 from .shared.results import check_results
 
 DESCRIPTION = """\
@@ -84,7 +84,7 @@ def _run(arguments: argparse.Namespace) -> None:
     _check_outputs(arguments)  # before the weights are loaded, which may take a minute
     for warning in geometry_warnings(frame, config, {}):
         print(f"panoocc image: WARNING, geometry: {warning}", file=sys.stderr)
-    occupancy = OccupancyStream(network_of(arguments, config)).step(frame)
+    occupancy = OccupancyStream(executor_of(arguments, config)).step(frame)
     note = weights_note(arguments.checkpoint, arguments.seeded_weights)
     tell_weights("image", arguments.checkpoint, arguments.seeded_weights)
     save_marked(arguments.out, picture(frame, occupancy, f"PanoOcc {config.name}", note))

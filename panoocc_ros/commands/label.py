@@ -33,7 +33,7 @@ from .run import (
 )
 from .shared import options
 from .shared.failures import Ended, status_of
-from .shared.network import network_of, tell_weights
+from .shared.network import executor_of, tell_weights
 from .shared.words import many
 
 DESCRIPTION = """\
@@ -128,7 +128,7 @@ def _by_network(arguments: argparse.Namespace, bag: BagReader, inputs: list[Path
     check_topics(bag, chosen, calibration, waiting)
     # Before the weights are loaded, so that a wrong path does not cost a minute.
     with BagWriter(arguments.out, arguments.overwrite, inputs) as writer:
-        network = network_of(arguments, config)
+        network = executor_of(arguments, config)
         tell_weights("label", arguments.checkpoint, arguments.seeded_weights)
         outputs = (OCCUPANCY,) if arguments.with_grids else ()
         uploads = uploads_to(network.device)

@@ -35,7 +35,7 @@ from ..ros.exit_codes import BAD_INPUT, NETWORK_FAILED, NO_GRID, NOT_WRITTEN, ex
 from ..ros.parameter_fields import SettingsError
 from .shared import options
 from .shared.failures import Ended, status_of
-from .shared.network import network_of, tell_weights
+from .shared.network import executor_of, tell_weights
 from .shared.words import many
 
 MAX_NOTICES = 6  # oddities of the input that are told
@@ -180,7 +180,7 @@ def _run(arguments: argparse.Namespace) -> None:
         check_topics(bag, chosen, calibration, waiting)
         # Before the weights are loaded, so that a wrong path does not cost a minute.
         with BagWriter(arguments.out, arguments.overwrite, inputs) as writer:
-            stream = OccupancyStream(network_of(arguments, config))
+            stream = OccupancyStream(executor_of(arguments, config))
             tell_weights("run", arguments.checkpoint, arguments.seeded_weights)
             map_frame = output_options.grid_frame
             uploads = uploads_to(stream.network.device)

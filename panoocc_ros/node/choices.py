@@ -17,6 +17,8 @@ from panoocc_core.base.rig_files import AUTO, rig_with
 from panoocc_core.base.strict_yaml import ConfigError
 from panoocc_core.cameras.calibration_file import CalibrationFile, load_calibration
 from panoocc_core.cameras.lens import CalibrationError, LensUse, calibration
+from panoocc_core.export.running import FileExecutor
+from panoocc_core.export.spec import is_exported
 from panoocc_core.labels import InstanceSource
 from panoocc_core.memory import history_bytes
 from panoocc_core.network import Network
@@ -143,6 +145,31 @@ def placed_by(calibration: CalibrationFile | None, config: ModelConfig) -> Model
         return config.placed(calibration.ego_from_network.matrix)
 
 
+def loaded_executor(
+    config: ModelConfig,
+    checkpoint: str | Path | None = None,
+    seeded_weights: bool | None = None,
+    device: str = "auto",
+    precision: str = "fp32",
+    threads: int | None = None,
+    warn: Callable[[str], object] = warn_once,
+) -> Network | FileExecutor:
+    """As `loaded_network`, or what an exported file given as checkpoint makes of it.
+
+    Raises:
+        SettingsError: as that of `loaded_network`; the file is not one of this network, or of another precision.
+    """
+    if checkpoint is None or not is_exported(checkpoint):
+        return loaded_network(config, checkpoint, seeded_weights, device, precision, threads, warn)
+    if threads:
+        torch.set_num_threads(threads)
+    with _settings("checkpoint"):
+        found = FileExecutor(Path(checkpoint), config, device, threads)
+    if found.spec.precision != precision:
+        raise SettingsError(f"{checkpoint} computes in {found.spec.precision}, not in {precision}", "precision")
+    return found
+
+
 def loaded_network(
     config: ModelConfig,
     checkpoint: str | Path | None = None,
@@ -162,6 +189,8 @@ def loaded_network(
         SettingsError: there are no weights, the checkpoint does not fit, the device is not there, does not have the
             precision, or too little memory.
     """
+    if is_exported(checkpoint):
+        raise SettingsError(f"{checkpoint} is an exported step: here the weights themselves are needed", "checkpoint")
     target = chosen_device(device)
     for sentence in device_notes(device, precision):
         warn(sentence)

@@ -13,6 +13,7 @@ from panoocc_core.base.devices import full_float32, is_out_of_memory
 from panoocc_core.cameras.calibration_file import CalibrationFile
 from panoocc_core.cuda.graph import CapturedSteps
 from panoocc_core.cuda.kernels import CudaError
+from panoocc_core.export.running import FileExecutor
 from panoocc_core.geometry import rigid
 from panoocc_core.memory import VoxelMemory
 from panoocc_core.network import Network
@@ -29,7 +30,7 @@ from .choices import (
     chosen_config,
     chosen_rig,
     device_notes,
-    loaded_network,
+    loaded_executor,
     placed_by,
     rig_for,
     unused,
@@ -50,7 +51,7 @@ class Loaded:
     rig: Rig  # its cameras in the order of the network
     all_cameras: tuple[str, ...]  # also those that the network does not take
     calibration: CalibrationFile | None
-    network: Network
+    network: Network | FileExecutor
     steps: Executor  # takes the network's steps: itself, or captured ones
     own_limits: Mapping[str, float]  # how far cameras may move, as the network has it
     facts: Mapping[str, str]  # values of the status `model`
@@ -80,7 +81,7 @@ def load(settings: NodeSettings, logger: Any) -> Loaded:
     # What the parameters ask for is there: known before minutes of loading.
     FrameAssembler(used, settings, calibration, config, settings.grid_frame).close()
     logger.info(f"loading {config.name}")
-    network = loaded_network(
+    network = loaded_executor(
         config,
         settings.checkpoint,
         settings.seeded_weights,
@@ -99,13 +100,20 @@ def load(settings: NodeSettings, logger: Any) -> Loaded:
         "weights": "seeded" if settings.seeded_weights else settings.checkpoint or SHIPPED,
         "device": str(network.device),
         "precision": settings.precision,
-        "steps": "eager" if steps is network else "CUDA graph",
+        "steps": _steps(network, steps),
         "load_s": f"{loaded_s - begin_s:.1f}",
         "warm_up_s": f"{time.perf_counter() - loaded_s:.1f}",
     }
     if notes := device_notes(settings.device, settings.precision):
         facts[DEVICE_NOTES] = "; ".join(notes)
     return Loaded(settings, used, rig.names, calibration, network, steps, own_limits, facts)
+
+
+def _steps(network: Network | FileExecutor, steps: Executor) -> str:
+    """How a network's steps are taken, in words."""
+    if isinstance(network, FileExecutor):
+        return f"exported file, {network.spec.kind}"
+    return "eager" if steps is network else "CUDA graph"
 
 
 def with_settings(loaded: Loaded, settings: NodeSettings) -> Loaded:
@@ -118,13 +126,13 @@ def with_settings(loaded: Loaded, settings: NodeSettings) -> Loaded:
     return replace(loaded, settings=settings)
 
 
-def take_limits(network: Network, own_limits: Mapping[str, float], settings: NodeSettings) -> None:
+def take_limits(network: Network | FileExecutor, own_limits: Mapping[str, float], settings: NodeSettings) -> None:
     """Have the network's stream clear its memory by the limits of these parameters, or else by its own ones."""
     temporal = replace(network.config.temporal, **{**own_limits, **camera_limits(settings)})  # type: ignore[arg-type]
     network.config = replace(network.config, temporal=temporal)
 
 
-def warmed_up(network: Network, cuda_graph: CudaGraph, logger: Any) -> Executor:
+def warmed_up(network: Network | FileExecutor, cuda_graph: CudaGraph, logger: Any) -> Executor:
     """What takes the network's steps, after one over a black picture of every camera, so that the first real one takes
     as long as the others; captured steps are so for every number of recalled states.
 
@@ -138,6 +146,7 @@ def warmed_up(network: Network, cuda_graph: CudaGraph, logger: Any) -> Executor:
             return network
         if network.device.type != "cuda":
             raise CudaError(f"the network is on {network.device}, and graphs are of CUDA devices")
+        assert isinstance(network, Network)  # an exported file is on the host
         steps = CapturedSteps(network)
         with torch.inference_mode(), full_float32():
             inputs = prepare(config, network.device, frame, VoxelMemory()).inputs
@@ -159,7 +168,9 @@ def warmed_up(network: Network, cuda_graph: CudaGraph, logger: Any) -> Executor:
 def black_frame(config: ModelConfig) -> Frame:
     """Cameras of the network's size, evenly around the vehicle, that see black."""
     height, width = config.images.height, config.images.width
-    intrinsics = np.array([[width / 2, 0, width / 2], [0, width / 2, height / 2], [0, 0, 1.0]])
+    # Side by side: an exported step reads no more cameras at a voxel than its rig has.
+    focal = width / 2 / np.tan(np.pi / max(4, len(config.cameras)))
+    intrinsics = np.array([[focal, 0, width / 2], [0, focal, height / 2], [0, 0, 1.0]])
     image = torch.zeros((height, width, 3), dtype=torch.uint8)
     cameras = []
     for number, name in enumerate(config.cameras):

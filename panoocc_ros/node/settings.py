@@ -27,7 +27,9 @@ class NodeSettings(OutputOptions, AssemblerOptions):
     )
     model: str = parameter("pano_small_occ3d", "Model preset, or the path of a YAML file that describes one.")
     checkpoint: str = parameter(
-        "", "File with the weights (.safetensors, or a published .pth). Empty takes those that come with the package."
+        "",
+        "File with the weights (.safetensors, or a published .pth), or a step that panoocc export wrote (.onnx, .pt2). "
+        "Empty takes the weights that come with the package.",
     )
     seeded_weights: bool = parameter(
         False, "Run with weights from a random generator with a fixed seed: for trials only, the voxels mean nothing."

@@ -3,7 +3,8 @@
 from torch import Tensor
 
 from ..backend import running_kernels
-from . import cpu, reference
+from ..reference_mode import chosen
+from . import cpu, portable, reference
 
 
 def deform_aggregate(values: Tensor, offsets: Tensor, weights: Tensor) -> Tensor:
@@ -17,10 +18,9 @@ def deform_aggregate(values: Tensor, offsets: Tensor, weights: Tensor) -> Tensor
     Returns:
         [image, row, column, group * channel].
     """
-    kernels = running_kernels(values.device)
-    if kernels == "triton":
+    if running_kernels(values.device) == "triton":
         from . import triton
 
         return triton.deform_aggregate(values, offsets, weights)
-    operator = reference.deform_aggregate if kernels == "reference" else cpu.deform_aggregate
+    operator = chosen(cpu.deform_aggregate, reference.deform_aggregate, portable.deform_aggregate)
     return operator(values, offsets, weights)

@@ -10,7 +10,8 @@ import torch
 from torch import Tensor
 
 from ..backend import running_kernels
-from . import cpu, reference
+from ..reference_mode import chosen
+from . import cpu, portable, reference
 
 
 def deform_attn(
@@ -50,4 +51,4 @@ def _implementation(device: torch.device) -> Callable[..., Tensor]:
         from . import deformops
 
         return deformops.deform_attn
-    return reference.deform_attn if kernels == "reference" else cpu.deform_attn
+    return chosen(cpu.deform_attn, reference.deform_attn, portable.deform_attn)

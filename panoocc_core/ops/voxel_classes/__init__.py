@@ -3,7 +3,8 @@
 from torch import Tensor
 
 from ..backend import running_kernels
-from . import cpu, reference
+from ..reference_mode import chosen
+from . import cpu, portable, reference
 from .rule import ClassRule, Mlp, decided
 
 __all__ = ["ClassRule", "Mlp", "decided", "voxel_classes"]
@@ -43,5 +44,5 @@ def voxel_classes(
 
         if triton.fits(mlp):
             return triton.voxel_classes(points, mlp, gate, rule, factors)
-    operator = reference.voxel_classes if kernels == "reference" else cpu.voxel_classes
+    operator = chosen(cpu.voxel_classes, reference.voxel_classes, portable.voxel_classes)
     return operator(points, mlp, gate, rule, factors)

@@ -6,7 +6,8 @@ import torch
 from torch import Tensor
 
 from ..backend import running_kernels
-from . import cpu, reference
+from ..reference_mode import chosen
+from . import cpu, portable, reference
 
 
 def voxel_warp(
@@ -44,5 +45,5 @@ def voxel_warp(
         from . import triton
 
         return triton.voxel_warp(states, motions, shape_hwz, current, slots)
-    operator = reference.voxel_warp if kernels == "reference" else cpu.voxel_warp
+    operator = chosen(cpu.voxel_warp, reference.voxel_warp, portable.voxel_warp)
     return operator(states, motions, shape_hwz, current, slots)

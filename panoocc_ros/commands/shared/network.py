@@ -2,17 +2,31 @@
 
 import argparse
 import sys
+from collections.abc import Callable
 from pathlib import Path
+from typing import TypeVar
 
 from panoocc_core import ModelConfig
 from panoocc_core.network import Network
+from panoocc_core.step import Executor
 
-from ...node.choices import loaded_network
+from ...node.choices import loaded_executor, loaded_network
+
+T = TypeVar("T")
+
+
+def executor_of(arguments: argparse.Namespace, config: ModelConfig) -> Executor:
+    """What takes the steps: the network, or an exported file in its place."""
+    return _loaded(loaded_executor, arguments, config)
 
 
 def network_of(arguments: argparse.Namespace, config: ModelConfig) -> Network:
     """The network with the weights, and on the device, that the options name."""
-    return loaded_network(
+    return _loaded(loaded_network, arguments, config)
+
+
+def _loaded(load: Callable[..., T], arguments: argparse.Namespace, config: ModelConfig) -> T:
+    return load(
         config,
         arguments.checkpoint,
         arguments.seeded_weights,

@@ -20,7 +20,8 @@ _OPTIONS: dict[str, dict[str, Any]] = {
     "--checkpoint": {
         "type": Path,
         "metavar": "FILE",
-        "help": "weights: .safetensors, or a published .pth (default: those that come with the package, if any)",
+        "help": "weights: .safetensors, a published .pth, or, where a network is only run, a step that panoocc export "
+        "wrote (.onnx, .pt2) (default: those that come with the package, if any)",
     },
     "--seeded-weights": {
         "action": "store_true",
