@@ -104,8 +104,8 @@ class TracedStep(nn.Module):
 
 
 def filled_in(states: Sequence[Tensor], motions: Tensor, known: Tensor, current: Tensor) -> tuple[list[Tensor], Tensor]:
-    """States [N, C], oldest first, and motions [state, 3, 4], the missing ones replaced by the oldest there is: if there
-    is none, by the current one, which has not moved.
+    """States [N, C], oldest first, and motions [state, 3, 4], missing ones replaced by the oldest there is: if there is
+    none, by the current one, which has not moved.
 
     Args:
         known: int32 [state], 0 where one is missing; only older ones may be missing than those that are there.
