@@ -139,8 +139,12 @@ def _program(step: TracedStep, ports: Sequence[Port]) -> torch.export.ExportedPr
 
 
 def _write_pt2(traced: Traced, file: Path) -> None:
-    traced.program.example_inputs = None  # else they are pickled into the archive
-    torch.export.save(traced.program, file)
+    program, sample = traced.program, traced.program.example_inputs
+    program.example_inputs = None  # else they are pickled into the archive
+    try:
+        torch.export.save(program, file)
+    finally:
+        program.example_inputs = sample  # which ONNX's exporter needs
 
 
 def _write_onnx(traced: Traced, file: Path) -> None:

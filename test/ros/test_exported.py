@@ -60,7 +60,7 @@ def test_a_bag_gives_the_grids_of_the_network(exported, tmp_path, capsys):
 class Logger:
     """Takes what the node would log."""
 
-    info = warn = error = staticmethod(logging.getLogger(__name__).info)
+    info = warning = error = staticmethod(logging.getLogger(__name__).info)
 
 
 def test_the_node_takes_a_file_in_the_networks_place(exported):
