@@ -8,9 +8,8 @@ from torch import Tensor, nn
 from .layers import Dense
 
 SAMPLES_AT_ONCE = 500_000  # on a CPU: what is computed of them, two megabytes a tensor, stays in the caches
-SHORT = (
-    32  # numbers a row: on a CPU the softmax of shorter ones is several times faster across the rows than along them
-)
+# Numbers a row; on a CPU the softmax of shorter ones is several times faster across the rows than along them.
+SHORT = 32
 
 
 @dataclass(frozen=True, slots=True, eq=False)
