@@ -81,6 +81,7 @@ EXPORTS = ["export", "nano", "--format", "pt2", "--out"]
         ([*RUNS, "{file}", "--precision", "bf16"], "computes in fp32, not in bf16"),
         ([*RUNS, "{file}", "--device", "cuda"], "run on the CPU here"),
         ([*RUNS, "{folder}/no.onnx"], "no such file; panoocc export writes one"),
+        (["bench", "--model", "nano", "--checkpoint", "{file}"], "has no stages: time it by --against"),
         ([*EXPORTS, "{folder}/step.onnx"], "give a name that ends in .pt2"),
         ([*EXPORTS, "{file}"], "--overwrite"),
         ([*EXPORTS, "{folder}/w.pt2", "--rig", "waymo"], "--rig waymo: lacks CAM_FRONT"),

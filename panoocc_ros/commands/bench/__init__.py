@@ -7,6 +7,7 @@ from typing import Any
 
 from panoocc_core.base.whole_files import write_json
 from panoocc_core.bench import COMPARED_FRAMES, EXECUTORS, Effort
+from panoocc_core.export.spec import is_exported
 from panoocc_core.pictures import charts
 
 from ...node.choices import chosen_device
@@ -167,6 +168,9 @@ def _check_together(arguments: argparse.Namespace) -> None:
 
 def _bench_networks(arguments: argparse.Namespace) -> None:
     chosen = choices(arguments)
+    if is_exported(arguments.checkpoint):
+        served = f"panoocc bench --serve --model {chosen[0].config.name} --checkpoint {arguments.checkpoint}"
+        raise SettingsError(f"an exported step has no stages: time it by --against '{served}'", "checkpoint")
     streets = [] if arguments.bag else [street_rig(one.config, one.rig) for one in chosen]
     effort = Effort(frames=arguments.frames, compared=arguments.compared)
     with TemporaryDirectory() as folder:

@@ -23,9 +23,10 @@ from panoocc_core.bench import (
     serve,
     steady,
 )
+from panoocc_core.network import Network
 from panoocc_core.types import Frame
 
-from ...node.choices import loaded_network
+from ...node.choices import loaded_executor
 from ...ros.exit_codes import FAILED
 from ...ros.parameter_fields import SettingsError
 from ..shared.failures import Ended
@@ -54,11 +55,11 @@ def one_choice(arguments: argparse.Namespace, option: str) -> tuple[Choice, Sett
 
 
 def _stream(setting: Setting) -> OccupancyStream:
-    """Loaded, with what takes the steps."""
-    network = loaded_network(
+    """Loaded, with what takes the steps: an exported file does so itself."""
+    loaded = loaded_executor(
         setting.config, setting.checkpoint, setting.seeded_weights, setting.device, setting.precision, setting.threads
     )
-    return OccupancyStream(EXECUTORS[setting.executor](network))
+    return OccupancyStream(EXECUTORS[setting.executor](loaded) if isinstance(loaded, Network) else loaded)
 
 
 def against(arguments: argparse.Namespace) -> None:
