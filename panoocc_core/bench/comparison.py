@@ -43,6 +43,7 @@ class Agreement:
     feature_rms: float | None  # of the reference, which the difference is to be seen against
     same_class: float  # share of the voxels
     same_occupied: float  # share of the voxels that either of them calls occupied
+    plain_cpu_ms: float | None  # CPU time of the reference's fastest step, without the logits; None on CUDA
 
     def as_dict(self) -> dict[str, Any]:
         return asdict(self)
@@ -88,7 +89,7 @@ def compare(
     """
     if not frames:
         raise ValueError("there is no frame to compare on")
-    logits, features, rms = [], [], []
+    logits, features, rms, plain_ms = [], [], [], []
     voxels = same = occupied = same_occupied = 0
     for frame in frames:
         found, true = stream.step(frame, COMPARED), reference.step(frame, COMPARED)
@@ -103,6 +104,8 @@ def compare(
             wanted = reference.memory.states[-1].tokens
             features.append(_worst(stream.memory.states[-1].tokens, wanted))
             rms.append(float(wanted.float().square().mean().sqrt()))
+        if true.cpu_ms:
+            plain_ms.append(sum(ms for name, ms in true.cpu_ms.items() if name != "logits"))
         del found, true  # logits of the largest networks take 700 MB
         on_frame()
     return Agreement(
@@ -112,6 +115,7 @@ def compare(
         feature_rms=max(rms, default=None),
         same_class=same / voxels,
         same_occupied=same_occupied / occupied if occupied else 1.0,
+        plain_cpu_ms=min(plain_ms, default=None),
     )
 
 

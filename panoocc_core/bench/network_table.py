@@ -12,7 +12,8 @@ floor: the least time in which this device can do a frame's products, copies and
 configuration, at the rates measured in this run; x: how many times as long it takes.  CPU time is of all threads
 together, its floor that of one thread; wall time has the floor of all threads.  total: whole steps with a full history,
 all that a grid needs; boxes, instances and visible come on top where somebody wants them.  p95, p99: of few frames the
-slowest one.  worst logit, same class: against the same network in float32 with reference operators, same frames."""
+slowest one.  plain, worst logit, same class: CPU time, logits and classes against those of the same network as it is
+written, in float32 with reference operators, on the same frames in this run."""
 ABSENT = "-"
 
 
@@ -67,20 +68,22 @@ def summary_table(reports: Sequence[NetworkReport]) -> str:
     """Every setting in a line, and what the words mean."""
     width = max(len(report.setting.label) for report in reports)
     lines = [
-        f"{'':{width}s} {'wall ms':>9s} {'':>8s} {'CPU ms':>9s} {'x floor':>13s} {'memory':>7s} {'worst':>8s}"
-        f" {'same':>9s}",
-        f"{'':{width}s} {'p50':>9s} {'p99':>8s} {'':>9s} {'wall':>6s} {'CPU':>6s} {'MB':>7s} {'logit':>8s}"
-        f" {'class':>9s}",
+        f"{'':{width}s} {'wall ms':>9s} {'':>8s} {'CPU ms':>9s} {'x floor':>13s} {'x':>6s} {'memory':>7s}"
+        f" {'worst':>8s} {'same':>9s}",
+        f"{'':{width}s} {'p50':>9s} {'p99':>8s} {'':>9s} {'wall':>6s} {'CPU':>6s} {'plain':>6s} {'MB':>7s}"
+        f" {'logit':>8s} {'class':>9s}",
     ]
     for report in reports:
         total = report.times[TOTAL]
         ratios, agreement = total.ratios(report.floors[TOTAL]), report.agreement
         worst = None if agreement is None else agreement.worst_logit
         same = ABSENT if agreement is None else f"{100 * agreement.same_class:.3f} %"
+        plain_ms = None if agreement is None else agreement.plain_cpu_ms
+        of_plain = total.cpu / plain_ms if total.cpu and plain_ms else None
         lines.append(
             f"{report.setting.label:{width}s} {total.p50:9.1f} {total.p99:8.1f} {_cell(total.cpu, 9, 1)} "
-            f"{_cell(ratios['wall'], 6, 2)} {_cell(ratios['cpu'], 6, 2)} {report.memory.peak:7.0f} "
-            f"{ABSENT if worst is None else f'{worst:.2g}':>8s} {same:>9s}"
+            f"{_cell(ratios['wall'], 6, 2)} {_cell(ratios['cpu'], 6, 2)} {_cell(of_plain, 6, 2)} "
+            f"{report.memory.peak:7.0f} {ABSENT if worst is None else f'{worst:.2g}':>8s} {same:>9s}"
         )
     return "\n".join([*lines, EXPLANATION])
 

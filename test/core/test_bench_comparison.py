@@ -29,6 +29,7 @@ def test_a_fast_network_agrees_with_its_reference_up_to_rounding(nano_model, ref
     assert found.worst_feature < 1e-2 * found.feature_rms
     assert found.same_class > 0.9999 and found.same_occupied > 0.999
     assert "same class" in str(found) and found.as_dict()["frames"] == 3
+    assert found.plain_cpu_ms is not None and found.plain_cpu_ms > 0
 
 
 def test_what_is_wrong_shows(nano, reference):
@@ -60,7 +61,7 @@ def test_no_frames_and_no_numbers(nano_model, reference):
     from panoocc_core.bench.comparison import _worst
 
     assert _worst(torch.tensor([1.0, math.nan]), torch.ones(2)) == math.inf
-    text = str(Agreement(1, None, None, None, 1.0, 1.0))
+    text = str(Agreement(1, None, None, None, 1.0, 1.0, None))
     assert "logits not compared" in text and "feature" not in text
 
 
@@ -68,7 +69,7 @@ def test_operators_are_their_references_inside_and_only_inside(monkeypatch):
     called = []
     monkeypatch.setattr(attention.reference, "deform_attn", lambda *_: called.append("reference"))
     monkeypatch.setattr(attention.cpu, "deform_attn", lambda *_: called.append("cpu"))
-    arguments = [None] * 5
+    arguments = [torch.empty(0)] * 5
     with reference_operators():
         attention.deform_attn(*arguments)
         assert wants_reference()
