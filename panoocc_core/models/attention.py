@@ -66,7 +66,6 @@ class VoxelAttention(Freezable):
         self.pillars = Constant(pillars[:, None])  # [N, 1, 2]
         layers = torch.arange(grid.layers, dtype=torch.int32).repeat(grid.rows * grid.columns)
         self.own_layer = Constant(layers[:, None]) if memory == "own_layer" else None  # [N, 1]
-        self._conditioning: _Conditioning | None = None
 
     def whole(self, query: Tensor, position: Position, previous: Tensor | None = None) -> Tensor:
         """Attended queries [N, C] of all voxels with their residual, block by block; arguments as those of `attend`."""
@@ -112,15 +111,15 @@ class VoxelAttention(Freezable):
         return self.output_proj(attended, residual=query[rows])
 
     def _conditioned(self, position: Position) -> _Conditioning:
-        if self._conditioning is not None:
-            return self._conditioning
+        if self._kept is not None:
+            return self._kept
         made = _Conditioning.of(joint(self.sampling_offsets, self.attention_weights), position)
         if self.is_frozen:
-            self._conditioning = made = made.frozen()
+            self._kept = made = made.frozen()
         return made
 
-    def _freeze(self) -> None:
-        self._conditioning = None  # is made with the next position
+    def _made(self) -> None:
+        """With the next position: that is another module's, and does not change either."""
 
     def _maps(self, tokens: Tensor) -> Tensor:
         """Volume [N, C] -> bordered value maps [source, cell, head, channel] of the tokens that sampling can reach."""

@@ -10,6 +10,7 @@ from ..ops.deform_attn import deform_attn
 from ..ops.interpolation import bordered
 from ..step import BoxPrediction
 from ..voxels import column_mean, extent_m, shape_hwz
+from .layers import Linear
 from .view_encoder import FeedForward
 
 BOX_CODES = 10  # cx, cy, log w, log l, cz, log h, sin yaw, cos yaw, vx, vy
@@ -31,10 +32,10 @@ class BevAttention(nn.Module):
     def __init__(self, embed: int, heads: int, points: int):
         super().__init__()
         self.heads, self.points = heads, points
-        self.sampling_offsets = nn.Linear(embed, heads * points * 2)
-        self.attention_weights = nn.Linear(embed, heads * points)
-        self.value_proj = nn.Linear(embed, embed)
-        self.output_proj = nn.Linear(embed, embed)
+        self.sampling_offsets = Linear(embed, heads * points * 2)
+        self.attention_weights = Linear(embed, heads * points)
+        self.value_proj = Linear(embed, embed)
+        self.output_proj = Linear(embed, embed)
 
     def forward(
         self, query: Tensor, position: Tensor, bev: Tensor, shape: tuple[int, int], reference: Tensor
@@ -67,8 +68,8 @@ class BoxLayer(nn.Module):
 
 
 def _mlp_with_norms(embed: int, outputs: int) -> nn.Sequential:
-    hidden = [nn.Linear(embed, embed), nn.LayerNorm(embed), nn.ReLU(), nn.Linear(embed, embed), nn.LayerNorm(embed)]
-    return nn.Sequential(*hidden, nn.ReLU(), nn.Linear(embed, outputs))
+    hidden = [Linear(embed, embed), nn.LayerNorm(embed), nn.ReLU(), Linear(embed, embed), nn.LayerNorm(embed)]
+    return nn.Sequential(*hidden, nn.ReLU(), Linear(embed, outputs))
 
 
 def _logit(p: Tensor, eps: float = 1e-5) -> Tensor:
@@ -82,13 +83,13 @@ class BoxHead(nn.Module):
         boxes, embed = config.boxes, config.embed
         self.grid = config.grid
         self.query_embedding = nn.Embedding(boxes.queries, 2 * embed)  # position, content
-        self.reference_points = nn.Linear(embed, 3)
+        self.reference_points = Linear(embed, 3)
         self.layers = nn.ModuleList(
             BoxLayer(embed, config.heads, config.ffn, boxes.points) for _ in range(boxes.layers)
         )
         self.class_branch = _mlp_with_norms(embed, len(boxes.classes))
         self.code_branch = nn.Sequential(
-            nn.Linear(embed, embed), nn.ReLU(), nn.Linear(embed, embed), nn.ReLU(), nn.Linear(embed, BOX_CODES)
+            Linear(embed, embed), nn.ReLU(), Linear(embed, embed), nn.ReLU(), Linear(embed, BOX_CODES)
         )
         self.code_weights = nn.Parameter(torch.ones(BOX_CODES), requires_grad=False)  # of the training loss
 

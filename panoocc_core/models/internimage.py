@@ -10,6 +10,7 @@ from torch.nn import functional
 from ..base.constants import Constant
 from ..config import InternImageConfig
 from ..ops.deform_aggregate import deform_aggregate
+from .layers import Linear
 
 
 class _ChannelsLastNorm(nn.Module):
@@ -32,10 +33,10 @@ class DeformableAggregation(nn.Module):
         self.heads, self.points, self.offset_scale = heads, points, offset_scale
         depthwise = nn.Conv2d(channels, channels, kernel, padding=kernel // 2, groups=channels)
         self.dw_conv = nn.Sequential(depthwise, _ChannelsLastNorm(channels), nn.GELU())
-        self.sampling_offsets = nn.Linear(channels, heads * points * 2)
-        self.attention_weights = nn.Linear(channels, heads * points)
-        self.value_proj = nn.Linear(channels, channels)
-        self.output_proj = nn.Linear(channels, channels)
+        self.sampling_offsets = Linear(channels, heads * points * 2)
+        self.attention_weights = Linear(channels, heads * points)
+        self.value_proj = Linear(channels, channels)
+        self.output_proj = Linear(channels, channels)
         # The slow index of the kernel steps along x, as the offsets' first component does.
         steps = torch.arange(kernel) - kernel // 2
         base = torch.stack(torch.meshgrid(steps, steps, indexing="ij"), dim=-1).view(points, 2)
@@ -55,7 +56,7 @@ class DeformableAggregation(nn.Module):
 class _Mlp(nn.Module):
     def __init__(self, channels: int, hidden: int):
         super().__init__()
-        self.fc1, self.fc2 = nn.Linear(channels, hidden), nn.Linear(hidden, channels)
+        self.fc1, self.fc2 = Linear(channels, hidden), Linear(hidden, channels)
 
     def forward(self, x: Tensor) -> Tensor:
         return self.fc2(functional.gelu(self.fc1(x)))

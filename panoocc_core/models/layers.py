@@ -27,6 +27,11 @@ def can_pack(weight: Tensor) -> bool:
     )
 
 
+def wants_gradient(x: Tensor) -> bool:
+    """Whether a gradient is to flow to an input: packed weights cut it."""
+    return torch.is_grad_enabled() and x.requires_grad
+
+
 @dataclass(frozen=True, slots=True, eq=False)
 class Dense:
     """A linear map of rows."""
@@ -44,7 +49,7 @@ class Dense:
 
     def __call__(self, x: Tensor, residual: Tensor | None = None, relu: bool = False) -> Tensor:
         """[..., inputs] -> [..., outputs]."""
-        if self.packed is not None:
+        if self.packed is not None and not wants_gradient(x):
             pointwise = torch.ops.mkldnn._linear_pointwise
             if residual is None:
                 return pointwise(x, self.packed, self.bias, "relu" if relu else "none", [], "")
@@ -56,23 +61,43 @@ class Dense:
 
 
 class Freezable(nn.Module):
-    """A module that keeps what follows from its weights alone, once these are final."""
+    """A module that keeps what follows from its weights alone, once these are final.
+
+    What is kept is made anew when the module moves to another device or dtype, is copied or gets other weights by
+    `load_state_dict`; weights that are changed in place need another `freeze`.
+    """
 
     is_frozen = False
+    _kept: Any = None  # what `_made` made
 
     def freeze(self) -> None:
-        """To be called again when a weight was replaced; moving to another device or dtype does so by itself."""
-        self.is_frozen = True
-        self._freeze()
+        """From now on the weights stay as they are."""
+        if not self.is_frozen:
+            self.register_load_state_dict_post_hook(_freeze_again)
+        self.is_frozen, self._kept = True, self._made()
 
-    def _freeze(self) -> None:
+    def _made(self) -> Any:
+        """What follows from the weights."""
         raise NotImplementedError
 
     def _apply(self, fn: Callable[[Tensor], Tensor], recurse: bool = True) -> Any:
         super()._apply(fn, recurse)
         if self.is_frozen:
-            self._freeze()
+            self._kept = self._made()
         return self
+
+    def __getstate__(self) -> dict[str, Any]:
+        return {**self.__dict__, "_kept": None}  # packed weights cannot be copied
+
+    def __setstate__(self, state: dict[str, Any]) -> None:
+        super().__setstate__(state)
+        if self.is_frozen:
+            self._kept = self._made()
+
+
+def _freeze_again(module: nn.Module, _: object) -> None:
+    assert isinstance(module, Freezable)
+    module.freeze()
 
 
 def runs_in_blocks(module: Freezable, x: Tensor) -> bool:
@@ -83,46 +108,40 @@ def runs_in_blocks(module: Freezable, x: Tensor) -> bool:
 class Linear(nn.Linear, Freezable):
     """A linear layer, with an optional residual and ReLU."""
 
-    _dense: Dense | None = None
-
-    def dense(self) -> Dense:
-        """What it computes, packed where it is frozen."""
-        return Dense(self.weight, self.bias) if self._dense is None else self._dense
-
-    def _freeze(self) -> None:
-        self._dense = Dense(self.weight, self.bias).frozen()
+    def _made(self) -> Dense:
+        return Dense(self.weight, self.bias).frozen()
 
     def forward(self, x: Tensor, residual: Tensor | None = None, relu: bool = False) -> Tensor:
         """[..., inputs] -> [..., outputs]."""
-        return self.dense()(x, residual, relu)
+        return (self._kept or Dense(self.weight, self.bias))(x, residual, relu)
 
 
 class Conv2d(nn.Conv2d, Freezable):
     """A convolution with zeros around, with an optional residual and ReLU."""
 
-    _packed: Tensor | None = None
-
-    def _freeze(self) -> None:
-        weight = self.weight.detach()
-        self._packed = (
-            torch.ops.mkldnn._reorder_convolution_weight(weight, *self._place()) if can_pack(weight) else None
-        )
+    def _made(self) -> Tensor | None:
+        pack, weight = torch.ops.mkldnn._reorder_convolution_weight, self.weight.detach()
+        return pack(weight, *self._place()) if can_pack(weight) else None
 
     def _place(self) -> tuple[list[int], list[int], list[int], int]:
         assert isinstance(self.padding, tuple)
         return list(self.padding), list(self.stride), list(self.dilation), self.groups
 
     def forward(self, x: Tensor, residual: Tensor | None = None, relu: bool = False) -> Tensor:
-        """[image, channel, row, column] -> the same with `out_channels`; a frozen one may write over the residual."""
-        if self._packed is None:
+        """[image, channel, row, column] -> the same with `out_channels`.
+
+        Args:
+            residual: a frozen layer writes its result over it: what nobody needs any more.
+        """
+        if self._kept is None or wants_gradient(x):
             out = super().forward(x)
             out = out if residual is None else out + residual
             return functional.relu_(out) if relu else out
         ops, activation = torch.ops.mkldnn, "relu" if relu else None
         if residual is None:
-            return ops._convolution_pointwise(x, self._packed, self.bias, *self._place(), activation or "none", [], "")
+            return ops._convolution_pointwise(x, self._kept, self.bias, *self._place(), activation or "none", [], "")
         add = ops._convolution_pointwise_.binary
-        return add(residual, x, self._packed, self.bias, *self._place(), "add", 1.0, activation, [], "")
+        return add(residual, x, self._kept, self.bias, *self._place(), "add", 1.0, activation, [], "")
 
 
 def conv_norm_relu(conv: Callable[..., Tensor], norm: nn.Module, x: Tensor, residual: Tensor | None = None) -> Tensor:

@@ -13,8 +13,6 @@ EXPANSION = 4
 class DeformConv2d(Freezable):
     """3x3 modulated deformable convolution; offsets and masks come from a plain convolution of the same input."""
 
-    _product: Dense | None = None  # of the sampled columns, where it is packed
-
     def __init__(self, channels: int, outputs: int, stride: int):
         super().__init__()
         plain = nn.Conv2d(channels, outputs, 3, stride, padding=1, bias=False)
@@ -26,17 +24,18 @@ class DeformConv2d(Freezable):
         """[image, channel, row, column] -> the same with `outputs` channels."""
         conditioning = self.conv_offset(x).float()
         offsets, masks = conditioning[:, :18], conditioning[:, 18:].sigmoid()
-        if self._product is not None and residual is None:
+        if self._kept is not None and residual is None:
             columns = deform_columns(x, offsets, masks, (3, 3), self.stride)
-            return self._product(columns, relu=relu).permute(0, 3, 1, 2)
+            return self._kept(columns, relu=relu).permute(0, 3, 1, 2)
         out = deform_conv(x, offsets, masks, self.weight, stride=self.stride)
         out = out if self.bias is None else out + self.bias[:, None, None]
         out = out if residual is None else out + residual
         return functional.relu_(out) if relu else out
 
-    def _freeze(self) -> None:
+    def _made(self) -> Dense | None:
+        """The product of the sampled columns, where it can be packed."""
         product = Dense(self.weight.permute(0, 2, 3, 1).flatten(1), self.bias).frozen()
-        self._product = None if product.packed is None else product
+        return None if product.packed is None else product
 
 
 class Bottleneck(nn.Module):

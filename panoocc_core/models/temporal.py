@@ -16,16 +16,14 @@ from .queries import Position
 class PointwiseConv3d(nn.Conv3d, Freezable):
     """A 1x1x1 convolution of tokens [N, C]: a linear map, for which no volume has to be laid out."""
 
-    _dense: Dense | None = None
-
     def __init__(self, inputs: int, outputs: int):
         super().__init__(inputs, outputs, 1, bias=False)
 
-    def _freeze(self) -> None:
-        self._dense = Dense(self.weight.flatten(1), self.bias).frozen()
+    def _made(self) -> Dense:
+        return Dense(self.weight.flatten(1), self.bias).frozen()
 
     def forward(self, tokens: Tensor, residual: Tensor | None = None, relu: bool = False) -> Tensor:
-        return (self._dense or Dense(self.weight.flatten(1), self.bias))(tokens, residual, relu)
+        return (self._kept or Dense(self.weight.flatten(1), self.bias))(tokens, residual, relu)
 
 
 class ConcatFusion(nn.Module):

@@ -76,7 +76,6 @@ class CrossAttention(Freezable):
         self.attention_weights = Linear(embed, heads * levels * points)
         self.value_proj = Linear(embed, embed)
         self.output_proj = Linear(embed, embed)
-        self._joint: Dense | None = None
 
     @property
     def samples(self) -> int:
@@ -94,14 +93,14 @@ class CrossAttention(Freezable):
             values: from `values`; shapes: of the levels.
             seen: of these voxels.
         """
-        samples = Samples((self._joint or joint(self.sampling_offsets, self.attention_weights))(query))
+        samples = Samples((self._kept or joint(self.sampling_offsets, self.attention_weights))(query))
         heads, levels, points = self.shape
         weights = samples.weights(heads, levels * points).unflatten(-1, (levels, points))
         attended = deform_attn(values, shapes, seen.uv, samples.offsets(*self.shape), weights, seen.camera)
         return self.output_proj(attended, residual=query)
 
-    def _freeze(self) -> None:
-        self._joint = joint(self.sampling_offsets, self.attention_weights).frozen()
+    def _made(self) -> Dense:
+        return joint(self.sampling_offsets, self.attention_weights).frozen()
 
 
 class FeedForward(nn.Sequential):

@@ -1,5 +1,7 @@
 """The contract of networks: a family of another kind runs through everything that is around a network."""
 
+import copy
+import pickle
 from collections.abc import Sequence
 from dataclasses import replace
 
@@ -17,6 +19,7 @@ from panoocc_core.config import PanopticConfig
 from panoocc_core.evaluation import Measures, evaluate
 from panoocc_core.ground_truth import GroundTruth
 from panoocc_core.models import build_network
+from panoocc_core.models.layers import Conv2d, Linear
 from panoocc_core.network import Network, VoxelLogits
 from panoocc_core.optics import Projections
 from panoocc_core.step import BoxPrediction
@@ -278,9 +281,59 @@ def test_folding_does_not_change_what_a_network_computes(preset):
 
     def outputs() -> list[Tensor]:
         fused = network.fuse([current.flip(0)], torch.eye(3, 4)[None], current)
-        return [*network.encode_images(images), fused, network.decode(fused).classes]
+        return [network.encode_images(images).tokens, fused, network.decode(fused).classes]
 
     before = outputs()
     ready_for_inference(network)
     for ours, theirs in zip(outputs(), before, strict=True):
         torch.testing.assert_close(ours, theirs, rtol=1e-3, atol=1e-3)
+
+
+@pytest.fixture
+def frozen():
+    torch.manual_seed(3)
+    layers = nn.Sequential(Conv2d(3, 8, 3, padding=1), nn.Flatten(2), Linear(30, 4))
+    for layer in (layers[0], layers[2]):
+        layer.freeze()
+    return layers.requires_grad_(False)
+
+
+IMAGES = torch.randn(2, 3, 5, 6, generator=torch.Generator().manual_seed(4))
+
+
+def test_frozen_layers_are_copied_and_pickled(frozen):
+    expected = frozen(IMAGES)
+    assert torch.equal(copy.deepcopy(frozen)(IMAGES), expected)
+    assert torch.equal(pickle.loads(pickle.dumps(frozen))(IMAGES), expected)
+
+
+def test_frozen_layers_follow_weights_that_are_loaded_and_dtypes(frozen):
+    with torch.inference_mode():
+        twice = {name: 2 * value for name, value in frozen.state_dict().items()}
+        frozen.load_state_dict(twice)
+        plain = nn.Sequential(nn.Conv2d(3, 8, 3, padding=1), nn.Flatten(2), nn.Linear(30, 4))
+        plain.load_state_dict(twice)
+        torch.testing.assert_close(frozen(IMAGES), plain(IMAGES))
+        assert frozen.double()(IMAGES.double()).dtype == torch.float64
+
+
+def test_gradients_flow_through_frozen_layers_to_their_input(frozen):
+    images = IMAGES.clone().requires_grad_()
+    frozen(images).sum().backward()
+    assert images.grad is not None and images.grad.abs().sum() > 0
+
+
+def test_a_frozen_backbone_leaves_its_images_and_its_maps_alone():
+    """Residuals are written over: never one that somebody else has."""
+    network = load_model(model_config("nano"), seeded_weights=True)
+    images = torch.randn(6, 3, 32, 64, generator=torch.Generator().manual_seed(5))
+    images = images.to(memory_format=torch.channels_last)
+    kept = images.clone()
+    with torch.inference_mode():
+        maps = network.backbone(images)
+        before = [level.clone() for level in maps]
+        network.neck(maps)
+    assert torch.equal(images, kept)
+    assert all(torch.equal(level, other) for level, other in zip(maps, before))
+    stages = [network.backbone.get_submodule(f"layer{number}") for number in (1, 2, 3)]
+    assert all(stage[0].downsample is not None for stage in stages)  # no stage writes over the map before it
