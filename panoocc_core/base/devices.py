@@ -37,6 +37,12 @@ def usable_device(device: str | torch.device) -> torch.device:
     return target
 
 
+def with_index(device: torch.device) -> torch.device:
+    """The same device with its number, as its tensors name it."""
+    is_open = device.type == "cuda" and device.index is None
+    return torch.device("cuda", torch.cuda.current_device()) if is_open else device
+
+
 def why_no_gpu() -> str | None:
     """Why torch can use no GPU, and what to do about it; None where it can."""
     if torch.cuda.is_available():

@@ -15,8 +15,9 @@ import torch
 import torch.utils.dlpack
 from torch import Tensor
 
+from ..base.devices import with_index
 from ..types import ListedVoxels
-from .kernels import has_cupy, import_cupy, with_index
+from .kernels import has_cupy, import_cupy
 
 RECORD = np.dtype([("confidence", "u1"), ("class_id", "u1"), ("index", "<u4"), ("unused", "<u2")])  # of a voxel
 HEAD_BYTES = 16  # how many voxels are listed, and whether the network's output is finite: int64 each

@@ -10,10 +10,11 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
+from ..base.devices import with_index
 from ..base.reduction import Cut
 from ..base.sent_image import SentImage, UndistortingMaps
 from ..config import ImageConfig
-from .kernels import INSTALL, Kernels, address, has_cupy, kernels_on, with_index
+from .kernels import INSTALL, Kernels, address, has_cupy, kernels_on
 from .staging import SideUploads, Staging
 
 SOURCE = "front_end.cu"

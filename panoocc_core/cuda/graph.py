@@ -5,7 +5,6 @@ cleared memory nor other motions concern it: what changes are numbers in buffers
 input (the number of recalled states, the kinds of lenses) and every choice of outputs.
 """
 
-from collections import OrderedDict
 from collections.abc import Callable
 from contextlib import nullcontext
 from dataclasses import dataclass, replace
@@ -14,11 +13,11 @@ from typing import Protocol, TypeVar
 import torch
 from torch import Tensor
 
-from ..base.devices import is_out_of_memory
+from ..base.devices import full_float32, is_out_of_memory, with_index
 from ..base.tensor_trees import form_of, mapped, tensors_in
 from ..config import ModelConfig
 from ..step import Executor, Stage, StepInput, StepOutput, Wanted
-from .kernels import CudaError, with_index
+from .kernels import CudaError
 
 T = TypeVar("T")
 MAX_GRAPHS = 32  # states and outputs in all their numbers are fewer; more would be lenses that change
@@ -72,7 +71,7 @@ class CapturedSteps:
     def __init__(self, executor: Executor, record: Recorder | None = None) -> None:
         self._executor = executor
         self._record = GraphRecorder(executor.device) if record is None else record
-        self._graphs: OrderedDict[object, _Graph] = OrderedDict()
+        self._graphs: dict[object, _Graph] = {}
         self._buffers: dict[object, Tensor] = {}  # shared by the graphs
 
     @property
@@ -91,6 +90,7 @@ class CapturedSteps:
         return len(self._graphs)
 
     @torch.inference_mode()
+    @full_float32()
     def step(self, inputs: StepInput, wanted: Wanted, stage: Stage = nullcontext) -> StepOutput:
         """One step; pure, without gradients.
 
@@ -136,7 +136,7 @@ class CapturedSteps:
         buffers = tuple(tensors_in(static))
         _fill(buffers, inputs)
         try:
-            output, replay = self._record(lambda: self._executor.step(static, wanted, _unmeasured))
+            output, replay = self._record(lambda: self._executor.step(static, wanted, nullcontext))
         except Exception as error:
             self.forget()
             if is_out_of_memory(error):
@@ -156,7 +156,3 @@ class CapturedSteps:
 def _fill(buffers: tuple[Tensor, ...], inputs: StepInput) -> None:
     for buffer, tensor in zip(buffers, tensors_in(inputs), strict=True):
         buffer.copy_(tensor, non_blocking=True)
-
-
-def _unmeasured(name: str) -> nullcontext[None]:
-    return nullcontext()

@@ -9,6 +9,8 @@ from typing import Any, Protocol
 import numpy as np
 import torch
 
+from ..base.devices import with_index
+
 # As the host counts: without fused products and sums.
 OPTIONS = ("--fmad=false", "-std=c++17")
 INSTALL = "install it: pip install 'panoocc[cuda]', or the cupy-cuda package of the machine's CUDA"
@@ -84,12 +86,6 @@ class _RawKernels:
             return value
         plain = value.view(torch.int16) if value.dtype == torch.bfloat16 else value
         return self._cupy.from_dlpack(plain.detach())
-
-
-def with_index(device: torch.device) -> torch.device:
-    """The same device with its number, as its tensors name it."""
-    is_open = device.type == "cuda" and device.index is None
-    return torch.device("cuda", torch.cuda.current_device()) if is_open else device
 
 
 def address(tensor: torch.Tensor) -> np.uint64:

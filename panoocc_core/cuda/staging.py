@@ -11,9 +11,9 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
+from ..base.devices import with_index
 from ..base.sent_image import SentImage
 from ..base.tensor_trees import mapped, tensors_in
-from .kernels import with_index
 
 T = TypeVar("T")
 ALIGNMENT = 256  # bytes: as CUDA's own allocations

@@ -1,6 +1,6 @@
 """Linear interpolation with zeros outside, as rows and weights of a zero-bordered table."""
 
-from functools import lru_cache
+from functools import cache
 
 import torch
 from torch import Tensor
@@ -33,7 +33,7 @@ def bordered(maps: Tensor) -> Tensor:
     return functional.pad(maps, (0, 0, 1, 1, 1, 1))
 
 
-@lru_cache(maxsize=64)  # a network has a handful of shapes
+@cache  # a network has a handful of shapes; graphs read them by their addresses, so that they must stay
 @torch.inference_mode(False)  # kept from an inference, they serve a training too
 def ring_cells(shapes: tuple[tuple[int, int], ...], device: torch.device) -> Tensor:
     """Which cells, int64, of bordered maps (rows, columns) one after the other are of their rings."""

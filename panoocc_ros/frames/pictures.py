@@ -5,6 +5,7 @@ import time
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
+from functools import partial
 from typing import Any, NamedTuple
 from weakref import WeakSet, ref
 
@@ -19,14 +20,33 @@ from panoocc_core.cuda.staging import SideUploads
 from .images import decode, glimpse, sent_as_it_is
 
 
+class _OnHost:
+    """The pixels of a message, made once."""
+
+    def __init__(self, message: Any) -> None:
+        self._message = message
+        self._lock = threading.Lock()
+        self._made: tuple[Calibration, Pixels] | None = None
+
+    def pixels(self, calibration: Calibration) -> Pixels:
+        with self._lock:
+            if self._made is None or self._made[0] is not calibration:
+                self._made = None
+                taken = decode(self._message, calibration.size_hw, reduction=calibration.reduction)
+                self._made = calibration, calibration.rectify(taken)
+            return self._made[1]
+
+    def turned(self, calibration: Calibration, turns: int) -> torch.Tensor:
+        return torch.from_numpy(turned(self.pixels(calibration), turns))
+
+
 class Picture:
     """One image message; whoever needs its pixels first makes them, the others get the same."""
 
     def __init__(self, message: Any) -> None:
         self.message = message
         self.arrived_s = time.perf_counter()
-        self._lock = threading.Lock()
-        self._made: tuple[Calibration, Pixels] | None = None
+        self._on_host = _OnHost(message)
 
     def make(self, calibration: Calibration) -> None:
         """Do ahead what its set will need; errors as of `pixels`."""
@@ -39,12 +59,7 @@ class Picture:
             ImageError: the message cannot be decoded, or is of another size than the calibration.
             CalibrationError: it cannot be undistorted.
         """
-        with self._lock:
-            if self._made is None or self._made[0] is not calibration:
-                self._made = None
-                taken = decode(self.message, calibration.size_hw, reduction=calibration.reduction)
-                self._made = calibration, calibration.rectify(taken)
-            return self._made[1]
+        return self._on_host.pixels(calibration)
 
 
 class _Sent(NamedTuple):
@@ -73,9 +88,6 @@ class PictureForDevice(Picture):
         return self._for_device(calibration).glimpse
 
     def _for_device(self, calibration: Calibration) -> _Sent:
-        def on_host(turns: int) -> torch.Tensor:
-            return torch.from_numpy(turned(self.pixels(calibration), turns))
-
         with self._sending:
             if self._sent is None or self._sent.calibration is not calibration:
                 self._sent = None
@@ -85,6 +97,8 @@ class PictureForDevice(Picture):
                 else:
                     looks = decode(self.message, calibration.size_hw, reduction=calibration.reduction)
                     image = sent_rgb(torch.from_numpy(looks))
+                # Not a method of the picture, by which it would hold itself.
+                on_host = partial(self._on_host.turned, calibration)
                 image = replace(image, maps=calibration.maps, on_host=on_host)
                 self._sent = _Sent(calibration, self._uploads.send(image), looks)
             return self._sent

@@ -7,6 +7,7 @@ import pytest
 import torch
 
 from panoocc_core import OccupancyStream, load_model
+from panoocc_core.base import devices
 from panoocc_core.base.tensor_trees import form_of, mapped, tensors_in
 from panoocc_core.cuda import graph as module
 from panoocc_core.cuda.graph import CapturedSteps
@@ -147,6 +148,22 @@ def test_all_numbers_of_states_are_captured_ahead(config):
     for number in range(5):
         stream.step(street_frame(0.5 * number, x_m=2.0 * number))
     assert recorder.recorded == before
+
+
+def test_what_is_captured_is_exact_whoever_asks(small_model, small, monkeypatch):
+    """A graph keeps the switches under which it was captured."""
+    exact = []
+    step = type(small_model).step
+
+    def looking(*args):
+        exact.append(devices.full_float32._inside > 0)
+        return step(*args)
+
+    monkeypatch.setattr(type(small_model), "step", looking)
+    captured = CapturedSteps(small_model, StandIn())
+    inputs = prepare(small, captured.device, street_frame(0.0), OccupancyStream(small_model).memory).inputs
+    captured.prepare(inputs, Wanted())
+    assert exact and all(exact)
 
 
 def test_buffers_are_shared_and_given_up(small_model, small, monkeypatch):

@@ -1,11 +1,20 @@
 """The instrument itself: a kernel that spills is seen to, and what is compiled is what would be launched."""
 
+from contextlib import contextmanager
+
 import pytest
 import torch
 
 pytest.importorskip("triton", reason="kernels need triton: pip install -r requirements/kernels.txt")
 import triton
 import triton.language as tl
+from triton.runtime.jit import JITFunction
+
+from panoocc_core.ops.deform_attn import triton as deform_attn
+from panoocc_core.ops.deform_conv import triton as deform_conv
+from panoocc_core.ops.voxel_classes import triton as voxel_classes
+from panoocc_core.ops.voxel_classes.rule import ClassRule
+from panoocc_core.ops.voxel_warp import triton as voxel_warp
 
 from .compiling import ARCHS, assert_fits, compiling
 
@@ -46,3 +55,35 @@ def test_nothing_compiled_is_no_success():
         pass
     with pytest.raises(AssertionError, match="nothing was launched"):
         assert_fits(kernels)
+
+
+def launch_all(launches):
+    """Every launcher of the operators, once; how many launches there were after each."""
+    none = {"device": "meta"}
+    values, points = torch.empty(1, 36, 2, 8, **none), torch.empty(5, 1, 2, **none)
+    offsets, weights = torch.empty(5, 2, 1, 4, 2, **none), torch.empty(5, 2, 1, 4, **none)
+    attention = values, (4, 4), points, offsets, weights, None
+    maps = torch.empty(1, 8, 4, 4, **none), torch.empty(1, 18, 4, 4, **none), torch.empty(1, 9, 4, 4, **none)
+    grid, layers = torch.empty(2, 2, 2, 8, **none), ([torch.empty(3, 8, **none)], [torch.empty(3, **none)])
+    states, motions = [torch.empty(8, 8, **none)], torch.empty(1, 3, 4, **none)
+    yield deform_attn.forward(*attention), len(launches)
+    yield deform_attn.backward(torch.empty(5, 16, **none), *attention, False), len(launches)
+    yield deform_conv.sampled_taps(*maps, 3, 1, 1), len(launches)
+    yield voxel_classes.launched(grid, *layers, None, ClassRule(False, None, None), (2, 2, 2)), len(launches)
+    yield voxel_warp.launched(states, motions, (2, 2, 2), states[0], 2), len(launches)
+
+
+def test_kernels_are_launched_on_the_device_of_their_tensors(monkeypatch):
+    """Which need not be the current one: `cuda:1` is a network's device by its parameter alone."""
+    entered, launches = [], []
+
+    @contextmanager
+    def device_of(tensor):
+        entered.append(tensor)
+        yield
+        entered.pop()
+
+    monkeypatch.setattr(torch.cuda, "device_of", device_of)
+    monkeypatch.setattr(JITFunction, "run", lambda self, *args, **kwargs: launches.append(bool(entered)))
+    counts = [count for _, count in launch_all(launches)]
+    assert counts == [1, 2, 3, 5, 6] and all(launches)

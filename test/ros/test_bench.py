@@ -14,6 +14,7 @@ from panoocc_core import model_config
 from panoocc_core.base.strict_yaml import ConfigError
 from panoocc_core.bench import bench_rendering, measured
 from panoocc_core.bench.floor import Rates
+from panoocc_core.cuda.kernels import CudaError
 from panoocc_core.sim import load_sim_rig, nuscenes_rig
 from panoocc_ros.commands import bench
 from panoocc_ros.commands.bench import around, networks, over_dds, rivals
@@ -143,18 +144,24 @@ def test_every_network_gets_a_street_of_its_own_rig(here, tmp_path, monkeypatch,
     assert "are not used" not in capsys.readouterr().err
 
 
-def test_what_a_setting_failed_with_is_said_and_the_others_are_written(here, small_bag, tmp_path, capsys, monkeypatch):
+@pytest.mark.parametrize(
+    "error",
+    [NotImplementedError("operator is not implemented for 'Half'"), CudaError("a step of nano cannot be captured")],
+)
+def test_what_a_setting_failed_with_is_said_and_the_others_are_written(
+    error, here, small_bag, tmp_path, capsys, monkeypatch
+):
     measure_bag = networks.measure_bag
 
     def failing(setting, *more):
         if setting.precision == "fp16":
-            raise NotImplementedError("operator is not implemented for 'Half'")
+            raise error
         return measure_bag(setting, *more)
 
     monkeypatch.setattr(networks, "measure_bag", failing)
     words = ("--model", "nano", "--bag", small_bag, "--frames", 1, "--compared", 0, "--json", tmp_path / "bench.json")
     assert panoocc(*words, "--precision", "fp16", "fp32") == 5
-    assert "nano, fp16, 1 thread: failed: operator is not implemented for 'Half'" in capsys.readouterr().err
+    assert f"nano, fp16, 1 thread: failed: {error}" in capsys.readouterr().err
     numbers = json.loads((tmp_path / "bench.json").read_text())
     assert [one["precision"] for one in numbers["networks"]] == ["fp32"] and len(numbers["failed"]) == 1
 

@@ -1,7 +1,9 @@
 """Image messages that a device decodes and rectifies: the same pixels and cameras as the host makes of them."""
 
+import gc
 from contextlib import closing
 from dataclasses import replace
+from weakref import ref
 
 import numpy as np
 import pytest
@@ -131,6 +133,23 @@ def test_a_set_becomes_the_same_frame_either_way():
     for host, device in zip(*(frame.cameras for frame in frames), strict=True):
         assert isinstance(host.image, torch.Tensor) and not isinstance(device.image, torch.Tensor)
         assert torch.equal(host.rgb(), device.rgb()) and np.array_equal(host.intrinsics, device.intrinsics)
+
+
+@pytest.mark.parametrize("make", [Picture, for_device], ids=["host", "device"])
+def test_a_picture_goes_with_its_last_holder(make):
+    """Not with the collector of cycles: until that comes, pixels of many sets would pile up."""
+    calibrated = calibration(camera_info((HEIGHT, WIDTH)), False)
+    gc.disable()
+    try:
+        held = make(message_of("rgb8"))
+        held.make(calibrated)
+        if isinstance(held, PictureForDevice):
+            assert torch.equal(held.sent(calibrated).on_host(0), torch.from_numpy(held.pixels(calibrated)))
+        seen = ref(held)
+        del held
+        assert seen() is None
+    finally:
+        gc.enable()
 
 
 def test_on_a_cpu_the_host_prepares_images():

@@ -1,6 +1,6 @@
 """Grouped deformable aggregation on CUDA: deformable attention in which every pixel looks at its image alone."""
 
-from functools import lru_cache
+from functools import cache
 
 import torch
 from torch import Tensor
@@ -20,7 +20,7 @@ def deform_aggregate(values: Tensor, offsets: Tensor, weights: Tensor) -> Tensor
     return out.view(images, rows, columns, -1)
 
 
-@lru_cache(maxsize=16)  # a network has a handful of sizes
+@cache  # a network has a handful of sizes; graphs read them by their addresses, so that they must stay
 @torch.inference_mode(False)  # kept from an inference, they serve a training too
 def _pixels(images: int, rows: int, columns: int, device: torch.device) -> tuple[Tensor, Tensor]:
     """Centres float32 [pixel, 1, 2] in 0..1 and images int32 [pixel, 1] of all pixels."""

@@ -1,7 +1,7 @@
 """Multi-scale deformable attention as one weighted gather from a table of all levels."""
 
 from dataclasses import dataclass
-from functools import lru_cache
+from functools import cache
 
 import torch
 from torch import Tensor
@@ -66,7 +66,7 @@ def _mean_of_slots(attended: Tensor, exists: Tensor) -> Tensor:
     return functional.embedding_bag(order, attended, count.cumsum(0) - count, mode="mean")
 
 
-@lru_cache(maxsize=64)  # a network has a handful of shapes; on CUDA each would be four uploads a call
+@cache  # a network has a handful of shapes; graphs read them by their addresses, so that they must stay
 @torch.inference_mode(False)  # kept from an inference, they serve a training too
 def _samples(shapes: tuple[tuple[int, int], ...], heads: int, points: int, device: torch.device) -> _Samples:
     def each(of_level: list[int], dtype: torch.dtype) -> Tensor:

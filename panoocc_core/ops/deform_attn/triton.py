@@ -9,7 +9,7 @@ the whole program takes.  Positions, interpolation weights and sums are float32 
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from functools import lru_cache
+from functools import cache
 from itertools import accumulate
 from math import gcd
 from typing import Any
@@ -186,7 +186,7 @@ def _call(
     )
 
 
-@lru_cache(maxsize=64)  # a network has a handful of shapes; each would be an upload a call
+@cache  # a network has a handful of shapes; graphs read it by its address, so that it must stay
 @torch.inference_mode(False)  # kept from an inference, it serves a training too
 def _level_table(shapes: tuple[int, ...], device: torch.device) -> Tensor:
     """int32 [level, 3]: rows, columns, first cell."""

@@ -84,44 +84,45 @@ def launched(
     hidden = [part.contiguous() for pair in zip(weights[:-1], biases[:-1]) for part in pair]
     hidden += [points] * (2 * MAX_HIDDEN - len(hidden))  # stand-ins that are not read
     voxels, warps = SIZES[points.element_size()]
-    _mlp[(triton.cdiv(count, voxels),)](
-        points.contiguous(),
-        *hidden,
-        weights[-1].contiguous(),
-        biases[-1].contiguous(),
-        None if rule.sigmoids or not decides or gate is None else gate.contiguous(),
-        logits,
-        class_id,
-        probability,
-        count,
-        *decision,
-        CHANNELS=channels,
-        FIRST=widths[0],
-        SECOND=widths[1],
-        CLASSES=classes,
-        CHANNEL_BLOCK=_block(channels),
-        SECOND_BLOCK=_block(widths[1]),
-        CLASS_BLOCK=_block(classes),
-        HIDDEN_AT_ONCE=HIDDEN_AT_ONCE,
-        VOXELS=voxels,
-        SIGMOIDS=rule.sigmoids,
-        num_warps=warps,
-    )
-    if between:
-        _between[(triton.cdiv(shape[2], BETWEEN), shape[1], shape[0])](
+    with torch.cuda.device_of(points):
+        _mlp[(triton.cdiv(count, voxels),)](
+            points.contiguous(),
+            *hidden,
+            weights[-1].contiguous(),
+            biases[-1].contiguous(),
+            None if rule.sigmoids or not decides or gate is None else gate.contiguous(),
             logits,
             class_id,
             probability,
-            depth,
-            rows,
-            columns,
+            count,
             *decision,
-            *factors,
+            CHANNELS=channels,
+            FIRST=widths[0],
+            SECOND=widths[1],
             CLASSES=classes,
+            CHANNEL_BLOCK=_block(channels),
+            SECOND_BLOCK=_block(widths[1]),
+            CLASS_BLOCK=_block(classes),
+            HIDDEN_AT_ONCE=HIDDEN_AT_ONCE,
+            VOXELS=voxels,
             SIGMOIDS=rule.sigmoids,
-            BLOCK=BETWEEN,
-            num_warps=4,
+            num_warps=warps,
         )
+        if between:
+            _between[(triton.cdiv(shape[2], BETWEEN), shape[1], shape[0])](
+                logits,
+                class_id,
+                probability,
+                depth,
+                rows,
+                columns,
+                *decision,
+                *factors,
+                CLASSES=classes,
+                SIGMOIDS=rule.sigmoids,
+                BLOCK=BETWEEN,
+                num_warps=4,
+            )
     return class_id, probability
 
 

@@ -56,19 +56,20 @@ def launched(
     for number, state in enumerate(states):
         copies = missing + 1 if number == 0 else 1
         slot = 0 if number == 0 else missing + number
-        _warp[(triton.cdiv(count, block),)](
-            state.contiguous(),
-            motions[number],
-            out[:, slot * channels :],
-            count,
-            *shape_hwz,
-            copies,
-            out.stride(0),
-            CHANNELS=channels,
-            CHANNEL_BLOCK=channel_block,
-            BLOCK=block,
-            num_warps=THREADS // 32,
-        )
+        with torch.cuda.device_of(first):
+            _warp[(triton.cdiv(count, block),)](
+                state.contiguous(),
+                motions[number],
+                out[:, slot * channels :],
+                count,
+                *shape_hwz,
+                copies,
+                out.stride(0),
+                CHANNELS=channels,
+                CHANNEL_BLOCK=channel_block,
+                BLOCK=block,
+                num_warps=THREADS // 32,
+            )
     return out
 
 

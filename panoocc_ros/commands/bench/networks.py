@@ -24,6 +24,7 @@ from panoocc_core.bench import (
     summary_table,
 )
 from panoocc_core.config import presets
+from panoocc_core.cuda.kernels import CudaError
 from panoocc_core.sim.pool import WorkerPool
 from panoocc_core.weights.checkpoint import PRECISIONS
 
@@ -126,8 +127,9 @@ def measure_bag(setting: Setting, bag: Path, rig: Rig, frame_count: int, effort:
 
 
 def _is_of_torch(error: Exception) -> bool:
-    """Whether an operator failed, e.g. as it does not know a precision; a process that was killed is another matter."""
-    return type(error) is RuntimeError or isinstance(error, NotImplementedError)
+    """Whether an operator failed, as it does not know a precision, or a capture; a process that was killed is another
+    matter."""
+    return type(error) is RuntimeError or isinstance(error, (NotImplementedError, CudaError))
 
 
 def numbers_of(reports: Sequence[NetworkReport], failed: dict[str, str]) -> dict[str, Any]:
