@@ -6,7 +6,7 @@ by something that was made of it once.
 """
 
 from collections.abc import Callable
-from contextlib import AbstractContextManager
+from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass
 from typing import Protocol
 
@@ -84,6 +84,6 @@ class Executor(Protocol):
         """Where inputs are taken and outputs given."""
         ...
 
-    def step(self, inputs: StepInput, wanted: Wanted, stage: Stage) -> StepOutput:
+    def step(self, inputs: StepInput, wanted: Wanted, stage: Stage = nullcontext) -> StepOutput:
         """One step; pure."""
         ...

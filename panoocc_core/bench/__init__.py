@@ -8,6 +8,7 @@ from .machine import computing_threads, hardware
 from .measured import (
     COMPARED_FRAMES,
     EXECUTORS,
+    GRID_ALONE,
     Effort,
     NetworkReport,
     Setting,
@@ -23,6 +24,7 @@ from .sweep import draw_sweep, sweep_sizes, sweep_table, variants
 __all__ = [
     "COMPARED_FRAMES",
     "EXECUTORS",
+    "GRID_ALONE",
     "Agreement",
     "Effort",
     "ImageReport",

@@ -11,6 +11,7 @@ import cv2
 import torch
 
 from ..base.memory_use import host_memory_in_use
+from ..ops.backend import running_kernels
 
 _STATUS, _CLEAR_REFS = Path("/proc/self/status"), Path("/proc/self/clear_refs")
 _RESET_PEAK = "5"  # proc(5)
@@ -32,7 +33,7 @@ def computing_threads(count: int) -> Iterator[None]:
 def hardware(device: torch.device) -> str:
     """What the numbers were measured on."""
     if device.type == "cuda":
-        return f"{torch.cuda.get_device_name(device)}, torch {torch.__version__}"
+        return f"{torch.cuda.get_device_name(device)}, kernels: {running_kernels(device)}, torch {torch.__version__}"
     return f"{cpu_name()}, {torch.get_num_threads()} threads, torch {torch.__version__}"
 
 

@@ -299,11 +299,10 @@ def device_rates(counted: Sequence[Work], network: Network, threads: int) -> dic
     if network.device.type == "cuda":
         return {"device": measure_rates(counted, network.device, network.dtype)}
     one = measure_rates(counted, network.device, network.dtype, 1)
-    return {"one thread": one, "all threads": one if threads == 1 else _measured(counted, network, threads)}
-
-
-def _measured(counted: Sequence[Work], network: Network, threads: int) -> Rates:
-    return measure_rates(counted, network.device, network.dtype, threads)
+    return {
+        "one thread": one,
+        "all threads": one if threads == 1 else measure_rates(counted, network.device, network.dtype, threads),
+    }
 
 
 def _is_enough(count: int, seconds: float, effort: Effort) -> bool:

@@ -2,7 +2,6 @@
 
 import time
 from collections.abc import Sequence
-from contextlib import nullcontext
 from dataclasses import asdict, dataclass
 
 import numpy as np
@@ -105,7 +104,7 @@ def agreement(file: Executor, network: Network, frames: Sequence[Frame]) -> Agre
         for number, executor in enumerate((file, network)):
             prepared = prepare(network.config, executor.device, frame, memories[number])
             begin_s = time.process_time()
-            output = executor.step(prepared.inputs, Wanted(visible=False), lambda name: nullcontext())
+            output = executor.step(prepared.inputs, Wanted(visible=False))
             outputs.append(output)
             cpu_s[number].append(time.process_time() - begin_s)
             memories[number], fused = prepared.after(output.state).memory, len(prepared.inputs.states)

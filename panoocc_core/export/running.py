@@ -1,6 +1,9 @@
 """An exported step in the place of its network."""
 
+import re
 from collections.abc import Callable, Sequence
+from contextlib import nullcontext
+from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
@@ -12,15 +15,30 @@ from ..step import BoxPrediction, Stage, StepInput, StepOutput, Wanted
 from ..weights.tensor_files import CheckpointError
 from .archive import check_archive
 from .spec import ExportSpec, read_spec
-from .traced import Port, input_ports, output_ports
+from .traced import Port, input_ports, output_ports, type_name
 
-Runner = Callable[[dict[str, Tensor]], Sequence[Tensor]]
 ONNX_TYPES = {"float32": "tensor(float)", "int32": "tensor(int32)", "uint8": "tensor(uint8)"}
-PRECISIONS = {"fp32": "float32", "fp16": "float16", "bf16": "bfloat16"}
+CUDA_PROVIDER = "CUDAExecutionProvider"
+
+
+@dataclass(frozen=True, slots=True)
+class Runner:
+    """What computes a file."""
+
+    run: Callable[[dict[str, Tensor]], Sequence[Tensor]]
+    device: torch.device  # that computes
+    why_not_cuda: str | None = None  # where nobody has chosen the CPU, and CUDA cannot be had
 
 
 class FileExecutor:
-    """Takes the steps of a network by an exported file.
+    """Takes the steps of a network by an exported file: inputs and outputs are on the CPU, wherever it computes.
+
+    Args:
+        device: cpu, cuda or cuda:<index>; auto is CUDA where the file can be run there.
+        threads: of the CPU; None: as many as torch has.
+
+    Attributes:
+        runner: what computes, and where.
 
     Raises:
         CheckpointError: the file cannot be used; the text says why, and what to do.
@@ -28,22 +46,18 @@ class FileExecutor:
 
     def __init__(self, file: Path, config: ModelConfig, device: str = "auto", threads: int | None = None):
         self.config, self.file, self.spec = config, file, read_spec(file, config)
-        precision = PRECISIONS[self.spec.precision]
+        precision = type_name(self.spec.precision)
         inputs = input_ports(config, precision)
         outputs = output_ports(config, precision, self.spec.instances == "boxes")
         if (self.spec.inputs, self.spec.outputs) != (inputs, outputs):
             raise CheckpointError(f"{file}: has other inputs or outputs than this version: write it again")
-        if self.spec.kind == "onnx":
-            self._run, self.device = _onnx_runner(file, self.spec, device, threads)
-        else:
-            self._run, self.device = _pt2_runner(file, self.spec), torch.device("cpu")
-            if device not in ("auto", "cpu"):
-                raise CheckpointError(f"{file}: .pt2 files run on the CPU here, not on {device}; take device: cpu")
+        make = _onnx_runner if self.spec.kind == "onnx" else _pt2_runner
+        self.runner, self.device = make(file, self.spec, device, threads), torch.device("cpu")
         self._names = [port.name for port in outputs]
         states = [port for port in inputs if port.name.startswith("state_")]
         self._missing = [torch.zeros(port.shape, dtype=getattr(torch, port.dtype)) for port in states]
 
-    def step(self, inputs: StepInput, wanted: Wanted, stage: Stage) -> StepOutput:
+    def step(self, inputs: StepInput, wanted: Wanted, stage: Stage = nullcontext) -> StepOutput:
         """See `Executor`.
 
         Raises:
@@ -54,7 +68,7 @@ class FileExecutor:
         if inputs.projections.lenses:
             raise ValueError(f"{self.file}: an exported step takes pinhole cameras alone; take lens: undistort")
         with stage("network"):
-            found = dict(zip(self._names, self._run(self._named(inputs)), strict=True))
+            found = dict(zip(self._names, self.runner.run(self._named(inputs)), strict=True))
         if (most := int(found["most_cameras"])) > self.spec.cameras_per_voxel:
             raise ValueError(
                 f"{self.file}: {most} cameras see one voxel, and the file reads {self.spec.cameras_per_voxel}: export "
@@ -78,27 +92,34 @@ class FileExecutor:
         return named
 
 
-def _onnx_runner(file: Path, spec: ExportSpec, device: str, threads: int | None) -> tuple[Runner, torch.device]:
+def _onnx_runner(file: Path, spec: ExportSpec, device: str, threads: int | None) -> Runner:
     try:
         import onnxruntime
     except ImportError as error:
         raise CheckpointError(
             f"{file}: onnxruntime is not installed, which runs .onnx files: pip install onnxruntime"
         ) from error
-    have = onnxruntime.get_available_providers()
-    cuda = "CUDAExecutionProvider"
-    if device.startswith("cuda") and cuda not in have:
-        raise CheckpointError(f"{file}: onnxruntime here has no {cuda}: pip install onnxruntime-gpu, or device: cpu")
+    if not re.fullmatch(r"auto|cpu|cuda(:\d+)?", device):
+        raise CheckpointError(f"{file}: device {device!r} is unknown; use cpu, cuda, cuda:<index> or auto")
+    wanted = torch.device("cuda:0" if device in ("auto", "cuda") else device)
+    why_not_cuda = None
+    if wanted.type == "cuda" and CUDA_PROVIDER not in onnxruntime.get_available_providers():
+        why_not_cuda = f"onnxruntime here has no {CUDA_PROVIDER}, onnxruntime-gpu does"
     options = onnxruntime.SessionOptions()
     options.intra_op_num_threads = threads or torch.get_num_threads()
     options.log_severity_level = 3
-    providers = ["CPUExecutionProvider"]
-    if cuda in have and device != "cpu":
-        providers.insert(0, cuda)
+    providers: list[str | tuple[str, dict[str, int]]] = ["CPUExecutionProvider"]
+    if wanted.type == "cuda" and why_not_cuda is None:
+        providers.insert(0, (CUDA_PROVIDER, {"device_id": wanted.index}))
     try:
         session = onnxruntime.InferenceSession(str(file), options, providers=providers)
     except Exception as error:  # of onnxruntime's own kinds
         raise CheckpointError(f"{file}: onnxruntime cannot read it: {str(error).splitlines()[0][:200]}") from error
+    session.disable_fallback()  # else a step that fails on CUDA is taken by the CPU from then on
+    if len(providers) > 1 and CUDA_PROVIDER not in session.get_providers():  # one that cannot start is left out
+        why_not_cuda = f"onnxruntime cannot start its {CUDA_PROVIDER} on {wanted}, and says above why"
+    if why_not_cuda and device != "auto":
+        raise CheckpointError(f"{file}: cannot be run on {device}: {why_not_cuda}; mend that, or take device: cpu")
     _check_ports(file, spec.inputs, session.get_inputs())
     _check_ports(file, spec.outputs, session.get_outputs())
 
@@ -106,7 +127,7 @@ def _onnx_runner(file: Path, spec: ExportSpec, device: str, threads: int | None)
         found = session.run(None, {name: tensor.numpy() for name, tensor in named.items()})
         return [torch.from_numpy(np.asarray(array)) for array in found]
 
-    return run, torch.device("cpu")  # images and voxels are handed over on the host
+    return Runner(run, torch.device("cpu") if why_not_cuda else wanted, why_not_cuda)
 
 
 def _check_ports(file: Path, ports: Sequence[Port], found: Sequence[object]) -> None:
@@ -118,7 +139,9 @@ def _check_ports(file: Path, ports: Sequence[Port], found: Sequence[object]) -> 
         raise CheckpointError(f"{file}: its tensors are not those of its configuration ({odd}): write it again")
 
 
-def _pt2_runner(file: Path, spec: ExportSpec) -> Runner:
+def _pt2_runner(file: Path, spec: ExportSpec, device: str, threads: int | None) -> Runner:
+    if device not in ("auto", "cpu"):
+        raise CheckpointError(f"{file}: .pt2 files run on the CPU here, not on {device}; take device: cpu")
     check_archive(file)
     try:
         program = torch.export.load(file)
@@ -132,4 +155,4 @@ def _pt2_runner(file: Path, spec: ExportSpec) -> Runner:
     def run(named: dict[str, Tensor]) -> Sequence[Tensor]:
         return module(*named.values())
 
-    return run
+    return Runner(run, torch.device("cpu"), None if device == "cpu" else ".pt2 files run on the CPU here")

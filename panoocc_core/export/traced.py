@@ -12,6 +12,7 @@ from ..models.queries import EGO_MOTION_VALUES
 from ..ops.reference_mode import portable_operators
 from ..optics import Projections
 from ..voxels import token_count
+from ..weights.checkpoint import PRECISIONS
 
 
 @dataclass(frozen=True, slots=True)
@@ -22,6 +23,11 @@ class Port:
     dtype: str  # as torch names it: float32, uint8
     shape: tuple[int, ...]
     meaning: str
+
+
+def type_name(precision: str) -> str:
+    """What torch calls the type of a precision's tensors: `fp16` -> `float16`."""
+    return str(PRECISIONS[precision]).removeprefix("torch.")
 
 
 def input_ports(config: ModelConfig, precision: str) -> tuple[Port, ...]:

@@ -18,9 +18,9 @@ from ..sim.camera import Rig
 from ..types import Frame
 from ..weights.tensor_files import CheckpointError
 from .checking import Agreement, agreement, most_cameras, street_frames
-from .running import PRECISIONS, FileExecutor
+from .running import FileExecutor
 from .spec import FORMAT, ExportSpec, network_facts, sha256_of, spec_path, weights_sha256, write_spec
-from .traced import Port, TracedStep, input_ports, output_ports
+from .traced import Port, TracedStep, input_ports, output_ports, type_name
 
 OPSET = 18  # of ONNX; TensorRT 10 reads up to 20
 
@@ -70,8 +70,8 @@ def trace(network: Network, plain: Network, rig: Rig, rig_name: str, cameras: in
     cameras = min(seen if cameras is None else cameras, len(config.cameras))
     if cameras < seen:
         raise CheckpointError(f"cameras per voxel: {seen} cameras of the rig {rig_name} see one voxel, not {cameras}")
-    inputs = input_ports(config, PRECISIONS[precision])
-    outputs = output_ports(config, PRECISIONS[precision], config.panoptic.instances == "boxes")
+    inputs = input_ports(config, type_name(precision))
+    outputs = output_ports(config, type_name(precision), config.panoptic.instances == "boxes")
     with _quiet():
         program = _program(TracedStep(plain, cameras), inputs)
     return Traced(network, plain, precision, rig_name, cameras, frames, program, inputs, outputs)

@@ -167,6 +167,8 @@ def loaded_executor(
         found = FileExecutor(Path(checkpoint), config, device, threads)
     if found.spec.precision != precision:
         raise SettingsError(f"{checkpoint} computes in {found.spec.precision}, not in {precision}", "precision")
+    for sentence in file_notes(found):
+        warn(sentence)
     return found
 
 
@@ -220,6 +222,14 @@ def device_notes(device: str, precision: str) -> tuple[str, ...]:
         notes.append(f"device auto takes the CPU: {why_no_gpu()}; set device to cpu where that is meant")
     with _settings("precision"):
         notes.append(check_precision(target, precision))
+    return tuple(note for note in notes if note)
+
+
+def file_notes(file: FileExecutor) -> tuple[str, ...]:
+    """As `device_notes`, of where an exported file computes."""
+    notes = [check_precision(file.runner.device, file.spec.precision)]
+    if file.runner.why_not_cuda is not None:
+        notes.append(f"device auto takes the CPU: {file.runner.why_not_cuda}; set device to cpu where that is meant")
     return tuple(note for note in notes if note)
 
 

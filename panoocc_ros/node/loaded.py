@@ -17,6 +17,7 @@ from panoocc_core.export.running import FileExecutor
 from panoocc_core.geometry import rigid
 from panoocc_core.memory import VoxelMemory
 from panoocc_core.network import Network
+from panoocc_core.ops.backend import running_kernels
 from panoocc_core.step import Executor, Wanted
 from panoocc_core.stream import prepare
 
@@ -30,6 +31,7 @@ from .choices import (
     chosen_config,
     chosen_rig,
     device_notes,
+    file_notes,
     loaded_executor,
     placed_by,
     rig_for,
@@ -98,13 +100,19 @@ def load(settings: NodeSettings, logger: Any) -> Loaded:
         "model": config.name,
         "instances": config.panoptic.instances,
         "weights": "seeded" if settings.seeded_weights else settings.checkpoint or SHIPPED,
-        "device": str(network.device),
+        "device": str(network.runner.device if isinstance(network, FileExecutor) else network.device),
         "precision": settings.precision,
         "steps": _steps(network, steps),
         "load_s": f"{loaded_s - begin_s:.1f}",
         "warm_up_s": f"{time.perf_counter() - loaded_s:.1f}",
     }
-    if notes := device_notes(settings.device, settings.precision):
+    if network.device.type == "cuda":
+        facts["kernels"] = running_kernels(network.device)
+    if isinstance(network, FileExecutor):
+        notes = file_notes(network)
+    else:
+        notes = device_notes(settings.device, settings.precision)
+    if notes:
         facts[DEVICE_NOTES] = "; ".join(notes)
     return Loaded(settings, used, rig.names, calibration, network, steps, own_limits, facts)
 

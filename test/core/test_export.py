@@ -43,8 +43,8 @@ def traced(trained) -> Traced:
 @pytest.fixture(scope="module")
 def files(traced, tmp_path_factory) -> dict[str, Path]:
     """A step of nano in both formats, each held against the network when it was written."""
-    pytest.importorskip("onnxruntime")
-    pytest.importorskip("onnxscript")
+    for package in ("onnx", "onnxruntime", "onnxscript"):
+        pytest.importorskip(package, reason=f".onnx files need {package}: pip install -r requirements/kernels.txt")
     folder, made = tmp_path_factory.mktemp("exported"), {}
     for kind in KINDS:
         made[kind] = folder / f"nano.{kind}"
@@ -239,6 +239,52 @@ def test_onnx_without_a_runtime_says_what_to_install(files, trained, monkeypatch
     monkeypatch.setitem(__import__("sys").modules, "onnxruntime", None)
     with pytest.raises(CheckpointError, match="pip install onnxruntime"):
         FileExecutor(files["onnx"], trained.config)
+
+
+@pytest.mark.parametrize(
+    ("providers", "says"),
+    [
+        ((), "onnxruntime here has no CUDAExecutionProvider, onnxruntime-gpu does"),
+        (
+            ("CUDAExecutionProvider",),
+            "onnxruntime cannot start its CUDAExecutionProvider on cuda:1, and says above why",
+        ),
+    ],
+)
+@pytest.mark.filterwarnings("ignore:Specified provider")
+def test_a_file_never_falls_to_the_cpu_silently(files, trained, monkeypatch, providers, says):
+    """onnxruntime leaves out a provider that it cannot start, here one that it lists and does not have."""
+    onnxruntime = pytest.importorskip("onnxruntime")
+    if "CUDAExecutionProvider" in onnxruntime.get_available_providers():
+        pytest.skip("this onnxruntime has CUDA")
+    monkeypatch.setattr(onnxruntime, "get_available_providers", lambda: [*providers, "CPUExecutionProvider"])
+    with pytest.raises(CheckpointError, match=f"cannot be run on cuda:1: {says}; mend that, or take device: cpu"):
+        FileExecutor(files["onnx"], trained.config, "cuda:1")
+    found = FileExecutor(files["onnx"], trained.config, "auto").runner
+    assert found.device.type == "cpu" and found.why_not_cuda == says.replace("cuda:1", "cuda:0")
+    assert FileExecutor(files["onnx"], trained.config, "cpu").runner.why_not_cuda is None
+    with pytest.raises(CheckpointError, match="device 'tpu' is unknown"):
+        FileExecutor(files["onnx"], trained.config, "tpu")
+
+
+def test_cuda_is_asked_for_by_its_index_and_kept(files, trained, monkeypatch):
+    onnxruntime = pytest.importorskip("onnxruntime")
+    asked = []
+
+    class Session(onnxruntime.InferenceSession):
+        def __init__(self, file, options, providers):
+            asked.append(providers)
+            super().__init__(file, options, providers=["CPUExecutionProvider"])
+
+        def get_providers(self):
+            return [provider if isinstance(provider, str) else provider[0] for provider in asked[-1]]
+
+    monkeypatch.setattr(onnxruntime, "get_available_providers", lambda: ["CUDAExecutionProvider"])
+    monkeypatch.setattr(onnxruntime, "InferenceSession", Session)
+    for device, index in (("cuda:1", 1), ("cuda", 0), ("auto", 0)):
+        runner = FileExecutor(files["onnx"], trained.config, device).runner
+        assert asked[-1][0] == ("CUDAExecutionProvider", {"device_id": index})
+        assert runner.device == torch.device("cuda", index) and runner.why_not_cuda is None
 
 
 def test_onnx_has_standard_operators_that_tensorrt_reads(files):

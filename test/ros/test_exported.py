@@ -11,7 +11,8 @@ from panoocc_core import model_config
 from panoocc_core.export.spec import spec_path
 from panoocc_ros.bags.bag import BagReader
 from panoocc_ros.commands.cli import main
-from panoocc_ros.node.choices import loaded_network
+from panoocc_ros.health.verdicts import DEVICE_NOTES
+from panoocc_ros.node.choices import file_notes, loaded_executor, loaded_network
 from panoocc_ros.node.loaded import load, take_limits
 from panoocc_ros.node.settings import NodeSettings
 from panoocc_ros.ros.parameter_fields import SettingsError
@@ -67,8 +68,17 @@ def test_the_node_takes_a_file_in_the_networks_place(exported):
     loaded = load(NodeSettings(model="nano", checkpoint=str(exported), device="cpu", threads=1), Logger())
     assert loaded.facts["weights"] == str(exported) and loaded.facts["device"] == "cpu"
     assert loaded.rig.names == RIG.select(loaded.network.config.cameras).names
+    assert DEVICE_NOTES not in loaded.facts
     take_limits(loaded.network, loaded.own_limits, NodeSettings(model="nano", max_focal_change=0.3))
     assert loaded.network.config.temporal.max_focal_change == 0.3
+
+
+def test_auto_says_that_a_file_is_on_the_cpu_whatever_gpu_there_is(exported, monkeypatch):
+    monkeypatch.setattr(torch.cuda, "is_available", lambda: True)
+    said = []
+    file = loaded_executor(model_config("nano"), exported, device="auto", threads=1, warn=said.append)
+    assert said == list(file_notes(file)) and len(said) == 1
+    assert said[0].startswith("device auto takes the CPU: .pt2 files run on the CPU here")
 
 
 RUNS = ["run", "{bag}", "--model", "nano", "--checkpoint"]

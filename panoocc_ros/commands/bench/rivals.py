@@ -4,16 +4,18 @@ import argparse
 import itertools
 import shlex
 import sys
+from collections.abc import Callable
 from pathlib import Path
 from tempfile import TemporaryDirectory
 
 import torch
 from tqdm import tqdm
 
-from panoocc_core import OccupancyStream, Wanted
+from panoocc_core import OccupancyStream
 from panoocc_core.base.whole_files import write_json
 from panoocc_core.bench import (
     EXECUTORS,
+    GRID_ALONE,
     RivalError,
     Setting,
     against_table,
@@ -34,7 +36,6 @@ from ..shared.streets import street_bag, street_rig
 from .bag_frames import bag_frames
 from .networks import STREET_FRAMES, Choice, choices
 
-GRID_ALONE = Wanted(instances=False, visible=False)
 COUNTED = 5
 
 
@@ -54,12 +55,20 @@ def one_choice(arguments: argparse.Namespace, option: str) -> tuple[Choice, Sett
     return choice, choice.settings[0]
 
 
-def _stream(setting: Setting) -> OccupancyStream:
-    """Loaded, with what takes the steps: an exported file does so itself."""
+def _waiting_step(setting: Setting) -> Callable[[Frame], None]:
+    """Steps of a network, or of an exported file, that return when all is computed."""
     loaded = loaded_executor(
         setting.config, setting.checkpoint, setting.seeded_weights, setting.device, setting.precision, setting.threads
     )
-    return OccupancyStream(EXECUTORS[setting.executor](loaded) if isinstance(loaded, Network) else loaded)
+    stream = OccupancyStream(EXECUTORS[setting.executor](loaded) if isinstance(loaded, Network) else loaded)
+    device = torch.device(setting.device)
+
+    def step(frame: Frame) -> None:
+        stream.step(frame, GRID_ALONE)
+        if device.type == "cuda":
+            torch.cuda.synchronize(device)
+
+    return step
 
 
 def against(arguments: argparse.Namespace) -> None:
@@ -73,12 +82,7 @@ def against(arguments: argparse.Namespace) -> None:
             Path(folder) / "street.mcap", street_rig(choice.config, choice.rig), STREET_FRAMES
         )
         frames = bag_frames(bag, choice.config, choice.rig, STREET_FRAMES)
-    stream, device = _stream(setting), torch.device(setting.device)
-
-    def step(frame: Frame) -> None:
-        stream.step(frame, GRID_ALONE)
-        if device.type == "cuda":
-            torch.cuda.synchronize(device)
+    step = _waiting_step(setting)
 
     fed = list(itertools.islice(steady(frames, choice.config), (arguments.frames or COUNTED) + 1))
     with computing_threads(setting.threads), tqdm(total=len(fed), unit="frame", desc="by turns", disable=None) as bar:
@@ -95,12 +99,7 @@ def against(arguments: argparse.Namespace) -> None:
 def serve_lines(arguments: argparse.Namespace) -> None:
     """`--serve`: the program that another checkout's `--against` starts."""
     _, setting = one_choice(arguments, "serve")
-    stream, device = _stream(setting), torch.device(setting.device)
-
-    def step(frame: Frame) -> None:
-        stream.step(frame, GRID_ALONE)
-        if device.type == "cuda":
-            torch.cuda.synchronize(device)
+    step = _waiting_step(setting)
 
     with computing_threads(setting.threads):
         serve(read_frame_file, step, sys.stdin, sys.stdout)
