@@ -1,6 +1,7 @@
 """Multi-scale deformable attention as one `grid_sample` of four dimensions a level, which ONNX and TensorRT have.
 
-The maps of all sources lie one below the other: their rings of zeros keep them apart.
+The maps of all sources lie one below the other: their rings of zeros keep them apart.  All is float32, as `grid_sample`
+wants places and values of one type.
 """
 
 import torch
@@ -22,6 +23,7 @@ def deform_attn(
 ) -> Tensor:
     """See `panoocc_core.ops.deform_attn`; of the slots of a query the first `slots_that_count` that exist are used."""
     sources, _, heads, channels = values.shape
+    dtype, values = values.dtype, values.float()
     if source is None:
         source, share = torch.zeros_like(reference_points[..., 0]), torch.ones_like(reference_points[..., 0])
     else:
@@ -43,9 +45,9 @@ def deform_attn(
             x, y = (places + offsets[part, None, :, level]).unbind(-1)  # [query, slot, head, point]; 0 is the ring
             y = y.clamp(0, rows + 1) + base * (rows + 2)
             weight = weights[part, None, :, level] * share[part, :, None, None]
-            attended.append(_sampled(table, x.clamp(0, columns + 1), y, weight.to(table.dtype)))
+            attended.append(_sampled(table, x.clamp(0, columns + 1), y, weight.float()))
         parts.append(torch.stack(attended).sum(0))
-    return torch.cat(parts)
+    return torch.cat(parts).to(dtype)
 
 
 def _sampled(table: Tensor, x: Tensor, y: Tensor, weight: Tensor) -> Tensor:
@@ -57,7 +59,7 @@ def _sampled(table: Tensor, x: Tensor, y: Tensor, weight: Tensor) -> Tensor:
     rows, columns = table.shape[2:]
     grid = torch.stack((x * (2 / (columns - 1)) - 1, y * (2 / (rows - 1)) - 1), dim=-1).permute(2, 0, 1, 3, 4)
     queries, slots, heads, points = x.shape
-    flat = grid.reshape(heads, queries, slots * points, 2).to(table.dtype)
+    flat = grid.reshape(heads, queries, slots * points, 2)
     sampled = functional.grid_sample(table, flat, align_corners=True)  # [head, channel, query, slot * point]
     weight = weight.permute(2, 0, 1, 3).reshape(heads, 1, queries, slots * points)
     return (sampled * weight).sum(-1).permute(2, 0, 1).reshape(queries, -1)
