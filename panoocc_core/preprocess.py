@@ -75,14 +75,12 @@ def _projections(cameras: list[CameraImage], frame: Frame, config: ModelConfig) 
     ego_from_network = config.grid.ego_from_network.matrix
     matrices, lensed = [UNSEEN] * len(cameras), []
     for place, camera in enumerate(cameras):
-        if camera.is_blank:
-            continue
         cut = input_from_pixels(camera.size_hw, config.images)
-        if camera.lens is None:
-            matrices[place] = cut @ pixels_from_ego(camera, frame) @ ego_from_network
-        else:
-            mount = camera_from_ego(camera, frame) @ ego_from_network
+        if camera.lens is not None:  # also of a blank camera: what is computed has one form, whether images come or not
+            mount = UNSEEN if camera.is_blank else camera_from_ego(camera, frame) @ ego_from_network
             lensed.append((place, LensedImage(camera.lens, cut @ camera.intrinsics, mount)))
+        elif not camera.is_blank:
+            matrices[place] = cut @ pixels_from_ego(camera, frame) @ ego_from_network
     pinholes = torch.as_tensor(np.stack(matrices), dtype=torch.float32)
     return Projections(pinholes, lens_groups(lensed, torch.float32, CPU))
 

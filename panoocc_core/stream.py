@@ -152,7 +152,9 @@ def collect(
     if compaction is not None:
         free_id = after.config.labels.free_id
         pending = compaction.begin(class_id, confidence, free_id, seen, output.is_finite)
-        listed, is_finite = pending.wait()  # the one wait for the device, when all its work has been given
+        listed, is_finite = (
+            pending.wait()
+        )  # for the device, when all its work has been given; `visible` and boxes wait too
         check_finite(is_finite)
         class_id, confidence = listed.volumes(after.config.output_shape_xyz, free_id)
     things = no_instances(after, class_id)

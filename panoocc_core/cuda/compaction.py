@@ -40,20 +40,22 @@ def listed(
     count = class_id.size
     flat = class_id.transpose(2, 1, 0).ravel()
     is_listed = xp.ones(count, bool) if free_id is None else flat != free_id
-    behind = xp.cumsum(is_listed, dtype=xp.int64)  # places in the list, counted from 1
+    place = xp.cumsum(is_listed, dtype=xp.int32)  # in the list, counted from 1
     bits = (
         xp.zeros(0, xp.uint8) if visible is None else xp.packbits(visible.transpose(2, 1, 0).ravel(), bitorder="little")
     )
     first = HEAD_BYTES // 8 + bits_words(count if visible is not None else 0)
-    words = xp.empty(first + count + 1, xp.uint64)
-    words[0] = behind[-1]
+    words, length = xp.empty(first + count, xp.uint64), place[-1].copy()
+    record = xp.arange(count, dtype=xp.uint64)  # in place: a word of every voxel is the largest array there is
+    for byte in (flat, confidence.transpose(2, 1, 0).ravel()):
+        record <<= 8
+        record |= byte
+    place *= is_listed
+    words[first - 1 :][place] = record  # those that are not listed fall before the list, which is written after them
+    words[0] = length
     words[1] = 1 if is_finite is None else is_finite
     words[2:first] = 0
     words[2:first].view(xp.uint8)[: bits.size] = bits
-    record = xp.arange(count, dtype=xp.uint64) << 16
-    record |= flat.astype(xp.uint64) << 8
-    record |= confidence.transpose(2, 1, 0).ravel()
-    words[first + xp.where(is_listed, behind - 1, count)] = record  # those that are not listed fall behind the end
     return words.view(xp.uint8)
 
 
@@ -73,6 +75,11 @@ def compaction_on(device: torch.device) -> "Compaction | None":
 def _compaction(device: torch.device, thread: int) -> "Compaction":
     del thread  # each has its own
     return Compaction(device)
+
+
+def forget_compactions() -> None:
+    """Give up the lists of all threads; who needs one makes another."""
+    _compaction.cache_clear()
 
 
 class Compaction:

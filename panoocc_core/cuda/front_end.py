@@ -81,6 +81,11 @@ def _front_end(device: torch.device, thread: int) -> "FrontEnd":
     return FrontEnd(device)
 
 
+def forget_front_ends() -> None:
+    """Give up the front ends, with the maps of their cameras of all threads; who needs one makes another."""
+    _front_end.cache_clear()
+
+
 class FrontEnd:
     """Prepares images on one device; of one thread.  What it keeps: staging memory, and the maps of the cameras.
 

@@ -33,6 +33,11 @@ def _staging(device: torch.device, thread: int) -> "Staging":
     return Staging(device)
 
 
+def forget_staging() -> None:
+    """Give up the staging memory of all threads; who needs one makes another."""
+    _staging.cache_clear()
+
+
 class SideUploads:
     """Bytes of pictures to a device while it works on others; of any threads, each of which has a stream of its own."""
 

@@ -29,7 +29,7 @@ def slots_that_count() -> int | None:
 
 @contextmanager
 def reference_operators() -> Iterator[None]:
-    """Inside, and in this thread, every operator is its reference: what everything faster is compared with."""
+    """Inside, and in this thread, every operator that has a reference is it: faster ones are compared with it."""
     token = _kind.set("reference")
     try:
         yield

@@ -10,7 +10,7 @@ from torch import Tensor
 from ..geometry import Matrix
 from .lens_model import NEAR_M, LensKind, LensModel, imaged
 
-UNSEEN = np.array([[0.0, 0, 0, 0], [0, 0, 0, 0], [0, 0, 0, -1]])  # projection of a blank camera: all lies behind it
+UNSEEN = np.array([[0.0, 0, 0, 0], [0, 0, 0, 0], [0, 0, 0, -1]])  # from points to a blank camera: all lie behind it
 
 
 @dataclass(frozen=True, slots=True, eq=False)

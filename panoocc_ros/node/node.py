@@ -21,9 +21,9 @@ from rclpy.executors import ExternalShutdownException
 from rclpy.lifecycle import LifecycleNode, LifecycleState, TransitionCallbackReturn
 from std_srvs.srv import SetBool, Trigger
 
-from panoocc_core.base.devices import give_back_memory
 from panoocc_core.base.host_memory import keep_freed_memory
 from panoocc_core.base.memory_use import memory_in_use
+from panoocc_core.cuda.giving_back import give_back_all
 from panoocc_core.geometry import NS_PER_S
 
 from ..bags.bag import BagWriteError
@@ -190,7 +190,7 @@ class OccupancyNode(LifecycleNode):
         self._grids, self._session = session.grids, None
         self._is_still_working = session.worker_is_alive
         del session
-        give_back_memory(self._loaded.network.device)
+        give_back_all(self._loaded.network.device)
 
     def _clean_up(self) -> None:
         if self._outputs is not None:
@@ -200,7 +200,7 @@ class OccupancyNode(LifecycleNode):
         gc.unfreeze()
         gc.collect()  # of everything that a network may be part of
         if device is not None:
-            give_back_memory(device)
+            give_back_all(device)
 
     def _let_go(self) -> None:
         self._deactivate()

@@ -9,7 +9,8 @@ from dataclasses import dataclass
 from typing import Literal
 
 from panoocc_core import Frame, NonFiniteError, Occupancy, OccupancyStream, Wanted
-from panoocc_core.base.devices import give_back_memory, is_out_of_memory
+from panoocc_core.base.devices import is_out_of_memory
+from panoocc_core.cuda.giving_back import give_back_all
 
 from ..frames.assembler import FrameAssembler
 from ..frames.sets import ReadySet, Refused
@@ -83,7 +84,7 @@ def _stepped(stream: OccupancyStream, frame: Frame, wanted: Wanted) -> Occupancy
     if lacked_memory:  # here, where no traceback holds the tensors of the first try
         stream.reset(OUT_OF_MEMORY)  # else the stream has done it itself
         gc.collect()
-        give_back_memory(stream.network.device)
+        give_back_all(stream.network.device)
     return stream.step(frame, wanted)
 
 

@@ -112,7 +112,7 @@ def test_no_shape_depends_on_values():
     class_id, confidence, visible = (values.numpy().view(NoMasks) for values in volumes((5, 4, 3), 0.5))
     with pytest.raises(AssertionError):
         class_id[class_id == 17]
-    assert listed(Module(), class_id, confidence, 17, visible, None).shape == (16 + 8 + 8 * 61,)
+    assert listed(Module(), class_id, confidence, 17, visible, None).shape == (16 + 8 + 8 * 60,)
 
 
 @pytest.mark.parametrize("name", ["components", "boxes"])

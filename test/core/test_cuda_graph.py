@@ -1,6 +1,8 @@
 """Steps that are replayed: the same function over the same buffers, whatever happens to calibration and memory."""
 
+from contextlib import nullcontext
 from dataclasses import replace
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
@@ -9,7 +11,11 @@ import torch
 from panoocc_core import OccupancyStream, load_model
 from panoocc_core.base import devices
 from panoocc_core.base.tensor_trees import form_of, mapped, tensors_in
+from panoocc_core.cuda import compaction as compaction_module
+from panoocc_core.cuda import front_end as front_end_module
+from panoocc_core.cuda import giving_back
 from panoocc_core.cuda import graph as module
+from panoocc_core.cuda import staging as staging_module
 from panoocc_core.cuda.graph import CapturedSteps
 from panoocc_core.cuda.kernels import CudaError
 from panoocc_core.cuda.staging import ALIGNMENT, BUFFERS, Staging
@@ -150,6 +156,24 @@ def test_all_numbers_of_states_are_captured_ahead(config):
     assert recorder.recorded == before
 
 
+def test_lensed_cameras_that_die_need_no_new_graph(small_model, small):
+    """Wherever a camera goes blank, and whatever its lens; a blank one sees nothing."""
+    recorder, memory = StandIn(), OccupancyStream(small_model).memory
+    captured = CapturedSteps(small_model, recorder)
+    lenses = [LensModel("equidistant", (0.02, -0.01, 0.0, 0.0)), LensModel("perspective", (-0.2, 0.05, 0.0, 0.0))]
+    frame = street_frame(0.0)
+    cameras = tuple(replace(one, lens=lenses[place % 2]) for place, one in enumerate(frame.cameras))
+    for dead in (set(), {0}, {1, 2}, set(range(len(cameras)))):
+        given = tuple(replace(one, is_blank=place in dead) for place, one in enumerate(cameras))
+        inputs = prepare(small, captured.device, replace(frame, cameras=given), memory).inputs
+        captured.step(inputs, Wanted())
+        points = 20 * torch.randn(1000, 3, generator=torch.Generator().manual_seed(1))
+        pixels, seen = inputs.projections.pixels(points)
+        assert pixels.isfinite().all()
+        assert {place for place in range(len(cameras)) if not seen[place].any()} == dead
+    assert captured.graphs == recorder.recorded == 1
+
+
 def test_what_is_captured_is_exact_whoever_asks(small_model, small, monkeypatch):
     """A graph keeps the switches under which it was captured."""
     exact = []
@@ -215,3 +239,22 @@ def test_many_arrays_go_to_a_device_in_one_copy(device):
         for want, got in zip(tensors_in(value), tensors_in(there), strict=True):
             assert got.device.type == device.type and got.dtype == want.dtype and torch.equal(got.cpu(), want)
             assert got.data_ptr() % min(ALIGNMENT, 64) == 0 or not got.numel()
+
+
+def test_what_is_kept_for_frames_is_given_back(monkeypatch):
+    """Page-locked memory, maps and lists of all threads, and what CuPy's pool has."""
+    given = []
+    pool = SimpleNamespace(free_all_blocks=lambda: given.append("pool"))
+    cupy = SimpleNamespace(
+        cuda=SimpleNamespace(Device=lambda index: nullcontext()), get_default_memory_pool=lambda: pool
+    )
+    monkeypatch.setattr(giving_back, "has_cupy", lambda: True)
+    monkeypatch.setattr(giving_back, "import_cupy", lambda: cupy)
+    device = torch.device("cuda", 0)
+    for kept in (staging_module._staging, compaction_module._compaction):
+        kept(torch.device("cpu"), 1)
+    giving_back.give_back_all(torch.device("cpu"))
+    assert staging_module._staging.cache_info().currsize and not given
+    giving_back.give_back_all(device)
+    caches = staging_module._staging, compaction_module._compaction, front_end_module._front_end
+    assert [kept.cache_info().currsize for kept in caches] == [0, 0, 0] and given == ["pool"]

@@ -69,6 +69,17 @@ def test_pieces_are_the_whole(case, implementation, at_once, device, monkeypatch
     check(tuple(x.cpu() for x in found), expected)
 
 
+def test_where_values_may_decide_no_shape_the_classes_are_the_same(case, monkeypatch):
+    """As on CUDA without kernels, or with an MLP that does not fit them: nothing waits, and a graph can be captured."""
+    monkeypatch.setattr(cpu, "_waits_for_values", lambda device: True)
+    points, layers, gate, rule, factors = case
+    check(cpu.voxel_classes(*case), reference(*case))
+    to_meta = [(weight.to("meta"), bias.to("meta")) for weight, bias in layers]
+    gate = None if gate is None else gate.to("meta")
+    class_id, _ = cpu.voxel_classes(points.to("meta"), to_meta, gate, rule, factors)  # which has no values
+    assert class_id.shape == reference(*case)[0].shape
+
+
 def test_the_cases_tell_free_voxels_from_others():
     for name, (shape, factors, rule) in CASES.items():
         points, gate = inputs(shape, rule)

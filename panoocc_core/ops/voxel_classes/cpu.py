@@ -77,7 +77,7 @@ def _transposed_linear(x: Tensor, weight: Tensor, bias: Tensor) -> Tensor:
 
 
 def _at_voxels(points: Tensor, classes: _ClassLogits, gate: Tensor | None, rule: ClassRule) -> tuple[Tensor, Tensor]:
-    """Of the points themselves; of those alone whose gate is open, if there is one that decides."""
+    """Of the points themselves; on a CPU of those alone whose gate is open, if there is one that decides."""
     voxels, shape = points.flatten(0, 2), points.shape[:3]
     class_id = torch.empty(len(voxels), dtype=torch.uint8, device=points.device)
     probability = torch.empty(len(voxels), device=points.device)
@@ -88,11 +88,22 @@ def _at_voxels(points: Tensor, classes: _ClassLogits, gate: Tensor | None, rule:
     occupied = gate.float().sigmoid().flatten()
     class_id.fill_(rule.free_id)
     torch.sub(1, occupied, out=probability)
-    rows = (occupied >= rule.threshold).nonzero().squeeze(1)
+    is_open = occupied >= rule.threshold
+    if _waits_for_values(points.device):
+        for piece, logits in classes.pieces(voxels):
+            for kept, found in zip((class_id, probability), _decided(logits, rule)):
+                kept[piece] = torch.where(is_open[piece], found, kept[piece])
+        return class_id.view(shape), probability.view(shape)
+    rows = is_open.nonzero().squeeze(1)
     for piece, logits in classes.pieces(voxels.index_select(0, rows)):
         best_class, best = _decided(logits, rule)
         class_id[rows[piece]], probability[rows[piece]] = best_class, best
     return class_id.view(shape), probability.view(shape)
+
+
+def _waits_for_values(device: torch.device) -> bool:
+    """Whether a shape that follows from values makes the host wait: then all voxels are taken through all layers."""
+    return device.type != "cpu"
 
 
 def _between_voxels(
