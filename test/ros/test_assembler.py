@@ -4,17 +4,21 @@ import itertools
 import re
 import time
 from dataclasses import replace
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
+import torch
 
 from panoocc_core.cameras.calibration_file import load_calibration
 from panoocc_core.config import model_config
 from panoocc_core.geometry import NS_PER_S, rigid, rotation_angle_rad
 from panoocc_core.optics import LensModel
+from panoocc_core.types import CameraImage
 from panoocc_ros.frames.assembler import FrameAssembler
 from panoocc_ros.frames.rig import Rig, RigCamera
 from panoocc_ros.frames.sets import NO_CAMERA_INFO, Refused
+from panoocc_ros.frames.stand_ins import StandIns
 from panoocc_ros.frames.waiting import AssemblerOptions
 from panoocc_ros.ros.parameter_fields import SettingsError
 from test.ros.messages import MS, camera_info, jpeg, picture, tf
@@ -941,3 +945,22 @@ def test_no_set_waits_for_a_map_frame_that_is_not_there_or_lies_on_its_side(fram
     assert ready.map_from_ego is None
     (notice,) = assembler.status(T0).of_kind("grid_frame")
     assert text in notice.text.replace("'wall', ", "").replace(", wall", "")
+
+
+def test_a_camera_that_dies_keeps_its_lens():
+    """So that the network's step keeps its form; a reset of the memory takes nothing from that."""
+    stand_ins = StandIns("blank", 0)
+    lens = LensModel("equidistant", (0.1, 0.0, 0.0, 0.0))
+    image = torch.zeros(4, 6, 3, dtype=torch.uint8)
+    good = CameraImage("LENSED", 0, image, np.eye(3), np.eye(4), np.eye(4), lens=lens)
+    other = replace(good, name="OTHER", lens=None)
+
+    def filled(decoded, reset=None):
+        messages = SimpleNamespace(reused=())
+        ready = SimpleNamespace(stamp_ns=0, reset=reset, messages=messages, world_from_ego=np.eye(4))
+        cameras = stand_ins.fill(ready, ("LENSED", "OTHER"), {one.name: one for one in decoded})
+        return [(camera.is_blank, camera.lens) for camera in cameras]
+
+    assert filled([other]) == [(True, None), (False, None)]  # nobody knows it yet
+    assert filled([good]) == [(False, lens), (True, None)]
+    assert filled([other], reset="clock_jump") == [(True, lens), (False, None)]
