@@ -37,7 +37,8 @@ def bordered(maps: Tensor) -> Tensor:
 @torch.inference_mode(False)  # kept from an inference, they serve a training too
 def ring_cells(shapes: tuple[tuple[int, int], ...], device: torch.device) -> Tensor:
     """Which cells, int64, of bordered maps (rows, columns) one after the other are of their rings."""
-    maps = [functional.pad(torch.zeros(rows, columns), (1, 1, 1, 1), value=1.0).flatten() for rows, columns in shapes]
+    inside = [torch.zeros(rows, columns, device="cpu") for rows, columns in shapes]
+    maps = [functional.pad(level, (1, 1, 1, 1), value=1.0).flatten() for level in inside]
     return torch.cat(maps).nonzero().squeeze(1).to(device)
 
 

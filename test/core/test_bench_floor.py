@@ -29,13 +29,13 @@ def test_backbone_and_pyramid_are_what_torch_counts(name):
     with torch.device("meta"), torch.inference_mode():
         network = build_network(config).eval()
         with FlopCounterMode(display=False) as counter:
-            maps = network.encode_images(torch.empty(len(config.cameras), 3, *config.images.padded_hw))
+            images = network.encode_images(torch.empty(len(config.cameras), 3, *config.images.padded_hw))
     # Of the depthwise convolutions torch counts the same, of the gathers nothing.
     counted = [work for work in works(config, SCENE, 4) if work.stage == "backbone" and work.kind != "gather"]
     flops = sum(work.flops for work in counted)
     elementwise = sum(work.flops for work in counted if work.kind == "elementwise")
     assert counter.get_total_flops() == pytest.approx(flops, abs=elementwise)
-    assert [tuple(level.shape[2:]) for level in maps] == map_sizes(config)
+    assert list(images.shapes) == map_sizes(config)
 
 
 def test_the_published_networks_cost_what_the_analysis_of_the_design_found():

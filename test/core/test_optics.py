@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 import torch
 
-from panoocc_core.cameras.upright import turned
+from panoocc_core.cameras.upright import turned_camera
 from panoocc_core.geometry import rigid
 from panoocc_core.optics import CameraView, LensModel, Projections
 from panoocc_core.optics.lens_model import imaged
@@ -137,7 +137,7 @@ def test_a_point_keeps_its_detail_of_the_picture_when_that_is_turned(lens, turns
     image, mount = np.zeros((480, 640, 3), np.uint8), np.eye(4)
     where = points(np.random.default_rng(4).uniform(0, 0.9, 200) * min(lens.field_rad, 1.4))
     before, seen = CameraView(K, HERE, lens).pixels(where)
-    _, intrinsics, pose = turned(image, K, mount, turns)
+    intrinsics, pose = turned_camera(image.shape[:2], K, mount, turns)
     camera_from_points = np.linalg.inv(pose)[:3]
     after, still_seen = CameraView(intrinsics, camera_from_points, lens.turned(turns)).pixels(where)
     for _ in range(turns):  # counter-clockwise: the upper right corner becomes the upper left one

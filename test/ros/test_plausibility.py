@@ -8,7 +8,7 @@ import pytest
 import torch
 
 from panoocc_core import model_config
-from panoocc_core.cameras.upright import quarter_turns, turned
+from panoocc_core.cameras.upright import quarter_turns, turned, turned_camera
 from panoocc_core.geometry import invert, rigid
 from panoocc_core.optics import LensModel
 from panoocc_core.sim.rig import nuscenes_rig, waymo_rig
@@ -169,9 +169,9 @@ def test_sideways_cameras_are_plausible_once_they_are_turned():
         return camera
 
     def through(camera):
-        image, k, pose = turned(
-            camera.image.numpy(), camera.intrinsics, camera.ego_from_camera, quarter_turns(camera.ego_from_camera)
-        )
+        turns = quarter_turns(camera.ego_from_camera)
+        image = turned(camera.image.numpy(), turns)
+        k, pose = turned_camera(camera.size_hw, camera.intrinsics, camera.ego_from_camera, turns)
         return replace(camera, image=torch.from_numpy(image), intrinsics=k, ego_from_camera=pose)
 
     for turns in range(4):

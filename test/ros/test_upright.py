@@ -6,7 +6,7 @@ from functools import cached_property
 import numpy as np
 import pytest
 
-from panoocc_core.cameras.upright import quarter_turns, turned
+from panoocc_core.cameras.upright import quarter_turns, turned, turned_camera
 from panoocc_core.geometry import invert, rigid
 from panoocc_ros.frames.assembler import FrameAssembler
 from panoocc_ros.frames.waiting import AssemblerOptions
@@ -43,7 +43,8 @@ def test_points_lie_on_the_same_detail_and_up_is_up(roll_deg):
     for number, point in enumerate(points, 1):
         x, y = np.round(pixel(K, pose, point)).astype(int)
         image[y, x] = number
-    picture, k, turned_pose = turned(image, K, pose, quarter_turns(pose))
+    turns = quarter_turns(pose)
+    picture, (k, turned_pose) = turned(image, turns), turned_camera(SIZE_HW, K, pose, turns)
     for number, point in enumerate(points, 1):
         x, y = pixel(k, turned_pose, point)
         places = np.argwhere(picture[:, :, 0] == number)
@@ -68,8 +69,7 @@ def test_a_camera_that_looks_up_or_down_has_no_upper_side():
 
 def test_a_camera_that_stands_upright_costs_nothing():
     image = np.zeros((*SIZE_HW, 3), np.uint8)
-    picture, k, pose = turned(image, K, mount(5), 0)
-    assert picture is image and k is K
+    assert turned(image, 0) is image and turned_camera(SIZE_HW, K, mount(5), 0)[0] is K
 
 
 def frames(drive):
