@@ -9,7 +9,7 @@ import pytest
 from panoocc_core import model_config
 from panoocc_core.sim import nuscenes_rig
 from panoocc_ros.bags.bag import BagError, BagReader
-from panoocc_ros.commands import bench
+from panoocc_ros.commands.bench import over_dds
 from panoocc_ros.commands.cli import main
 from panoocc_ros.frames.rig import load_rig
 from panoocc_ros.health.stages import ARRIVAL_TO_OUTPUT, ARRIVAL_TO_READY, BESIDE_NETWORK, DECODE, PUBLISH
@@ -167,7 +167,7 @@ def test_the_command_measures_with_the_profile_and_without(small_bag, tmp_path, 
         name = None if profile is None else profile.name
         return LiveReport(name, load.rate_hz, load.sets, 60, 60, 10, 10, 10, {}, {"p95_ms": 0.5}, 0.8, {})
 
-    monkeypatch.setattr(bench, "live_bench", measured)
+    monkeypatch.setattr(over_dds, "live_bench", measured)
     out = tmp_path / "live.json"
     assert main(["bench", "--live", "2.5", "--rate", "4", "--bag", str(small_bag), "--json", str(out)]) == 0
     assert [profile and profile.is_file() for _, profile in loads] == [True, None]
