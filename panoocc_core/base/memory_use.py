@@ -3,11 +3,13 @@
 import os
 import resource
 import sys
+from contextlib import suppress
 from pathlib import Path
 
 import torch
 
 STATM, MEMINFO = Path("/proc/self/statm"), Path("/proc/meminfo")
+CONTROL_GROUP = Path("/sys/fs/cgroup")
 
 
 def memory_in_use(device: torch.device) -> dict[str, int]:
@@ -21,7 +23,8 @@ def memory_in_use(device: torch.device) -> dict[str, int]:
 
 
 def free_memory(device: torch.device) -> int | None:
-    """Bytes that a device, or the host, has left for this process; None where the system does not tell."""
+    """Bytes that a device has left, or the host within this process's control group; None where the system does not
+    tell."""
     if device.type == "cuda":
         return int(torch.cuda.mem_get_info(device)[0])
     try:
@@ -29,7 +32,10 @@ def free_memory(device: torch.device) -> int | None:
     except OSError:
         return None
     found = [int(line.split()[1]) * 1024 for line in lines if line.startswith("MemAvailable:")]
-    return found[0] if found else None
+    with suppress(OSError, ValueError):  # no limit is "max"
+        limit, taken = (int((CONTROL_GROUP / name).read_text()) for name in ("memory.max", "memory.current"))
+        found.append(max(limit - taken, 0))
+    return min(found, default=None)
 
 
 def host_memory_in_use() -> int:

@@ -71,19 +71,3 @@ def most_mb(device: torch.device) -> float:
         return int(line.split()[1]) * 1024 / 1e6
     except (OSError, StopIteration):
         return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * (1 if sys.platform == "darwin" else 1024) / 1e6
-
-
-def available_mb(device: torch.device) -> float | None:
-    """What can still be taken: on the device, or of the host's memory and within its control group; None: unknown."""
-    if device.type == "cuda":
-        return torch.cuda.mem_get_info(device)[0] / 1e6
-    try:
-        lines = Path("/proc/meminfo").read_text().splitlines()
-        free = int(next(line for line in lines if line.startswith("MemAvailable:")).split()[1]) * 1024
-    except (OSError, StopIteration):
-        return None
-    with suppress(OSError, ValueError):  # no limit is "max"
-        group = Path("/sys/fs/cgroup")
-        limit = int((group / "memory.max").read_text()) - int((group / "memory.current").read_text())
-        return min(free, max(limit, 0)) / 1e6
-    return free / 1e6

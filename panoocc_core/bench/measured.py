@@ -30,7 +30,7 @@ from ..types import Frame, Occupancy
 from ..voxels import reference_points_m
 from ..weights.checkpoint import load_model
 from .comparison import Agreement, compare, reference_stream
-from .floor import BOXES, TOTAL, Floor, Rates, Scene, Work, floors, measure_rates, works
+from .floor import BOXES, TOTAL, Floor, FrameFacts, Rates, Work, floors, measure_rates, works
 from .machine import forget_peak, hardware, memory_mb, most_mb
 
 EXECUTORS: dict[str, Callable[[Network], Executor]] = {  # what takes a network's steps
@@ -107,7 +107,7 @@ class NetworkReport:
     memory: Memory
     rates: dict[str, Rates]  # "one thread", "all threads" or "device"
     agreement: Agreement | None
-    scene: Scene
+    facts: FrameFacts
 
     def as_dict(self) -> dict[str, Any]:
         setting, stages = self.setting, {}
@@ -132,8 +132,8 @@ class NetworkReport:
             "memory_mb": {"before": self.memory.before, "loading": self.memory.loading, "peak": self.memory.peak},
             "rates": {name: rates.as_dict() for name, rates in self.rates.items()},
             "agreement": None if self.agreement is None else self.agreement.as_dict(),
-            "sightings": self.scene.sightings,
-            "open_share": self.scene.open_share,
+            "sightings": self.facts.sightings,
+            "open_share": self.facts.open_share,
         }
 
 
@@ -153,8 +153,8 @@ def measure(setting: Setting, frames: Sequence[Frame], effort: Effort = Effort()
     forget_peak(device)
     network = load_model(config, setting.checkpoint, setting.seeded_weights, device, setting.precision)
     loading = most_mb(device)
-    scene = scene_of(network, frames[0])
-    counted = works(config, scene, network.dtype.itemsize)
+    facts = facts_of(network, frames[0])
+    counted = works(config, facts, network.dtype.itemsize)
     rates = device_rates(counted, network, setting.threads)
 
     forget_peak(device)
@@ -178,7 +178,7 @@ def measure(setting: Setting, frames: Sequence[Frame], effort: Effort = Effort()
         memory=memory,
         rates=rates,
         agreement=agreement,
-        scene=scene,
+        facts=facts,
     )
 
 
@@ -271,7 +271,7 @@ def full_history(memory: VoxelMemory, config: ModelConfig) -> VoxelMemory:
     return replace(memory, states=(*older, newest))
 
 
-def scene_of(network: Network, frame: Frame) -> Scene:
+def facts_of(network: Network, frame: Frame) -> FrameFacts:
     """What a frame decides of the work: who sees which voxels, and what the occupancy gate lets through."""
     config = network.config.placed(frame.ego_from_network)
     points = torch.as_tensor(reference_points_m(config.grid, config.encoder.reference_heights), dtype=torch.float32)
@@ -280,7 +280,9 @@ def scene_of(network: Network, frame: Frame) -> Scene:
     open_share = 1.0
     if config.decoder.gate_threshold is not None:
         open_share = float(_open(OccupancyStream(network).step(frame, GRID_ALONE), config).float().mean())
-    return Scene(int(seen.sum()), sum(camera.size_hw[0] * camera.size_hw[1] for camera in frame.cameras), open_share)
+    return FrameFacts(
+        int(seen.sum()), sum(camera.size_hw[0] * camera.size_hw[1] for camera in frame.cameras), open_share
+    )
 
 
 def _open(step: Occupancy, config: ModelConfig) -> Tensor:

@@ -4,12 +4,12 @@ from math import prod
 
 import torch
 
+from ..base.memory_use import free_memory
 from ..config import ModelConfig
 from ..memory import states_kept
 from ..models import build_network
 from ..voxels import token_count
 from .floor import map_sizes
-from .machine import available_mb
 
 PROGRAM_MB = 300  # Python and torch
 FLOAT32_BYTES = 4
@@ -29,9 +29,9 @@ def least_mb(config: ModelConfig, device: torch.device, feature_bytes: int) -> f
 
 def check_memory(config: ModelConfig, device: torch.device, feature_bytes: int) -> None:
     """Raises ValueError where a network cannot fit."""
-    free_mb, needed_mb = available_mb(device), least_mb(config, device, feature_bytes)
-    if free_mb is not None and free_mb < needed_mb:
+    free, needed_mb = free_memory(device), least_mb(config, device, feature_bytes)
+    if free is not None and free < needed_mb * 1e6:
         raise ValueError(
-            f"{config.name} takes at least {needed_mb:.0f} MB, and {free_mb:.0f} MB are free on {device}: end other "
+            f"{config.name} takes at least {needed_mb:.0f} MB, and {free / 1e6:.0f} MB are free on {device}: end other "
             "programs, or take a smaller network (`panoocc models` lists them)"
         )

@@ -17,7 +17,7 @@ from ..stream import OccupancyStream
 from ..weights.checkpoint import load_model
 from .comparison import Agreement, compare, reference_stream
 
-COMPARED_FRAMES = 10  # of the first drive
+AGREEMENT_FRAMES = 10  # of the first drive
 SCORED = Measures(without_history=False, rays=False, points=False, boxes=False, visible=False)
 
 
@@ -63,7 +63,7 @@ def precision_sweep(
     """
     drive = drives[0]
     frames = []
-    for index in range(min(COMPARED_FRAMES, len(drive))):
+    for index in range(min(AGREEMENT_FRAMES, len(drive))):
         with naming_frame(drive, index):
             frames.append(drive.frame(index))
     rows = []
@@ -91,7 +91,7 @@ def precision_sweep(
 
 def frames_of_sweep(drives: Sequence[Drive], precisions: Sequence[str]) -> int:
     """How often `precision_sweep` calls `on_frame` where nothing overflows."""
-    return len(precisions) * (min(COMPARED_FRAMES, len(drives[0])) + sum(map(len, drives)))
+    return len(precisions) * (min(AGREEMENT_FRAMES, len(drives[0])) + sum(map(len, drives)))
 
 
 def precision_table(rows: Sequence[PrecisionRow], device: torch.device, title: str) -> str:

@@ -22,7 +22,7 @@ from ..voxels import token_count
 from ..weights.checkpoint import load_model
 from .capacity import peak_mb
 from .floor import TOTAL, floors, works
-from .measured import GRID_ALONE, Effort, device_rates, scene_of, steady, stream_times
+from .measured import GRID_ALONE, Effort, device_rates, facts_of, steady, stream_times
 
 FRAMES, SPEED_MPS = 3, 8.0
 FIELD_DEG, MOUNT_HEIGHT_M = 70.0, 1.6
@@ -104,7 +104,7 @@ def sweep_sizes(
     for axis, value, size, changed in variants(config):
         network = load_model(changed, seeded_weights=True, device=device, precision=precision)
         frames = ring_frames(changed)
-        counted = works(changed, scene_of(network, frames[0]), network.dtype.itemsize)
+        counted = works(changed, facts_of(network, frames[0]), network.dtype.itemsize)
         rates = rates or device_rates(counted, network, torch.get_num_threads())  # of one network for all
         times, stream = stream_times(network, frames, EFFORT)
         floor = floors(counted, rates.get("one thread"), rates.get("all threads") or rates["device"])[TOTAL]

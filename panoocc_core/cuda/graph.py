@@ -8,6 +8,7 @@ input (the number of recalled states, the kinds of lenses) and every choice of o
 from collections.abc import Callable
 from contextlib import nullcontext
 from dataclasses import dataclass, replace
+from itertools import count
 from typing import Protocol, TypeVar
 
 import torch
@@ -119,9 +120,9 @@ class CapturedSteps:
             CudaError: as `step`.
         """
         state = inputs.states[0] if inputs.states else self.step(inputs, wanted).state
-        for count in range(len(self.config.temporal.ages_s) + 1):
-            motions = inputs.motions.new_zeros((count, *inputs.motions.shape[1:]))
-            self.step(replace(inputs, states=(state,) * count, motions=motions), wanted)
+        for states in range(len(self.config.temporal.ages_s) + 1):
+            motions = inputs.motions.new_zeros((states, *inputs.motions.shape[1:]))
+            self.step(replace(inputs, states=(state,) * states, motions=motions), wanted)
 
     def forget(self) -> None:
         """Give up all graphs and their memory; the next steps capture theirs anew."""
@@ -131,7 +132,7 @@ class CapturedSteps:
     def _captured(self, key: object, inputs: StepInput, wanted: Wanted) -> _Graph:
         if len(self._graphs) >= MAX_GRAPHS:
             self.forget()
-        places = iter(range(1 << 30))
+        places = count()
         static = mapped(inputs, lambda tensor: self._buffer(next(places), tensor))
         buffers = tuple(tensors_in(static))
         _fill(buffers, inputs)

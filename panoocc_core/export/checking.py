@@ -28,7 +28,7 @@ LIMITS = {"fp32": (1e-3, 1e-2, 2e-2), "fp16": (1e-2, 0.3, 0.5), "bf16": (5e-2, 2
 
 
 @dataclass(frozen=True, slots=True)
-class Agreement:
+class FileAgreement:
     """The worst over all frames."""
 
     frames: int
@@ -94,7 +94,7 @@ def most_cameras(network: PanoOcc, frames: Sequence[Frame]) -> int:
 
 @torch.inference_mode()
 @full_float32()
-def agreement(file: Executor, network: Network, frames: Sequence[Frame]) -> Agreement:
+def agreement(file: Executor, network: Network, frames: Sequence[Frame]) -> FileAgreement:
     """How far a file is from its network on frames in their order."""
     memories, cpu_s = [VoxelMemory(), VoxelMemory()], ([], [])  # type: ignore[var-annotated]
     worst = dict.fromkeys(("other_class", "worst_confidence", "worst_state", "worst_box"), 0.0)
@@ -111,7 +111,7 @@ def agreement(file: Executor, network: Network, frames: Sequence[Frame]) -> Agre
         for name, value in _differences(*outputs).items():
             worst[name] = max(worst[name], value)
     times = [float(np.median(of_one[1:] or of_one)) for of_one in cpu_s]  # the first one is slower
-    return Agreement(len(frames), fused, **worst, file_cpu_s=times[0], network_cpu_s=times[1])
+    return FileAgreement(len(frames), fused, **worst, file_cpu_s=times[0], network_cpu_s=times[1])
 
 
 def _differences(found: StepOutput, wanted: StepOutput) -> dict[str, float]:

@@ -17,7 +17,7 @@ from ..network import Network
 from ..sim.camera import Rig
 from ..types import Frame
 from ..weights.tensor_files import CheckpointError
-from .checking import Agreement, agreement, most_cameras, street_frames
+from .checking import FileAgreement, agreement, most_cameras, street_frames
 from .running import FileExecutor
 from .spec import FORMAT, ExportSpec, network_facts, sha256_of, spec_path, weights_sha256, write_spec
 from .traced import Port, TracedStep, input_ports, output_ports, type_name
@@ -45,7 +45,7 @@ class Written:
     """A file that was written, and how it compares."""
 
     spec: ExportSpec
-    agreement: Agreement
+    agreement: FileAgreement
 
 
 def trace(network: Network, plain: Network, rig: Rig, rig_name: str, cameras: int | None = None) -> Traced:

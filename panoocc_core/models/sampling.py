@@ -7,7 +7,7 @@ from torch import Tensor, nn
 
 from .layers import Dense
 
-SAMPLES_AT_ONCE = 500_000  # on a CPU: what is computed of them, two megabytes a tensor, stays in the caches
+BLOCK_SAMPLES = 500_000  # on a CPU: what is computed of them, two megabytes a tensor, stays in the caches
 # Numbers a row; on a CPU the softmax of shorter ones is several times faster across the rows than along them.
 SHORT = 32
 
@@ -42,7 +42,7 @@ def _planes(offsets: Tensor, logits: Tensor) -> Tensor:
 
 def blocks(queries: int, samples: int, multiple: int, at_once: bool) -> list[slice]:
     """Parts of queries with so many samples each, every part with a multiple of so many queries; or all at once."""
-    step = max(1, SAMPLES_AT_ONCE // (samples * multiple)) * multiple
+    step = max(1, BLOCK_SAMPLES // (samples * multiple)) * multiple
     starts = range(0, queries, queries if at_once else step)
     return [slice(start, min(queries, start + starts.step)) for start in starts]
 

@@ -8,13 +8,13 @@ import torch
 from torch.utils.flop_counter import FlopCounterMode
 
 from panoocc_core import model_config
-from panoocc_core.bench.floor import BOXES, TOTAL, Rates, Scene, Work, floors, map_sizes, measure_rates, works
+from panoocc_core.bench.floor import BOXES, TOTAL, FrameFacts, Rates, Work, floors, map_sizes, measure_rates, works
 from panoocc_core.bench.floor.counting import COUNTED_STAGES
 from panoocc_core.config import SparseConfig
 from panoocc_core.models import build_network
 
 NUSCENES_SIGHTINGS = 44_272  # of the coarse voxels of the small networks, a real calibration
-SCENE = Scene(NUSCENES_SIGHTINGS, 6 * 1600 * 900)
+FACTS = FrameFacts(NUSCENES_SIGHTINGS, 6 * 1600 * 900)
 
 
 def gflop(counted: list[Work]) -> dict[str, float]:
@@ -31,7 +31,7 @@ def test_backbone_and_pyramid_are_what_torch_counts(name):
         with FlopCounterMode(display=False) as counter:
             images = network.encode_images(torch.empty(len(config.cameras), 3, *config.images.padded_hw))
     # Of the depthwise convolutions torch counts the same, of the gathers nothing.
-    counted = [work for work in works(config, SCENE, 4) if work.stage == "backbone" and work.kind != "gather"]
+    counted = [work for work in works(config, FACTS, 4) if work.stage == "backbone" and work.kind != "gather"]
     flops = sum(work.flops for work in counted)
     elementwise = sum(work.flops for work in counted if work.kind == "elementwise")
     assert counter.get_total_flops() == pytest.approx(flops, abs=elementwise)
@@ -41,14 +41,14 @@ def test_backbone_and_pyramid_are_what_torch_counts(name):
 def test_the_published_networks_cost_what_the_analysis_of_the_design_found():
     """GFLOP of a frame, counted by hand from the published configurations with all savings but the constant first
     layer's: 1,536 and 5,422."""
-    small = gflop(works(model_config("pano_small_occ3d"), SCENE, 4))
+    small = gflop(works(model_config("pano_small_occ3d"), FACTS, 4))
     assert small["backbone"] == pytest.approx(674 + 244, rel=0.01)
     assert small["temporal"] == pytest.approx(189, rel=0.01)
     assert small["decoder"] == pytest.approx(158, rel=0.01)
     assert sum(small.values()) == pytest.approx(1_536, rel=0.01)
-    base = Scene(4 * NUSCENES_SIGHTINGS, SCENE.image_pixels)
+    base = FrameFacts(4 * NUSCENES_SIGHTINGS, FACTS.image_pixels)
     assert sum(gflop(works(model_config("pano_base_occ3d"), base, 4)).values()) == pytest.approx(5_422, rel=0.01)
-    gathered = [work for work in works(model_config("pano_small_occ3d"), SCENE, 2) if work.stage == "encoder"]
+    gathered = [work for work in works(model_config("pano_small_occ3d"), FACTS, 2) if work.stage == "encoder"]
     assert sum(work.gathered_bytes for work in gathered) / 1e9 == pytest.approx(10.9 + 3.9, rel=0.01)
 
 
@@ -59,38 +59,38 @@ def test_the_decoder_is_what_torch_counts():
         tokens = torch.empty(32 * 32 * 8, config.embed)
         with FlopCounterMode(display=False) as counter:
             network.decode(tokens)
-    assert gflop(works(config, SCENE, 4))["decoder"] == pytest.approx(counter.get_total_flops() / 1e9, rel=0.02)
+    assert gflop(works(config, FACTS, 4))["decoder"] == pytest.approx(counter.get_total_flops() / 1e9, rel=0.02)
 
 
 def test_what_frames_and_capacities_decide_is_counted():
     nano = model_config("nano")
-    shut = dataclasses.replace(SCENE, open_share=0.1)
-    mlp = [sum(work.flops for work in works(nano, scene, 4) if work.name.startswith("mlp")) for scene in (SCENE, shut)]
+    shut = dataclasses.replace(FACTS, open_share=0.1)
+    mlp = [sum(work.flops for work in works(nano, facts, 4) if work.name.startswith("mlp")) for facts in (FACTS, shut)]
     assert mlp[1] == pytest.approx(0.1 * mlp[0])
-    twice = dataclasses.replace(SCENE, sightings=2 * SCENE.sightings)
+    twice = dataclasses.replace(FACTS, sightings=2 * FACTS.sightings)
     cross = [
-        sum(work.gathered_bytes for work in works(nano, scene, 4) if "cross" in work.name) for scene in (SCENE, twice)
+        sum(work.gathered_bytes for work in works(nano, facts, 4) if "cross" in work.name) for facts in (FACTS, twice)
     ]
     assert cross[1] == 2 * cross[0] > 0
-    half = sum(work.moved_bytes + work.gathered_bytes for work in works(nano, SCENE, 2) if work.stage == "encoder")
-    full = sum(work.moved_bytes + work.gathered_bytes for work in works(nano, SCENE, 4) if work.stage == "encoder")
+    half = sum(work.moved_bytes + work.gathered_bytes for work in works(nano, FACTS, 2) if work.stage == "encoder")
+    full = sum(work.moved_bytes + work.gathered_bytes for work in works(nano, FACTS, 4) if work.stage == "encoder")
     assert half == pytest.approx(full / 2)
     decoder = dataclasses.replace(nano.decoder, sparse=SparseConfig((0.5, 0.25)))
     sparse = dataclasses.replace(nano, decoder=decoder)
-    assert gflop(works(sparse, SCENE, 4))["decoder"] < 0.9 * gflop(works(nano, SCENE, 4))["decoder"]
+    assert gflop(works(sparse, FACTS, 4))["decoder"] < 0.9 * gflop(works(nano, FACTS, 4))["decoder"]
     boxless = dataclasses.replace(
         nano,
         boxes=dataclasses.replace(nano.boxes, classes=()),
         panoptic=dataclasses.replace(nano.panoptic, instances="none"),
     )
-    assert BOXES not in gflop(works(boxless, SCENE, 4))
+    assert BOXES not in gflop(works(boxless, FACTS, 4))
 
 
 def test_history_and_every_preset_are_counted():
-    recurrent, alone = (gflop(works(model_config(name), SCENE, 4)) for name in ("pano_small_4f", "pano_small_1f"))
+    recurrent, alone = (gflop(works(model_config(name), FACTS, 4)) for name in ("pano_small_4f", "pano_small_1f"))
     assert recurrent["temporal"] > alone["temporal"] and recurrent["backbone"] == alone["backbone"]
     for name in ("nano_sparse", "nano_waymo", "pano_xl_4f_cat", "pano_large_4f_hr"):
-        counted = works(model_config(name), SCENE, 2)
+        counted = works(model_config(name), FACTS, 2)
         assert {work.stage for work in counted} >= set(COUNTED_STAGES)
         assert all(work.flops >= 0 and work.moved_bytes >= 0 and prod(work.shape) >= 0 for work in counted)
 
@@ -132,7 +132,7 @@ def test_rates_are_measured_at_the_shapes_of_a_network(device, monkeypatch):
     for name, value in (("REPEATS", 1), ("GATHERED_ROWS", 3200), ("LARGE_TABLE", 4 << 20), ("COPIED_BYTES", 4 << 20)):
         monkeypatch.setattr(module, name, value)
     threads = torch.get_num_threads()
-    nano = works(model_config("nano"), SCENE, 4)
+    nano = works(model_config("nano"), FACTS, 4)
     for dtype in (torch.float32, torch.bfloat16):
         found = measure_rates(nano, device, dtype)
         assert all(value > 0.01 for name, value in found.as_dict().items() if name != "threads")

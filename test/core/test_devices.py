@@ -3,7 +3,7 @@
 import pytest
 import torch
 
-from panoocc_core.base import devices, processors
+from panoocc_core.base import devices, memory_use, processors
 from panoocc_core.base.devices import check_precision, usable_device, why_no_gpu
 from panoocc_core.base.memory_use import free_memory
 from panoocc_core.base.processors import multiplies_natively
@@ -115,3 +115,13 @@ def test_the_memory_of_the_history_follows_from_the_configuration():
     config = model_config("pano_small_occ3d")
     assert history_bytes(config, 4) == 2 * history_bytes(config, 2) > 100e6
     assert history_bytes(model_config("nano"), 4) < 100e6 < free_memory(CPU)
+
+
+def test_a_container_has_no_more_memory_than_its_limit(tmp_path, monkeypatch):
+    monkeypatch.setattr(memory_use, "CONTROL_GROUP", tmp_path)
+    whole = free_memory(CPU)
+    (tmp_path / "memory.max").write_text("300000000\n")
+    (tmp_path / "memory.current").write_text("100000000\n")
+    assert free_memory(CPU) == 200_000_000 < whole
+    (tmp_path / "memory.max").write_text("max\n")
+    assert free_memory(CPU) > 200_000_000

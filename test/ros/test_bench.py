@@ -210,7 +210,7 @@ def test_bad_input_is_said_and_gives_status_2(small_bag, tmp_path, capsys):
 
 
 def test_too_little_memory_is_said_before_a_network_is_built(monkeypatch, capsys):
-    monkeypatch.setattr("panoocc_core.bench.needs.available_mb", lambda device: 1500.0)
+    monkeypatch.setattr("panoocc_core.bench.needs.free_memory", lambda device: 1500e6)
     assert panoocc("--model", "pano_base_occ3d") == 2
     error = capsys.readouterr().err
     assert "pano_base_occ3d takes at least" in error and "1500 MB are free on cpu" in error

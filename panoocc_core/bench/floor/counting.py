@@ -12,8 +12,8 @@ The rules, so that a floor does not move when the code is clever:
   written once.
 - Bytes gathered: four corners a sample, eight where volumes are resampled, in rows of one head's channels.  A gather's
   table is what an ideal order would keep at hand: one head of one camera.
-- What the frames decide is asked of the frames (`Scene`): which voxels which cameras see, how many voxels the occupancy
-  gate opens.  The history is full.
+- What the frames decide is asked of the frames (`FrameFacts`): which voxels which cameras see, how many voxels the
+  occupancy gate opens.  The history is full.
 
 Counted is the family of `models.panoocc`.
 """
@@ -37,7 +37,7 @@ BOXES = "boxes"  # the branch, which runs where somebody wants things
 
 
 @dataclass(frozen=True, slots=True)
-class Scene:
+class FrameFacts:
     """What frames decide."""
 
     sightings: int  # pairs of a voxel and a camera that sees it
@@ -83,9 +83,9 @@ class _Counter:
         return Work(self.stage, name, "gather", flops, 0, (channels, 0, 0), rows * row, table_rows * row)
 
 
-def works(config: ModelConfig, scene: Scene, feature_bytes: int) -> list[Work]:
+def works(config: ModelConfig, facts: FrameFacts, feature_bytes: int) -> list[Work]:
     """Every operation of one frame, stage by stage, the box branch last."""
-    found = [_prepare(config, scene)]
+    found = [_prepare(config, facts)]
     backbone = config.backbone
     count = _Counter("backbone", feature_bytes)
     if isinstance(backbone, ResNetConfig):
@@ -93,16 +93,16 @@ def works(config: ModelConfig, scene: Scene, feature_bytes: int) -> list[Work]:
     else:
         found += _internimage(config, backbone, count)
     found += _pyramid(config, count)
-    found += _encoder(config, scene, _Counter("encoder", feature_bytes))
+    found += _encoder(config, facts, _Counter("encoder", feature_bytes))
     found += _temporal(config, _Counter("temporal", feature_bytes))
-    found += _decoder(config, scene, _Counter("decoder", feature_bytes))
+    found += _decoder(config, facts, _Counter("decoder", feature_bytes))
     found += _boxes(config, _Counter(BOXES, feature_bytes))
     return found
 
 
-def _prepare(config: ModelConfig, scene: Scene) -> Work:
+def _prepare(config: ModelConfig, facts: FrameFacts) -> Work:
     written = len(config.cameras) * 3 * prod(config.images.padded_hw) * IMAGE_BYTES
-    return Work("prepare", "images", "elementwise", 0, 3 * scene.image_pixels + written)
+    return Work("prepare", "images", "elementwise", 0, 3 * facts.image_pixels + written)
 
 
 def _half(size_hw: tuple[int, int]) -> tuple[int, int]:
@@ -198,7 +198,7 @@ def _pillars(config: ModelConfig) -> int:
     return config.grid.rows * config.grid.columns
 
 
-def _encoder(config: ModelConfig, scene: Scene, count: _Counter) -> Iterator[Work]:
+def _encoder(config: ModelConfig, facts: FrameFacts, count: _Counter) -> Iterator[Work]:
     encoder, embed, heads, voxels = config.encoder, config.embed, config.heads, token_count(config.grid)
     tokens = sum(map(prod, map_sizes(config)))
     samples = heads * config.levels * encoder.cross_points
@@ -209,7 +209,7 @@ def _encoder(config: ModelConfig, scene: Scene, count: _Counter) -> Iterator[Wor
         )
         yield count.linear(f"{layer}.cross.values", len(config.cameras) * tokens, embed, embed)
         yield count.linear(f"{layer}.cross.offsets and weights", voxels, embed, samples * 3)
-        yield count.gather(f"{layer}.cross.samples", scene.sightings * samples * CORNERS, embed // heads, tokens)
+        yield count.gather(f"{layer}.cross.samples", facts.sightings * samples * CORNERS, embed // heads, tokens)
         yield count.linear(f"{layer}.cross.output", voxels, embed, embed)
         yield count.linear(f"{layer}.ffn", voxels, embed, config.ffn)
         yield count.linear(f"{layer}.ffn.2", voxels, config.ffn, embed)
@@ -231,7 +231,7 @@ def _temporal(config: ModelConfig, count: _Counter) -> Iterator[Work]:
     yield count.linear("conv3", voxels, embed, embed)
 
 
-def _decoder(config: ModelConfig, scene: Scene, count: _Counter) -> Iterator[Work]:
+def _decoder(config: ModelConfig, facts: FrameFacts, count: _Counter) -> Iterator[Work]:
     """A sparse decoder computes the children of kept voxels alone."""
     decoder, channels = config.decoder, config.embed
     zyx, kept = [config.grid.layers, config.grid.rows, config.grid.columns], 1.0
@@ -254,7 +254,7 @@ def _decoder(config: ModelConfig, scene: Scene, count: _Counter) -> Iterator[Wor
     gated = decoder.gate_threshold is not None
     if gated:
         yield count.linear("gate", voxels if sparse is None else made, channels, decoder.gate_kernel**3)
-    decided = voxels * (scene.open_share if gated and decoder.logit_upsample == (1, 1, 1) and sparse is None else 1)
+    decided = voxels * (facts.open_share if gated and decoder.logit_upsample == (1, 1, 1) and sparse is None else 1)
     for layer, (inputs, outputs) in enumerate(pairwise((*decoder.mlp, config.class_count))):
         yield count.linear(f"mlp.{layer}", decided, inputs, outputs)
     out = prod(config.output_shape_xyz)

@@ -1,25 +1,11 @@
 """The voxel warp as a weighted gather from every state."""
 
-from collections.abc import Sequence
-
 import torch
 from torch import Tensor
 from torch.nn import functional
 
 from ..interpolation import cell_and_fraction, weighted_rows
-from .reference import places, side_by_side
-
-
-def voxel_warp(
-    states: Sequence[Tensor],
-    motions: Tensor,
-    shape_hwz: tuple[int, int, int],
-    current: Tensor | None,
-    slots: int,
-) -> Tensor:
-    """See `panoocc_core.ops.voxel_warp`."""
-    volumes = [_sampled(tokens, shape_hwz, places(motion, shape_hwz)) for tokens, motion in zip(states, motions)]
-    return side_by_side(volumes, current, slots)
+from .reference import of_states
 
 
 def _sampled(tokens: Tensor, shape_hwz: tuple[int, int, int], positions: Tensor) -> Tensor:
@@ -37,3 +23,6 @@ def _sampled(tokens: Tensor, shape_hwz: tuple[int, int, int], positions: Tensor)
     volume = tokens.view(rows, columns, layers, -1)
     table = functional.pad(volume, (0, 0, 1, 1, 1, 1, 1, 1)).flatten(0, 2)
     return weighted_rows(table, torch.stack(corners, dim=1), torch.stack(weights, dim=1))
+
+
+voxel_warp = of_states(_sampled)

@@ -1,24 +1,10 @@
 """The voxel warp as eight gathers a volume: ONNX's `GridSample` of volumes is newer than what runtimes have."""
 
-from collections.abc import Sequence
-
 import torch
 from torch import Tensor
 from torch.nn import functional
 
-from .reference import places, side_by_side
-
-
-def voxel_warp(
-    states: Sequence[Tensor],
-    motions: Tensor,
-    shape_hwz: tuple[int, int, int],
-    current: Tensor | None,
-    slots: int,
-) -> Tensor:
-    """See `panoocc_core.ops.voxel_warp`."""
-    volumes = [_sampled(tokens, shape_hwz, places(motion, shape_hwz)) for tokens, motion in zip(states, motions)]
-    return side_by_side(volumes, current, slots)
+from .reference import of_states
 
 
 def _sampled(tokens: Tensor, shape_hwz: tuple[int, int, int], positions: Tensor) -> Tensor:
@@ -42,3 +28,6 @@ def _cell(position: Tensor, size: int) -> tuple[Tensor, Tensor]:
     position = position.clamp(0, size + 1)
     low = position.floor().clamp(max=size)
     return low, position - low
+
+
+voxel_warp = of_states(_sampled)

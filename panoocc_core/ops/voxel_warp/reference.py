@@ -1,22 +1,25 @@
 """What the voxel warp computes."""
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 
 import torch
 from torch import Tensor
 from torch.nn import functional
 
+Sampled = Callable[[Tensor, tuple[int, int, int], Tensor], Tensor]
+VoxelWarp = Callable[[Sequence[Tensor], Tensor, tuple[int, int, int], Tensor | None, int], Tensor]
 
-def voxel_warp(
-    states: Sequence[Tensor],
-    motions: Tensor,
-    shape_hwz: tuple[int, int, int],
-    current: Tensor | None,
-    slots: int,
-) -> Tensor:
-    """See `panoocc_core.ops.voxel_warp`."""
-    volumes = [_sampled(tokens, shape_hwz, places(motion, shape_hwz)) for tokens, motion in zip(states, motions)]
-    return side_by_side(volumes, current, slots)
+
+def of_states(sampled: Sampled) -> VoxelWarp:
+    """`panoocc_core.ops.voxel_warp`, given how tokens [N, C] of a volume are sampled at places [N, 3]."""
+
+    def voxel_warp(
+        states: Sequence[Tensor], motions: Tensor, shape_hwz: tuple[int, int, int], current: Tensor | None, slots: int
+    ) -> Tensor:
+        volumes = [sampled(tokens, shape_hwz, places(motion, shape_hwz)) for tokens, motion in zip(states, motions)]
+        return side_by_side(volumes, current, slots)
+
+    return voxel_warp
 
 
 def places(motion: Tensor, shape_hwz: tuple[int, int, int]) -> Tensor:
@@ -40,3 +43,6 @@ def _sampled(tokens: Tensor, shape_hwz: tuple[int, int, int], positions: Tensor)
     grid = (positions + 0.5) / positions.new_tensor((columns, rows, layers)) * 2 - 1
     sampled = functional.grid_sample(volume.float(), grid[None, :, None, None], align_corners=False)
     return sampled[0, :, :, 0, 0].T.to(tokens.dtype)
+
+
+voxel_warp = of_states(_sampled)

@@ -120,7 +120,8 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         "--precision",
         nargs="+",
         default=None,
-        help="number formats of the network, each measured (default: fp32; of small networks and on CUDA bf16 too)",
+        help="number formats of the network, each measured (default: fp32; bf16 too on CUDA, and of "
+        "small networks where a CPU has it)",
     )
     options.add(parser, "--threads", nargs="+", help="CPU threads, each number measured (default: torch's choice)")
     parser.add_argument(

@@ -12,6 +12,7 @@ import torch
 
 from panoocc_core import CheckpointError, ModelConfig, NonFiniteError
 from panoocc_core.base.host_memory import keep_freed_memory
+from panoocc_core.base.processors import multiplies_natively
 from panoocc_core.base.resources import shipped_weights
 from panoocc_core.bench import (
     Effort,
@@ -73,7 +74,8 @@ def choices(arguments: argparse.Namespace) -> list[Choice]:
 
 
 def _settings(config: ModelConfig, device: str, arguments: argparse.Namespace) -> Iterator[Setting]:
-    usual = ("fp32", "bf16") if config.real_time_on_cpu or device != "cpu" else ("fp32",)
+    pays = config.real_time_on_cpu and multiplies_natively("bf16") if device == "cpu" else True
+    usual = ("fp32", "bf16") if pays else ("fp32",)
     seeded = arguments.seeded_weights or (arguments.checkpoint is None and shipped_weights(config.name) is None)
     for precision, threads, executor in product(
         arguments.precision or usual,
