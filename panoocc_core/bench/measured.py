@@ -17,6 +17,7 @@ import torch
 from torch import Tensor
 
 from ..base.devices import full_float32
+from ..base.host_memory import Kept
 from ..config import ModelConfig
 from ..cuda.graph import CapturedSteps
 from ..geometry import NS_PER_S
@@ -53,6 +54,7 @@ class Setting:
     checkpoint: Path | None = None
     seeded_weights: bool = False
     executor: str = "eager"
+    freed: Kept = "all"  # what its process keeps of freed memory, which takes care of that
 
     @property
     def label(self) -> str:
@@ -125,6 +127,7 @@ class NetworkReport:
             "precision": setting.precision,
             "threads": setting.threads,
             "executor": setting.executor,
+            "kept_of_freed_memory": setting.freed,
             "weights": "seeded" if setting.seeded_weights else "trained",
             "hardware": self.hardware,
             "frames": self.frames,

@@ -31,7 +31,7 @@ def network_table(report: NetworkReport) -> str:
     memory = report.memory
     lines.append(
         f"memory: at most {memory.peak:.0f} MB while it streams, {memory.loading:.0f} while it is loaded, "
-        f"{memory.before:.0f} before"
+        f"{memory.before:.0f} before; kept of what is freed: {report.setting.freed}"
     )
     lines += [f"{name}: {rates}" for name, rates in report.rates.items()]
     if report.agreement is not None:

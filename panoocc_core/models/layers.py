@@ -50,10 +50,10 @@ class Dense:
     def __call__(self, x: Tensor, residual: Tensor | None = None, relu: bool = False) -> Tensor:
         """[..., inputs] -> [..., outputs]."""
         if self.packed is not None and not wants_gradient(x):
-            pointwise = torch.ops.mkldnn._linear_pointwise
+            pointwise = torch.ops.mkldnn._linear_pointwise  # its overloads by name: torch finds out by printing tensors
             if residual is None:
-                return pointwise(x, self.packed, self.bias, "relu" if relu else "none", [], "")
-            out = pointwise(x, residual, self.packed, self.bias, "add")
+                return pointwise.default(x, self.packed, self.bias, "relu" if relu else "none", [], "")
+            out = pointwise.binary(x, residual, self.packed, self.bias, "add")
         else:
             out = functional.linear(x, self.weight, self.bias)
             out = out if residual is None else out + residual
@@ -100,9 +100,12 @@ def _freeze_again(module: nn.Module, _: object) -> None:
     module.freeze()
 
 
-def runs_in_blocks(module: Freezable, x: Tensor) -> bool:
-    """Whether a layer takes a few rows of its input after the other: on a CPU, to stay in its caches."""
-    return module.is_frozen and x.device.type == "cpu"
+def runs_in_blocks(module: nn.Module, x: Tensor) -> bool:
+    """Whether a module takes a part of its input after the other: on a CPU, for its caches and its memory.
+
+    Only with final weights: in a training the norm of a part is not that of the whole.
+    """
+    return x.device.type == "cpu" and any(isinstance(part, Freezable) and part.is_frozen for part in module.modules())
 
 
 class Linear(nn.Linear, Freezable):

@@ -1,5 +1,6 @@
 """PanoOcc as the stages that `stream.encode` calls in turn."""
 
+import math
 from collections.abc import Sequence
 
 import torch
@@ -13,12 +14,16 @@ from ..step import BoxPrediction
 from ..voxels import reference_points_m
 from .box_head import BoxHead, NoBoxes, bev_map
 from .internimage import InternImage
+from .layers import runs_in_blocks
 from .neck import FeaturePyramid
 from .queries import VoxelQueries
 from .resnet import ResNet
 from .sparse_decoder import build_decoder
 from .temporal import build_fusion
 from .view_encoder import CameraTokens, Projection, ViewEncoder, project
+
+# Of images, on a CPU: all of small networks, as small products are slow; of large ones a few, as maps are large.
+PIXELS_AT_ONCE = 3_000_000
 
 
 class PanoOcc(Network):
@@ -49,8 +54,14 @@ class PanoOcc(Network):
 
     def encode_images(self, images: Tensor) -> CameraTokens:
         """The feature pyramid of all cameras."""
-        maps = self.neck(self.backbone(images.to(self.dtype, memory_format=torch.channels_last)))
-        return self.encoder.camera_tokens(maps)
+        images = images.to(self.dtype, memory_format=torch.channels_last)
+        return self.encoder.camera_tokens(self.neck(self.backbone(part)) for part in self._parts(images))
+
+    def _parts(self, images: Tensor) -> Sequence[Tensor]:
+        """Images whose maps lie in memory at one time."""
+        if not runs_in_blocks(self.neck, images):
+            return [images]
+        return images.split(max(1, PIXELS_AT_ONCE // math.prod(images.shape[2:])))
 
     def encode_voxels(self, features: CameraTokens, projections: Projections, ego_motion: Tensor) -> Tensor:
         projection = self.project(projections)

@@ -1,5 +1,6 @@
 """ResNet with bottleneck blocks (arXiv 1512.03385); the 3x3 convolutions of some stages are deformable."""
 
+import torch
 from torch import Tensor, nn
 from torch.nn import functional
 
@@ -26,7 +27,8 @@ class DeformConv2d(Freezable):
         offsets, masks = conditioning[:, :18], conditioning[:, 18:].sigmoid()
         if self._kept is not None and residual is None:
             columns = deform_columns(x, offsets, masks, (3, 3), self.stride)
-            return self._kept(columns, relu=relu).permute(0, 3, 1, 2)
+            pixels = torch.cat([self._kept(part, relu=relu) for part in columns])
+            return pixels.view(len(x), *offsets.shape[2:], -1).permute(0, 3, 1, 2)
         out = deform_conv(x, offsets, masks, self.weight, stride=self.stride)
         out = out if self.bias is None else out + self.bias[:, None, None]
         out = out if residual is None else out + residual

@@ -1,8 +1,8 @@
 """View encoder: voxel queries gather image features where they project to (paper section 3.2)."""
 
 import math
+from collections.abc import Iterable
 from dataclasses import dataclass
-from itertools import accumulate
 
 import torch
 from torch import Tensor, nn
@@ -144,18 +144,31 @@ class ViewEncoder(nn.Module):
         self.level_embedding = nn.Parameter(torch.zeros(levels, embed))
         self.layers = nn.ModuleList(EncoderLayer(config, grid, embed, heads, ffn, levels) for _ in range(config.layers))
 
-    def camera_tokens(self, maps: list[Tensor]) -> CameraTokens:
-        """Feature maps [camera, C, row, column] -> tokens that know their camera and level."""
-        shapes = tuple((level.shape[2], level.shape[3]) for level in maps)
-        counts = [(rows + 2) * (columns + 2) for rows, columns in shapes]
-        cameras, channels = maps[0].shape[:2]
-        tokens = maps[0].new_empty(cameras, sum(counts), channels)
-        begins = accumulate(counts[:-1], initial=0)
-        for level, shape, begin, count, embedding in zip(maps, shapes, begins, counts, self.level_embedding):
-            part = tokens.narrow(1, begin, count)  # not of a split, into which gradients do not flow
-            cells = part.unflatten(1, (shape[0] + 2, shape[1] + 2))[:, 1:-1, 1:-1]
-            cells.copy_(level.permute(0, 2, 3, 1)).add_((self.camera_embedding + embedding)[:, None, None])
+    def camera_tokens(self, pyramids: Iterable[list[Tensor]]) -> CameraTokens:
+        """Feature maps [camera, C, row, column] of some cameras after the other -> tokens knowing camera and level."""
+        tokens: Tensor | None = None
+        shapes: tuple[tuple[int, int], ...] = ()
+        done = 0
+        for maps in pyramids:
+            if tokens is None:
+                shapes = tuple((level.shape[2], level.shape[3]) for level in maps)
+                cells = sum((rows + 2) * (columns + 2) for rows, columns in shapes)
+                tokens = maps[0].new_empty(len(self.camera_embedding), cells, maps[0].shape[1])
+            cameras = slice(done, done + len(maps[0]))
+            self._write(tokens[cameras], maps, self.camera_embedding[cameras])
+            done = cameras.stop
+        assert tokens is not None
         return CameraTokens(tokens.index_fill_(1, ring_cells(shapes, tokens.device), 0), shapes)
+
+    def _write(self, tokens: Tensor, maps: list[Tensor], camera_embedding: Tensor) -> None:
+        """Maps of some cameras into their tokens [camera, cell, C]."""
+        begin = 0
+        for level, embedding in zip(maps, self.level_embedding):
+            rows, columns = level.shape[2] + 2, level.shape[3] + 2
+            part = tokens.narrow(1, begin, rows * columns)  # not of a split, into which gradients do not flow
+            cells = part.unflatten(1, (rows, columns))[:, 1:-1, 1:-1]
+            cells.copy_(level.permute(0, 2, 3, 1)).add_((camera_embedding + embedding)[:, None, None])
+            begin += rows * columns
 
     def forward(self, query: Tensor, position: Position, cameras: CameraTokens, projection: Projection) -> Tensor:
         """Voxel features [N, C] of this instant, not yet fused with history."""

@@ -7,7 +7,7 @@ from torch import Tensor
 from torch.nn import functional
 
 
-def cell_and_fraction(position: Tensor, size: int | Tensor) -> tuple[Tensor, Tensor]:
+def lower_and_fraction(position: Tensor, size: int | Tensor) -> tuple[Tensor, Tensor]:
     """Lower neighbour in a bordered axis and the weight of the upper one.
 
     Args:
@@ -15,17 +15,23 @@ def cell_and_fraction(position: Tensor, size: int | Tensor) -> tuple[Tensor, Ten
         size: number of cells without the border.
 
     Returns:
-        int32 index in 0..size of the lower neighbour (0 is the lower border cell) and the weight in [0, 1] of the next
-        one.  Positions outside weigh only a border cell; a NaN gets a valid index and a NaN weight.
+        Whole number in 0..size of the lower neighbour (0 is the lower border cell), of the position's type, and the
+        weight in [0, 1] of the next one.  Positions outside weigh only a border cell; of a NaN both are NaN.
     """
-    position = position.clamp(min=0)
-    if isinstance(size, Tensor):
-        position = torch.minimum(position, size + 1)
-        low = torch.minimum(position.floor(), size)
-    else:
-        position = position.clamp(max=size + 1)
-        low = position.floor().clamp(max=size)
-    return low.to(torch.int32).clamp_(min=0), position - low  # the clamp turns what a NaN became into an index
+    position = position.clamp(0, size + 1) if isinstance(size, int) else position.clamp(0 * size, size + 1)
+    lower = position.floor().clamp_(max=size)
+    return lower, position.sub_(lower)
+
+
+def cell_and_fraction(position: Tensor, size: int) -> tuple[Tensor, Tensor]:
+    """`lower_and_fraction` with the neighbour as an index, int32; a NaN gets a valid one and a NaN weight."""
+    lower, fraction = lower_and_fraction(position, size)
+    return index(lower), fraction
+
+
+def index(place: Tensor) -> Tensor:
+    """Whole numbers, none below zero, as int32; a NaN becomes 0."""
+    return place.to(torch.int32).clamp_(min=0)
 
 
 def bordered(maps: Tensor) -> Tensor:

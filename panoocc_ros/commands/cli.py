@@ -9,7 +9,7 @@ import sys
 from collections.abc import Sequence
 from importlib import import_module
 
-from ..ros.exit_codes import BROKEN_PIPE, INTERRUPTED
+from ..ros.exit_codes import BAD_INPUT, BROKEN_PIPE, INTERRUPTED
 from ..ros.signals import Terminated, ended_by_interrupt, unwound_by_signals
 
 # Command -> what it is for; its module in this folder has the same name, DESCRIPTION, add_arguments and run.
@@ -55,8 +55,12 @@ def main(argv: Sequence[str] | None = None) -> int:
     words = sys.argv[1:] if argv is None else list(argv)
     with ended_by_interrupt():
         arguments = parser(words[0] if words else None).parse_args(words)
-        from panoocc_core.base.host_memory import keep_freed_memory  # torch comes with it
-    keep_freed_memory()
+        from panoocc_core.base.host_memory import keep_freed_memory, kept_by_environment  # torch comes with it
+    try:
+        keep_freed_memory(kept_by_environment())
+    except ValueError as error:
+        print(f"panoocc: {error}", file=sys.stderr)
+        return BAD_INPUT
     try:
         with unwound_by_signals():
             status = int(arguments.run(arguments))

@@ -21,7 +21,7 @@ from rclpy.executors import ExternalShutdownException
 from rclpy.lifecycle import LifecycleNode, LifecycleState, TransitionCallbackReturn
 from std_srvs.srv import SetBool, Trigger
 
-from panoocc_core.base.host_memory import keep_freed_memory
+from panoocc_core.base.host_memory import keep_freed_memory, kept_by_environment
 from panoocc_core.base.memory_use import memory_in_use
 from panoocc_core.cuda.giving_back import give_back_all
 from panoocc_core.geometry import NS_PER_S
@@ -340,12 +340,19 @@ class OccupancyNode(LifecycleNode):
         return self._has_ended_in_time
 
 
+def _keep_freed_memory() -> None:
+    try:
+        keep_freed_memory(kept_by_environment())
+    except ValueError as error:
+        raise SettingsError(str(error)) from error
+
+
 def main(arguments: Sequence[str] | None = None) -> int:
     """Run the node until it is interrupted; returns the exit code."""
-    keep_freed_memory()
     node: OccupancyNode | None = None
     code, ended = 0, True
     try:
+        _keep_freed_memory()
         with refusals_named():
             rclpy.init(args=arguments)
             node = OccupancyNode()

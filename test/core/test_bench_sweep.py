@@ -7,7 +7,7 @@ import torch
 
 from panoocc_core import load_model, model_config
 from panoocc_core.bench import draw_sweep, sweep, sweep_sizes, sweep_table, variants
-from panoocc_core.bench.measured import scene_of
+from panoocc_core.bench.measured import facts_of
 
 AXES = {"voxels": 4, "cameras": 4, "image size": 4, "history": 5}
 
@@ -31,7 +31,7 @@ def test_more_cameras_in_a_ring_see_more(nano):
         if axis == "cameras":
             frames = sweep.ring_frames(config)
             assert [camera.name for camera in frames[0].cameras] == list(config.cameras)
-            seen.append(scene_of(load_model(config, seeded_weights=True), frames[0]).sightings)
+            seen.append(facts_of(load_model(config, seeded_weights=True), frames[0]).sightings)
     assert seen == sorted(seen) and seen[-1] > 2 * seen[0]
 
 

@@ -7,6 +7,8 @@ import sys
 import pytest
 
 from panoocc_core import keep_freed_memory
+from panoocc_core.base.host_memory import kept_by_environment
+from panoocc_ros.commands.cli import main
 
 KEPT = """
 import os
@@ -26,8 +28,8 @@ PAGE_FAULTS = """
 import resource, sys
 import numpy as np
 from panoocc_core.base.host_memory import keep_freed_memory
-if sys.argv[1] == "keep":
-    assert keep_freed_memory()
+if sys.argv[1] != "default":
+    assert keep_freed_memory(sys.argv[1])
 for round in range(20):
     if round == 10:
         before = resource.getrusage(resource.RUSAGE_SELF).ru_minflt
@@ -45,11 +47,23 @@ def test_memory_that_was_freed_is_not_taken_anew(size: int):
         return int(subprocess.run(command, capture_output=True, text=True, check=True, timeout=240).stdout)
 
     pages = 10 * 5 * size // resource.getpagesize()
-    assert faults("keep") < pages // 20
-    assert faults("default") > faults("keep")
+    assert faults("all") < pages // 20
+    assert faults("default") > faults("all")
+    assert faults("small") < pages // 20  # what is large is taken anew, in huge pages
 
 
 @pytest.mark.skipif(not keep_freed_memory(), reason="the C library is not glibc")
 def test_memory_that_was_kept_can_be_given_back_though_some_above_it_is_held():
     done = subprocess.run([sys.executable, "-c", KEPT], capture_output=True, text=True, check=True, timeout=240)
     assert int(done.stdout) > 150 << 20
+
+
+def test_what_is_kept_is_said_by_the_environment(monkeypatch):
+    monkeypatch.delenv("PANOOCC_KEEP_FREED", raising=False)
+    assert kept_by_environment() == "all" and not keep_freed_memory("none")
+    monkeypatch.setenv("PANOOCC_KEEP_FREED", "small")
+    assert kept_by_environment() == "small"
+    monkeypatch.setenv("PANOOCC_KEEP_FREED", "some")
+    with pytest.raises(ValueError, match="PANOOCC_KEEP_FREED is 'some'.*all, small, none"):
+        kept_by_environment()
+    assert main(["models"]) == 2

@@ -206,7 +206,7 @@ class CaseRun:
         projection = model.project(projections)
         vector = frame["can_bus_fed" if run == "clean" else "can_bus_fed_reference"]
         ego_motion = torch.tensor(vector, dtype=torch.float64).float().to(self.device)
-        features = model.encoder.camera_tokens(self.maps[frame["image_set"]])
+        features = model.encoder.camera_tokens([self.maps[frame["image_set"]]])
         current = model.encode_voxels(features, projections, ego_motion)
 
         world_from_network = np.array(frame["ego2global"]) @ config.grid.ego_from_network.matrix

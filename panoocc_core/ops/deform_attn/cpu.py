@@ -7,10 +7,10 @@ import torch
 from torch import Tensor
 from torch.nn import functional
 
-from ..interpolation import cell_and_fraction, weighted_rows
+from ..interpolation import index, lower_and_fraction, weighted_rows
 
 # Samples worked on at once: on a CPU so few that what is computed of them stays in the cache of a core.
-SAMPLES_AT_ONCE = {"cpu": 128_000, "cuda": 8_000_000}
+SAMPLES_AT_ONCE = {"cpu": 64_000, "cuda": 8_000_000}
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -22,8 +22,9 @@ class _Samples:
 
     columns: Tensor  # float32, of the sample's level
     rows: Tensor
-    first_row: Tensor  # int32, row of the table where the sample's head and level begin
-    row_stride: Tensor  # int32, rows of the table from one row of the map to the next
+    first_row: Tensor  # float32, row of the source's table where the sample's head and level begin
+    row_stride: Tensor  # float32, rows of the table from one row of the map to the next
+    corners: Tensor  # int32 [4, 1, head * level * point], rows of the table from the upper left corner to each
 
 
 def deform_attn(
@@ -69,16 +70,18 @@ def _mean_of_slots(attended: Tensor, exists: Tensor) -> Tensor:
 @cache  # a network has a handful of shapes; graphs read them by their addresses, so that they must stay
 @torch.inference_mode(False)  # kept from an inference, they serve a training too
 def _samples(shapes: tuple[tuple[int, int], ...], heads: int, points: int, device: torch.device) -> _Samples:
-    def each(of_level: list[int], dtype: torch.dtype) -> Tensor:
-        return torch.tensor(of_level, device=device, dtype=dtype).repeat_interleave(points).repeat(heads)
+    def each(of_level: list[int]) -> Tensor:
+        return torch.tensor(of_level, device=device, dtype=torch.float32).repeat_interleave(points).repeat(heads)
 
     cells = [(rows + 2) * (columns + 2) for rows, columns in shapes]
-    head = torch.arange(heads, device=device, dtype=torch.int32).repeat_interleave(len(shapes) * points)
+    head = torch.arange(heads, device=device).repeat_interleave(len(shapes) * points)
+    below = each([(columns + 2) * heads for _, columns in shapes])
     return _Samples(
-        columns=each([columns for _, columns in shapes], torch.float32),
-        rows=each([rows for rows, _ in shapes], torch.float32),
-        first_row=each([sum(cells[:level]) * heads for level in range(len(cells))], torch.int32) + head,
-        row_stride=each([(columns + 2) * heads for _, columns in shapes], torch.int32),
+        columns=each([columns for _, columns in shapes]),
+        rows=each([rows for rows, _ in shapes]),
+        first_row=each([sum(cells[:level]) * heads for level in range(len(cells))]) + head,
+        row_stride=below,
+        corners=torch.stack((0 * below, 0 * below + heads, below, below + heads)).to(torch.int32)[:, None],
     )
 
 
@@ -95,14 +98,21 @@ def _corners(
         first: int32 [pair, 1], where the rows of the pair's source begin.
         heads: number of heads, the rows that a cell has in the table.
     """
-    column, right = cell_and_fraction(torch.addcmul(x, positions[:, :1], samples.columns) + 0.5, samples.columns)
-    row, down = cell_and_fraction(torch.addcmul(y, positions[:, 1:], samples.rows) + 0.5, samples.rows)
-    upper_left = torch.addcmul(samples.first_row, row, samples.row_stride).add_(column, alpha=heads)
+    # A source's rows are counted in float32, which is exact up to 2**24 of them.
+    column, right = lower_and_fraction(torch.addcmul(x, positions[:, :1], samples.columns).add_(0.5), samples.columns)
+    row, down = lower_and_fraction(torch.addcmul(y, positions[:, 1:], samples.rows).add_(0.5), samples.rows)
+    upper_left = index(torch.addcmul(samples.first_row, row, samples.row_stride).add_(column, alpha=heads))
     if first is not None:
         upper_left += first
-    lower_left = upper_left + samples.row_stride
+    return upper_left + samples.corners, _corner_weights(weights, right, down)
+
+
+def _corner_weights(weights: Tensor, right: Tensor, down: Tensor) -> Tensor:
+    """Weights [pair, sample] dealt out to the corners by where between them a sample lies: [corner, pair, sample]."""
+    whole = None if torch.is_grad_enabled() else weights.new_empty(4, *weights.shape)
+    into = (None,) * 4 if whole is None else whole.unbind()  # without a copy where no gradient flows
     lower = weights * down
     upper = weights - lower
-    lower_right, upper_right = lower * right, upper * right
-    corners = (upper_left, upper_left + heads, lower_left, lower_left + heads)
-    return torch.stack(corners), torch.stack((upper - upper_right, upper_right, lower - lower_right, lower_right))
+    upper_right, lower_right = torch.mul(upper, right, out=into[1]), torch.mul(lower, right, out=into[3])
+    upper_left, lower_left = torch.sub(upper, upper_right, out=into[0]), torch.sub(lower, lower_right, out=into[2])
+    return torch.stack((upper_left, upper_right, lower_left, lower_right)) if whole is None else whole

@@ -1,5 +1,7 @@
 """Modulated deformable convolution (DCNv2, arXiv 1811.11168)."""
 
+from collections.abc import Iterator
+
 import torch
 from torch import Tensor
 
@@ -9,8 +11,8 @@ from . import cpu, reference
 
 def deform_columns(
     x: Tensor, offsets: Tensor, masks: Tensor, kernel: tuple[int, int], stride: int = 1, padding: int = 1
-) -> Tensor:
-    """What the taps of `deform_conv` read: [image, out row, out column, tap * channel]."""
+) -> Iterator[Tensor]:
+    """What the taps of `deform_conv` read: [pixel, tap * channel] of some pixels of the output after the other."""
     return cpu.deform_columns(x, offsets, masks, kernel, stride, padding)
 
 

@@ -1,21 +1,27 @@
-"""Modulated deformable convolution: all taps sampled by one weighted gather, then one matrix product."""
+"""Modulated deformable convolution: the taps of some pixels sampled by one weighted gather, then one matrix product."""
+
+from collections.abc import Iterator
 
 import torch
 from torch import Tensor
 
 from ..interpolation import bordered, cell_and_fraction, weighted_rows
 
+# Sampled values worked on at once: on a CPU so few that the product still finds them in the caches.
+VALUES_AT_ONCE = {"cpu": 1 << 20, "cuda": 1 << 28}
+
 
 def deform_conv(x: Tensor, offsets: Tensor, masks: Tensor, weight: Tensor, stride: int, padding: int) -> Tensor:
     """See `panoocc_core.ops.deform_conv`."""
     kernel = (weight.shape[2], weight.shape[3])
-    sampled = deform_columns(x, offsets, masks, kernel, stride, padding)
-    return (sampled @ weight.permute(2, 3, 1, 0).flatten(0, 2)).permute(0, 3, 1, 2)
+    product = weight.permute(2, 3, 1, 0).flatten(0, 2)
+    out = torch.cat([part @ product for part in deform_columns(x, offsets, masks, kernel, stride, padding)])
+    return out.view(len(x), *offsets.shape[2:], -1).permute(0, 3, 1, 2)
 
 
 def deform_columns(
     x: Tensor, offsets: Tensor, masks: Tensor, kernel: tuple[int, int], stride: int, padding: int
-) -> Tensor:
+) -> Iterator[Tensor]:
     """See `panoocc_core.ops.deform_conv`."""
     images, channels, rows, columns = x.shape
     kernel_rows, kernel_columns = kernel
@@ -41,5 +47,6 @@ def deform_columns(
     weights = weights * masks.permute(0, 2, 3, 1)[..., None].float()
 
     table = bordered(x.permute(0, 2, 3, 1)).reshape(-1, channels)
-    sampled = weighted_rows(table, cells.view(-1, 4), weights.view(-1, 4))  # [image * row * column * tap, channel]
-    return sampled.view(images, out_rows, out_columns, taps * channels)
+    step = max(1, VALUES_AT_ONCE[x.device.type] // (taps * channels)) * taps
+    for taken, weighed in zip(cells.view(-1, 4).split(step), weights.view(-1, 4).split(step)):
+        yield weighted_rows(table, taken, weighed).view(-1, taps * channels)

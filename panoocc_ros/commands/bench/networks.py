@@ -11,7 +11,7 @@ from typing import Any
 import torch
 
 from panoocc_core import CheckpointError, ModelConfig, NonFiniteError
-from panoocc_core.base.host_memory import keep_freed_memory
+from panoocc_core.base.host_memory import keep_freed_memory, kept_by_environment
 from panoocc_core.base.processors import multiplies_natively
 from panoocc_core.base.resources import shipped_weights
 from panoocc_core.bench import (
@@ -82,7 +82,7 @@ def _settings(config: ModelConfig, device: str, arguments: argparse.Namespace) -
         arguments.threads or (torch.get_num_threads(),),
         arguments.executor or ("eager",),
     ):
-        yield Setting(config, device, precision, threads, arguments.checkpoint, seeded, executor)
+        yield Setting(config, device, precision, threads, arguments.checkpoint, seeded, executor, kept_by_environment())
 
 
 def measure_networks(
@@ -124,7 +124,7 @@ def measure_bag(setting: Setting, bag: Path, rig: Rig, frame_count: int, effort:
     Raises:
         BagError: the bag cannot be read or gives no frame.
     """
-    keep_freed_memory()
+    keep_freed_memory(setting.freed)
     return measure(setting, bag_frames(bag, setting.config, rig, frame_count), effort)
 
 
