@@ -119,12 +119,29 @@ class Linear(nn.Linear, Freezable):
         return (self._kept or Dense(self.weight, self.bias))(x, residual, relu)
 
 
+class _Kernel:
+    """Weights of a convolution as oneDNN wants them for maps of the size that the first input has.
+
+    Others are right too.  Without a size the layout is a guess, with which small maps take up to six times as long.
+    """
+
+    def __init__(self, weight: Tensor, place: tuple[list[int], list[int], list[int], int]):
+        self.weight, self.place = weight, place
+        self.packed: Tensor | None = None
+
+    def packed_for(self, x: Tensor) -> Tensor:
+        if self.packed is None:
+            pack = torch.ops.mkldnn._reorder_convolution_weight
+            self.packed = pack(self.weight, *self.place, list(x.shape))
+        return self.packed
+
+
 class Conv2d(nn.Conv2d, Freezable):
     """A convolution with zeros around, with an optional residual and ReLU."""
 
-    def _made(self) -> Tensor | None:
-        pack, weight = torch.ops.mkldnn._reorder_convolution_weight, self.weight.detach()
-        return pack(weight, *self._place()) if can_pack(weight) else None
+    def _made(self) -> _Kernel | None:
+        weight = self.weight.detach()
+        return _Kernel(weight, self._place()) if can_pack(weight) else None
 
     def _place(self) -> tuple[list[int], list[int], list[int], int]:
         assert isinstance(self.padding, tuple)
@@ -140,11 +157,11 @@ class Conv2d(nn.Conv2d, Freezable):
             out = super().forward(x)
             out = out if residual is None else out + residual
             return functional.relu_(out) if relu else out
-        ops, activation = torch.ops.mkldnn, "relu" if relu else None
+        ops, weight, rest = torch.ops.mkldnn, self._kept.packed_for(x), (self.bias, *self._place())
         if residual is None:
-            return ops._convolution_pointwise(x, self._kept, self.bias, *self._place(), activation or "none", [], "")
+            return ops._convolution_pointwise.default(x, weight, *rest, "relu" if relu else "none", [], "")
         add = ops._convolution_pointwise_.binary
-        return add(residual, x, self._kept, self.bias, *self._place(), "add", 1.0, activation, [], "")
+        return add(residual, x, weight, *rest, "add", 1.0, "relu" if relu else None, [], "")
 
 
 def conv_norm_relu(conv: Callable[..., Tensor], norm: nn.Module, x: Tensor, residual: Tensor | None = None) -> Tensor:

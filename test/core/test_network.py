@@ -317,6 +317,19 @@ def test_frozen_layers_follow_weights_that_are_loaded_and_dtypes(frozen):
         assert frozen.double()(IMAGES.double()).dtype == torch.float64
 
 
+@pytest.mark.parametrize("first", [(6, 96, 7, 16), (1, 96, 40, 30)], ids=["small first", "large first"])
+def test_a_frozen_convolution_is_right_for_maps_of_any_size(first):
+    torch.manual_seed(6)
+    for kernel, stride in ((1, 1), (3, 2)):
+        conv = Conv2d(96, 32, kernel, stride, padding=kernel // 2).requires_grad_(False)
+        conv.freeze()
+        for size in (first, (6, 96, 7, 16), (2, 96, 9, 33), (1, 96, 40, 30)):
+            x = torch.randn(size).to(memory_format=torch.channels_last)
+            expected = nn.functional.conv2d(x, conv.weight, conv.bias, stride, kernel // 2)
+            torch.testing.assert_close(conv(x), expected, rtol=1e-4, atol=1e-4)
+            torch.testing.assert_close(conv(x, expected.clone(), True), (2 * expected).relu(), rtol=1e-4, atol=1e-4)
+
+
 def test_gradients_flow_through_frozen_layers_to_their_input(frozen):
     images = IMAGES.clone().requires_grad_()
     frozen(images).sum().backward()
