@@ -7,8 +7,7 @@ from torch import Tensor
 
 from ..interpolation import bordered, cell_and_fraction, weighted_rows
 
-# Sampled values worked on at once: on a CPU so few that the product still finds them in the caches.
-VALUES_AT_ONCE = {"cpu": 1 << 20, "cuda": 1 << 28}
+VALUES_AT_ONCE = 1 << 20  # of those sampled, on a CPU: so few that the product still finds them in the caches
 
 
 def deform_conv(x: Tensor, offsets: Tensor, masks: Tensor, weight: Tensor, stride: int, padding: int) -> Tensor:
@@ -47,6 +46,6 @@ def deform_columns(
     weights = weights * masks.permute(0, 2, 3, 1)[..., None].float()
 
     table = bordered(x.permute(0, 2, 3, 1)).reshape(-1, channels)
-    step = max(1, VALUES_AT_ONCE[x.device.type] // (taps * channels)) * taps
-    for taken, weighed in zip(cells.view(-1, 4).split(step), weights.view(-1, 4).split(step)):
+    at_once = max(1, VALUES_AT_ONCE // (taps * channels)) if x.device.type == "cpu" else cells.numel()  # pixels
+    for taken, weighed in zip(*(of.view(-1, 4).split(at_once * taps) for of in (cells, weights))):
         yield weighted_rows(table, taken, weighed).view(-1, taps * channels)
