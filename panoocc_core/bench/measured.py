@@ -54,7 +54,7 @@ class Setting:
     checkpoint: Path | None = None
     seeded_weights: bool = False
     executor: str = "eager"
-    freed: Kept = "all"  # what its process keeps of freed memory, which takes care of that
+    kept: Kept = "all"  # of freed memory, which its process sees to
 
     @property
     def label(self) -> str:
@@ -127,7 +127,7 @@ class NetworkReport:
             "precision": setting.precision,
             "threads": setting.threads,
             "executor": setting.executor,
-            "kept_of_freed_memory": setting.freed,
+            "kept_of_freed_memory": setting.kept,
             "weights": "seeded" if setting.seeded_weights else "trained",
             "hardware": self.hardware,
             "frames": self.frames,
@@ -168,7 +168,8 @@ def measure(setting: Setting, frames: Sequence[Frame], effort: Effort = Effort()
     if effort.compared:
         compared = list(itertools.islice(steady(frames, config), effort.compared))
         reference = reference_stream(config, setting.checkpoint, setting.seeded_weights, device)
-        agreement = compare(OccupancyStream(EXECUTORS[setting.executor](network)), reference, compared)
+        ours = OccupancyStream(EXECUTORS[setting.executor](network))
+        agreement = compare(ours, reference, compared, filled=lambda memory: full_history(memory, config))
         del reference
     again = device_rates(counted, network, setting.threads)  # the better one counts: others may have been at work
     rates = {name: rate.best(again[name]) for name, rate in rates.items()}

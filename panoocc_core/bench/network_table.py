@@ -31,7 +31,7 @@ def network_table(report: NetworkReport) -> str:
     memory = report.memory
     lines.append(
         f"memory: at most {memory.peak:.0f} MB while it streams, {memory.loading:.0f} while it is loaded, "
-        f"{memory.before:.0f} before; kept of what is freed: {report.setting.freed}"
+        f"{memory.before:.0f} before; kept of what is freed: {report.setting.kept}"
     )
     lines += [f"{name}: {rates}" for name, rates in report.rates.items()]
     if report.agreement is not None:
@@ -78,8 +78,7 @@ def summary_table(reports: Sequence[NetworkReport]) -> str:
         ratios, agreement = total.ratios(report.floors[TOTAL]), report.agreement
         worst = None if agreement is None else agreement.worst_logit
         same = ABSENT if agreement is None else f"{100 * agreement.same_class:.3f} %"
-        plain_ms = None if agreement is None else agreement.plain_cpu_ms
-        of_plain = total.cpu / plain_ms if total.cpu and plain_ms else None
+        of_plain = None if agreement is None else agreement.of_plain
         lines.append(
             f"{report.setting.label:{width}s} {total.p50:9.1f} {total.p99:8.1f} {_cell(total.cpu, 9, 1)} "
             f"{_cell(ratios['wall'], 6, 2)} {_cell(ratios['cpu'], 6, 2)} {_cell(of_plain, 6, 2)} "

@@ -77,6 +77,19 @@ def trace(network: Network, plain: Network, rig: Rig, rig_name: str, cameras: in
     return Traced(network, plain, precision, rig_name, cameras, frames, program, inputs, outputs)
 
 
+def kind_of(file: Path, precision: str) -> Literal["onnx", "pt2"]:
+    """What a file of such a name is written as.
+
+    Raises:
+        CheckpointError: not at this precision.
+    """
+    if file.suffix != ".onnx":
+        return "pt2"
+    if precision != "fp32":
+        raise CheckpointError(f"precision {precision}: .onnx files are fp32; TensorRT makes halves (--fp16)")
+    return "onnx"
+
+
 def write(traced: Traced, file: Path, on_stage: Callable[[str], object] = lambda name: None) -> Written:
     """Write a step to a .onnx or .pt2 file, and its configuration beside it, if it agrees with the network.
 
@@ -88,9 +101,7 @@ def write(traced: Traced, file: Path, on_stage: Callable[[str], object] = lambda
         OSError: it cannot be written.
     """
     config = traced.network.config
-    kind: Literal["onnx", "pt2"] = "onnx" if file.suffix == ".onnx" else "pt2"
-    if kind == "onnx" and traced.precision != "fp32":
-        raise CheckpointError(f"precision {traced.precision}: .onnx files are fp32; TensorRT makes halves (--fp16)")
+    kind = kind_of(file, traced.precision)
     with tempfile.TemporaryDirectory(dir=file.parent, prefix=f".{file.name}.") as folder:
         part = Path(folder) / file.name
         on_stage("write")

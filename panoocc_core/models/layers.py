@@ -50,7 +50,7 @@ class Dense:
     def __call__(self, x: Tensor, residual: Tensor | None = None, relu: bool = False) -> Tensor:
         """[..., inputs] -> [..., outputs]."""
         if self.packed is not None and not wants_gradient(x):
-            pointwise = torch.ops.mkldnn._linear_pointwise  # its overloads by name: torch finds out by printing tensors
+            pointwise = torch.ops.mkldnn._linear_pointwise  # overloads by name: to choose, torch would print tensors
             if residual is None:
                 return pointwise.default(x, self.packed, self.bias, "relu" if relu else "none", [], "")
             out = pointwise.binary(x, residual, self.packed, self.bias, "add")

@@ -29,7 +29,7 @@ def test_a_fast_network_agrees_with_its_reference_up_to_rounding(nano_model, ref
     assert found.worst_feature < 1e-2 * found.feature_rms
     assert found.same_class > 0.9999 and found.same_occupied > 0.999
     assert "same class" in str(found) and found.as_dict()["frames"] == 3
-    assert found.plain_cpu_ms is not None and found.plain_cpu_ms > 0
+    assert found.of_plain is not None and found.of_plain > 0
 
 
 def test_what_is_wrong_shows(nano, reference):

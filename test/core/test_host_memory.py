@@ -1,5 +1,7 @@
 """Freed memory stays with the process."""
 
+import os
+import platform
 import resource
 import subprocess
 import sys
@@ -26,33 +28,35 @@ print(before - resident())
 """
 PAGE_FAULTS = """
 import resource, sys
-import numpy as np
+import torch
 from panoocc_core.base.host_memory import keep_freed_memory
-if sys.argv[1] != "default":
-    assert keep_freed_memory(sys.argv[1])
+assert keep_freed_memory(sys.argv[1]) == (sys.argv[1] != "none")
 for round in range(20):
     if round == 10:
         before = resource.getrusage(resource.RUSAGE_SELF).ru_minflt
-    held = [np.ones(int(sys.argv[2]), np.uint8) for _ in range(5)]
+    held = [torch.ones(int(sys.argv[2]), dtype=torch.uint8) for _ in range(5)]
     del held
 print(resource.getrusage(resource.RUSAGE_SELF).ru_minflt - before)
 """
+glibc = pytest.mark.skipif(platform.libc_ver()[0] != "glibc", reason="the C library is not glibc")
 
 
-@pytest.mark.skipif(not keep_freed_memory(), reason="the C library is not glibc")
+@glibc
 @pytest.mark.parametrize("size", [5 << 20, 41 << 20], ids=["5 MB", "41 MB"])  # of single tensors of nano, of the others
 def test_memory_that_was_freed_is_not_taken_anew(size: int):
     def faults(how: str) -> int:
         command = [sys.executable, "-c", PAGE_FAULTS, how, str(size)]
-        return int(subprocess.run(command, capture_output=True, text=True, check=True, timeout=240).stdout)
+        plain = {name: value for name, value in os.environ.items() if name != "THP_MEM_ALLOC_ENABLE"}
+        done = subprocess.run(command, capture_output=True, text=True, check=True, timeout=240, env=plain)
+        return int(done.stdout)
 
     pages = 10 * 5 * size // resource.getpagesize()
     assert faults("all") < pages // 20
-    assert faults("default") > faults("all")
+    assert faults("none") > pages // 2 or size < 32 << 20  # glibc keeps what is smaller after a few rounds
     assert faults("small") < pages // 10  # what is large is taken anew, in huge pages
 
 
-@pytest.mark.skipif(not keep_freed_memory(), reason="the C library is not glibc")
+@glibc
 def test_memory_that_was_kept_can_be_given_back_though_some_above_it_is_held():
     done = subprocess.run([sys.executable, "-c", KEPT], capture_output=True, text=True, check=True, timeout=240)
     assert int(done.stdout) > 150 << 20

@@ -18,7 +18,7 @@ from panoocc_core.bench import Effort, stream_times
 from panoocc_core.config import PanopticConfig
 from panoocc_core.evaluation import Measures, evaluate
 from panoocc_core.ground_truth import GroundTruth
-from panoocc_core.models import build_network
+from panoocc_core.models import build_network, panoocc
 from panoocc_core.models.layers import Conv2d, Linear
 from panoocc_core.network import Network, VoxelLogits
 from panoocc_core.optics import Projections
@@ -334,6 +334,23 @@ def test_gradients_flow_through_frozen_layers_to_their_input(frozen):
     images = IMAGES.clone().requires_grad_()
     frozen(images).sum().backward()
     assert images.grad is not None and images.grad.abs().sum() > 0
+
+
+def test_images_in_parts_become_the_tokens_of_the_whole(monkeypatch):
+    network = load_model(model_config("nano"), seeded_weights=True)
+    images = torch.randn(6, 3, 64, 96, generator=torch.Generator().manual_seed(7))
+    taken = []
+    network.backbone.register_forward_pre_hook(lambda module, given: taken.append(len(given[0])))
+    with torch.inference_mode():
+        whole = network.encode_images(images)
+        monkeypatch.setattr(panoocc, "PIXELS_AT_ONCE", 4 * 64 * 96)
+        parts = network.encode_images(images)
+        monkeypatch.setattr(panoocc, "PIXELS_AT_ONCE", 1)
+        single = network.encode_images(images)
+    assert taken == [6, 4, 2, 1, 1, 1, 1, 1, 1]
+    assert whole.shapes == parts.shapes == single.shapes
+    for other in (parts, single):
+        torch.testing.assert_close(other.tokens, whole.tokens, rtol=1e-4, atol=1e-4)
 
 
 def test_a_frozen_backbone_leaves_its_images_and_its_maps_alone():

@@ -140,6 +140,15 @@ def test_an_operator_agrees_with_its_reference_in_values_and_gradients(device, c
             torch.testing.assert_close(ours, theirs, rtol=1e-4, atol=2e-5)
 
 
+@named_calls
+def test_an_operator_gives_the_same_where_no_gradient_flows(device, call):
+    expected = call.results("", device)[0]
+    function = getattr(import_module(f"panoocc_core.ops.{call.op}"), call.op)
+    given = [each.to(device) if isinstance(each, Tensor) else each for each in (*call.tensors, *call.others)]
+    with torch.inference_mode():
+        torch.testing.assert_close(function(*call.ordered(*given)), expected, equal_nan=True)
+
+
 @pytest.fixture
 def dirty_memory():
     """Memory that is taken and not written holds NaN (or the largest integer)."""
@@ -153,6 +162,7 @@ def dirty_memory():
 @named_calls
 def test_no_operator_reads_memory_that_it_has_not_written(device, call, dirty_memory):
     test_an_operator_agrees_with_its_reference_in_values_and_gradients(device, call)
+    test_an_operator_gives_the_same_where_no_gradient_flows(device, call)
 
 
 def attention_inputs(device, queries=13):

@@ -199,11 +199,15 @@ def test_bad_input_is_said_and_gives_status_2(small_bag, tmp_path, capsys):
         (("--live", 3, "--sweep"), "measured without --sweep"),
         (("--against", " "), "--against: it is empty"),
         (("--against", "true", "--model", "nano", "nano_waymo"), "runs one network, not 2"),
-        (("--sweep", "--threads", 1, 2), "--threads: --sweep runs one setting"),
+        (("--sweep",), "--bag: it does nothing with --sweep"),
+        (("--against", "true", "--picture", "a.png"), "--picture: it does nothing with --against"),
+        (("--serve", "--frames", 3), "does nothing with --serve"),
         (("--picture", tmp_path / "bench.bmp"), "must end in .png, .svg, .pdf"),
     ):
         assert panoocc(*words, "--bag", small_bag) == 2, words
         assert text in capsys.readouterr().err, words
+    assert panoocc("--sweep", "--threads", 1, 2) == 2
+    assert "--threads: --sweep runs one setting" in capsys.readouterr().err
     with pytest.raises(SystemExit, match="2"):
         panoocc("--precision", "fp8")
     assert "invalid choice: 'fp8'" in capsys.readouterr().err

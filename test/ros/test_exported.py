@@ -111,6 +111,17 @@ def test_what_cannot_be_is_said_and_nothing_is_left(exported, tmp_path, capsys, 
     assert [path.name for path in tmp_path.iterdir()] == ["drive.mcap"]
 
 
+@pytest.mark.parametrize("more", [("--rig", "waymo"), ("--precision", "bf16")])
+def test_an_export_that_is_refused_leaves_the_one_that_was_there(tmp_path, more):
+    file = tmp_path / "w.onnx"
+    file.write_bytes(b"written before")
+    spec = spec_path(file)
+    spec.write_text("written: before")
+    words = ["export", "nano", "--format", "onnx", "--out", str(file), "--overwrite", *more]
+    assert main(words) in (2, 4)
+    assert file.read_bytes() == b"written before" and spec.is_file()
+
+
 def test_where_weights_are_needed_a_file_says_so(exported):
     with pytest.raises(SettingsError, match="is an exported step: here the weights themselves are needed"):
         loaded_network(model_config("nano"), exported)

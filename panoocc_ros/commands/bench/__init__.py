@@ -51,7 +51,14 @@ examples:
 
 {explained(FAILED, BAD_INPUT, NOT_WRITTEN, NETWORK_FAILED)}
 """
-ALONE = ("live", "sweep", "against", "serve", "output_costs")  # what measures one thing and nothing else
+# What an option that measures something of its own cannot do with.
+WITHOUT = {
+    "live": ("frames", "executor", "checkpoint", "picture"),
+    "sweep": ("frames", "executor", "checkpoint", "bag"),
+    "against": ("picture",),
+    "serve": ("frames", "bag", "json", "picture"),
+    "output_costs": ("model", "executor", "checkpoint", "precision", "threads", "json", "picture"),
+}
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -161,10 +168,14 @@ def _bench(arguments: argparse.Namespace) -> None:
 
 
 def _check_together(arguments: argparse.Namespace) -> None:
-    chosen = [name for name in ALONE if getattr(arguments, name) not in (None, False)]
+    chosen = [name for name in WITHOUT if getattr(arguments, name) not in (None, False)]
     if len(chosen) > 1:
         one, other = (name.replace("_", "-") for name in chosen[:2])
         raise SettingsError(f"it is measured without --{other}: give either", one)
+    for name in chosen:
+        given = [option for option in WITHOUT[name] if getattr(arguments, option) is not None]
+        if given:
+            raise SettingsError(f"it does nothing with --{name.replace('_', '-')}: leave it out", *given)
 
 
 def _bench_networks(arguments: argparse.Namespace) -> None:

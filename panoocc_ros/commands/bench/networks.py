@@ -30,7 +30,7 @@ from panoocc_core.sim.pool import WorkerPool
 from panoocc_core.weights.checkpoint import PRECISIONS
 
 from ...frames.rig import Rig
-from ...node.choices import chosen_config, chosen_device, chosen_rig, rig_for
+from ...node.choices import chosen_config, chosen_device, chosen_rig, device_notes, rig_for, warn_once
 from ...ros.parameter_fields import SettingsError
 from .bag_frames import bag_frames
 
@@ -56,6 +56,8 @@ def choices(arguments: argparse.Namespace) -> list[Choice]:
         ValueError: a network that does not fit into the memory.
     """
     device = chosen_device(arguments.device)
+    for sentence in device_notes(arguments.device, "fp32"):
+        warn_once(sentence)
     if "graph" in (arguments.executor or ()) and device == "cpu":
         raise SettingsError("graph is for CUDA: take eager, or a CUDA device (--device)", "executor")
     names = arguments.model or DEFAULT_NETWORKS
@@ -124,7 +126,7 @@ def measure_bag(setting: Setting, bag: Path, rig: Rig, frame_count: int, effort:
     Raises:
         BagError: the bag cannot be read or gives no frame.
     """
-    keep_freed_memory(setting.freed)
+    keep_freed_memory(setting.kept)
     return measure(setting, bag_frames(bag, setting.config, rig, frame_count), effort)
 
 

@@ -19,8 +19,6 @@ def live(arguments: argparse.Namespace) -> None:
     """With the package's profile and without."""
     if len(arguments.model or ()) > 1:
         raise SettingsError(f"--live runs one network, not {len(arguments.model)}: give one", "model")
-    if arguments.frames is not None:
-        raise SettingsError("--live counts seconds: leave --frames out", "frames")
     for name in ("precision", "threads"):
         values = getattr(arguments, name) or [None]
         if len(values) > 1:

@@ -6,7 +6,7 @@ from pathlib import Path
 
 from panoocc_core.base.rig_files import AUTO, rig_with
 from panoocc_core.export.spec import is_exported, spec_path
-from panoocc_core.export.writing import OPSET, Written, trace, write
+from panoocc_core.export.writing import OPSET, Written, kind_of, trace, write
 from panoocc_core.sim import load_sim_rig
 from panoocc_core.weights.checkpoint import load_model
 from panoocc_core.weights.inference import ready_for_inference
@@ -33,7 +33,7 @@ examples:
 
 docs/export.md says what goes in, and how the file gets to TensorRT.
 
-{explained(BAD_INPUT, NOT_WRITTEN, NETWORK_FAILED, more="Whenever it is not 0, nothing is left at --out.")}
+{explained(BAD_INPUT, NOT_WRITTEN, NETWORK_FAILED, more="Whenever it is not 0, nothing new is at --out.")}
 """
 
 
@@ -73,8 +73,7 @@ def _run(arguments: argparse.Namespace) -> None:
     out = arguments.out
     config = chosen_config(arguments.model, instances=arguments.instances)
     check_results({"--out": out}, {"--out": (f".{arguments.format}",)}, arguments.overwrite, _why_foreign)
-    if arguments.overwrite:  # one without the other is of no use
-        spec_path(out).unlink(missing_ok=True)
+    kind_of(out, arguments.precision)
     name = rig_with("sim_rigs", config.cameras) if arguments.rig == AUTO else arguments.rig
     rig = load_sim_rig(name)
     if missing := [camera for camera in config.cameras if camera not in {one.name for one in rig}]:
@@ -85,6 +84,9 @@ def _run(arguments: argparse.Namespace) -> None:
     def tell(stage: str) -> None:
         print(f"panoocc export: {stage} ...", file=sys.stderr)
 
+    if arguments.overwrite:  # one without the other is of no use
+        spec_path(out).unlink(missing_ok=True)
+        out.unlink(missing_ok=True)
     tell("trace")
     traced = trace(network, ready_for_inference(plain), rig, name, arguments.cameras_per_voxel)
     done = write(traced, out, tell)
