@@ -6,6 +6,7 @@ from pathlib import Path
 from typing import Literal
 
 from panoocc_core import ConfigError, ModelConfig
+from panoocc_core.base.resources import shipped_weights
 from panoocc_core.base.rig_files import AUTO, rig_with
 from panoocc_core.labels import InstanceSource
 from panoocc_core.sim import load_sim_rig
@@ -67,5 +68,6 @@ def live_load(
     rig = rig_with("rigs", config.cameras) if arguments.rig == AUTO else arguments.rig
     bag = arguments.bag or street_bag(folder / "street.mcap", street_rig(config, cameras), LIVE_SETS)
     given = {"device": arguments.device, "precision": arguments.precision, "threads": arguments.threads or 0}
-    parameters = {"model": model, "seeded_weights": True, "rig": rig, "instances": instances, **given}
+    seeded = shipped_weights(config.name) is None  # with those, things and lines of sight are noise
+    parameters = {"model": model, "seeded_weights": seeded, "rig": rig, "instances": instances, **given}
     return config, Load(bag, rig, cameras.names, parameters, seconds, arguments.rate, at_once)
