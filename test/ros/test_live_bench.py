@@ -125,7 +125,7 @@ def test_processes_that_are_measured_hear_this_machine_only(monkeypatch, distro,
     ("options", "text"),
     [
         (["--model", "nano", "pano_small_4f"], "runs one network, not 2"),
-        (["--frames", "3"], "leave --frames out"),
+        (["--frames", "3"], "--frames: it does nothing with --live"),
         (["--output-costs", "costs.json"], "give either"),
     ],
 )
