@@ -7,6 +7,7 @@ import torch
 
 from panoocc_core import OccupancyStream, load_model
 from panoocc_core.bench import Agreement, compare, reference_stream
+from panoocc_core.bench.measured import full_history
 from panoocc_core.ops import deform_attn as attention
 from panoocc_core.ops.reference_mode import reference_operators, wants_reference
 
@@ -30,6 +31,17 @@ def test_a_fast_network_agrees_with_its_reference_up_to_rounding(nano_model, ref
     assert found.same_class > 0.9999 and found.same_occupied > 0.999
     assert "same class" in str(found) and found.as_dict()["frames"] == 3
     assert found.of_plain is not None and found.of_plain > 0
+
+
+def test_both_memories_are_filled_once_after_the_first_frame(nano, nano_model, reference):
+    ours, theirs, given = OccupancyStream(nano_model), reference(), []
+
+    def filled(memory):
+        given.append(len(memory.states))
+        return full_history(memory, nano)
+
+    compare(ours, theirs, FRAMES[:2], filled=filled)
+    assert given == [1, 1] and min(len(ours.memory.states), len(theirs.memory.states)) > 2
 
 
 def test_what_is_wrong_shows(nano, reference):

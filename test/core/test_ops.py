@@ -213,6 +213,12 @@ def test_deform_attn_reads_offsets_whose_x_and_y_lie_far_apart(device):
     assert torch.equal(deform_attn(values, SHAPES, positions, apart, weights, source), expected)
 
 
+def test_maps_with_more_rows_than_float32_counts_are_refused(device):
+    values, places, offsets, weights, source = attention_inputs(device)
+    with pytest.raises(ValueError, match="more than 16777216 rows: take smaller images"):
+        cpu.deform_attn(values, ((4000, 4000), *SHAPES[1:]), places, offsets, weights, source)
+
+
 def test_the_ring_is_what_surrounds_every_map(device):
     cells = sum((rows + 2) * (columns + 2) for rows, columns in SHAPES)
     inside = ringed([torch.ones(1, rows, columns, 1, 1) for rows, columns in SHAPES]).flatten().bool()

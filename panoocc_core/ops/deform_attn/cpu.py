@@ -11,6 +11,7 @@ from ..interpolation import index, lower_and_fraction, weighted_rows
 
 # Samples worked on at once: on a CPU so few that what is computed of them stays in the cache of a core.
 SAMPLES_AT_ONCE = {"cpu": 64_000, "cuda": 8_000_000}
+EXACT_ROWS = 1 << 24  # of a source's table: they are counted in float32
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -74,6 +75,8 @@ def _samples(shapes: tuple[tuple[int, int], ...], heads: int, points: int, devic
         return torch.tensor(of_level, device=device, dtype=torch.float32).repeat_interleave(points).repeat(heads)
 
     cells = [(rows + 2) * (columns + 2) for rows, columns in shapes]
+    if sum(cells) * heads > EXACT_ROWS:
+        raise ValueError(f"maps {shapes} with {heads} heads have more than {EXACT_ROWS} rows: take smaller images")
     head = torch.arange(heads, device=device).repeat_interleave(len(shapes) * points)
     below = each([(columns + 2) * heads for _, columns in shapes])
     return _Samples(
@@ -98,7 +101,6 @@ def _corners(
         first: int32 [pair, 1], where the rows of the pair's source begin.
         heads: number of heads, the rows that a cell has in the table.
     """
-    # A source's rows are counted in float32, which is exact up to 2**24 of them.
     column, right = lower_and_fraction(torch.addcmul(x, positions[:, :1], samples.columns).add_(0.5), samples.columns)
     row, down = lower_and_fraction(torch.addcmul(y, positions[:, 1:], samples.rows).add_(0.5), samples.rows)
     upper_left = index(torch.addcmul(samples.first_row, row, samples.row_stride).add_(column, alpha=heads))
