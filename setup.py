@@ -1,8 +1,8 @@
-"""Puts the files that are not code beside the packages; everything else stands in pyproject.toml."""
+"""Puts the files that are not code beside the packages, and compiles; everything else stands in pyproject.toml."""
 
 from pathlib import Path
 
-from setuptools import setup
+from setuptools import Extension, setup
 
 
 def shared(*folders: str) -> list[tuple[str, list[str]]]:
@@ -15,4 +15,11 @@ def shared(*folders: str) -> list[tuple[str, list[str]]]:
     return sorted(found.items())
 
 
-setup(data_files=shared("config", "launch", "msg"))
+# The compiled operators for CPUs, without which torch's own run; the flags are also in CMakeLists.txt and Makefile.
+native = Extension(
+    "panoocc_core.ops._native",
+    ["panoocc_core/ops/native.c"],
+    extra_compile_args=["-O3", "-fno-trapping-math"],
+    optional=True,
+)
+setup(data_files=shared("config", "launch", "msg"), ext_modules=[native])

@@ -34,7 +34,9 @@ INSTALLED = CHECKOUT / ".ros" / "install"
 WHERE_FROM = """
 import panoocc_core, panoocc_ros
 from panoocc_core.base.resources import folder, listing
+from panoocc_core.ops.native_library import library
 print(panoocc_core.__file__); print(panoocc_ros.__file__); print(folder("config")); print(folder("msg"))
+print(library()._name)
 print(*listing("models"))
 """
 
@@ -50,7 +52,7 @@ def assert_comes_from(prefix: Path, python: str, environment: dict[str, str], cw
     )
     assert done.returncode == 0, done.stderr
     *places, models = done.stdout.splitlines()
-    assert len(places) == 4 and all(Path(place).is_relative_to(prefix) for place in places), done.stdout
+    assert len(places) == 5 and all(Path(place).is_relative_to(prefix) for place in places), done.stdout
     assert models.split() == presets()
 
 
@@ -77,7 +79,7 @@ def pip_prefix(tmp_path_factory) -> Path:
     for name in ("pyproject.toml", "setup.py", "README.md", "LICENSE"):
         shutil.copy(CHECKOUT / name, source)
     for name in ("panoocc_core", "panoocc_ros", "config", "launch", "msg"):
-        shutil.copytree(CHECKOUT / name, source / name, ignore=shutil.ignore_patterns("__pycache__"))
+        shutil.copytree(CHECKOUT / name, source / name, ignore=shutil.ignore_patterns("__pycache__", "*.so"))
     venv.create(prefix, with_pip=False)
     command = [sys.executable, "-m", "pip", "--python", str(prefix / "bin" / "python"), "install", "--quiet"]
     done = subprocess.run(

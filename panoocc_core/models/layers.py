@@ -13,6 +13,8 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional
 
+from ..ops.backend import gradient_flows
+
 _PACKED_DTYPES = (torch.float32, torch.bfloat16)
 
 
@@ -25,11 +27,6 @@ def can_pack(weight: Tensor) -> bool:
         and torch.backends.mkldnn.is_available()
         and all(hasattr(ops, name) for name in ("_linear_pointwise", "_convolution_pointwise"))
     )
-
-
-def wants_gradient(x: Tensor) -> bool:
-    """Whether a gradient is to flow to an input: packed weights cut it."""
-    return torch.is_grad_enabled() and x.requires_grad
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -49,7 +46,7 @@ class Dense:
 
     def __call__(self, x: Tensor, residual: Tensor | None = None, relu: bool = False) -> Tensor:
         """[..., inputs] -> [..., outputs]."""
-        if self.packed is not None and not wants_gradient(x):
+        if self.packed is not None and not gradient_flows(x):
             pointwise = torch.ops.mkldnn._linear_pointwise  # overloads by name: to choose, torch would print tensors
             if residual is None:
                 return pointwise.default(x, self.packed, self.bias, "relu" if relu else "none", [], "")
@@ -153,7 +150,7 @@ class Conv2d(nn.Conv2d, Freezable):
         Args:
             residual: a frozen layer writes its result over it: what nobody needs any more.
         """
-        if self._kept is None or wants_gradient(x):
+        if self._kept is None or gradient_flows(x):
             out = super().forward(x)
             out = out if residual is None else out + residual
             return functional.relu_(out) if relu else out

@@ -1,7 +1,8 @@
-"""What operators run on: torch's own operations, or kernels on CUDA.
+"""What operators run on: torch's own operations, or kernels.
 
-`auto`, the default, takes Triton kernels where they can run: on CUDA devices from compute capability 8.0 on, with the
-package triton, which CUDA builds of torch bring along on Linux.  Elsewhere it takes torch and, on CUDA, warns once.
+`auto`, the default, takes kernels where they can run: on CPUs the compiled ones of `native.c`, on CUDA devices from
+compute capability 8.0 on those of Triton, which CUDA builds of torch bring along on Linux.  Elsewhere it takes torch,
+and warns once.
 `PANOOCC_KERNELS` or `use_kernels` name another choice for the whole process, which then has to be possible.
 """
 
@@ -12,7 +13,9 @@ from importlib.util import find_spec
 from typing import Literal, cast, get_args
 
 import torch
+from torch import Tensor
 
+from . import native_library
 from .reference_mode import wants_reference
 
 Kernels = Literal["auto", "torch", "triton", "deformops"]
@@ -47,7 +50,7 @@ def chosen_kernels() -> Kernels:
 
 def running_kernels(
     device: torch.device, has_deformops: bool = False
-) -> Literal["reference", "torch", "triton", "deformops"]:
+) -> Literal["reference", "torch", "native", "triton", "deformops"]:
     """What operators run on a device: to be asked by operators, benchmarks and diagnostics.
 
     `has_deformops`: of the operator that this package replaces.
@@ -57,9 +60,32 @@ def running_kernels(
     kernels = chosen_kernels()
     if kernels == "deformops" and has_deformops:
         return kernels
-    if kernels == "torch" or device.type != "cuda":
+    if kernels == "torch":
+        return kernels
+    if device.type == "cpu":
+        return "native" if _can_run_native() else "torch"
+    if device.type != "cuda":
         return "torch"
     return "triton" if kernels == "triton" or _can_run_triton(device) else "torch"
+
+
+def gradient_flows(*tensors: Tensor) -> bool:
+    """Whether a gradient is to flow to one of them: what is made for inference alone would cut it."""
+    return torch.is_grad_enabled() and any(tensor.requires_grad for tensor in tensors)
+
+
+@cache
+def _can_run_native() -> bool:
+    try:
+        native_library.library()
+    except OSError as error:
+        warnings.warn(
+            f"operators on the CPU run without compiled loops, a third slower: {error}. {VARIABLE}=torch chooses that.",
+            RuntimeWarning,
+            stacklevel=2,
+        )
+        return False
+    return True
 
 
 @cache

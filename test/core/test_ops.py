@@ -11,7 +11,7 @@ from torch import Tensor
 from torch.nn import functional
 
 import panoocc_core.ops
-from panoocc_core.ops.deform_attn import cpu, deform_attn
+from panoocc_core.ops.deform_attn import cpu, deform_attn, native, reference
 from panoocc_core.ops.deform_conv import deform_conv
 from panoocc_core.ops.interpolation import ring_cells
 from panoocc_core.ops.voxel_warp import voxel_warp
@@ -108,6 +108,7 @@ CALLS = (
     attn_call(13, 3, SHAPES, heads=3, channels=5, points=4, sources=2),
     attn_call(1, 1, ((1, 1),), heads=1, channels=1, points=1, sources=1),
     attn_call(40, 6, ((3, 1), (1, 5)), heads=2, channels=8, points=3, sources=5),
+    attn_call(300, 2, ((3, 9), (2, 5)), heads=2, channels=56, points=5, sources=3),
     conv_call(9, 7, channels=6, outputs=4, stride=1),
     conv_call(9, 7, channels=6, outputs=4, stride=2),
     conv_call(1, 4, channels=1, outputs=1, stride=2),
@@ -165,9 +166,13 @@ def test_no_operator_reads_memory_that_it_has_not_written(device, call, dirty_me
     test_an_operator_gives_the_same_where_no_gradient_flows(device, call)
 
 
-def attention_inputs(device, queries=13):
+# Of a head: on a CPU the compiled loops take multiples of 8.
+of_channels = pytest.mark.parametrize("channels", [5, 8])
+
+
+def attention_inputs(device, channels=5):
     """Values, reference points, offsets, weights and sources."""
-    call = attn_call(queries, 3, SHAPES, heads=3, channels=5, points=4, sources=2)
+    call = attn_call(13, 3, SHAPES, heads=3, channels=channels, points=4, sources=2)
     values, _, *others = call.ordered(*call.tensors, *call.others)
     return [tensor.to(device) for tensor in (values, *others)]
 
@@ -179,22 +184,25 @@ def test_deform_attn_in_chunks_equals_the_whole(device, monkeypatch):
     torch.testing.assert_close(deform_attn(values, SHAPES, *others), whole)
 
 
-def test_deform_attn_of_one_source_needs_no_list_of_it(device):
-    values, positions, offsets, weights, source = attention_inputs(device)
+@of_channels
+def test_deform_attn_of_one_source_needs_no_list_of_it(device, channels):
+    values, positions, offsets, weights, source = attention_inputs(device, channels)
     one = (values[:1], SHAPES, positions[:, :1], offsets, weights)
     torch.testing.assert_close(deform_attn(*one, torch.zeros_like(source[:, :1])), deform_attn(*one))
 
 
-def test_deform_attn_of_queries_that_see_nothing(device):
-    values, positions, offsets, weights, source = attention_inputs(device)
+@of_channels
+def test_deform_attn_of_queries_that_see_nothing(device, channels):
+    values, positions, offsets, weights, source = attention_inputs(device, channels)
     nothing = deform_attn(values, SHAPES, positions, offsets, weights, torch.full_like(source, -1))
-    assert nothing.shape == (13, 15) and not nothing.any()
+    assert nothing.shape == (13, 3 * channels) and not nothing.any()
     none = (positions[:0], offsets[:0], weights[:0], source[:0])
-    assert deform_attn(values, SHAPES, *none).shape == (0, 15)
+    assert deform_attn(values, SHAPES, *none).shape == (0, 3 * channels)
 
 
-def test_deform_attn_takes_the_mean_over_the_slots_that_exist(device):
-    values, positions, offsets, weights, source = attention_inputs(device)
+@of_channels
+def test_deform_attn_takes_the_mean_over_the_slots_that_exist(device, channels):
+    values, positions, offsets, weights, source = attention_inputs(device, channels)
     single = []
     for slot in range(3):
         source[:, slot] = slot % 2
@@ -205,8 +213,9 @@ def test_deform_attn_takes_the_mean_over_the_slots_that_exist(device):
     torch.testing.assert_close(both, (single[0] + single[2]) / 2)
 
 
-def test_deform_attn_reads_offsets_whose_x_and_y_lie_far_apart(device):
-    values, positions, offsets, weights, source = attention_inputs(device)
+@of_channels
+def test_deform_attn_reads_offsets_whose_x_and_y_lie_far_apart(device, channels):
+    values, positions, offsets, weights, source = attention_inputs(device, channels)
     apart = offsets.movedim(-1, 1).contiguous().movedim(1, -1)
     assert not apart.is_contiguous()
     expected = deform_attn(values, SHAPES, positions, offsets, weights, source)
@@ -219,6 +228,38 @@ def test_maps_with_more_rows_than_float32_counts_are_refused(device):
         cpu.deform_attn(values, ((4000, 4000), *SHAPES[1:]), places, offsets, weights, source)
 
 
+@pytest.mark.parametrize("threads", [1, 3])
+@pytest.mark.parametrize("dtype, tolerance", [(torch.float32, 1e-5), (torch.bfloat16, 2e-2)])
+def test_compiled_attention_is_that_of_the_reference(monkeypatch, dtype, tolerance, threads):
+    """Of values in either type, with queries for several threads and views of all kinds."""
+    call = attn_call(300, 3, SHAPES, heads=2, channels=40, points=5, sources=4)
+    values, _, positions, offsets, weights, source = call.ordered(*call.tensors, *call.others)
+    views = (positions.transpose(0, 1).contiguous().transpose(0, 1), offsets.to(dtype), weights.to(dtype))
+    arguments = (values.to(dtype), SHAPES, *views, source.t().contiguous().t())
+    rounded = [given.to(dtype).float() for given in (values, offsets, weights)]
+    expected = reference.deform_attn(rounded[0], SHAPES, positions, *rounded[1:], source)
+    monkeypatch.setattr(torch, "get_num_threads", lambda: threads)
+    assert native.takes(*arguments[:1], *views)
+    found = native.deform_attn(*arguments)
+    assert found.dtype == dtype
+    torch.testing.assert_close(found.float(), expected, rtol=tolerance, atol=tolerance)
+
+
+def test_compiled_attention_takes_what_it_is_made_for():
+    values, positions, offsets, weights, _ = attention_inputs("cpu", channels=8)
+    assert native.takes(values, positions, offsets, weights)
+    assert not native.takes(values[..., :5], positions, offsets, weights)
+    assert not native.takes(values.double(), positions, offsets, weights)
+    many = weights.repeat(1, 1, 1, 100)
+    assert not native.takes(values, positions, offsets, many)
+    for wanting in (values, positions, offsets, weights):
+        wanting.requires_grad_()
+        assert not native.takes(values, positions, offsets, weights)
+        with torch.no_grad():
+            assert native.takes(values, positions, offsets, weights)
+        wanting.requires_grad_(False)
+
+
 def test_the_ring_is_what_surrounds_every_map(device):
     cells = sum((rows + 2) * (columns + 2) for rows, columns in SHAPES)
     inside = ringed([torch.ones(1, rows, columns, 1, 1) for rows, columns in SHAPES]).flatten().bool()
@@ -226,9 +267,10 @@ def test_the_ring_is_what_surrounds_every_map(device):
     assert sorted([*ring.tolist(), *inside.nonzero().squeeze(1).tolist()]) == list(range(cells))
 
 
+@of_channels
 @pytest.mark.parametrize("far", [-1e9, 1e9, float("nan"), float("inf")])
-def test_positions_far_away_read_zeros_and_nan_stays_in_its_query(device, far):
-    values, positions, offsets, weights, source = attention_inputs(device)
+def test_positions_far_away_read_zeros_and_nan_stays_in_its_query(device, far, channels):
+    values, positions, offsets, weights, source = attention_inputs(device, channels)
     source[3] = 0
     before = deform_attn(values, SHAPES, positions, offsets, weights, source)
     positions[3] = far

@@ -10,7 +10,7 @@ import pytest
 import torch
 from torch.nn import functional
 
-from panoocc_core.ops import backend
+from panoocc_core.ops import backend, native_library
 from panoocc_core.ops.deform_attn import deformops, reference
 from panoocc_core.ops.reference_mode import reference_operators
 
@@ -27,9 +27,12 @@ def fresh(monkeypatch):
     torch.set_num_threads(1)
     monkeypatch.setattr(backend, "_chosen", None)
     monkeypatch.delenv(backend.VARIABLE, raising=False)
-    backend._can_run_triton.cache_clear()
+    asked = (backend._can_run_triton, backend._can_run_native, native_library.library)
+    for each in asked:
+        each.cache_clear()
     yield
-    backend._can_run_triton.cache_clear()
+    for each in asked:
+        each.cache_clear()
     torch.set_num_threads(threads)
 
 
@@ -44,11 +47,12 @@ def gpu(monkeypatch):
     return give
 
 
-def test_kernels_run_on_cuda_and_torch_elsewhere(gpu):
+def test_kernels_run_where_they_can(gpu):
     gpu((9, 0), "triton")
     with warnings.catch_warnings():
         warnings.simplefilter("error")
-        assert backend.running_kernels(CPU) == "torch" and backend.running_kernels(CUDA) == "triton"
+        assert backend.running_kernels(CPU) == "native" and backend.running_kernels(CUDA) == "triton"
+        assert backend.running_kernels(torch.device("meta")) == "torch"
     with reference_operators():
         assert backend.running_kernels(CUDA) == "reference"
 
@@ -64,13 +68,25 @@ def test_cuda_without_kernels_is_said_once(gpu, capability, packages, reason):
     assert len(told) == 1
 
 
+def test_a_cpu_without_compiled_operators_is_said_once(monkeypatch, tmp_path):
+    """They were never built, or before the package was renewed."""
+    monkeypatch.setattr(native_library, "__file__", str(tmp_path / "native_library.py"))
+    with pytest.warns(RuntimeWarning, match="slower: .* not there; build .*make setup.*PANOOCC_KERNELS=torch") as told:
+        assert [backend.running_kernels(CPU) for _ in range(3)] == ["torch"] * 3
+    assert len(told) == 1
+    monkeypatch.undo()
+    monkeypatch.setattr(native_library, "ABI", 0)
+    with pytest.raises(OSError, match="_native.*so is of another version of panoocc; build it"):
+        native_library.library()
+
+
 def test_a_choice_holds_for_the_process_and_is_made_by_name(gpu, monkeypatch):
     gpu((9, 0), "triton", "deformops")
     monkeypatch.setenv(backend.VARIABLE, "torch")
-    assert backend.running_kernels(CUDA) == "torch" and backend.chosen_kernels() == "torch"
+    assert {backend.running_kernels(device) for device in (CPU, CUDA)} == {"torch"} == {backend.chosen_kernels()}
     backend.use_kernels("deformops")
     assert backend.running_kernels(CUDA, has_deformops=True) == "deformops"
-    assert backend.running_kernels(CUDA) == "triton" and backend.running_kernels(CPU) == "torch"
+    assert backend.running_kernels(CUDA) == "triton" and backend.running_kernels(CPU) == "native"
 
 
 @pytest.mark.parametrize(

@@ -6,12 +6,11 @@ that it lies in.  Its offsets and weights hold in all.  Shapes are known ahead: 
 
 from collections.abc import Callable
 
-import torch
 from torch import Tensor
 
 from ..backend import running_kernels
 from ..reference_mode import chosen
-from . import cpu, portable, reference
+from . import cpu, native, portable, reference
 
 
 def deform_attn(
@@ -38,11 +37,14 @@ def deform_attn(
     Returns:
         [query, head * channel]: means over the slots that exist, zero where none does.
     """
-    return _implementation(values.device)(values, shapes, reference_points, offsets, weights, source)
+    implementation = _implementation(values, reference_points, offsets, weights)
+    return implementation(values, shapes, reference_points, offsets, weights, source)
 
 
-def _implementation(device: torch.device) -> Callable[..., Tensor]:
-    kernels = running_kernels(device, has_deformops=True)
+def _implementation(values: Tensor, *others: Tensor) -> Callable[..., Tensor]:
+    kernels = running_kernels(values.device, has_deformops=True)
+    if kernels == "native" and native.takes(values, *others):
+        return native.deform_attn
     if kernels == "triton":
         from . import triton
 

@@ -2,10 +2,9 @@
 
 from collections.abc import Iterator
 
-import torch
 from torch import Tensor
 
-from ..backend import running_kernels
+from ..backend import gradient_flows, running_kernels
 from . import cpu, reference
 
 
@@ -31,13 +30,9 @@ def deform_conv(x: Tensor, offsets: Tensor, masks: Tensor, weight: Tensor, strid
         [image, out channel, out row, out column], channels last in memory.
     """
     kernels = running_kernels(x.device)
-    if kernels == "triton" and not _is_trained(x, offsets, masks, weight):
+    if kernels == "triton" and not gradient_flows(x, offsets, masks, weight):
         from . import triton
 
         return triton.deform_conv(x, offsets, masks, weight, stride, padding)
     operator = reference.deform_conv if kernels == "reference" else cpu.deform_conv
     return operator(x, offsets, masks, weight, stride, padding)
-
-
-def _is_trained(*tensors: Tensor) -> bool:
-    return torch.is_grad_enabled() and any(tensor.requires_grad for tensor in tensors)

@@ -2,10 +2,9 @@
 
 from collections.abc import Sequence
 
-import torch
 from torch import Tensor
 
-from ..backend import running_kernels
+from ..backend import gradient_flows, running_kernels
 from ..reference_mode import chosen
 from . import cpu, portable, reference
 
@@ -40,8 +39,7 @@ def voxel_warp(
     if not 0 < count <= slots:
         raise ValueError(f"{count} volumes do not fit into {slots} slots")
     kernels = running_kernels(motions.device)
-    is_trained = torch.is_grad_enabled() and any(x.requires_grad for x in (motions, *states, *given))
-    if kernels == "triton" and not is_trained:  # the kernel has no gradients
+    if kernels == "triton" and not gradient_flows(motions, *states, *given):  # the kernel has no gradients
         from . import triton
 
         return triton.voxel_warp(states, motions, shape_hwz, current, slots)
