@@ -1,8 +1,9 @@
 """How fast the device at hand multiplies, copies and gathers: measured in the run whose floors are made of it.
 
 Every kind of product is measured at the shape at which the network has most of it, with the fastest of the ways that
-torch offers, in parts that the caches hold, so that no rate contains the price of fresh memory.  The best repetition
-counts: a floor is what the device can do, not what it does beside other work.
+torch offers, in parts that the caches hold, so that no rate contains the price of fresh memory.  Of gathers the fastest
+way may be an operator of ours.  The best repetition counts: a floor is what the device can do, not what it does beside
+other work.
 """
 
 import time
@@ -16,6 +17,7 @@ from torch import Tensor
 from torch.nn import functional
 
 from ...base.devices import full_float32
+from ...ops.deform_attn import deform_attn
 from ..machine import computing_threads
 from .counting import Kind, Work
 
@@ -24,7 +26,7 @@ PART_BYTES = 8 << 20  # of an output
 COPIED_BYTES = 64 << 20
 CACHED_TABLE, LARGE_TABLE = 8 << 20, 128 << 20  # of gathers; on CUDA the large one has 1 GB
 CACHED_UP_TO = 16 << 20  # a table of this size is taken as cached
-GATHERED_ROWS, ROWS_A_BAG = 400_000, 32
+GATHERED_ROWS, ROWS_A_BAG, HEADS = 400_000, 32, 8
 PRODUCTS: tuple[Kind, ...] = ("product", "conv3", "conv1")
 
 
@@ -177,11 +179,28 @@ def _gather_rate(table_bytes: int, row_bytes: int, device: torch.device) -> floa
     """Weighted sums of rows at random places, as the samplers' gathers are; of float32, as bytes are what counts."""
     columns = max(1, row_bytes // 4)
     table = torch.ones(table_bytes // (4 * columns), columns, device=device)
+    rates = (4 * columns * rows / seconds_of(way, device) / 1e9 for rows, way in (_bags(table), _attention(table)))
+    return max(rates)
+
+
+def _bags(table: Tensor) -> tuple[int, Callable[[], object]]:
+    """How many rows torch's own operation adds up, and its call."""
     draw = torch.Generator().manual_seed(0)
-    rows = torch.randint(len(table), (GATHERED_ROWS,), generator=draw).to(device)
-    weights = torch.rand(GATHERED_ROWS, generator=draw).to(device)
-    begin = torch.arange(0, GATHERED_ROWS, ROWS_A_BAG, device=device)
-    taken = seconds_of(
-        lambda: functional.embedding_bag(rows, table, begin, mode="sum", per_sample_weights=weights), device
-    )
-    return 4 * columns * GATHERED_ROWS / taken / 1e9
+    rows = torch.randint(len(table), (GATHERED_ROWS,), generator=draw).to(table.device)
+    weights = torch.rand(GATHERED_ROWS, generator=draw).to(table.device)
+    begin = torch.arange(0, GATHERED_ROWS, ROWS_A_BAG, device=table.device)
+    return GATHERED_ROWS, lambda: functional.embedding_bag(rows, table, begin, mode="sum", per_sample_weights=weights)
+
+
+def _attention(table: Tensor) -> tuple[int, Callable[[], object]]:
+    """The same of the operator that samples a map, four rows at every place."""
+    side = int((len(table) / HEADS) ** 0.5)
+    values = table[: side * side * HEADS].view(1, side * side, HEADS, -1)
+    points, draw = ROWS_A_BAG // 4, torch.Generator().manual_seed(0)
+    queries = GATHERED_ROWS // (HEADS * ROWS_A_BAG)
+    anywhere = torch.rand(queries, 2, HEADS, 1, points, generator=draw) * (side - 2)
+    weights = torch.rand(queries, HEADS, 1, points, generator=draw).to(table.device)
+    offsets = anywhere.movedim(1, -1).to(table.device)
+    corner = torch.zeros(queries, 1, 2, device=table.device)
+    shape = ((side - 2, side - 2),)
+    return queries * HEADS * ROWS_A_BAG, lambda: deform_attn(values, shape, corner, offsets, weights)
