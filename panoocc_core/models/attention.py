@@ -13,7 +13,7 @@ from ..ops.interpolation import bordered
 from ..voxels import pillar_positions, tokens_by_layer
 from .layers import Dense, Freezable, Linear, runs_in_blocks
 from .queries import Position
-from .sampling import Samples, blocks, joined, joint
+from .sampling import Samples, in_blocks, joint
 
 SLOTS = 2  # the volume before and the current one
 
@@ -69,9 +69,14 @@ class VoxelAttention(Freezable):
 
     def whole(self, query: Tensor, position: Position, previous: Tensor | None = None) -> Tensor:
         """Attended queries [N, C] of all voxels with their residual, block by block; arguments as those of `attend`."""
-        values, height = self.values(query, previous), len(position.layers)
-        parts = blocks(len(query), self.samples, height, at_once=not runs_in_blocks(self, query))
-        return joined([self.attend(values, query, position, rows, previous) for rows in parts])
+        values = self.values(query, previous)
+
+        def of(rows: slice) -> Tensor:
+            return self.attend(values, query, position, rows, previous)
+
+        if not runs_in_blocks(self, query):
+            return of(slice(0, len(query)))
+        return in_blocks(of, len(query), self.samples, len(position.layers))
 
     def forward(self, values: Tensor, query: Tensor, position: Position, rows: slice) -> Tensor:
         """`attend` without a volume from before."""

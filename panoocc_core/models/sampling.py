@@ -1,5 +1,6 @@
 """Where an attention samples and how much it weighs: two linear layers of one input, computed as one."""
 
+from collections.abc import Callable
 from dataclasses import dataclass
 
 import torch
@@ -40,13 +41,20 @@ def _planes(offsets: Tensor, logits: Tensor) -> Tensor:
     return torch.cat((x, y, logits))
 
 
-def blocks(queries: int, samples: int, multiple: int, at_once: bool) -> list[slice]:
-    """Parts of queries with so many samples each, every part with a multiple of so many queries; or all at once."""
+def in_blocks(of: Callable[[slice], Tensor], queries: int, samples: int, multiple: int) -> Tensor:
+    """What a function gives [n, C] of some queries, of all of them: a part after the other, without gradients.
+
+    Args:
+        samples: of a query.
+        multiple: number of queries of which every part has a multiple.
+    """
     step = max(1, BLOCK_SAMPLES // (samples * multiple)) * multiple
-    starts = range(0, queries, queries if at_once else step)
-    return [slice(start, min(queries, start + starts.step)) for start in starts]
-
-
-def joined(parts: list[Tensor]) -> Tensor:
-    """Results of `blocks` as one."""
-    return parts[0] if len(parts) == 1 else torch.cat(parts)
+    first = of(slice(0, min(step, queries)))
+    if step >= queries:
+        return first
+    out = first.new_empty(queries, first.shape[1])
+    out[:step] = first
+    for start in range(step, queries, step):
+        rows = slice(start, min(queries, start + step))
+        out[rows] = of(rows)
+    return out

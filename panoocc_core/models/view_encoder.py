@@ -14,7 +14,7 @@ from ..optics import Projections
 from .attention import VoxelAttention
 from .layers import Dense, Freezable, Linear, runs_in_blocks
 from .queries import Position
-from .sampling import Samples, blocks, joined, joint
+from .sampling import Samples, in_blocks, joint
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -130,9 +130,10 @@ class EncoderLayer(nn.Module):
             x = self.norms[1](self.cross_attention(images, cameras.shapes, x, seen.of(rows)))
             return self.norms[2](self.ffn(x))
 
+        if not runs_in_blocks(self.cross_attention, query):
+            return of(slice(0, len(query)))
         samples = max(self.self_attention.samples, self.cross_attention.samples)
-        at_once = not runs_in_blocks(self.cross_attention, query)
-        return joined([of(rows) for rows in blocks(len(query), samples, len(position.layers), at_once)])
+        return in_blocks(of, len(query), samples, len(position.layers))
 
 
 class ViewEncoder(nn.Module):

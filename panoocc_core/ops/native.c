@@ -2,7 +2,8 @@
 
    One pass over a query: where its samples lie and what they weigh goes into arrays that the first cache holds, then rows
    of the table are added up in registers.  Loops are such that compilers make vectors of them.  On x86-64 GCC compiles
-   every operator for three generations of processors, of which the loader takes the newest that the machine knows. */
+   every operator for three generations of processors, of which the loader takes the newest that the machine knows;
+   -D ONE_PROCESSOR leaves that to the compiler's other flags. */
 
 #include <stdint.h>
 #include <string.h>
@@ -11,7 +12,7 @@
 #define MOST_SAMPLES 1024 /* of a query: 24 kB on the stack */
 #define AHEAD 8           /* how many samples before it is added a row is fetched */
 
-#if !defined(__x86_64__) || !defined(__GNUC__) || defined(__clang__)
+#if defined(ONE_PROCESSOR) || !defined(__x86_64__) || !defined(__GNUC__) || defined(__clang__)
 #define OPERATOR
 #elif __GNUC__ >= 12
 #define OPERATOR __attribute__((target_clones("arch=x86-64-v4", "arch=x86-64-v3", "default")))

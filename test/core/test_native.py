@@ -1,0 +1,71 @@
+"""The compiled operators themselves: how `native.c` compiles, and which memory it touches. Values: test_ops.py."""
+
+import os
+import shutil
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from panoocc_core.ops import native_library
+
+SOURCE = Path(native_library.__file__).with_name("native.c")
+COMPILER = shutil.which("gcc")
+needs_gcc = pytest.mark.skipif(COMPILER is None, reason="no gcc")
+
+# Without torch, whose own libraries cannot stand the checks; every array is a piece of memory of its own size.
+CALLS = """
+import ctypes, sys
+import numpy as np
+attend = ctypes.CDLL(sys.argv[1]).panoocc_deform_attn
+draw = np.random.default_rng(0)
+at = lambda array: None if array is None else ctypes.c_void_p(array.ctypes.data)
+whole, number = ctypes.c_int64, ctypes.c_int
+for trial in range(60):
+    levels, heads, points, slots = (int(draw.integers(1, 5)) for _ in range(4))
+    channels, queries, sources = 8 * int(draw.integers(1, 10)), int(draw.integers(1, 30)), int(draw.integers(1, 4))
+    shapes = draw.integers(1, 9, (levels, 2)).astype(np.int32)
+    cells = int((shapes + 2).prod(1).sum())
+    bfloat16 = bool(trial % 2)
+    values = draw.integers(0, 1 << 14, (sources, cells, heads, channels)).astype(np.uint16 if bfloat16 else np.float32)
+    positions = draw.normal(0.5, 1, (queries, slots, 2)).astype(np.float32)
+    positions[0] = (np.nan, np.inf, -np.inf, 3e38, -3e38)[trial % 5]
+    source = None if trial % 3 == 0 and sources == 1 else draw.integers(-1, sources, (queries, slots)).astype(np.int32)
+    x, y = draw.normal(0, 5, (2, queries, heads * levels * points)).astype(np.float32)
+    weights, out = np.ones_like(x), np.full((queries, heads * channels), np.nan, np.float32)
+    x, y = x.copy(), y.copy()
+    attend(at(values), bfloat16, ctypes.c_int32(cells * heads), levels, at(shapes), heads, points, whole(channels), slots,
+           at(positions), at(source), at(x), at(y), whole(x.shape[1]), at(weights), at(out), whole(0), whole(queries))
+    assert np.isfinite(out[1:]).all(), trial
+print("done")
+"""
+
+
+def compiled(folder: Path, *flags: str) -> Path:
+    library = folder / "operators.so"
+    command = [COMPILER, *flags, "-Wall", "-Wextra", "-Werror", "-fPIC", "-shared", str(SOURCE), "-o", str(library)]
+    done = subprocess.run(command, capture_output=True, text=True, check=False)
+    assert done.returncode == 0, done.stderr
+    return library
+
+
+@needs_gcc
+@pytest.mark.parametrize(
+    "flags", [("-O3", "-fno-trapping-math"), ("-O3", "-std=c11", "-D", "ONE_PROCESSOR")], ids=" ".join
+)
+def test_the_operators_compile_without_a_warning(tmp_path, flags):
+    compiled(tmp_path, *flags)
+
+
+@needs_gcc
+def test_operators_touch_no_memory_but_that_of_their_arguments(tmp_path):
+    checks = ("-fsanitize=address,undefined", "-fno-sanitize-recover=all", "-O1", "-g", "-D", "ONE_PROCESSOR")
+    runtime = subprocess.run([COMPILER, "-print-file-name=libasan.so"], capture_output=True, text=True, check=True)
+    if not Path(runtime.stdout.strip()).is_absolute():
+        pytest.skip("gcc has no libasan")
+    library = compiled(tmp_path, *checks)
+    environment = {**os.environ, "LD_PRELOAD": runtime.stdout.strip(), "ASAN_OPTIONS": "detect_leaks=0"}
+    command = [sys.executable, "-c", CALLS, str(library)]
+    done = subprocess.run(command, env=environment, capture_output=True, text=True, timeout=120, check=False)
+    assert done.returncode == 0 and done.stdout == "done\n", done.stderr[-3000:]
