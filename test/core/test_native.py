@@ -35,8 +35,9 @@ for trial in range(60):
     x, y = draw.normal(0, 5, (2, queries, heads * levels * points)).astype(np.float32)
     weights, out = np.ones_like(x), np.full((queries, heads * channels), np.nan, np.float32)
     x, y = x.copy(), y.copy()
-    attend(at(values), bfloat16, ctypes.c_int32(cells * heads), levels, at(shapes), heads, points, whole(channels), slots,
-           at(positions), at(source), at(x), at(y), whole(x.shape[1]), at(weights), at(out), whole(0), whole(queries))
+    attend(at(values), bfloat16, ctypes.c_int32(cells * heads), levels, at(shapes), heads, points, whole(channels),
+           slots, at(positions), at(source), at(x), at(y), whole(x.shape[1]), at(weights), at(out), whole(0),
+           whole(queries))
     assert np.isfinite(out[1:]).all(), trial
 print("done")
 """
@@ -51,11 +52,9 @@ def compiled(folder: Path, *flags: str) -> Path:
 
 
 @needs_gcc
-@pytest.mark.parametrize(
-    "flags", [("-O3", "-fno-trapping-math"), ("-O3", "-std=c11", "-D", "ONE_PROCESSOR")], ids=" ".join
-)
+@pytest.mark.parametrize("flags", ["-O3 -fno-trapping-math", "-O3 -std=c11 -D ONE_PROCESSOR"])
 def test_the_operators_compile_without_a_warning(tmp_path, flags):
-    compiled(tmp_path, *flags)
+    compiled(tmp_path, *flags.split())
 
 
 @needs_gcc
