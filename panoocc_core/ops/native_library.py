@@ -1,6 +1,7 @@
 """The compiled operators for CPUs: `make setup`, pip and colcon build a library of `native.c` beside this file."""
 
 import ctypes
+import os
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from functools import cache
@@ -62,3 +63,6 @@ def in_parts(queries: int, work: Callable[[int, int], object]) -> None:
 @cache
 def _pool(threads: int) -> ThreadPoolExecutor:
     return ThreadPoolExecutor(threads, "panoocc operators")
+
+
+os.register_at_fork(after_in_child=_pool.cache_clear)  # threads do not outlive a fork

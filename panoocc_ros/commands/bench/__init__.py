@@ -53,12 +53,15 @@ examples:
 """
 # What an option that measures something of its own cannot do with.
 WITHOUT = {
-    "live": ("frames", "executor", "checkpoint", "picture"),
-    "sweep": ("frames", "executor", "checkpoint", "bag"),
-    "against": ("picture",),
-    "serve": ("frames", "bag", "json", "picture"),
-    "output_costs": ("model", "executor", "checkpoint", "precision", "threads", "json", "picture"),
+    "live": ("frames", "compared", "executor", "checkpoint", "picture"),
+    "sweep": ("frames", "compared", "executor", "checkpoint", "bag"),
+    "against": ("compared", "picture"),
+    "serve": ("frames", "compared", "bag", "json", "picture"),
+    "output_costs": ("model", "compared", "executor", "checkpoint", "precision", "threads", "json", "picture"),
 }
+OF_LIVE = ("rate", "at_once")
+# Not the parser's, which would not tell them from what was given.
+DEFAULTS = {"compared": COMPARED_FRAMES, "rate": 12.0}
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -84,9 +87,9 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--compared",
         type=whole_number(0, 100),
-        default=COMPARED_FRAMES,
         metavar="N",
-        help="frames on which a network is compared with its float32 reference; 0: none (default: %(default)s)",
+        help="frames on which a network is compared with its float32 reference; 0: none "
+        f"(default: {DEFAULTS['compared']})",
     )
     parser.add_argument(
         "--sweep", action="store_true", help="measure variants of one network: voxels, cameras, image size, history"
@@ -112,9 +115,8 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--rate",
         type=number(0.1, 60),
-        default=12.0,
         metavar="HZ",
-        help="with --live: sets of images a second (default: %(default)g)",
+        help=f"with --live: sets of images a second (default: {DEFAULTS['rate']:g})",
     )
     parser.add_argument(
         "--at-once",
@@ -149,6 +151,9 @@ def run(arguments: argparse.Namespace) -> int:
 def _bench(arguments: argparse.Namespace) -> None:
     # All of it before a street is rendered for a minute.
     _check_together(arguments)
+    for name, value in DEFAULTS.items():
+        if getattr(arguments, name) is None:
+            setattr(arguments, name, value)
     _check_output(arguments.json, "json")
     _check_output(arguments.picture, "picture")
     if arguments.picture is not None:
@@ -168,14 +173,21 @@ def _bench(arguments: argparse.Namespace) -> None:
 
 
 def _check_together(arguments: argparse.Namespace) -> None:
-    chosen = [name for name in WITHOUT if getattr(arguments, name) not in (None, False)]
+    chosen = [name for name in WITHOUT if _is_given(arguments, name)]
     if len(chosen) > 1:
         one, other = (name.replace("_", "-") for name in chosen[:2])
         raise SettingsError(f"it is measured without --{other}: give either", one)
     for name in chosen:
-        given = [option for option in WITHOUT[name] if getattr(arguments, option) is not None]
+        given = [option for option in WITHOUT[name] if _is_given(arguments, option)]
         if given:
             raise SettingsError(f"it does nothing with --{name.replace('_', '-')}: leave it out", *given)
+    given = [option for option in OF_LIVE if _is_given(arguments, option)]
+    if given and arguments.live is None:
+        raise SettingsError("it does nothing without --live: leave it out", *given)
+
+
+def _is_given(arguments: argparse.Namespace, option: str) -> bool:
+    return getattr(arguments, option) is not None and getattr(arguments, option) is not False  # 0 is given
 
 
 def _bench_networks(arguments: argparse.Namespace) -> None:
