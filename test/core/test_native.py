@@ -1,12 +1,15 @@
 """The compiled operators themselves: how `native.c` compiles, and which memory it touches. Values: test_ops.py."""
 
+import multiprocessing
 import os
 import shutil
 import subprocess
 import sys
+import threading
 from pathlib import Path
 
 import pytest
+import torch
 
 from panoocc_core.ops import native_library
 
@@ -41,6 +44,30 @@ for trial in range(60):
     assert np.isfinite(out[1:]).all(), trial
 print("done")
 """
+
+
+def parts_of(queries: int) -> list[tuple[int, int]]:
+    parts: list[tuple[int, int]] = []
+    native_library.in_parts(queries, lambda begin, end: parts.append((begin, end)))
+    return sorted(parts)
+
+
+def test_threads_share_the_queries(monkeypatch):
+    monkeypatch.setattr(torch, "get_num_threads", lambda: 3)
+    few = native_library.FEWEST_QUERIES
+    assert parts_of(0) == [(0, 0)] and parts_of(2 * few - 1) == [(0, 2 * few - 1)]
+    assert parts_of(2 * few) == [(0, few), (few, 2 * few)]
+    assert parts_of(10 * few + 1) == [(0, 213), (213, 427), (427, 641)]
+
+
+def test_a_forked_process_has_threads_of_its_own(monkeypatch):
+    monkeypatch.setattr(torch, "get_num_threads", lambda: 2)
+    both = threading.Barrier(2)
+    native_library.in_parts(1000, lambda begin, end: both.wait(10))  # no thread does the work of two
+    child = multiprocessing.get_context("fork").Process(target=parts_of, args=(1000,), daemon=True)
+    child.start()
+    child.join(30)
+    assert child.exitcode == 0
 
 
 def compiled(folder: Path, *flags: str) -> Path:
