@@ -84,7 +84,7 @@ FLOORS = {
 # Stems that occur in several folders because the folder says whose: the ROS node, the bag and the settings of each
 # part that has one, the entry point, the report; what a verdict is about; the versions of every operator.
 SHARED_STEMS = {
-    "panoocc_core": {"reference", "cpu", "triton", "portable"},
+    "panoocc_core": {"reference", "tuned", "triton", "portable"},
     "panoocc_ros": {"bag", "inputs", "messages", "node", "output", "report", "run", "settings", "sim", "transforms"},
 }
 MAX_FILES_IN_A_FOLDER, MAX_FILES_ON_TOP = 12, 16

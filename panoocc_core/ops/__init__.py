@@ -1,8 +1,9 @@
 """Operators that decide how fast a network is, one folder each.
 
 `__init__.py` holds the signature and chooses the implementation; `reference.py` says in a few readable lines of torch
-what is computed, and every other implementation is tested against it; `cpu.py` is tuned on CPUs and runs on CUDA too;
-`triton.py` has kernels for CUDA.  `backend.py` says which of them run.
+what is computed, and every other implementation is tested against it; `tuned.py` is of torch's operations, for every
+device; `native.py` calls loops that are compiled for CPUs (`native.c`), `triton.py` has kernels for CUDA.  `backend.py`
+says which of them run.
 Within `reference_mode.reference_operators` all of them are their references.
 
 The tuned sampling operators are each one weighted gather: neighbouring cells of a zero-bordered table are summed with

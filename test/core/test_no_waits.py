@@ -80,8 +80,8 @@ def looked_at(config, wanted: Wanted, precision: str = "fp32") -> tuple[OnlyOnDe
     kernels = Kernels()
     with (
         torch.inference_mode(),
-        mock.patch.object(attention.cpu, "deform_attn", kernels.deform_attn),
-        mock.patch.object(classes.cpu, "voxel_classes", kernels.voxel_classes),
+        mock.patch.object(attention.tuned, "deform_attn", kernels.deform_attn),
+        mock.patch.object(classes.tuned, "voxel_classes", kernels.voxel_classes),
     ):
         network.step(inputs, wanted)
         with OnlyOnDevice() as operations:

@@ -11,7 +11,7 @@ from torch import Tensor
 from torch.nn import functional
 
 import panoocc_core.ops
-from panoocc_core.ops.deform_attn import cpu, deform_attn, native, reference
+from panoocc_core.ops.deform_attn import deform_attn, native, reference, tuned
 from panoocc_core.ops.deform_conv import deform_conv
 from panoocc_core.ops.interpolation import ring_cells
 from panoocc_core.ops.voxel_warp import voxel_warp
@@ -135,7 +135,7 @@ def test_every_operator_is_tried():
 @named_calls
 def test_an_operator_agrees_with_its_reference_in_values_and_gradients(device, call):
     expected = call.results(".reference", device)
-    for implementation in ("", ".cpu"):  # kernels without a GPU: test/kernels
+    for implementation in ("", ".tuned"):  # kernels without a GPU: test/kernels
         for ours, theirs in zip(call.results(implementation, device), expected, strict=True):
             assert ours.shape == theirs.shape and ours.dtype == theirs.dtype
             torch.testing.assert_close(ours, theirs, rtol=1e-4, atol=2e-5)
@@ -180,7 +180,7 @@ def attention_inputs(device, channels=5):
 def test_deform_attn_in_chunks_equals_the_whole(device, monkeypatch):
     values, *others = attention_inputs(device)
     whole = deform_attn(values, SHAPES, *others)
-    monkeypatch.setitem(cpu.SAMPLES_AT_ONCE, device.type, 50)
+    monkeypatch.setitem(tuned.SAMPLES_AT_ONCE, device.type, 50)
     torch.testing.assert_close(deform_attn(values, SHAPES, *others), whole)
 
 
@@ -225,7 +225,7 @@ def test_deform_attn_reads_offsets_whose_x_and_y_lie_far_apart(device, channels)
 def test_maps_with_more_rows_than_float32_counts_are_refused(device):
     values, places, offsets, weights, source = attention_inputs(device)
     with pytest.raises(ValueError, match="more than 16777216 rows: take smaller images"):
-        cpu.deform_attn(values, ((4000, 4000), *SHAPES[1:]), places, offsets, weights, source)
+        tuned.deform_attn(values, ((4000, 4000), *SHAPES[1:]), places, offsets, weights, source)
 
 
 @pytest.mark.parametrize("threads", [1, 3])
@@ -325,7 +325,7 @@ def test_voxel_warp_puts_the_oldest_volume_where_one_is_missing(device):
 
 def test_what_an_inference_has_left_serves_a_training(device):
     values, *others = attention_inputs(device)
-    cpu._samples.cache_clear()
+    tuned._samples.cache_clear()
     with torch.inference_mode():
         deform_attn(values, SHAPES, *others)
     points = others[0].requires_grad_()

@@ -10,7 +10,7 @@ from torch import Tensor
 from panoocc_core.bench.capacity import peak_mb
 from panoocc_core.config import ConfigError, ModelConfig, model_config
 from panoocc_core.models.voxel_decoder import ClassMlp
-from panoocc_core.ops.voxel_classes import ClassRule, Mlp, cpu, voxel_classes
+from panoocc_core.ops.voxel_classes import ClassRule, Mlp, tuned, voxel_classes
 from panoocc_core.ops.voxel_classes.reference import voxel_classes as reference
 
 FREE, CLASSES = 17, 17
@@ -57,10 +57,10 @@ def check(found: tuple[Tensor, Tensor], expected: tuple[Tensor, Tensor]) -> None
     torch.testing.assert_close(found[1], expected[1], atol=1e-5, rtol=1e-5)
 
 
-@pytest.mark.parametrize("implementation", ["", ".cpu"])
+@pytest.mark.parametrize("implementation", ["", ".tuned"])
 @pytest.mark.parametrize("at_once", [4, 2000])
 def test_pieces_are_the_whole(case, implementation, at_once, device, monkeypatch):
-    monkeypatch.setattr(cpu, "VOXELS_AT_ONCE", at_once)
+    monkeypatch.setattr(tuned, "VOXELS_AT_ONCE", at_once)
     points, layers, gate, rule, factors = case
     expected = reference(points, layers, gate, rule, factors)
     function = import_module(f"panoocc_core.ops.voxel_classes{implementation}").voxel_classes
@@ -71,12 +71,12 @@ def test_pieces_are_the_whole(case, implementation, at_once, device, monkeypatch
 
 def test_where_values_may_decide_no_shape_the_classes_are_the_same(case, monkeypatch):
     """As on CUDA without kernels, or with an MLP that does not fit them: nothing waits, and a graph can be captured."""
-    monkeypatch.setattr(cpu, "_waits_for_values", lambda device: True)
+    monkeypatch.setattr(tuned, "_waits_for_values", lambda device: True)
     points, layers, gate, rule, factors = case
-    check(cpu.voxel_classes(*case), reference(*case))
+    check(tuned.voxel_classes(*case), reference(*case))
     to_meta = [(weight.to("meta"), bias.to("meta")) for weight, bias in layers]
     gate = None if gate is None else gate.to("meta")
-    class_id, _ = cpu.voxel_classes(points.to("meta"), to_meta, gate, rule, factors)  # which has no values
+    class_id, _ = tuned.voxel_classes(points.to("meta"), to_meta, gate, rule, factors)  # which has no values
     assert class_id.shape == reference(*case)[0].shape
 
 
@@ -111,7 +111,7 @@ def test_features_too_large_for_a_power_of_two_are_no_error(case, size):
 def test_softplus_is_exact_where_it_is_small_and_where_it_is_large():
     layers = [(torch.eye(4), torch.zeros(4)), (torch.eye(4), torch.zeros(4))]
     points = torch.linspace(-60, 80, 400).view(1, 10, 10, 4)
-    logits = cpu._ClassLogits(layers, points).whole(points.flatten(0, 2)).t()
+    logits = tuned._ClassLogits(layers, points).whole(points.flatten(0, 2)).t()
     expected = torch.nn.functional.softplus(points.double().flatten(0, 2), threshold=1000)
     torch.testing.assert_close(logits.double(), expected, rtol=5e-6, atol=0)
 

@@ -35,11 +35,11 @@ def milliseconds(works: dict[str, Callable[[], Tensor]]) -> dict[str, float]:
 @torch.inference_mode()
 def print_speeds(device: torch.device) -> None:
     """A line for every operator and size."""
-    from panoocc_core.ops.deform_attn import cpu as torch_attn
     from panoocc_core.ops.deform_attn import deformops
     from panoocc_core.ops.deform_attn import triton as attn
-    from panoocc_core.ops.deform_conv import cpu as torch_conv
+    from panoocc_core.ops.deform_attn import tuned as torch_attn
     from panoocc_core.ops.deform_conv import triton as conv
+    from panoocc_core.ops.deform_conv import tuned as torch_conv
 
     print(f"{torch.cuda.get_device_name(device)}, float16, milliseconds, median of {ROUNDS}")
     for case in ATTENTIONS:

@@ -4,10 +4,10 @@ import pytest
 import torch
 
 pytest.importorskip("triton", reason="kernels need triton: pip install -r requirements/kernels.txt")
-from panoocc_core.ops.deform_attn import cpu as torch_attn
 from panoocc_core.ops.deform_attn import triton as attn
-from panoocc_core.ops.deform_conv import cpu as torch_conv
+from panoocc_core.ops.deform_attn import tuned as torch_attn
 from panoocc_core.ops.deform_conv import triton as conv
+from panoocc_core.ops.deform_conv import tuned as torch_conv
 
 from .published import ATTENTIONS, CONVOLUTIONS
 from .speed import print_speeds

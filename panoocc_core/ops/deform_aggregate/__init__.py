@@ -4,7 +4,7 @@ from torch import Tensor
 
 from ..backend import running_kernels
 from ..reference_mode import chosen
-from . import cpu, portable, reference
+from . import portable, reference, tuned
 
 
 def deform_aggregate(values: Tensor, offsets: Tensor, weights: Tensor) -> Tensor:
@@ -22,5 +22,5 @@ def deform_aggregate(values: Tensor, offsets: Tensor, weights: Tensor) -> Tensor
         from . import triton
 
         return triton.deform_aggregate(values, offsets, weights)
-    operator = chosen(cpu.deform_aggregate, reference.deform_aggregate, portable.deform_aggregate)
+    operator = chosen(tuned.deform_aggregate, reference.deform_aggregate, portable.deform_aggregate)
     return operator(values, offsets, weights)

@@ -10,7 +10,7 @@ from torch import Tensor
 
 from ..backend import running_kernels
 from ..reference_mode import chosen
-from . import cpu, native, portable, reference
+from . import native, portable, reference, tuned
 
 
 def deform_attn(
@@ -53,4 +53,4 @@ def _implementation(values: Tensor, *others: Tensor) -> Callable[..., Tensor]:
         from . import deformops
 
         return deformops.deform_attn
-    return chosen(cpu.deform_attn, reference.deform_attn, portable.deform_attn)
+    return chosen(tuned.deform_attn, reference.deform_attn, portable.deform_attn)

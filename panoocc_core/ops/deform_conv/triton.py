@@ -1,7 +1,7 @@
 """Modulated deformable convolution on CUDA: a kernel samples all taps into a matrix, cuBLAS multiplies it.
 
 A program has a row for each of its output pixels and goes through the taps, whose cells overlap and stay in the L1
-cache; a thread reads 16 bytes of a cell at a time.  For inference alone: a training takes `cpu.py`, also on CUDA.
+cache; a thread reads 16 bytes of a cell at a time.  For inference alone: a training takes `tuned.py`, also on CUDA.
 """
 # mypy: allow-untyped-defs
 

@@ -3,7 +3,7 @@
 from torch import Tensor
 
 from ..reference_mode import wants_reference
-from . import cpu, reference
+from . import reference, tuned
 
 
 def scalar_conv3d(points: Tensor, weight: Tensor, bias: Tensor) -> Tensor:
@@ -17,5 +17,5 @@ def scalar_conv3d(points: Tensor, weight: Tensor, bias: Tensor) -> Tensor:
     Returns:
         float32 [layer, row, column].
     """
-    operator = reference.scalar_conv3d if wants_reference() else cpu.scalar_conv3d
+    operator = reference.scalar_conv3d if wants_reference() else tuned.scalar_conv3d
     return operator(points, weight, bias)

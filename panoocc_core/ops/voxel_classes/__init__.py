@@ -4,7 +4,7 @@ from torch import Tensor
 
 from ..backend import running_kernels
 from ..reference_mode import chosen
-from . import cpu, portable, reference
+from . import portable, reference, tuned
 from .rule import ClassRule, Mlp, decided
 
 __all__ = ["ClassRule", "Mlp", "decided", "voxel_classes"]
@@ -44,5 +44,5 @@ def voxel_classes(
 
         if triton.fits(mlp):
             return triton.voxel_classes(points, mlp, gate, rule, factors)
-    operator = chosen(cpu.voxel_classes, reference.voxel_classes, portable.voxel_classes)
+    operator = chosen(tuned.voxel_classes, reference.voxel_classes, portable.voxel_classes)
     return operator(points, mlp, gate, rule, factors)

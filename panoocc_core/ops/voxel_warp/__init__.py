@@ -6,7 +6,7 @@ from torch import Tensor
 
 from ..backend import gradient_flows, running_kernels
 from ..reference_mode import chosen
-from . import cpu, portable, reference
+from . import portable, reference, tuned
 
 
 def voxel_warp(
@@ -43,5 +43,5 @@ def voxel_warp(
         from . import triton
 
         return triton.voxel_warp(states, motions, shape_hwz, current, slots)
-    operator = chosen(cpu.voxel_warp, reference.voxel_warp, portable.voxel_warp)
+    operator = chosen(tuned.voxel_warp, reference.voxel_warp, portable.voxel_warp)
     return operator(states, motions, shape_hwz, current, slots)
