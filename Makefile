@@ -75,6 +75,7 @@ endif
 
 # The flags are also in CMakeLists.txt and setup.py.
 $(NATIVE): panoocc_core/ops/native.c
+	@command -v $(CC) >/dev/null || { echo "make: operators for CPUs need a C compiler: sudo apt install gcc" >&2; exit 1; }
 	$(CC) -O3 -fno-trapping-math -fPIC -shared $< -o $@
 
 # Beside an installed ROS 2 the tests of kernels and of .onnx files skip themselves, unless its user has these packages: here

@@ -3,6 +3,7 @@
 from pathlib import Path
 
 from setuptools import Extension, setup
+from setuptools.command.build_ext import build_ext
 
 
 def shared(*folders: str) -> list[tuple[str, list[str]]]:
@@ -15,6 +16,13 @@ def shared(*folders: str) -> list[tuple[str, list[str]]]:
     return sorted(found.items())
 
 
+class Plain(build_ext):
+    """A library that Python calls, but does not import: named like that of every other build."""
+
+    def get_ext_filename(self, name: str) -> str:
+        return name.replace(".", "/") + ".so"
+
+
 # The compiled operators for CPUs, without which torch's own run; the flags are also in CMakeLists.txt and Makefile.
 native = Extension(
     "panoocc_core.ops._native",
@@ -22,4 +30,4 @@ native = Extension(
     extra_compile_args=["-O3", "-fno-trapping-math"],
     optional=True,
 )
-setup(data_files=shared("config", "launch", "msg"), ext_modules=[native])
+setup(data_files=shared("config", "launch", "msg"), ext_modules=[native], cmdclass={"build_ext": Plain})

@@ -33,8 +33,10 @@ def computing_threads(count: int) -> Iterator[None]:
 def hardware(device: torch.device) -> str:
     """What the numbers were measured on."""
     if device.type == "cuda":
-        return f"{torch.cuda.get_device_name(device)}, kernels: {running_kernels(device)}, torch {torch.__version__}"
-    return f"{cpu_name()}, {torch.get_num_threads()} threads, torch {torch.__version__}"
+        name = torch.cuda.get_device_name(device)
+    else:
+        name = f"{cpu_name()}, {torch.get_num_threads()} threads"
+    return f"{name}, kernels: {running_kernels(device)}, torch {torch.__version__}"
 
 
 def cpu_name() -> str:

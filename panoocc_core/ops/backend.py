@@ -23,6 +23,7 @@ OLDEST_CAPABILITY = (8, 0)  # for which the tests compile the kernels
 VARIABLE = "PANOOCC_KERNELS"
 
 _chosen: Kernels | None = None
+_told: set[str] = set()  # which reasons for running none
 
 
 def use_kernels(kernels: Kernels) -> None:
@@ -60,13 +61,27 @@ def running_kernels(
     kernels = chosen_kernels()
     if kernels == "deformops" and has_deformops:
         return kernels
-    if kernels == "torch":
-        return kernels
-    if device.type == "cpu":
-        return "native" if _can_run_native() else "torch"
-    if device.type != "cuda":
+    if kernels == "torch" or device.type not in ("cpu", "cuda"):
         return "torch"
-    return "triton" if kernels == "triton" or _can_run_triton(device) else "torch"
+    if device.type == "cuda" and kernels == "triton":
+        return kernels
+    reason = _why_none(device)
+    if reason is None:
+        return "native" if device.type == "cpu" else "triton"
+    if reason not in _told:
+        warnings.warn(reason, RuntimeWarning, stacklevel=2)
+        _told.add(reason)
+    return "torch"
+
+
+def why_no_kernels(device: torch.device) -> str | None:
+    """Why a device runs operators without kernels although nobody chose that; None: it has them.
+
+    For whoever says it himself: no warning follows.
+    """
+    reason = _why_none(device) if chosen_kernels() == "auto" and not wants_reference() else None
+    _told.update([reason] if reason else [])
+    return reason
 
 
 def gradient_flows(*tensors: Tensor) -> bool:
@@ -75,31 +90,23 @@ def gradient_flows(*tensors: Tensor) -> bool:
 
 
 @cache
-def _can_run_native() -> bool:
+def _why_none(device: torch.device) -> str | None:
+    why = _why_not_native() if device.type == "cpu" else _why_not_triton(device)
+    return None if why is None else f"{device} runs operators without kernels, {why}. {VARIABLE}=torch chooses that"
+
+
+def _why_not_native() -> str | None:
     try:
         native_library.library()
     except OSError as error:
-        warnings.warn(
-            f"operators on the CPU run without compiled loops, a third slower: {error}. {VARIABLE}=torch chooses that.",
-            RuntimeWarning,
-            stacklevel=2,
-        )
-        return False
-    return True
+        return f"attention takes two to three times as long: {error}"
+    return None
 
 
-@cache
-def _can_run_triton(device: torch.device) -> bool:
+def _why_not_triton(device: torch.device) -> str | None:
     capability = torch.cuda.get_device_capability(device)
     if not find_spec("triton"):
-        reason = "the package triton is not installed"
-    elif capability < OLDEST_CAPABILITY:
-        reason = f"its compute capability is {capability[0]}.{capability[1]}, older than 8.0"
-    else:
-        return True
-    warnings.warn(
-        f"{device} runs operators without kernels, several times slower: {reason}. {VARIABLE}=torch chooses that.",
-        RuntimeWarning,
-        stacklevel=2,
-    )
-    return False
+        return "several times slower: the package triton is not installed"
+    if capability < OLDEST_CAPABILITY:
+        return f"several times slower: its compute capability is {capability[0]}.{capability[1]}, older than 8.0"
+    return None

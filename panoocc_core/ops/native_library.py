@@ -1,16 +1,15 @@
 """The compiled operators for CPUs: `make setup`, pip and colcon build a library of `native.c` beside this file."""
 
 import ctypes
-import os
 from collections.abc import Callable
-from concurrent.futures import ThreadPoolExecutor
 from functools import cache
 from pathlib import Path
+from threading import Thread
 
 import torch
 from torch import Tensor
 
-ABI = 1  # of native.c
+NAME, ABI = "_native.so", 1  # as native.c has it
 FEWEST_QUERIES = 64  # of a thread
 _POINTER, _INT, _INT64 = ctypes.c_void_p, ctypes.c_int, ctypes.c_int64
 _ARGUMENTS = {
@@ -30,18 +29,22 @@ def library() -> ctypes.CDLL:
     """The compiled operators.
 
     Raises:
-        OSError: they were not built, or for another version of this package; the text says what to do.
+        OSError: they were not built, or not for this package and machine; the text says what to do.
     """
+    path = Path(__file__).with_name(NAME)
     build = "build it with a C compiler at hand: `make setup`, `pip install .` or `colcon build`"
-    files = sorted(Path(__file__).parent.glob("_native*.so"))
-    if not files:
-        raise OSError(f"the library of compiled operators is not there; {build}")
-    operators = ctypes.CDLL(str(files[0]))
-    if operators.panoocc_abi() != ABI:
-        raise OSError(f"{files[0]} is of another version of panoocc; {build}")
-    for name, arguments in _ARGUMENTS.items():
-        function = getattr(operators, name)
-        function.argtypes, function.restype = arguments, None
+    if not path.is_file():
+        raise OSError(f"the library of compiled operators, {path}, is not there; {build}")
+    try:
+        operators = ctypes.CDLL(str(path))
+        is_ours = operators.panoocc_abi() == ABI
+        for name, arguments in _ARGUMENTS.items():
+            function = getattr(operators, name)
+            function.argtypes, function.restype = arguments, None
+    except (OSError, AttributeError) as error:
+        raise OSError(f"{path} cannot be used ({error}): delete it, and {build}") from error
+    if not is_ours:
+        raise OSError(f"{path} is of another version of panoocc: delete it, and {build}")
     return operators
 
 
@@ -51,18 +54,16 @@ def pointer(tensor: Tensor | None) -> int | None:
 
 
 def in_parts(queries: int, work: Callable[[int, int], object]) -> None:
-    """Do the work from a query to another one, with as many threads as torch has."""
+    """Do the work from a query to another one, with as many threads as torch has.
+
+    They are made for each call, which takes a few hundredths of a millisecond: so they have the caller's priority, and
+    a fork or the end of the interpreter finds none.
+    """
     threads = max(1, min(torch.get_num_threads(), queries // FEWEST_QUERIES))
-    if threads == 1:
-        work(0, queries)
-        return
     bounds = [queries * thread // threads for thread in range(threads + 1)]
-    list(_pool(threads).map(work, bounds, bounds[1:]))
-
-
-@cache
-def _pool(threads: int) -> ThreadPoolExecutor:
-    return ThreadPoolExecutor(threads, "panoocc operators")
-
-
-os.register_at_fork(after_in_child=_pool.cache_clear)  # threads do not outlive a fork
+    others = [Thread(target=work, args=part, daemon=True) for part in zip(bounds[1:], bounds[2:])]
+    for other in others:
+        other.start()
+    work(bounds[0], bounds[1])
+    for other in others:
+        other.join()

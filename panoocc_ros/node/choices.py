@@ -22,6 +22,7 @@ from panoocc_core.export.spec import is_exported
 from panoocc_core.labels import InstanceSource
 from panoocc_core.memory import history_bytes
 from panoocc_core.network import Network
+from panoocc_core.ops.backend import why_no_kernels
 from panoocc_core.voxels import token_count
 from panoocc_core.weights.checkpoint import PRECISIONS, NoWeightsError
 
@@ -222,6 +223,7 @@ def device_notes(device: str, precision: str) -> tuple[str, ...]:
         notes.append(f"device auto takes the CPU: {why_no_gpu()}; set device to cpu where that is meant")
     with _settings("precision"):
         notes.append(check_precision(target, precision))
+    notes.append(why_no_kernels(target))
     return tuple(note for note in notes if note)
 
 

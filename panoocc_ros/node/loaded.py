@@ -114,11 +114,10 @@ def load(settings: NodeSettings, logger: Any) -> Loaded:
         "load_s": f"{loaded_s - begin_s:.1f}",
         "warm_up_s": f"{time.perf_counter() - loaded_s:.1f}",
     }
-    if network.device.type == "cuda":
-        facts["kernels"] = running_kernels(network.device)
     if isinstance(network, FileExecutor):
         notes = file_notes(network)
     else:
+        facts["kernels"] = running_kernels(network.device)
         notes = device_notes(settings.device, settings.precision)
     if notes:
         facts[DEVICE_NOTES] = "; ".join(notes)

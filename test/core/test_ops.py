@@ -8,6 +8,7 @@ from pathlib import Path
 import pytest
 import torch
 from torch import Tensor
+from torch._subclasses.fake_tensor import FakeTensorMode
 from torch.nn import functional
 
 import panoocc_core.ops
@@ -250,14 +251,62 @@ def test_compiled_attention_takes_what_it_is_made_for():
     assert native.takes(values, positions, offsets, weights)
     assert not native.takes(values[..., :5], positions, offsets, weights)
     assert not native.takes(values.double(), positions, offsets, weights)
-    many = weights.repeat(1, 1, 1, 100)
-    assert not native.takes(values, positions, offsets, many)
+    for samples, fits in ((1024, True), (1025, False)):
+        assert native.takes(values, positions, offsets, torch.empty(1, 1, 1, samples)) is fits
+    for cells, fits in (((1 << 28) - 1, True), (1 << 28, False)):
+        assert native.takes(torch.empty(1).expand(1, cells, 8, 8), positions, offsets, weights) is fits
+    with FakeTensorMode() as fake:
+        assert not native.takes(fake.from_tensor(values), positions, offsets, weights)
     for wanting in (values, positions, offsets, weights):
         wanting.requires_grad_()
         assert not native.takes(values, positions, offsets, weights)
         with torch.no_grad():
             assert native.takes(values, positions, offsets, weights)
         wanting.requires_grad_(False)
+
+
+def test_compiled_attention_takes_other_types_and_defaults(monkeypatch):
+    """Whatever a program has set, and numbers in types that torch's operations would take too."""
+    values, positions, offsets, weights, source = attention_inputs("cpu", channels=8)
+    expected = native.deform_attn(values, SHAPES, positions, offsets, weights, source)
+    wide = (values, SHAPES, positions.double(), offsets.double(), weights.double(), source.long())
+    torch.testing.assert_close(native.deform_attn(*wide), expected)
+    try:
+        torch.set_default_dtype(torch.float64)
+        with torch.device("meta"):
+            torch.testing.assert_close(native.deform_attn(*wide), expected)
+    finally:
+        torch.set_default_dtype(torch.float32)
+
+
+@pytest.mark.parametrize(
+    "changes, message",
+    [
+        ({"shapes": ((7, 12), *SHAPES[1:])}, r"cells of values: \[.*\], and beside the other arguments it must be"),
+        ({"weights": (7,)}, "offsets: "),
+        ({"offsets": (7,)}, "offsets: "),
+        ({"reference_points": (7,)}, "reference_points: "),
+        ({"source": (7,)}, "source: "),
+        ({"source": None}, "reference_points: "),
+        ({"source": None, "reference_points": (13, 1)}, "values holds 2 maps, and source does not say"),
+        ({"source": 2}, "source names map 2, and values holds 2"),
+    ],
+    ids=str,
+)
+def test_compiled_attention_refuses_what_does_not_fit(changes, message):
+    """It would read memory that is not its own."""
+    values, positions, offsets, weights, source = attention_inputs("cpu", channels=8)
+    names = ("values", "shapes", "reference_points", "offsets", "weights", "source")
+    given = dict(zip(names, (values, SHAPES, positions, offsets, weights, source)))
+    for name, change in changes.items():
+        if isinstance(change, int):
+            given[name] = torch.full_like(given[name], change)
+        elif change is None or name == "shapes":
+            given[name] = change
+        else:
+            given[name] = given[name][tuple(slice(size) for size in change)]
+    with pytest.raises(ValueError, match=message):
+        native.deform_attn(**given)
 
 
 def test_the_ring_is_what_surrounds_every_map(device):

@@ -1,9 +1,12 @@
 """Which implementation operators run, by choice and by device; the adapter to the package deformops."""
 
+import _ctypes
+import shutil
 import sys
 import warnings
 from importlib.machinery import ModuleSpec
 from itertools import pairwise
+from pathlib import Path
 from types import ModuleType
 
 import pytest
@@ -27,7 +30,8 @@ def fresh(monkeypatch):
     torch.set_num_threads(1)
     monkeypatch.setattr(backend, "_chosen", None)
     monkeypatch.delenv(backend.VARIABLE, raising=False)
-    asked = (backend._can_run_triton, backend._can_run_native, native_library.library)
+    asked = (backend._why_none, native_library.library)
+    monkeypatch.setattr(backend, "_told", set())
     for each in asked:
         each.cache_clear()
     yield
@@ -71,12 +75,33 @@ def test_cuda_without_kernels_is_said_once(gpu, capability, packages, reason):
 def test_a_cpu_without_compiled_operators_is_said_once(monkeypatch, tmp_path):
     """They were never built, or before the package was renewed."""
     monkeypatch.setattr(native_library, "__file__", str(tmp_path / "native_library.py"))
-    with pytest.warns(RuntimeWarning, match="slower: .* not there; build .*make setup.*PANOOCC_KERNELS=torch") as told:
+    with pytest.warns(RuntimeWarning, match="long: .* not there; build .*make setup.*PANOOCC_KERNELS=torch") as told:
         assert [backend.running_kernels(CPU) for _ in range(3)] == ["torch"] * 3
     assert len(told) == 1
-    monkeypatch.undo()
+    assert "attention takes two to three times as long" in backend.why_no_kernels(CPU)
+    backend.use_kernels("torch")
+    assert backend.why_no_kernels(CPU) is None
+
+
+def test_what_is_told_as_a_note_is_no_warning_too(monkeypatch, tmp_path):
+    monkeypatch.setattr(native_library, "__file__", str(tmp_path / "native_library.py"))
+    assert backend.why_no_kernels(CPU) is not None
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        assert backend.running_kernels(CPU) == "torch"
+
+
+def test_a_library_that_cannot_be_used_is_told_with_what_to_do(monkeypatch, tmp_path):
+    built = Path(native_library.__file__).with_name(native_library.NAME)
     monkeypatch.setattr(native_library, "ABI", 0)
-    with pytest.raises(OSError, match="_native.*so is of another version of panoocc; build it"):
+    with pytest.raises(OSError, match=f"{built} is of another version of panoocc: delete it, and build it"):
+        native_library.library()
+    monkeypatch.setattr(native_library, "__file__", str(tmp_path / "native_library.py"))
+    (tmp_path / native_library.NAME).write_text("no library")
+    with pytest.raises(OSError, match="cannot be used .*: delete it, and build it"):
+        native_library.library()
+    shutil.copy(_ctypes.__file__, tmp_path / native_library.NAME)  # a library of something else
+    with pytest.raises(OSError, match="cannot be used .*panoocc_abi.*: delete it, and build it"):
         native_library.library()
 
 

@@ -66,6 +66,11 @@ def test_a_precision_that_saves_nothing_is_told(monkeypatch):
     assert "precision bf16 saves no time here" in device_notes("cpu", "bf16")[0]
 
 
+def test_operators_without_kernels_are_told(monkeypatch):
+    monkeypatch.setattr(choices, "why_no_kernels", lambda device: f"{device} runs operators without kernels")
+    assert device_notes("cpu", "fp32") == ("cpu runs operators without kernels",)
+
+
 def test_too_little_memory_is_told_before_anything_is_loaded(monkeypatch):
     monkeypatch.setattr(choices, "free_memory", lambda device: 100_000_000)
     monkeypatch.setattr(choices, "load_model", lambda *_: pytest.fail("loaded"))
