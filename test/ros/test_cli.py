@@ -17,10 +17,11 @@ from panoocc_ros.commands import eval as eval_command
 from panoocc_ros.commands import run as run_command
 from panoocc_ros.commands import train as train_command
 from panoocc_ros.commands.cli import COMMANDS, main, parser
+from panoocc_ros.commands.shared.failures import status_of
 from panoocc_ros.node.settings import NodeSettings, camera_limits
 from panoocc_ros.outputs.catalogue import ANNOUNCEMENTS, OUTPUTS
 from panoocc_ros.ros.argument_types import number, whole_number
-from panoocc_ros.ros.exit_codes import MEANINGS
+from panoocc_ros.ros.exit_codes import MEANINGS, NETWORK_FAILED
 
 CLI = [sys.executable, "-m", "panoocc_ros.commands.cli"]
 HEAVY = ("torch", "numpy", "cv2", "rosbags", "scipy")
@@ -83,7 +84,15 @@ def test_a_network_without_memory_ends_in_one_line(module, work, words, monkeypa
 
     monkeypatch.setattr(module, work, fail)
     assert main(words) == 5
-    assert capsys.readouterr().err == f"panoocc {words[0]}: the network failed: CUDA out of memory second line\n"
+    told = capsys.readouterr().err
+    begin = f"panoocc {words[0]}: the network needs more memory than there is: take a smaller model or another device"
+    assert told == f"{begin} (CUDA out of memory)\n"
+
+
+def test_what_a_cpu_has_too_little_memory_for_is_told(capsys):
+    assert status_of("image", lambda: torch.empty(1 << 50)) == NETWORK_FAILED
+    told = capsys.readouterr().err
+    assert "image: the network needs more memory than there is" in told and "4503599627370496 bytes" in told
 
 
 def test_the_limits_of_cameras_are_options_of_run_as_they_are_parameters_of_the_node():

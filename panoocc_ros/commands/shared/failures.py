@@ -3,6 +3,7 @@
 from collections.abc import Callable
 from concurrent.futures import BrokenExecutor
 
+from panoocc_core.base.devices import is_out_of_memory
 from panoocc_core.sim.pool import WORKER_KILLED
 
 from ...bags.bag import BagError, BagWriteError
@@ -39,5 +40,9 @@ def status_of(command: str, work: Callable[[], object], more: str = "", engine: 
     except OSError as error:
         return fail(command, error, NOT_WRITTEN)
     except (RuntimeError, MemoryError) as error:  # torch: out of memory, a broken driver
+        if is_out_of_memory(error):
+            detail = (str(error).splitlines() or [type(error).__name__])[0]
+            text = f"{engine} needs more memory than there is: take a smaller model or another device ({detail})"
+            return fail(command, text, NETWORK_FAILED)
         return fail(command, f"{engine} failed: {str(error) or type(error).__name__}", NETWORK_FAILED)
     return OK
