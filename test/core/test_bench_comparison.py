@@ -80,7 +80,8 @@ def test_no_frames_and_no_numbers(nano_model, reference):
 def test_operators_are_their_references_inside_and_only_inside(monkeypatch):
     called = []
     monkeypatch.setattr(attention.reference, "deform_attn", lambda *_: called.append("reference"))
-    monkeypatch.setattr(attention.cpu, "deform_attn", lambda *_: called.append("cpu"))
+    monkeypatch.setattr(attention.native, "takes", lambda *_: True)
+    monkeypatch.setattr(attention.native, "deform_attn", lambda *_: called.append("native"))
     arguments = [torch.empty(0)] * 5
     with reference_operators():
         attention.deform_attn(*arguments)
@@ -88,7 +89,7 @@ def test_operators_are_their_references_inside_and_only_inside(monkeypatch):
     with pytest.raises(ZeroDivisionError), reference_operators():
         _ = 1 / 0
     attention.deform_attn(*arguments)
-    assert called == ["reference", "cpu"]
+    assert called == ["reference", "native"]
 
 
 def test_a_plain_network_keeps_its_norms(nano):
