@@ -11,6 +11,7 @@ from importlib import import_module
 
 from ..ros.exit_codes import BAD_INPUT, BROKEN_PIPE, INTERRUPTED
 from ..ros.signals import Terminated, ended_by_interrupt, unwound_by_signals
+from ..ros.waiting_threads import wait_briefly
 
 # Command -> what it is for; its module in this folder has the same name, DESCRIPTION, add_arguments and run.
 COMMANDS = {
@@ -52,6 +53,7 @@ def parser(chosen: str | None = None) -> argparse.ArgumentParser:
 
 def main(argv: Sequence[str] | None = None) -> int:
     """Run one command; returns its exit status."""
+    wait_briefly()
     words = sys.argv[1:] if argv is None else list(argv)
     with ended_by_interrupt():
         arguments = parser(words[0] if words else None).parse_args(words)

@@ -8,6 +8,8 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from typing import Any
 
+from .waiting_threads import wait_briefly
+
 
 class Terminated(KeyboardInterrupt):
     """A signal asked the process to end, as Ctrl-C does."""
@@ -64,6 +66,7 @@ def ended_by_interrupt() -> Iterator[None]:
 
 def run_main(module: str) -> int:
     """The exit code of `main()` of a module; Ctrl-C causes no traceback, neither in its imports nor after its end."""
+    wait_briefly()
     with ended_by_interrupt():
         main = importlib.import_module(module).main
     code = int(main())

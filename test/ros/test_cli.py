@@ -2,6 +2,7 @@
 
 import dataclasses
 import json
+import os
 import re
 import signal
 import subprocess
@@ -68,6 +69,21 @@ def test_rates_are_explained_once_and_acronyms_keep_their_letters(capsys):
     text = " ".join(help_of("run", capsys).split())
     assert text.count("at most this often") == 1 and "--markers-max-rate-hz X (default: 2.0)" in text
     assert "JPEG quality of ~/overlay" in text
+
+
+@pytest.mark.parametrize(
+    "environment, turns",
+    [({}, "20000"), ({"GOMP_SPINCOUNT": "7"}, "7"), ({"OMP_WAIT_POLICY": "passive"}, "0")],
+    ids=str,
+)
+def test_torch_s_threads_wait_briefly_unless_the_environment_says_how(environment, turns):
+    """GCC's OpenMP tells what it has read when it is loaded, together with torch."""
+    inherited = {key: value for key, value in os.environ.items() if key not in ("GOMP_SPINCOUNT", "OMP_WAIT_POLICY")}
+    told = {**inherited, **environment, "OMP_DISPLAY_ENV": "verbose"}
+    done = subprocess.run([*CLI, "models"], env=told, capture_output=True, text=True, timeout=60, check=True)
+    if "GOMP_SPINCOUNT" not in done.stderr:
+        pytest.skip("this torch has another OpenMP")
+    assert f"GOMP_SPINCOUNT = '{turns}'" in done.stderr
 
 
 @pytest.mark.parametrize(
