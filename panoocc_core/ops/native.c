@@ -74,10 +74,10 @@ INLINE void place(Samples *samples, int i, float x, float y, float width, float 
     samples->lower_left[i] = lower - samples->lower_right[i];
 }
 
-/* Adds `count` channels, a constant, of the samples from `begin` to `end` of `all`. */
+/* Adds `count` channels, a constant of at most 32, of the samples from `begin` to `end` of `all`. */
 INLINE void add(float *out, Table table, const Samples *samples, int begin, int end, int all, int64_t row_size,
                 int64_t beside, int64_t channel, const int count) {
-    float sum[64];
+    float sum[32];
     for (int k = 0; k < count; k++) sum[k] = out[k];
     for (int i = begin; i < end; i++) {
         if (i + AHEAD < all) {
