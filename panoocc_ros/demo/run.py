@@ -85,6 +85,7 @@ MARK = ".panoocc_demo"  # lies in the folder of a demo, whose files the next one
 START_S = 300.0  # for weights to be made or loaded
 STEP_S = 600.0  # for one set
 RECORDER_STOP_S = 60.0  # to write what it has
+LAST_REPORT_S = 1.5  # the node says once a second what it has measured
 
 
 class DemoError(RuntimeError):
@@ -193,6 +194,7 @@ def _run_processes(
         recorder = children.start("recorder", recorder_command)
         player = children.start("player", _player_command(bag, rig, truth_topics, pace))
         children.wait(player, timeout_s=_time_limit_s(bag, rig), on_tick=lambda: show(player))
+        time.sleep(LAST_REPORT_S)
         if evaluator is not None:
             evaluator.stop()  # before the recorder, which is to have its last report
         if recorder.stop(RECORDER_STOP_S) != 0:
