@@ -80,7 +80,8 @@ def why_no_kernels(device: torch.device) -> str | None:
     For whoever says it himself: no warning follows.
     """
     reason = _why_none(device) if chosen_kernels() == "auto" and not wants_reference() else None
-    _told.update([reason] if reason else [])
+    if reason is not None:
+        _told.add(reason)
     return reason
 
 

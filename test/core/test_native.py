@@ -28,7 +28,7 @@ import numpy as np
 attend = ctypes.CDLL(sys.argv[1]).panoocc_deform_attn
 draw = np.random.default_rng(0)
 at = lambda array: None if array is None else ctypes.c_void_p(array.ctypes.data)
-whole, number = ctypes.c_int64, ctypes.c_int
+whole = ctypes.c_int64
 for trial in range(60):
     levels, heads, points, slots = (int(draw.integers(1, 5)) for _ in range(4))
     channels, queries, sources = 8 * int(draw.integers(1, 10)), int(draw.integers(1, 30)), int(draw.integers(1, 4))
